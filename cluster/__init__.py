@@ -1,0 +1,1 @@
+"""Where experiments run: Ray clusters on one machine and, by their cluster files, elsewhere."""

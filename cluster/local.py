@@ -1,0 +1,151 @@
+"""A Ray head on this machine's loopback interface, for as long as one command runs.
+
+    python -m cluster.local ray job submit experiments/scaling_sweep.yaml
+
+If a cluster answers already (RAY_API_SERVER_ADDRESS, else Ray's usual dashboard port), the command gets that one, and
+nothing is started or stopped. Otherwise a head starts on free ports, and all of it is gone when the command ends.
+
+``ray start`` replaces a loopback address by one that other machines reach, so that they can join. Nothing joins here,
+and Ray's servers execute code for whoever reaches them, so that is turned off, and a token is asked for besides: other
+users of this machine reach the loopback interface too.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+USUAL_ADDRESS = "http://127.0.0.1:8265"
+
+START_LIMIT = 120.0
+"""Seconds for a head to answer; 5 are usual."""
+
+STOP_LIMIT = 30.0
+"""Seconds for a head to end what it runs before it is killed."""
+
+
+class HeadError(Exception):
+    """The head did not start; the message ends with the last lines of its log."""
+
+
+def answers(address: str) -> bool:
+    """Whether a Ray dashboard answers at an ``http://host:port`` address, with or without asking for a token."""
+    try:
+        with urllib.request.urlopen(f"{address}/api/version", timeout=2):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def head(cpus: int | None = None, gpus: int | None = None) -> Iterator[Mapping[str, str]]:
+    """Starts a head; yields the environment with which the ray command line and drivers reach it.
+
+    Yields once jobs can be submitted. Raises HeadError where it does not come up.
+    """
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
+        token = Path(folder) / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(16))
+        address = f"http://127.0.0.1:{free_port()}"
+        environment = {
+            **os.environ,
+            "RAY_API_SERVER_ADDRESS": address,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            # Ray's switch for one-machine clusters: every server then binds to 127.0.0.1 alone.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        environment.pop("RAY_ADDRESS", None)
+        command = ["ray", "start", "--head", "--block", "--port=0", "--dashboard-host=127.0.0.1"]
+        command += [f"--dashboard-port={address.rpartition(':')[2]}", f"--temp-dir={folder}/r", "--log-style=record"]
+        command += [f"--num-cpus={cpus}"] if cpus is not None else []
+        command += [f"--num-gpus={gpus}"] if gpus is not None else []
+        log = Path(folder) / "head.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).with_name(command[0])), *command[1:]],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            _wait_until_up(process, address, log)
+            yield environment
+        finally:
+            _stop(process)
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while not answers(address):
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+            raise HeadError(f"the Ray head did not start:\n{tail}")
+        time.sleep(0.1)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends the head and what it started: all of it is in one session, so nothing of another cluster is touched."""
+    process.terminate()
+    try:
+        process.wait(STOP_LIMIT)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        _kill_session(process.pid)
+        process.wait()
+
+
+def _kill_session(session: int) -> None:
+    import psutil
+
+    for candidate in psutil.pids():
+        try:
+            if os.getsid(candidate) == session:
+                os.kill(candidate, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def main(command: list[str]) -> int:
+    """Runs a command against a running cluster, or against one of its own; returns the command's exit status."""
+    if not command:
+        print("usage: python -m cluster.local COMMAND [ARGUMENT ...]", file=sys.stderr)
+        return 2
+    running = os.environ.get("RAY_API_SERVER_ADDRESS", USUAL_ADDRESS)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    if answers(running):
+        print(f"using the Ray cluster at {running}", flush=True)
+        return subprocess.call(command, env={**os.environ, "RAY_API_SERVER_ADDRESS": running, "PATH": path})
+    os.environ["PATH"] = path
+    with head() as environment:
+        print(f"started a Ray head at {environment['RAY_API_SERVER_ADDRESS']} for this command", flush=True)
+        return subprocess.call(command, env=environment)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,11 @@
+"""The data plane: what runs on the cluster. One package per kind of step.
+
+A kind is a package ``jobs.<kind>`` with two modules:
+
+``config.py``
+    ``Config``, a :class:`orchestrator.step.StepConfig`. It must import in milliseconds: no torch, ray, vllm or
+    transformers, because every experiment file is checked against it before anything heavy is loaded.
+``run.py``
+    ``run(config, context)``, called once in a Ray worker process. What it writes under ``context.output`` is the
+    step's result; returning means done.
+"""

@@ -1,0 +1,113 @@
+"""What a run shows while it works: bars on a terminal, one plain line every few seconds in a log."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG_EVERY = 5.0
+"""Seconds between two lines about one step in a log."""
+
+LOG_WIDTH = 120
+"""Columns where the output is no terminal, so that a log does not wrap what nobody's window asked it to."""
+
+
+def console() -> Console:
+    """The console that everything is said on: as wide as the terminal, or as `LOG_WIDTH` in a log."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=LOG_WIDTH)
+
+
+def duration(seconds: float) -> str:
+    """``8 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+@dataclass
+class _Line:
+    """What a log was last told of a step."""
+
+    started: float
+    said: float
+    first: tuple[float, float] | None = None
+    """(time, done) at the first progress of this attempt, from which the rate follows."""
+
+
+class Display:
+    """Tells the story of a run. A context manager, because bars own the terminal while they are up."""
+
+    def __init__(self, out: Console):
+        self.out = out
+        self._lines: dict[str, _Line] = {}
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Display:
+        if self.out.is_terminal:
+            self._bars = Progress(
+                TextColumn("[bold]{task.description:<12}"),
+                BarColumn(),
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}"),
+                TimeElapsedColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                console=self.out,
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """One line for people."""
+        self.out.print(text, markup=False, soft_wrap=True)
+
+    def started(self, step: str, what: str, attempt: int) -> None:
+        now = time.monotonic()
+        self._lines[step] = _Line(now, now)
+        again = f" (restart {attempt})" if attempt else ""
+        self.say(f"{step}: started{again}{': ' if what else ''}{what}")
+
+    def progress(self, step: str, done: float, total: float, unit: str) -> None:
+        if self._bars is not None:
+            if step not in self._tasks:
+                self._tasks[step] = self._bars.add_task(step, total=total, unit=unit)
+            self._bars.update(self._tasks[step], completed=done, total=total, unit=unit)
+            return
+        line, now = self._lines[step], time.monotonic()
+        line.first = line.first or (now, done)
+        if now - line.said < LOG_EVERY:
+            return
+        line.said = now
+        began, before = line.first
+        rate = (done - before) / (now - began) if now > began else 0.0
+        left = f", ETA {duration((total - done) / rate)}" if rate > 0 else ""
+        share = f"{done / total:.0%}" if total else "0%"
+        self.say(f"{step}: {done:,.0f}/{total:,.0f} {unit} ({share}), {duration(now - line.started)}{left}")
+
+    def finished(self, step: str, seconds: float) -> None:
+        self._remove_bar(step)
+        self.say(f"{step}: done in {duration(seconds)}")
+
+    def failed(self, step: str, error: str, log: list[str]) -> None:
+        self._remove_bar(step)
+        for line in log:
+            self.say(f"{step} | {line}")
+        self.say(f"{step}: {error}")
+
+    def _remove_bar(self, step: str) -> None:
+        if self._bars is not None and step in self._tasks:
+            self._bars.remove_task(self._tasks.pop(step))

@@ -1,0 +1,287 @@
+"""Runs the steps of a plan on Ray: each as soon as those it takes are done, several side by side.
+
+The executor keeps nothing that matters in memory. What a step is, how far it got and whether it is done stand in the
+store, so an executor that is killed is replaced by the next one with the same command. While it lives it holds a claim
+on every step it will run and refreshes it, which is how a second run of the same experiment knows to stay away.
+
+A step runs in a Ray task of its own, without CPUs: it is the step's controller, and asks Ray itself for the workers it
+needs. Killing the task kills what it started, because Ray ends actors and placement groups with their owner.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import ray
+
+from orchestrator import registry
+from orchestrator.display import Display
+from orchestrator.experiment import Experiment
+from orchestrator.failures import Failure, backoff, diagnose
+from orchestrator.mirror import Mirror
+from orchestrator.plan import PlannedStep
+from orchestrator.step import StepContext, StepInput
+from orchestrator.store import Claim, Store, StoreError, claimed, write_json_atomically
+
+POLL = 0.25
+"""Seconds between looks at running steps."""
+
+HEARTBEAT = 5.0
+"""Seconds between refreshes of the claims; a sixth of the time after which they count as abandoned."""
+
+TAIL = 12
+"""Lines of its log that are shown of a failed step."""
+
+
+@ray.remote(num_cpus=0, max_retries=0, max_calls=1)
+def _run_step(kind: str, config_json: str, context: StepContext) -> None:
+    context.redirect_output("controller")
+    config = registry.config_class(kind).model_validate_json(config_json)
+    registry.entrypoint(kind)(config, context)
+
+
+class Interrupted(Exception):
+    """The run was told to stop, by Ctrl-C or ``ray job stop``. Carries the signal."""
+
+    def __init__(self, signal_number: int):
+        super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
+
+
+@dataclass
+class _Attempt:
+    task: ray.ObjectRef
+    number: int
+    started: float
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """A connection to the cluster that RAY_ADDRESS names (as it does in a Ray job), else a local one for this run."""
+    address = os.environ.get("RAY_ADDRESS")
+    local: dict[str, Any] = {} if address else {"include_dashboard": False}
+    ray.init(address=address or "local", log_to_driver=False, logging_level="error", **local)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run(experiment: Experiment, store: Store, planned: list[PlannedStep], display: Display, mirror: Mirror) -> bool:
+    """Runs what is not done; returns whether everything is now. Must be called from the main thread.
+
+    Raises StoreError when another live run has one of the steps, before anything starts, and Interrupted on SIGINT or
+    SIGTERM, after everything it started has stopped.
+    """
+    todo = [step for step in planned if step.verdict != "done"]
+    for step in todo:
+        step.folder.create(step.identity)
+    claim = Claim.by_this_process(uuid.uuid4().hex[:8])
+    with (
+        claimed([step.folder for step in todo], claim),
+        _heartbeat(todo, claim) as taken_over,
+        connected(),
+        # Innermost, because ray.init installs a handler of its own.
+        _signals(),
+    ):
+        return _Run(experiment, store, planned, display, mirror, claim.run, taken_over).loop()
+
+
+@contextmanager
+def _heartbeat(steps: list[PlannedStep], claim: Claim) -> Iterator[threading.Event]:
+    """Keeps the claims alive. The event is set when one is lost: this process slept so long that it seemed dead."""
+    stop, taken_over = threading.Event(), threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(HEARTBEAT):
+            if not all(step.folder.refresh(claim) for step in steps):
+                taken_over.set()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield taken_over
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Turns SIGINT and SIGTERM into Interrupted, once: a second one must not break the clean-up of the first."""
+
+    def interrupt(signal_number: int, frame: FrameType | None) -> None:
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)
+        raise Interrupted(signal_number)
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _Run:
+    """One run of an experiment: which steps wait, run, are done or failed."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        store: Store,
+        planned: list[PlannedStep],
+        display: Display,
+        mirror: Mirror,
+        run: str,
+        taken_over: threading.Event,
+    ):
+        self.experiment = experiment
+        self.store = store
+        self.planned = {step.step.name: step for step in planned}
+        self.display = display
+        self.mirror = mirror
+        self.run = run
+        self.taken_over = taken_over
+        self.done = {name for name, step in self.planned.items() if step.verdict == "done"}
+        self.failed: dict[str, str] = {}
+        self.running: dict[str, _Attempt] = {}
+        self.restart_at: dict[str, tuple[float, int]] = {}
+
+    def loop(self) -> bool:
+        waiting = [name for name in self.planned if name not in self.done]
+        for name in waiting:
+            self.planned[name].folder.write_status(state="waiting", run=self.run, error=None)
+        try:
+            while waiting or self.running or self.restart_at:
+                if self.taken_over.is_set():
+                    raise StoreError("another run has taken over a step of this one, which seemed dead; this one stops")
+                waiting = [name for name in waiting if not self._started_or_skipped(name)]
+                self._restart_due()
+                self._collect()
+                self._show()
+        finally:
+            self._stop(list(self.running))
+            for name in [*waiting, *self.restart_at]:
+                self.planned[name].folder.write_status(state="cancelled", finished=time.time())
+        return not self.failed
+
+    def _started_or_skipped(self, name: str) -> bool:
+        inputs = self.planned[name].inputs
+        if lost := [target for target in inputs if target in self.failed]:
+            self._fail(name, f"not run: {lost[0]} failed", state="skipped")
+            return True
+        if self.done.issuperset(inputs):
+            self._start(name, attempt=0)
+            return True
+        return False
+
+    def _start(self, name: str, attempt: int) -> None:
+        planned = self.planned[name]
+        folder, config = planned.folder, planned.step.config
+        folder.unmark_done()
+        write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"))
+        context = StepContext(
+            experiment=self.experiment.name,
+            name=name,
+            fingerprint=planned.fingerprint,
+            folder=folder.path,
+            traces=self.store.traces,
+            inputs={
+                target: StepInput(target, fingerprint, self.planned[target].folder.output)
+                for target, fingerprint in planned.inputs.items()
+            },
+            attempt=attempt,
+        )
+        now = time.time()
+        folder.write_status(state="running", run=self.run, attempt=attempt, started=now, finished=None, error=None)
+        task = _run_step.remote(planned.step.kind, config.model_dump_json(), context)
+        self.running[name] = _Attempt(task, attempt, time.monotonic())
+        self.display.started(name, planned.step.config.describe(), attempt)
+        self.mirror.watch(planned)
+
+    def _restart_due(self) -> None:
+        now = time.monotonic()
+        for name, (due, attempt) in list(self.restart_at.items()):
+            if now >= due:
+                del self.restart_at[name]
+                self._start(name, attempt)
+
+    def _collect(self) -> None:
+        """Takes in the steps that have ended, waiting up to `POLL` seconds for one."""
+        tasks = {attempt.task: name for name, attempt in self.running.items()}
+        if not tasks:
+            time.sleep(POLL)
+            return
+        ended, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=POLL)
+        for task in ended:
+            name = tasks[task]
+            attempt = self.running.pop(name)
+            try:
+                ray.get(task)
+            except ray.exceptions.RayError as error:
+                self._failed_attempt(name, attempt, diagnose(error))
+            else:
+                self._finish(name, attempt)
+        for name, attempt in list(self.running.items()):
+            limit = self.planned[name].step.config.resources.timeout
+            if limit is not None and time.monotonic() - attempt.started > limit:
+                self._stop([name])
+                self._fail(name, f"took longer than its timeout of {limit:g} s (resources.timeout)")
+
+    def _finish(self, name: str, attempt: _Attempt) -> None:
+        folder = self.planned[name].folder
+        folder.mark_done()
+        folder.write_status(state="done", finished=time.time(), error=None)
+        self.done.add(name)
+        self.display.finished(name, time.monotonic() - attempt.started)
+        self.mirror.finished(self.planned[name])
+
+    def _failed_attempt(self, name: str, attempt: _Attempt, failure: Failure) -> None:
+        retries = self.planned[name].step.config.resources.retries
+        if failure.worth_retrying and attempt.number < retries:
+            delay = backoff(attempt.number + 1)
+            self.restart_at[name] = (time.monotonic() + delay, attempt.number + 1)
+            self.planned[name].folder.write_status(state="restarting", error=failure.message)
+            self.display.say(
+                f"{name}: {failure.cause}: {failure.message}; restart {attempt.number + 1} of {retries} in {delay:.0f} s"
+            )
+            return
+        spent = f" after {attempt.number} restarts" if attempt.number else ""
+        self._fail(name, f"{failure.cause}{spent}: {failure.message}")
+
+    def _fail(self, name: str, error: str, state: str = "failed") -> None:
+        planned = self.planned[name]
+        self.failed[name] = error
+        planned.folder.write_status(state=state, finished=time.time(), error=error)
+        self.display.failed(name, error, [] if state == "skipped" else self._tail(planned))
+        self.mirror.finished(planned)
+
+    def _tail(self, planned: PlannedStep) -> list[str]:
+        path = planned.folder.logs / "controller.txt"
+        return path.read_text(errors="replace").splitlines()[-TAIL:] if path.exists() else []
+
+    def _show(self) -> None:
+        for name in self.running:
+            if progress := self.planned[name].folder.read_progress():
+                self.display.progress(name, progress["done"], progress["total"], progress["unit"])
+
+    def _stop(self, names: list[str]) -> None:
+        """Ends steps that are running, and waits until Ray says that they have ended."""
+        tasks = [self.running[name].task for name in names]
+        for task in tasks:
+            ray.cancel(task, force=True)
+        if tasks:
+            ray.wait(tasks, num_returns=len(tasks), timeout=30)
+        for name in names:
+            del self.running[name]
+            self.planned[name].folder.write_status(state="cancelled", finished=time.time())

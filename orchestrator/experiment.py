@@ -1,0 +1,375 @@
+"""The experiment file as a typed object, or everything that is wrong with it, a line each.
+
+Everything that can be known before Ray, torch or vLLM is imported is checked here: YAML, types, names, references,
+cycles, and the files that a step says it needs. All problems are collected before anything is reported, so a file is
+corrected once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from orchestrator import registry
+from orchestrator.step import Reference, StepConfig, StrictModel, parse_reference
+from orchestrator.store import NAME
+from orchestrator.yaml_positions import Document, YamlError, parse
+from orchestrator.yaml_positions import Path as ValuePath
+
+M = TypeVar("M", bound=BaseModel)
+
+DEFAULT_STORE = "runs"
+DEFAULT_TRACKING = "sqlite:///mlflow.db"
+
+
+@dataclass(frozen=True, order=True)
+class Complaint:
+    """One thing wrong with an experiment: where, and what to do about it."""
+
+    line: int
+    message: str
+
+
+class ExperimentError(Exception):
+    """The experiment cannot be run as written. ``str()`` is one line per complaint, ``file:line: message``."""
+
+    def __init__(self, file: str, complaints: list[Complaint]):
+        self.complaints = sorted(set(complaints))
+        super().__init__("\n".join(f"{file}:{complaint.line}: {complaint.message}" for complaint in self.complaints))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an experiment, typed and checked."""
+
+    name: str
+    kind: str
+    config: StepConfig
+
+    def references(self) -> list[Reference]:
+        """The references anywhere in its config, in the order of its fields."""
+        return list(_references(self.config))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A whole experiment file. Steps are in an order in which each comes after those it refers to."""
+
+    name: str
+    steps: Mapping[str, Step]
+    store: str
+    tracking: str
+    notes: tuple[str, ...]
+    """What was understood other than written."""
+
+
+class _TopLevel(StrictModel):
+    """The keys of an experiment file outside its steps. None of them is part of any step's identity."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$")
+    description: str = ""
+    store: str | None = Field(default=None, min_length=1, max_length=1000)
+    tracking: str | None = Field(default=None, min_length=1, max_length=1000)
+    steps: dict[str, dict[str, Any]] = Field(min_length=1)
+
+    @field_validator("store")
+    @classmethod
+    def _is_a_folder(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value:
+            raise ValueError(f"{value} is no folder: give one on a file system that all nodes of the cluster mount")
+        return value
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
+    """Reads and checks an experiment file, with ``--set`` overrides applied.
+
+    Raises ExperimentError with all that is wrong.
+    """
+    file = str(path)
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise ExperimentError(file, [Complaint(1, f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        raise ExperimentError(
+            file, [Complaint(1, f"is not UTF-8 text: byte {error.start} is {error.reason}")]
+        ) from None
+    try:
+        document = parse(text)
+    except YamlError as error:
+        raise ExperimentError(file, [Complaint(line, message) for line, message in error.complaints]) from None
+    if not isinstance(document.value, dict):
+        raise ExperimentError(file, [Complaint(1, "an experiment is a mapping with the keys name and steps")])
+    complaints = [Complaint(1, message) for override in overrides for message in _override(document, override)]
+    return _Checker(file, document, complaints).check()
+
+
+def _override(document: Document, override: str) -> Iterator[str]:
+    """Applies ``a.b.0.c=VALUE`` to the document; yields what is wrong with it."""
+    dotted, equals, text = override.partition("=")
+    parts = dotted.split(".")
+    if not equals or not all(parts):
+        yield f"--set {override}: write it as --set steps.STEP.FIELD=VALUE"
+        return
+    try:
+        value = parse(text).value if text.strip() else None
+    except YamlError as error:
+        yield f"--set {override}: {error.complaints[0][1]}"
+        return
+    here = document.value
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
+            if last:
+                here[int(part)] = value
+            here = here[int(part)]
+        elif isinstance(here, dict):
+            if last:
+                here[part] = value
+            here = here.setdefault(part, {})
+        else:
+            yield f"--set {override}: {'.'.join(parts[:depth]) or 'the file'} is {_shown(here)} and has no {part!r}"
+            return
+
+
+class _Checker:
+    """Collects complaints over one document."""
+
+    def __init__(self, file: str, document: Document, complaints: list[Complaint]):
+        self.file = file
+        self.document = document
+        self.complaints = complaints
+
+    def complain(self, path: ValuePath, message: str) -> None:
+        self.complaints.append(Complaint(self.document.line(path), message))
+
+    def check(self) -> Experiment:
+        data = self.document.value
+        top = self._validate(_TopLevel, data, ())
+        raw_steps = data.get("steps")
+        steps: dict[str, Step] = {}
+        for name, raw in raw_steps.items() if isinstance(raw_steps, dict) else ():
+            if isinstance(raw, dict) and (step := self._step(name, raw, list(raw_steps))) is not None:
+                steps[name] = step
+        ordered = self._order(steps, raw_steps if isinstance(raw_steps, dict) else {})
+        if self.complaints or top is None:
+            raise ExperimentError(self.file, self.complaints)
+        base = base_folder()
+        return Experiment(
+            name=top.name,
+            steps={name: steps[name] for name in ordered},
+            store=_located(top.store or os.environ.get("ORCHESTRATOR_STORE") or DEFAULT_STORE, base),
+            tracking=_located(top.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING, base),
+            notes=tuple(f"{name}: {note}" for name in ordered for note in steps[name].config.notes()),
+        )
+
+    def _step(self, name: str, raw: dict[str, Any], names: list[str]) -> Step | None:
+        at: ValuePath = ("steps", name)
+        if not NAME.fullmatch(name):
+            self.complain(at, f"steps: {name!r} cannot be a step's name: letters, digits, _ and -, at most 64")
+        kind = raw.get("job")
+        if "job" not in raw:
+            self.complain(at, f"steps.{name}: has no job; write one of {_listed(registry.JOBS)}")
+            return None
+        if kind not in registry.JOBS:
+            self.complain((*at, "job"), f"steps.{name}.job: {_shown(kind)} is no job; {_offer(kind, registry.JOBS)}")
+            return None
+        fields = {key: value for key, value in raw.items() if key != "job"}
+        config = self._validate(registry.config_class(kind), fields, at)
+        if config is None:
+            return None
+        step = Step(name, kind, config)
+        for problem in config.problems():
+            self.complain((*at, *problem.field), f"{_dotted((*at, *problem.field))}: {problem.message}")
+        known = {str(reference) for reference in step.references()}
+        for path, value in _leaves(fields, at):
+            target = parse_reference(value)
+            if target is None:
+                if isinstance(value, str) and re.search(r"\$\{", value):
+                    self.complain(path, f"{_dotted(path)}: {_shown(value)}: a reference is the whole value, ${{step}}")
+            elif target not in names:
+                self.complain(path, f"{_dotted(path)}: there is no step {target!r}; {_offer(target, names)}")
+            elif f"${{{target}}}" not in known:
+                self.complain(path, f"{_dotted(path)}: {value} stands where no step's output can")
+        return step
+
+    def _validate(self, model: type[M], data: Any, at: ValuePath) -> M | None:
+        """The typed value, or None after complaining about each of its errors.
+
+        Through JSON, whose strict mode takes a list for a tuple, as YAML has only lists.
+        """
+        try:
+            return model.model_validate_json(json.dumps(data))
+        except ValidationError as error:
+            for path, message in _messages(error, data, model):
+                self.complain((*at, *path), f"{_dotted((*at, *path))}: {message}".removeprefix(": "))
+        return None
+
+    def _order(self, steps: Mapping[str, Step], raw_steps: Mapping[str, Any]) -> list[str]:
+        """Step names, each after those it refers to. Complains of cycles and of outputs of the wrong kind."""
+        needs: dict[str, list[str]] = {}
+        for name, raw in raw_steps.items():
+            targets = (parse_reference(value) for _, value in _leaves(raw, ()))
+            needs[name] = [target for target in targets if target in raw_steps]
+        ordered: list[str] = []
+        visiting: list[str] = []
+
+        def visit(name: str) -> None:
+            if name in ordered:
+                return
+            if name in visiting:
+                cycle = [*visiting[visiting.index(name) :], name]
+                self.complain(("steps", name), f"steps.{name}: is part of a cycle: {' -> '.join(cycle)}")
+                return
+            visiting.append(name)
+            for target in needs[name]:
+                visit(target)
+            visiting.pop()
+            ordered.append(name)
+
+        for name in raw_steps:
+            visit(name)
+        for name, step in steps.items():
+            for reference in step.references():
+                target = steps.get(reference.step)
+                if target is not None and reference.accepts != target.config.PRODUCES:
+                    self.complain(
+                        ("steps", name),
+                        f"steps.{name}: {reference} is a {target.kind} step, which makes {target.config.PRODUCES};"
+                        f" a {reference.accepts} is needed there",
+                    )
+        return [name for name in ordered if name in steps]
+
+
+def _references(value: Any) -> Iterator[Reference]:
+    if isinstance(value, Reference):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _references(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _references(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _references(item)
+
+
+def _leaves(value: Any, at: ValuePath) -> Iterator[tuple[ValuePath, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, (*at, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*at, index))
+    else:
+        yield at, value
+
+
+def _messages(error: ValidationError, data: Any, model: type[BaseModel]) -> Iterator[tuple[ValuePath, str]]:
+    """Pydantic's errors as (path in the file, message), those of one value joined: the branches of a union."""
+    merged: dict[ValuePath, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        path, value, missing = _locate(detail["loc"], data)
+        kind, context = detail["type"], detail.get("ctx", {})
+        if kind == "extra_forbidden":
+            message = f"is not a key here; {_offer(path[-1], _keys_beside(path, model))}"
+        elif kind == "missing":
+            path, message = (path, f"has no {missing}, which is needed")
+        elif kind == "value_error":
+            message = str(context["error"])
+        else:
+            message = f"{_shown(value)}: {detail['msg'].removeprefix('Input ').replace('should be', 'must be')}"
+            if kind == "literal_error":
+                options = re.findall(r"'([^']*)'", context["expected"])
+                close = difflib.get_close_matches(str(value), options, n=1)
+                message += f"; did you mean {close[0]}?" if close else ""
+        merged.setdefault(path, []).append(message)
+    for path, messages in merged.items():
+        # A value that fits no branch of a union fails each; a deeper complaint is about the branch it was meant for.
+        if len(messages) > 1 and any(len(other) > len(path) and other[: len(path)] == path for other in merged):
+            continue
+        first, *rest = dict.fromkeys(messages)
+        prefix = first[: first.find(": must") + 2]
+        yield path, " or ".join([first, *(message.removeprefix(prefix) for message in rest)])
+
+
+def _locate(location: tuple[int | str, ...], data: Any) -> tuple[ValuePath, Any, str]:
+    """Follows pydantic's location through the file's values.
+
+    Pydantic puts names of union branches and validators between keys; they are skipped. Returns the path, the value
+    there, and the name of the key that is missing from it, if the location ends in one.
+    """
+    path: list[str | int] = []
+    here = data
+    missing = ""
+    for part in location:
+        if (isinstance(here, dict) and part in here) or (
+            isinstance(here, list) and isinstance(part, int) and part < len(here)
+        ):
+            here = here[part]
+            path.append(part)
+            missing = ""
+        else:
+            missing = str(part)
+    return tuple(path), here, missing
+
+
+def _keys_beside(path: ValuePath, model: type[BaseModel]) -> list[str]:
+    """The keys allowed where `path` ends, as far as plain nesting of models tells."""
+    current: Any = model
+    for part in path[:-1]:
+        field = current.model_fields.get(part) if hasattr(current, "model_fields") else None
+        if field is None:
+            return []
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        current = next((item for item in options if isinstance(item, type) and issubclass(item, BaseModel)), None)
+    keys = list(getattr(current, "model_fields", ()))
+    return [*keys, "job"] if current is model and issubclass(model, StepConfig) else keys
+
+
+def _offer(value: object, options: Iterator[str] | list[str] | tuple[str, ...]) -> str:
+    options = list(options)
+    close = difflib.get_close_matches(str(value), options, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"allowed: {_listed(options)}" if options else "remove it"
+
+
+def _listed(options: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(options)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _dotted(path: ValuePath) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def base_folder() -> Path:
+    """What relative store and tracking locations are relative to.
+
+    The working folder, unless that is a copy that Ray unpacked for one job (``--working-dir``): it is deleted after the
+    job, and results with it. Then ``~/.orchestrator``, which is there for the next job too.
+    """
+    here = Path.cwd()
+    return Path.home() / ".orchestrator" if "runtime_resources" in here.parts else here
+
+
+def _located(location: str, base: Path) -> str:
+    for prefix in ("sqlite:///", ""):
+        if location.startswith(prefix) and "://" not in location.removeprefix(prefix):
+            return f"{prefix}{base / Path(location.removeprefix(prefix)).expanduser()}"
+    return location

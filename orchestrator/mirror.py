@@ -1,0 +1,121 @@
+"""Keeps a tracking server up to date while an experiment runs, without ever holding it up.
+
+A thread of its own looks at the steps every few seconds and syncs them. A server that is slow or away delays nothing:
+the store has everything, and :meth:`Mirror.catch_up` tells the server the rest at the end, or in the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+
+from orchestrator.experiment import Experiment
+from orchestrator.plan import PlannedStep
+from orchestrator.store import StepFolder, read_json, write_json_atomically
+from orchestrator.tracking import RunState, Tracker, TrackingError
+
+EVERY = 5.0
+"""Seconds between syncs of the steps that run."""
+
+PATIENCE = 30.0
+"""Seconds that :meth:`Mirror.catch_up` waits for a server that is away."""
+
+_STATES: dict[str, RunState] = {"done": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
+
+
+class Mirror:
+    """Mirrors the tracked runs of an experiment's steps. A context manager: leaving it ends the thread."""
+
+    def __init__(self, experiment: Experiment, out: Console):
+        self.out = out
+        self._tracker = Tracker(experiment.tracking, experiment.name)
+        self._syncing = threading.Lock()
+        # Replaced, never changed, so that the thread may read it while the run goes on.
+        self._watched: dict[str, PlannedStep] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="mirror", daemon=True)
+        self._away = False
+
+    def __enter__(self) -> Mirror:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def watch(self, planned: PlannedStep) -> None:
+        """Starts to mirror a step that runs."""
+        self._watched = {**self._watched, planned.step.name: planned}
+
+    def finished(self, planned: PlannedStep) -> None:
+        """Stops mirroring a step that ended; :meth:`catch_up` tells the server how."""
+        self._watched = {name: other for name, other in self._watched.items() if name != planned.step.name}
+
+    def catch_up(self, planned: PlannedStep) -> None:
+        """Tells the server all that the store has of a step, and how the step ended; says so if it cannot."""
+        state = _STATES.get(str(planned.folder.read_status().get("state")))
+        if state is None or not planned.folder.tracked.is_dir():
+            return
+        if _already_told(planned.folder, self._tracker.uri, state):
+            return
+        deadline = time.monotonic() + (0 if self._away else PATIENCE)
+        while True:
+            try:
+                with self._syncing:
+                    self._tracker.sync(planned.folder.path, planned.step.name, planned.fingerprint, state)
+            except TrackingError as error:
+                if time.monotonic() < deadline:
+                    time.sleep(2)
+                    continue
+                self._away = True
+                self._say(f"{error}; the results are in the store, and the next run of the experiment logs them")
+            else:
+                _remember(planned.folder, self._tracker.uri, state)
+            return
+
+    def _loop(self) -> None:
+        complained = False
+        while not self._stop.wait(EVERY):
+            for planned in self._watched.values():
+                if not planned.folder.tracked.is_dir():
+                    continue
+                try:
+                    with self._syncing:
+                        self._tracker.sync(planned.folder.path, planned.step.name, planned.fingerprint)
+                    complained = False
+                except TrackingError as error:
+                    if not complained:
+                        self._say(f"{error}; trying again while the run goes on")
+                    complained = True
+
+    def _say(self, text: str) -> None:
+        self.out.print(text, markup=False, soft_wrap=True)
+
+
+def _receipt(folder: StepFolder, uri: str, state: str) -> dict[str, str]:
+    """What a complete sync is remembered by: the server, and the tracked files' names, sizes and times."""
+    digest = hashlib.sha256()
+    for file in sorted(item for item in folder.tracked.rglob("*") if item.is_file()):
+        stat = file.stat()
+        digest.update(f"{file.relative_to(folder.tracked)}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return {"uri": hashlib.sha256(uri.encode()).hexdigest(), "state": state, "files": digest.hexdigest()}
+
+
+def _already_told(folder: StepFolder, uri: str, state: str) -> bool:
+    """Whether the server was told all of this before, so that MLflow need not even be imported."""
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not database.exists():
+        return False
+    return read_json(folder.path / "mirrored.json") == _receipt(folder, uri, state)
+
+
+def _remember(folder: StepFolder, uri: str, state: str) -> None:
+    write_json_atomically(folder.path / "mirrored.json", _receipt(folder, uri, state))

@@ -1,0 +1,91 @@
+"""What an experiment would do: its steps in order, what each is, whether the store has it, and if not, why not.
+
+Fingerprints follow from the file alone, so a plan needs nothing but the file and the store, and takes no longer than
+reading them: for each step, one folder is looked up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from orchestrator.experiment import Experiment, Step
+from orchestrator.fingerprint import differences, fingerprint, identity
+from orchestrator.store import DamagedRecord, StepFolder, Store
+
+Verdict = Literal["done", "would run"]
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step with its identity, and what the store says of it."""
+
+    step: Step
+    identity: Mapping[str, Any]
+    folder: StepFolder
+    verdict: Verdict
+    reason: str
+    inputs: Mapping[str, str]
+    """Fingerprints of the steps it takes, by name."""
+
+    @property
+    def fingerprint(self) -> str:
+        return self.folder.fingerprint
+
+
+def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
+    """The steps of an experiment against a store, in an order in which they can run."""
+    planned: dict[str, PlannedStep] = {}
+    for name, step in experiment.steps.items():
+        targets = [reference.step for reference in step.references()]
+        inputs = {target: planned[target].fingerprint for target in targets}
+        what = identity(step.kind, step.config, inputs)
+        folder = store.step(name, fingerprint(what))
+        waiting_for = [target for target in targets if planned[target].verdict != "done"]
+        verdict, reason = _verdict(store, folder, what, waiting_for)
+        planned[name] = PlannedStep(step, what, folder, verdict, reason, inputs)
+    return list(planned.values())
+
+
+def _verdict(store: Store, folder: StepFolder, what: Mapping[str, Any], waiting_for: list[str]) -> tuple[Verdict, str]:
+    try:
+        if folder.done():
+            return "done", ""
+        damage = ""
+    except DamagedRecord as error:
+        damage = f"damaged: {error}"
+    if damage:
+        return "would run", damage
+    if folder.path.exists():
+        progress = folder.read_progress()
+        so_far = f", {progress['done']:,.0f} of {progress['total']:,.0f} {progress['unit']}" if progress else ""
+        return "would run", f"continues what {folder.read_status().get('state', 'an earlier run')} left{so_far}"
+    if changes := _changes(store, folder, what):
+        return "would run", f"changed: {changes}"
+    if waiting_for:
+        return "would run", f"after {', '.join(waiting_for)}"
+    return "would run", "not in the store"
+
+
+def _changes(store: Store, folder: StepFolder, what: Mapping[str, Any]) -> str:
+    """Which fields differ from the newest other version of the step, as text; empty where there is none."""
+    for other in store.others(folder):
+        try:
+            before = other.identity
+        except DamagedRecord:
+            continue
+        if before is None:
+            continue
+        return "; ".join(
+            f"{at.removeprefix('config.')} {_short(old)} → {_short(new)}" for at, old, new in differences(before, what)
+        )
+    return ""
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping) and set(value) == {"output of"}:
+        return f"output {value['output of']}"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,44 @@
+"""How far a step is, read from the store alone."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from orchestrator.display import duration
+from orchestrator.plan import PlannedStep
+
+
+@dataclass(frozen=True)
+class View:
+    """One row of ``status``, as text."""
+
+    state: str
+    progress: str = ""
+    elapsed: str = ""
+    eta: str = ""
+    note: str = ""
+
+
+def look(planned: PlannedStep) -> View:
+    """The state of a step now. A step whose run died is ``interrupted``, whatever its last status says."""
+    folder = planned.folder
+    if not folder.path.exists():
+        return View("not started")
+    status, progress = folder.read_status(), folder.read_progress()
+    state = "done" if planned.verdict == "done" else status.get("state", "not started")
+    claim = folder.claimed_by()
+    if state in ("running", "waiting", "restarting") and claim is None:
+        state = "interrupted"
+    if state == "done" and planned.verdict != "done":
+        state = "damaged"
+    done, total = progress.get("done", 0), progress.get("total", 0)
+    shown = f"{done:,.0f}/{total:,.0f} {progress['unit']}" if progress else ""
+    started = status.get("started")
+    until = status.get("finished") or (time.time() if claim else progress.get("time", started))
+    elapsed = until - started if started and until else None
+    eta = duration(elapsed * (total - done) / done) if state == "running" and elapsed and 0 < done < total else ""
+    note = status.get("error") or (str(claim) if state == "running" and claim else "")
+    if state == "damaged":
+        note = planned.reason
+    return View(state, shown, duration(elapsed) if elapsed is not None else "", eta, note)

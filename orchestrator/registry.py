@@ -1,0 +1,22 @@
+"""The kinds of step that an experiment file can name, and how to load each without loading the others."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from orchestrator.step import StepConfig, StepContext
+
+JOBS = ("evaluate", "finetune", "letters")
+
+
+def config_class(kind: str) -> type[StepConfig]:
+    """The config of a kind of step; light to import. Raises KeyError for an unknown kind."""
+    if kind not in JOBS:
+        raise KeyError(kind)
+    return importlib.import_module(f"jobs.{kind}.config").Config
+
+
+def entrypoint(kind: str) -> Callable[[StepConfig, StepContext], None]:
+    """The function that does the work of a kind; imports whatever that needs."""
+    return importlib.import_module(f"jobs.{kind}.run").run

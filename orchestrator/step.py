@@ -1,0 +1,253 @@
+"""The boundary between the control plane and a job: what a job declares, and what it is handed.
+
+A job *declares* itself with a :class:`StepConfig`: its fields, which of them are identity (all, but ``resources``), the
+kind of output it makes, the outputs it takes. It is *handed* a :class:`StepContext`: where to write, what its inputs
+are, how to say how far it got, how to record numbers that belong in a tracking server. Jobs know nothing else of the
+orchestrator; in particular they never talk to Ray's scheduler about other steps, nor to MLflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+OutputKind = Literal["dataset", "model", "curves"]
+
+_REFERENCE = re.compile(r"\$\{([^{}]*)\}")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """``${step}`` in an experiment file: the output of another step, which must be of kind `accepts`."""
+
+    step: str
+    accepts: OutputKind
+
+    def __str__(self) -> str:
+        return f"${{{self.step}}}"
+
+
+def parse_reference(value: object) -> str | None:
+    """The step that a plain YAML value refers to, or None when it is not a reference."""
+    match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    return match.group(1).strip() if match else None
+
+
+class _Input:
+    """Turns ``${step}`` into a :class:`Reference`; other strings stay as they are."""
+
+    def __init__(self, accepts: OutputKind):
+        self.accepts: OutputKind = accepts
+
+    def __call__(self, value: object) -> object:
+        step = parse_reference(value)
+        return value if step is None else Reference(step, self.accepts)
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Reference) else value
+
+
+# A field that takes the output of a step of that kind, or a string (a path or a hub name, as the job says).
+DatasetSource = Annotated[Reference | str, BeforeValidator(_Input("dataset")), PlainSerializer(_plain)]
+ModelSource = Annotated[Reference | str, BeforeValidator(_Input("model")), PlainSerializer(_plain)]
+
+
+class StrictModel(BaseModel):
+    """A value read from an experiment file: unknown keys are errors, nothing is coerced, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Resources(StrictModel):
+    """Where and how fast a step runs. Never part of its identity."""
+
+    retries: int = Field(default=3, ge=0, le=100, description="restarts after a lost node, worker or process")
+    timeout: float | None = Field(default=None, gt=0, description="seconds before the step is stopped")
+    wait: float = Field(default=600, gt=0, description="seconds to wait for the cluster to have the resources")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a config that its types cannot say, at a field: ("tasks", 0, "path")."""
+
+    field: tuple[str | int, ...]
+    message: str
+
+
+class StepConfig(StrictModel):
+    """The fields of one step in an experiment file. Subclassed once per job kind, as ``Config``."""
+
+    VERSION: ClassVar[int]
+    """Raised when the same config gives another result than before: results of older versions are then recomputed."""
+    PRODUCES: ClassVar[OutputKind]
+
+    resources: Resources = Resources()
+
+    def demands(self) -> list[dict[str, float]]:
+        """The resources held at once, one dict per placement-group bundle: ``[{"CPU": 1.0}, {"CPU": 1.0}]``."""
+        return [{"CPU": 1.0}]
+
+    def notes(self) -> list[str]:
+        """What was understood other than written ("budgets sorted"), one line each."""
+        return []
+
+    def problems(self) -> Iterator[Problem]:
+        """Checks that need the file system but nothing heavy: missing files, empty task files."""
+        return iter(())
+
+    def external_inputs(self) -> Mapping[str, Path]:
+        """Local files and folders that the result depends on, by field: their content enters the fingerprint."""
+        return {}
+
+    def describe(self) -> str:
+        """A few words for the plan: ``17 policies x 200 items``."""
+        return ""
+
+
+class StepError(Exception):
+    """Raised by a job for something its user can put right: shown as one line, without a traceback, never retried."""
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """A finished step that another step takes."""
+
+    name: str
+    fingerprint: str
+    output: Path
+    """The folder its job wrote."""
+
+
+class Progress(Protocol):
+    """Tells how far a step is. Cheap to call often: writes are throttled."""
+
+    def __call__(self, done: float, total: float, unit: str) -> None: ...
+
+
+@dataclass
+class TrackedRun:
+    """Numbers that belong in a tracking server, written to the store as they come.
+
+    A folder ``tracked/<name>/`` with ``run.json`` (params, tags), ``metrics.jsonl`` (a line per call of
+    :meth:`metrics`) and ``artifacts/``. The orchestrator mirrors it to MLflow while the step runs and after, so a
+    tracking server that is away loses nothing and a resumed step does not log twice.
+
+    Lines are numbered by the step at which a value was measured; a value logged again at the same step replaces the
+    former when both were written by different attempts (see :meth:`rewind`).
+    """
+
+    folder: Path
+    name: str
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        from orchestrator.store import write_json_atomically
+
+        self.artifacts.mkdir(parents=True, exist_ok=True)
+        record = {"name": self.name, "params": dict(self.params), "tags": dict(self.tags), "group": self.group}
+        write_json_atomically(self.folder / "run.json", record)
+        self._rewrite(lambda step: True)
+
+    @property
+    def artifacts(self) -> Path:
+        """Every file below it becomes an artifact of the run, under the same relative path."""
+        return self.folder / "artifacts"
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Appends one value per name at `step` (tokens, optimizer steps: what the run's x axis counts)."""
+        line = json.dumps({"step": step, "time": time.time(), "values": dict(values)})
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drops what was logged after `step`: a restarted attempt will measure it again."""
+        self._rewrite(lambda logged: logged <= step)
+
+    def _rewrite(self, keep: Callable[[int], bool]) -> None:
+        """Keeps the lines whose step passes, and of them only whole ones: a killed attempt may have torn its last."""
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and keep(json.loads(line)["step"])]
+        if kept != lines:
+            temporary = path.with_name(".metrics.jsonl")
+            temporary.write_text("".join(kept))
+            temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a running step is handed. Everything in it can be pickled to other processes of the step."""
+
+    experiment: str
+    name: str
+    fingerprint: str
+    folder: Path
+    """The step's own folder in the store. It outlives attempts: a restarted step finds what it left there."""
+    traces: Path
+    """The folder of decoded trees, shared by all steps and experiments of the store."""
+    inputs: Mapping[str, StepInput] = field(default_factory=dict)
+    attempt: int = 0
+    """Counts restarts of this step within this run of the experiment, from 0."""
+
+    @property
+    def output(self) -> Path:
+        """Where the job writes its result. Read by others only once the step is done."""
+        return self.folder / "output"
+
+    def input(self, reference: Reference) -> StepInput:
+        """The finished step that a :class:`Reference` of the config names."""
+        return self.inputs[reference.step]
+
+    def progress(self, done: float, total: float, unit: str) -> None:
+        """Says how far the step is, in `unit` ("steps", "units"); shown by ``run`` and ``status``."""
+        from orchestrator.store import write_json_atomically
+
+        record = {"done": done, "total": total, "unit": unit, "time": time.time()}
+        write_json_atomically(self.folder / "progress.json", record)
+
+    def redirect_output(self, process: str) -> None:
+        """Sends this process's output, and its future children's, to ``logs/<process>.txt`` of the step's folder.
+
+        Called first thing by every process of a step (controller, ranks, replicas), so that one folder tells it all.
+        """
+        path = self.folder / "logs" / f"{process}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+        finally:
+            os.close(file)
+
+    def track(
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, group: str | None = None
+    ) -> TrackedRun:
+        """A run of the tracking server, called `name`, that belongs to this step.
+
+        `group` None puts it with the experiment's curves; a word keeps it apart (``training``), so that the page of
+        curves shows nothing else.
+        """
+        return TrackedRun(self.folder / "tracked" / _folder_name(name), name, params, tags or {}, group)
+
+
+def _folder_name(name: str) -> str:
+    """`name` where it can be a folder's; else what of it can, and a hash that keeps it apart from others."""
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64]
+    return name if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
