@@ -252,9 +252,8 @@ class _Run:
             delay = backoff(attempt.number + 1)
             self.restart_at[name] = (time.monotonic() + delay, attempt.number + 1)
             self.planned[name].folder.write_status(state="restarting", error=failure.message)
-            self.display.say(
-                f"{name}: {failure.cause}: {failure.message}; restart {attempt.number + 1} of {retries} in {delay:.0f} s"
-            )
+            again = f"restart {attempt.number + 1} of {retries} in {delay:.0f} s"
+            self.display.say(f"{name}: {failure.cause}: {failure.message}; {again}")
             return
         spent = f" after {attempt.number} restarts" if attempt.number else ""
         self._fail(name, f"{failure.cause}{spent}: {failure.message}")

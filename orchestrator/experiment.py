@@ -183,23 +183,32 @@ class _Checker:
             self.complain((*at, "job"), f"steps.{name}.job: {_shown(kind)} is no job; {_offer(kind, registry.JOBS)}")
             return None
         fields = {key: value for key, value in raw.items() if key != "job"}
+        references = list(self._reference_targets(fields, at, names))
         config = self._validate(registry.config_class(kind), fields, at)
         if config is None:
             return None
         step = Step(name, kind, config)
         for problem in config.problems():
             self.complain((*at, *problem.field), f"{_dotted((*at, *problem.field))}: {problem.message}")
-        known = {str(reference) for reference in step.references()}
+        taken = {reference.step for reference in step.references()}
+        for path, target in references:
+            if target not in taken:
+                self.complain(path, f"{_dotted(path)}: ${{{target}}} stands where no step's output can")
+        return step
+
+    def _reference_targets(
+        self, fields: dict[str, Any], at: ValuePath, names: list[str]
+    ) -> Iterator[tuple[ValuePath, str]]:
+        """Where a step's values refer to which other step. Complains of those that are not there."""
         for path, value in _leaves(fields, at):
             target = parse_reference(value)
             if target is None:
-                if isinstance(value, str) and re.search(r"\$\{", value):
+                if isinstance(value, str) and "${" in value:
                     self.complain(path, f"{_dotted(path)}: {_shown(value)}: a reference is the whole value, ${{step}}")
             elif target not in names:
                 self.complain(path, f"{_dotted(path)}: there is no step {target!r}; {_offer(target, names)}")
-            elif f"${{{target}}}" not in known:
-                self.complain(path, f"{_dotted(path)}: {value} stands where no step's output can")
-        return step
+            else:
+                yield path, target
 
     def _validate(self, model: type[M], data: Any, at: ValuePath) -> M | None:
         """The typed value, or None after complaining about each of its errors.
@@ -217,8 +226,8 @@ class _Checker:
         """Step names, each after those it refers to. Complains of cycles and of outputs of the wrong kind."""
         needs: dict[str, list[str]] = {}
         for name, raw in raw_steps.items():
-            targets = (parse_reference(value) for _, value in _leaves(raw, ()))
-            needs[name] = [target for target in targets if target in raw_steps]
+            targets = [parse_reference(value) for _, value in _leaves(raw, ())]
+            needs[name] = [target for target in targets if target is not None and target in raw_steps]
         ordered: list[str] = []
         visiting: list[str] = []
 
@@ -290,7 +299,7 @@ def _messages(error: ValidationError, data: Any, model: type[BaseModel]) -> Iter
             message = f"{_shown(value)}: {detail['msg'].removeprefix('Input ').replace('should be', 'must be')}"
             if kind == "literal_error":
                 options = re.findall(r"'([^']*)'", context["expected"])
-                close = difflib.get_close_matches(str(value), options, n=1)
+                close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
                 message += f"; did you mean {close[0]}?" if close else ""
         merged.setdefault(path, []).append(message)
     for path, messages in merged.items():
@@ -309,12 +318,10 @@ def _locate(location: tuple[int | str, ...], data: Any) -> tuple[ValuePath, Any,
     there, and the name of the key that is missing from it, if the location ends in one.
     """
     path: list[str | int] = []
-    here = data
+    here: Any = data
     missing = ""
     for part in location:
-        if (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and isinstance(part, int) and part < len(here)
-        ):
+        if part in (here if isinstance(here, dict) else range(len(here)) if isinstance(here, list) else ()):
             here = here[part]
             path.append(part)
             missing = ""
@@ -338,7 +345,7 @@ def _keys_beside(path: ValuePath, model: type[BaseModel]) -> list[str]:
 
 def _offer(value: object, options: Iterator[str] | list[str] | tuple[str, ...]) -> str:
     options = list(options)
-    close = difflib.get_close_matches(str(value), options, n=1)
+    close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"allowed: {_listed(options)}" if options else "remove it"

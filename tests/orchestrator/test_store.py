@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -73,10 +74,8 @@ def test_any_flipped_bit_of_a_record_is_noticed_or_changes_nothing(
     content = bytearray(path.read_bytes())
     content[position % len(content)] ^= 1 << bit
     path.write_bytes(bytes(content))
-    try:
+    with contextlib.suppress(DamagedRecord):
         assert read_record(path) == record
-    except DamagedRecord:
-        pass
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
