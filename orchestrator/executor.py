@@ -91,9 +91,9 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
         _heartbeat(todo, claim) as taken_over,
         connected(),
         # Innermost, because ray.init installs a handler of its own.
-        _signals(),
+        _signals() as signals,
     ):
-        return _Run(experiment, store, planned, display, mirror, claim.run, taken_over).loop()
+        return _Run(experiment, store, planned, display, mirror, claim.run, taken_over, signals).loop()
 
 
 @contextmanager
@@ -116,17 +116,19 @@ def _heartbeat(steps: list[PlannedStep], claim: Claim) -> Iterator[threading.Eve
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """Turns SIGINT and SIGTERM into Interrupted, once: a second one must not break the clean-up of the first."""
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM in the list that it yields, for the loop to act on.
 
-    def interrupt(signal_number: int, frame: FrameType | None) -> None:
-        for number in previous:
-            signal.signal(number, signal.SIG_IGN)
-        raise Interrupted(signal_number)
+    Nothing is raised from the handler: it may run inside Ray's native code, or inside a clean-up that must not stop.
+    """
+    received: list[int] = []
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    def note(signal_number: int, frame: FrameType | None) -> None:
+        received.append(signal_number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -144,6 +146,7 @@ class _Run:
         mirror: Mirror,
         run: str,
         taken_over: threading.Event,
+        signals: list[int],
     ):
         self.experiment = experiment
         self.store = store
@@ -152,6 +155,7 @@ class _Run:
         self.mirror = mirror
         self.run = run
         self.taken_over = taken_over
+        self.signals = signals
         self.done = {name for name, step in self.planned.items() if step.verdict == "done"}
         self.failed: dict[str, str] = {}
         self.running: dict[str, _Attempt] = {}
@@ -163,6 +167,8 @@ class _Run:
             self.planned[name].folder.write_status(state="waiting", run=self.run, error=None)
         try:
             while waiting or self.running or self.restart_at:
+                if self.signals:
+                    raise Interrupted(self.signals[0])
                 if self.taken_over.is_set():
                     raise StoreError("another run has taken over a step of this one, which seemed dead; this one stops")
                 waiting = [name for name in waiting if not self._started_or_skipped(name)]

@@ -61,7 +61,7 @@ def identity(kind: str, config: StepConfig, inputs: Mapping[str, str]) -> dict[s
     return {
         "job": kind,
         "version": type(config).VERSION,
-        "config": _resolve(fields, {f"${{{step}}}": value for step, value in inputs.items()}),
+        "config": _resolve(fields, {f"${{{step}}}": f"${{{value}}}" for step, value in inputs.items()}),
         "external": external,
     }
 
@@ -72,7 +72,7 @@ def _resolve(value: Any, replacements: Mapping[str, str]) -> Any:
     if isinstance(value, list | tuple):
         return [_resolve(item, replacements) for item in value]
     if isinstance(value, str) and value in replacements:
-        return {"output of": replacements[value]}
+        return replacements[value]
     return value
 
 

@@ -85,7 +85,5 @@ def _changes(store: Store, folder: StepFolder, what: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, Mapping) and set(value) == {"output of"}:
-        return f"output {value['output of']}"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -48,6 +48,9 @@ METRICS_AT_ONCE = 990
 PARAM_LENGTH = 6000
 TAG_LENGTH = 5000
 
+_MEANT = {"color": "mlflow.runColor"}
+"""Tags that MLflow has a name of its own for."""
+
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _ENVIRONMENT = {
     # The executor calls again later, so one call need not hold on for MLflow's own four minutes.
@@ -94,7 +97,7 @@ class _Folder:
             path=path,
             name=record["name"],
             params={key: _cut(value, PARAM_LENGTH) for key, value in record["params"].items()},
-            tags={key: _cut(value, TAG_LENGTH) for key, value in record["tags"].items()},
+            tags={_MEANT.get(key, key): _cut(value, TAG_LENGTH) for key, value in record["tags"].items()},
             group=record["group"],
             lines=[_Line(**json.loads(line)) for line in whole.splitlines()],
         )
