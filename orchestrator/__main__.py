@@ -72,7 +72,9 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
                 mirror.catch_up(step)
     except StoreError as error:
         raise _Refused(str(error)) from None
-    _show_results(experiment, planned)
+    _show_results(planned)
+    serve = "" if experiment.tracking.startswith("http") else " (after: make mlflow)"
+    click.echo(f"MLflow: {mirror.page}{serve}" if mirror.page else f"MLflow: {experiment.tracking}")
     sys.exit(0 if finished else FAILED)
 
 
@@ -141,8 +143,8 @@ def status(file: Path, overrides: tuple[str, ...]) -> None:
 @_set
 def report(file: Path, overrides: tuple[str, ...]) -> None:
     """Show the tables of what is done, and where its plots and samples are."""
-    experiment, _, planned = _prepare(file, overrides)
-    _show_results(experiment, planned)
+    _, _, planned = _prepare(file, overrides)
+    _show_results(planned)
     sys.exit(0 if all(step.verdict == "done" for step in planned) else FAILED)
 
 
@@ -166,13 +168,12 @@ def _bundles(demands: list[dict[str, float]]) -> str:
     return ", ".join(f"{texts.count(text)} x {text}" for text in dict.fromkeys(texts))
 
 
-def _show_results(experiment: Experiment, planned: list[PlannedStep]) -> None:
+def _show_results(planned: list[PlannedStep]) -> None:
     for item in planned:
         table = item.folder.output / "table.md"
         if item.folder.path.joinpath("done.json").exists() and table.exists():
             click.echo(f"\n{table.read_text().rstrip()}\n")
             click.echo(f"{item.step.name}: plots, table and samples in {item.folder.output}")
-    click.echo(f"MLflow: {experiment.tracking}, experiment {experiment.name!r} (make mlflow)")
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ class _Run:
         )
         now = time.time()
         folder.write_status(state="running", run=self.run, attempt=attempt, started=now, finished=None, error=None)
-        task = _run_step.remote(planned.step.kind, config.model_dump_json(), context)
+        task = _run_step.remote(planned.step.kind, config.model_dump_json(exclude_unset=True), context)
         self.running[name] = _Attempt(task, attempt, time.monotonic())
         self.display.started(name, planned.step.config.describe(), attempt)
         self.mirror.watch(planned)

@@ -25,6 +25,9 @@ EVERY = 5.0
 PATIENCE = 30.0
 """Seconds that :meth:`Mirror.catch_up` waits for a server that is away."""
 
+UI = "http://127.0.0.1:5000"
+"""Where ``make mlflow`` serves the local database."""
+
 _STATES: dict[str, RunState] = {"done": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
 
 
@@ -40,6 +43,8 @@ class Mirror:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="mirror", daemon=True)
         self._away = False
+        self.page: str | None = None
+        """The address of the curves, once the server has been told of a step."""
 
     def __enter__(self) -> Mirror:
         self._thread.start()
@@ -64,7 +69,8 @@ class Mirror:
         state = _STATES.get(str(planned.folder.read_status().get("state")))
         if state is None or not planned.folder.tracked.is_dir():
             return
-        if _already_told(planned.folder, self._tracker.uri, state):
+        if (page := _already_told(planned.folder, self._tracker.uri, state)) is not None:
+            self.page = page
             return
         deadline = time.monotonic() + (0 if self._away else PATIENCE)
         while True:
@@ -78,8 +84,15 @@ class Mirror:
                 self._away = True
                 self._say(f"{error}; the results are in the store, and the next run of the experiment logs them")
             else:
-                _remember(planned.folder, self._tracker.uri, state)
+                receipt = _receipt(planned.folder, self._tracker.uri, state)
+                write_json_atomically(planned.folder.path / "mirrored.json", {**receipt, "page": self._page()})
             return
+
+    def _page(self) -> str:
+        """Where the curves are: on the tracking server, or on the one that ``make mlflow`` starts over the database."""
+        uri = self._tracker.uri
+        self.page = self._tracker.page(uri.rstrip("/") if uri.startswith("http") else UI)
+        return self.page
 
     def _loop(self) -> None:
         complained = False
@@ -109,13 +122,11 @@ def _receipt(folder: StepFolder, uri: str, state: str) -> dict[str, str]:
     return {"uri": hashlib.sha256(uri.encode()).hexdigest(), "state": state, "files": digest.hexdigest()}
 
 
-def _already_told(folder: StepFolder, uri: str, state: str) -> bool:
-    """Whether the server was told all of this before, so that MLflow need not even be imported."""
+def _already_told(folder: StepFolder, uri: str, state: str) -> str | None:
+    """The page of the curves, where the server was told all of this before: MLflow need not even be imported."""
     database = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not database.exists():
-        return False
-    return read_json(folder.path / "mirrored.json") == _receipt(folder, uri, state)
-
-
-def _remember(folder: StepFolder, uri: str, state: str) -> None:
-    write_json_atomically(folder.path / "mirrored.json", _receipt(folder, uri, state))
+        return None
+    told = read_json(folder.path / "mirrored.json") or {}
+    page = told.pop("page", None)
+    return page if told == _receipt(folder, uri, state) else None

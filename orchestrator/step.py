@@ -250,4 +250,4 @@ class StepContext:
 def _folder_name(name: str) -> str:
     """`name` where it can be a folder's; else what of it can, and a hash that keeps it apart from others."""
     safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64]
-    return name if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name if name and safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -9,7 +9,7 @@ MLflow only ever appends: a param or a logged metric cannot be taken back. Where
 server was told (a restarted training measures its last steps again), the run is deleted there and logged afresh.
 
 Curves and training have different x axes, so runs of a group go to an experiment of their own (``<name> · training``):
-the experiment's page then opens as overlaid curves and nothing else.
+the experiment's page (:meth:`Tracker.page`) then opens as overlaid curves and nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from orchestrator import chart_view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,7 +60,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # MLflow sets its loggers up when it is imported; a job's log is not the place for its table creations.
+    # A job's log is not the place for how MLflow makes its tables.
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 
@@ -141,6 +143,15 @@ class Tracker:
                 tags = {"step": step_name, "fingerprint": fingerprint, RUN_TAG: f"{fingerprint}/{folder.path.name}"}
                 self._mirror(folder, tags, state)
 
+    def page(self, server: str) -> str:
+        """Where the experiment's curves are, overlaid, on the server at `server` (``http://127.0.0.1:5000``).
+
+        Raises :class:`TrackingError` when the tracking store does not answer.
+        """
+        _quieten()
+        with self._failures():
+            return chart_view.address(server, self._experiment_id(None))
+
     def _mirror(self, folder: _Folder, identity: Mapping[str, str], state: RunState) -> None:
         experiment = self._experiment_id(folder.group)
         run = self._find(experiment, identity[RUN_TAG])
@@ -166,18 +177,22 @@ class Tracker:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             try:
-                # Without its kind, MLflow asks the reader what the experiment is for before it shows it.
-                return self._client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
-            except MlflowException as error:
+                self._client.create_experiment(name)
+            except MlflowException as error:  # another run of the experiment may have made it just now
                 if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                     raise
-                found = self._client.get_experiment_by_name(name)  # made by another run of the experiment just now
+            found = self._client.get_experiment_by_name(name)
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
+        if group is None and found.tags.get(chart_view.TAG) != chart_view.STATE:
+            self._client.set_experiment_tag(found.experiment_id, chart_view.TAG, chart_view.STATE)
         return str(found.experiment_id)
 
     def _find(self, experiment: str, key: str) -> Run | None:
-        runs = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{key}'", max_results=1)
+        """The run with that key. There are several where an experiment was restored with runs replaced before."""
+        runs = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{key}'")
+        for other in runs[1:]:
+            self._client.delete_run(other.info.run_id)
         return runs[0] if runs else None
 
     def _log_identity(self, folder: _Folder, run: Run) -> None:
@@ -235,10 +250,12 @@ class Tracker:
 
 
 def _quieten() -> None:
-    """Settings that MLflow reads when it is imported, where the user has not set them."""
+    """Settings of MLflow's that suit a mirror, where the user has made none."""
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # MLflow reads its level when it is imported, which others may have done before.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
 
 
 def _extends(folder: _Folder, run: Run) -> bool:

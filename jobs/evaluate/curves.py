@@ -1,0 +1,173 @@
+"""From graded samples to accuracy-vs-token curves.
+
+A *point* is what one policy did on one task: accuracy with its intervals, tokens spent, how thinking and answers
+ended. A *curve* is points that vary one thing: the budget, or how often one extension string was used. The policy
+that thinks to its natural end belongs to every extension curve, as 0×, and is what all others are compared with.
+
+Everything is columnar: 640,000 samples are a few matrices of ``[items, policies]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from jobs.evaluate.policies import Policy, curves
+from jobs.evaluate.statistics import (
+    Difference,
+    Floats,
+    Interval,
+    effective_trials,
+    paired_difference,
+    percentile_interval,
+    resampled_shares,
+    wilson,
+)
+
+NATURAL_END = Policy()
+
+_COLUMNS = (
+    "task",
+    "item",
+    "policy",
+    "verdict",
+    "thinking_tokens",
+    "injected_tokens",
+    "answer_tokens",
+    "thinking_end",
+    "answer_end",
+)
+_CATEGORIES = ["task", "item", "policy", "verdict", "thinking_end", "answer_end"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One policy on one task. Tokens are means per sample; ends, verdicts and accuracy are shares of 1."""
+
+    policy: Policy
+    items: int
+    samples: int
+    accuracy: float
+    """Correct among all samples but those whose verdict is ``error``; NaN when there is no other."""
+    interval: Interval
+    """Wilson's, for the number of independent trials that the samples are worth."""
+    bootstrap: Interval
+    """Over items, with all their samples."""
+    thinking_tokens: float
+    injected_tokens: float
+    answer_tokens: float
+    forced: float
+    """Thinking ended by the budget."""
+    context: float
+    """Thinking ended by the context length."""
+    truncated: float
+    """Answers that ``max_answer_tokens`` cut off."""
+    no_answer: float
+    error: float
+    """Samples that could not be graded."""
+    difference: Difference | None
+    """Accuracy minus that of the natural end, paired by item; None at the natural end, and in sweeps without it."""
+
+
+@dataclass(frozen=True)
+class MeasuredCurve:
+    """One line of the plot on one task: its points, in the order of what varies."""
+
+    task: str
+    name: str
+    """:attr:`jobs.evaluate.policies.Curve.name`."""
+    points: tuple[Point, ...]
+
+    @property
+    def extends(self) -> bool:
+        """Whether what varies is how often thinking was extended; else it is the budget."""
+        return any(point.policy.count for point in self.points)
+
+    def label(self, point: Point) -> str:
+        """What sets `point` apart on this curve: ``32``, ``auto``, ``2×``."""
+        return f"{point.policy.count}×" if self.extends else point.policy.name
+
+
+def measure(samples: Path, policies: Sequence[Policy], seed: int = 0) -> tuple[MeasuredCurve, ...]:
+    """The curves of a sweep from its ``samples.parquet``, task by task. `seed` is that of the bootstrap."""
+    frame = pq.read_table(samples, columns=list(_COLUMNS), read_dictionary=_CATEGORIES).to_pandas()
+    found = []
+    for task in dict.fromkeys(frame["task"]):
+        points = {point.policy: point for point in _points(frame[frame["task"] == task], policies, seed)}
+        for curve in curves(policies):
+            # Extension strings may hold line ends, which a name shows rather than takes.
+            name = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in curve.name)
+            found.append(MeasuredCurve(str(task), name, tuple(points[policy] for policy in curve.points)))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Where each sample of a task lies in a matrix of ``[items, policies]``."""
+
+    index: np.ndarray[Any, Any]
+    shape: tuple[int, int]
+
+    def sum(self, values: Any) -> Floats:
+        """Totals of `values`, one per sample, in each cell."""
+        weights = np.asarray(values, dtype=np.float64)
+        totals: Floats = np.bincount(self.index, weights, math.prod(self.shape)).astype(np.float64, copy=False)
+        return totals.reshape(self.shape)
+
+
+def _points(frame: pd.DataFrame, policies: Sequence[Policy], seed: int) -> list[Point]:
+    """One point per policy from the samples of one task."""
+    columns = {policy.name: column for column, policy in enumerate(policies)}
+    codes = frame["policy"].map(columns).to_numpy(dtype=np.int64)
+    # Sorted, so that the bootstrap draws the same items whatever order the samples were written in.
+    names, items = np.unique(frame["item"].astype(str).to_numpy(dtype=object), return_inverse=True)
+    cells = _Cells(items * len(policies) + codes, (len(names), len(policies)))
+
+    asked = cells.sum(np.ones(len(frame)))
+    correct = cells.sum(frame["verdict"] == "correct")
+    graded = asked - cells.sum(frame["verdict"] == "error")
+    samples = asked.sum(axis=0)
+
+    def mean(values: Any) -> Floats:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(cells.sum(values).sum(axis=0) / samples)
+
+    with np.errstate(invalid="ignore"):
+        accuracy = correct.sum(axis=0) / graded.sum(axis=0)
+    shares = resampled_shares(correct, graded, seed)
+    natural = policies.index(NATURAL_END) if NATURAL_END in policies else None
+    tokens = {name: mean(frame[name]) for name in ("thinking_tokens", "injected_tokens", "answer_tokens")}
+    rates = {
+        "forced": mean(frame["thinking_end"] == "forced"),
+        "context": mean(frame["thinking_end"] == "context"),
+        "truncated": mean(frame["answer_end"] == "length"),
+        "no_answer": mean(frame["verdict"] == "no_answer"),
+        "error": mean(frame["verdict"] == "error"),
+    }
+
+    def difference(column: int) -> Difference | None:
+        if natural is None or column == natural:
+            return None
+        value = float(accuracy[column] - accuracy[natural])
+        return paired_difference(value, shares[:, column], shares[:, natural])
+
+    return [
+        Point(
+            policy=policy,
+            items=int((asked[:, column] > 0).sum()),
+            samples=int(samples[column]),
+            accuracy=float(accuracy[column]),
+            interval=wilson(float(accuracy[column]), effective_trials(correct[:, column], graded[:, column])),
+            bootstrap=percentile_interval(shares[:, column]),
+            difference=difference(column),
+            **{name: float(values[column]) for name, values in {**tokens, **rates}.items()},
+        )
+        for column, policy in enumerate(policies)
+    ]

@@ -1,0 +1,93 @@
+"""What decodes: one small protocol, and one module per library behind it.
+
+An engine streams token ids for a :class:`Request`. It knows nothing of budgets, branches or policies; those are made of
+requests (see ``walker``). Each module has ``async def start(spec) -> Engine`` and imports its library itself, so
+that choosing one engine never loads another.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from jobs.evaluate.config import EngineName
+
+
+class EngineError(Exception):
+    """The engine failed, or did something no engine may do. Its replica cannot be relied on any more."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. Temperature 0 is greedy."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """Token ids to continue, and when to stop."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    stop: tuple[int, ...]
+    """Ids that end the request. They are reported, never yielded."""
+    forbid_stop_first: bool = False
+    """The first token may not be one of `stop`."""
+    sampling: Sampling = Sampling()
+    seed: int = 0
+    """Names the stream of random numbers, in 0 … 2**62."""
+    position: int = 0
+    """How many tokens of that stream came before: a piece that is continued goes on in its own stream."""
+    priority: int = 0
+    """Lower goes first when not all requests fit."""
+
+
+class Chunk(NamedTuple):
+    """Tokens as they come. The last chunk of a request has an end; it may be empty."""
+
+    tokens: list[int]
+    end: Literal["stop", "length"] | None = None
+
+
+class Engine(Protocol):
+    """Decodes any number of requests at once. Not for use from several event loops."""
+
+    @property
+    def sequences(self) -> int | None:
+        """Sequences of full context length that its cache holds at once; None when memory is not reserved."""
+
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Decodes `request`. Closing the generator, or cancelling its task, stops the decoding.
+
+        Raises :class:`EngineError` when the engine fails.
+        """
+
+    async def close(self) -> None:
+        """Frees everything the engine holds; its processes are gone when this returns."""
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What an engine is started with, the same on every replica."""
+
+    name: EngineName
+    model: str
+    """A local folder, or a name on the hub."""
+    revision: str | None
+    """The hub's commit; None for a folder."""
+    dtype: Literal["float32", "bfloat16", "float16"]
+    context_length: int
+    vocabulary: int
+    """Ids that the tokenizer knows. A model with padded embeddings emits ids beyond; they are masked."""
+    gpus: int
+    cpus: int
+
+
+async def start(spec: EngineSpec) -> Engine:
+    """Starts the engine that `spec` names, in this process. Takes from a second to minutes."""
+    engine: Engine = await importlib.import_module(f"{__name__}.{spec.name}").start(spec)
+    return engine

@@ -1,0 +1,51 @@
+"""The account of one answer: how it came about, token by token, and what it was worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ThinkingEnd = Literal["natural", "forced", "context"]
+AnswerEnd = Literal["stop", "length", "context"]
+Verdict = Literal["correct", "wrong", "no_answer", "error"]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One (item, sample, policy). Token counts are of the sequence that the policy alone would have produced."""
+
+    item: str
+    sample: int
+    policy: str
+    """:attr:`Policy.name`."""
+    thinking_tokens: int
+    """Tokens of thinking, injected ones included, delimiters not."""
+    injected_tokens: int
+    answer_tokens: int
+    """Tokens decoded after the close delimiter (and after ``Final Answer:``), the stop token not included."""
+    thinking_end: ThinkingEnd
+    """``natural``: the model ended it. ``forced``: the budget did. ``context``: the context length did, before the
+    budget; a prompt that leaves no room at all is also ``context``, with no thinking and no answer."""
+    answer_end: AnswerEnd
+    """``stop``: the model ended it. ``length``: max_answer_tokens did. ``context``: there was no room for an answer."""
+    extensions_used: int
+    extensions_skipped: int
+    """Extensions that a natural end asked for and the budget had no room for."""
+    continued: bool
+    """Whether the model opened thinking again inside its answer."""
+    answer: str
+    """Text after the close delimiter, ``Final Answer:`` included when it was forced, special tokens not."""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A ledger with its verdict. Written as one row of ``samples.parquet``: the ledger's fields, then these."""
+
+    ledger: Ledger
+    task: str
+    gold: str
+    extracted: str | None
+    """What the extraction rule found in the answer; None when nothing did."""
+    rule: str
+    """Which extraction rule fired (``boxed``, ``answer``, ``last_number``, ``none``)."""
+    verdict: Verdict

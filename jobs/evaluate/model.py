@@ -1,0 +1,124 @@
+"""The model of a sweep: where it is, what identifies it, and what its own files say about decoding with it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jobs.evaluate.config import Config
+from orchestrator.step import Reference, StepContext, StepError
+
+SAMPLED = 1 << 20
+"""Bytes at either end of a file that identify it, with its size: weights that were trained differ everywhere."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A causal language model with its tokenizer."""
+
+    source: str
+    """A folder, or a name on the hub."""
+    revision: str | None
+    """The hub's commit; None for a folder."""
+    identity: str
+    """Changes whenever the model could answer differently."""
+    tokenizer: Any
+    context_length: int
+    dtype: Literal["float32", "bfloat16", "float16"]
+    end_of_turn: tuple[int, ...]
+    """Ids that end an answer."""
+
+
+def resolve(config: Config, context: StepContext) -> Model:
+    """Finds the model that `config` names and reads its small files. Raises StepError when it cannot be used."""
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    source, revision, identity = _locate(config, context)
+    try:
+        settings = AutoConfig.from_pretrained(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise StepError(f"model: {source} cannot be loaded: {_first_line(error)}") from error
+    try:
+        declared = GenerationConfig.from_pretrained(source, revision=revision).eos_token_id
+    except OSError:
+        declared = settings.eos_token_id
+    ends = [] if declared is None else declared if isinstance(declared, list) else [declared]
+    if tokenizer.eos_token_id is not None:
+        ends.append(tokenizer.eos_token_id)
+    if not ends:
+        raise StepError(f"model: {source} has no end-of-turn token: set eos_token_id in its generation_config.json")
+    return Model(
+        source=source,
+        revision=revision,
+        identity=identity,
+        tokenizer=tokenizer,
+        context_length=_context_length(config, settings.get_text_config(), source),
+        dtype=_dtype(config, settings.get_text_config()),
+        end_of_turn=tuple(dict.fromkeys(ends)),
+    )
+
+
+def _locate(config: Config, context: StepContext) -> tuple[str, str | None, str]:
+    """Source, revision and identity."""
+    if isinstance(config.model, Reference):
+        step = context.input(config.model)
+        return str(step.output), None, step.fingerprint
+    folder = config.model_folder
+    if folder is not None:
+        return str(folder.resolve()), None, _folder_identity(folder)
+    return _hub_model(config.model)
+
+
+def _hub_model(name: str) -> tuple[str, str, str]:
+    """Fetches the small files; the commit they belong to is what every replica then loads."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        small = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise StepError(
+            f"model: {name!r} is no folder, and cannot be had from the hub: {_first_line(error)}"
+        ) from error
+    commit = Path(small).name
+    return name, commit, f"{name}@{commit}"
+
+
+def _folder_identity(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(SAMPLED))
+            if size > SAMPLED:
+                stream.seek(max(SAMPLED, size - SAMPLED))
+                digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _context_length(config: Config, settings: Any, source: str) -> int:
+    most = getattr(settings, "max_position_embeddings", None)
+    if isinstance(config.context_length, int):
+        if most is not None and config.context_length > most:
+            raise StepError(
+                f"context_length: {config.context_length} is beyond the {most} positions of {source}: lower it"
+            )
+        return config.context_length
+    if most is None:
+        raise StepError(f"context_length: {source} does not say how many positions it has: give a number")
+    return int(most)
+
+
+def _dtype(config: Config, settings: Any) -> Literal["float32", "bfloat16", "float16"]:
+    name = config.dtype if config.dtype != "auto" else str(getattr(settings, "dtype", None)).removeprefix("torch.")
+    if name == "bfloat16":
+        return "bfloat16"
+    return "float16" if name == "float16" else "float32"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

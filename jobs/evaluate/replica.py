@@ -1,0 +1,156 @@
+"""One copy of the model at work: an actor that decodes the units it is given and writes down what it decoded.
+
+The driver talks to it through one call, :meth:`Replica.exchange`: units in, acknowledgements out. A unit is
+acknowledged only once the file with its records is on disk, so whatever happens to the replica, what the driver
+believes is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.evaluate.engines import Engine, Sampling
+from jobs.evaluate.prompts import Forcing, Unit
+from jobs.evaluate.trace_files import DamagedFile, UnitId, read_tokens, write
+from jobs.evaluate.traces import Row, Segment, Trace
+from jobs.evaluate.tree import Tree
+from jobs.evaluate.walker import Walker
+
+FLUSH_SECONDS = 1.0
+"""What a dying replica loses at most, in decoding time."""
+
+
+@dataclass(frozen=True)
+class ReplicaSpec:
+    """What every replica of a sweep is made from."""
+
+    start: Callable[[], Awaitable[Engine]]
+    """Starts its engine."""
+    tree: Tree
+    forcing: Forcing
+    sampling: Sampling
+    seed: int
+    folder: Path
+    """Where records go."""
+    in_flight: int
+    """Units decoded at once, unless the engine's cache holds fewer."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A unit, with what is known of it and where that lies."""
+
+    unit: Unit
+    rows: tuple[Row, ...] = ()
+    places: tuple[tuple[str, int, int], ...] = ()
+
+    def trace(self, forcing: Forcing) -> Trace:
+        """What is known, tokens and all. Raises DamagedFile."""
+        unit = self.unit
+        trace = Trace(unit, forcing)
+        for row, place, tokens in zip(self.rows, self.places, read_tokens(self.places), strict=True):
+            segment = Segment(unit.item, unit.sample, row.key, row.start, tokens, row.ended, row.parent)
+            if segment.digest != row.digest:
+                raise DamagedFile(place[0])
+            trace.restore(segment)
+        return trace
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Tokens that engines decoded, stop tokens not included."""
+
+    thinking: int = 0
+    answers: int = 0
+
+    def __add__(self, other: Decoded) -> Decoded:
+        return Decoded(self.thinking + other.thinking, self.answers + other.answers)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a replica has to say since its last report."""
+
+    finished: tuple[UnitId, ...]
+    """Units that are done and on disk."""
+    decoded: Decoded
+    """Tokens that are on disk, those of unfinished units included."""
+    unreadable: tuple[UnitId, ...]
+    """Units given back, because what was known of them could not be read."""
+    damaged: tuple[str, ...]
+    """The files at fault."""
+
+
+class Replica:
+    """Runs as a Ray actor; everything in it happens on one event loop."""
+
+    def __init__(self, spec: ReplicaSpec):
+        self._spec = spec
+        self._unwritten: list[Segment] = []
+        self._finished: list[UnitId] = []
+        self._unreadable: dict[UnitId, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flushed = time.monotonic()
+
+    async def start(self) -> tuple[int, int]:
+        """Starts the engine. Returns this process's id and how many units are decoded at once."""
+        spec = self._spec
+        self._engine = await spec.start()
+        self._walker = Walker(self._engine, spec.tree, spec.forcing, spec.sampling, spec.seed, self._unwritten.append)
+        fitting = self._engine.sequences
+        at_once = spec.in_flight if fitting is None else max(1, min(spec.in_flight, fitting))
+        self._slots = asyncio.Semaphore(at_once)
+        return os.getpid(), at_once
+
+    async def exchange(self, work: list[Work]) -> Report:
+        """Takes `work`; answers once all units are done, and every second at least.
+
+        Raises EngineError once the engine has failed; what was decoded until then is on disk, if not acknowledged.
+        """
+        self._tasks.update(asyncio.create_task(self._decode(item)) for item in work)
+        if self._tasks:
+            left = self._flushed + FLUSH_SECONDS - time.monotonic()
+            done, self._tasks = await asyncio.wait(self._tasks, timeout=max(0.0, left))
+        else:
+            done = set()
+        decoded = self._flush()
+        for task in done:
+            task.result()
+        report = Report(
+            tuple(self._finished), decoded, tuple(self._unreadable), tuple(dict.fromkeys(self._unreadable.values()))
+        )
+        self._finished, self._unreadable = [], {}
+        return report
+
+    async def close(self) -> None:
+        """Stops decoding, writes what there is, and ends the engine."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._flush()
+        await self._engine.close()
+
+    async def _decode(self, work: Work) -> None:
+        name = (work.unit.item, work.unit.sample)
+        async with self._slots:
+            try:
+                trace = work.trace(self._spec.forcing)
+            except DamagedFile as error:
+                self._unreadable[name] = str(error)
+                return
+            await self._walker.walk(work.unit, trace)
+        self._finished.append(name)
+
+    def _flush(self) -> Decoded:
+        """Puts on disk what was decoded since the last time."""
+        segments = self._unwritten.copy()
+        self._unwritten.clear()  # the walker holds on to this very list
+        write(self._spec.folder, segments)
+        self._flushed = time.monotonic()
+        thinking = sum(len(segment.tokens) for segment in segments if segment.key.kind == "thinking")
+        return Decoded(thinking, sum(len(segment.tokens) for segment in segments) - thinking)

@@ -1,0 +1,157 @@
+"""The evaluate step: what is missing is decoded, everything is graded, and the curves are published.
+
+A sweep is a set difference. Its policies and items say which leaves are needed; the store of traces says which are
+there. What is left is decoded by a pool of replicas that add to the store, and from then on the run is the same whether
+it decoded everything, a part after a crash, or nothing because an earlier sweep had it all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from jobs.evaluate import model as models
+from jobs.evaluate.config import Config
+from jobs.evaluate.engines import EngineSpec, Sampling, start
+from jobs.evaluate.pool import decode
+from jobs.evaluate.prompts import FINAL_ANSWER, Prompter, Unit, room, unit_key
+from jobs.evaluate.publish import publish
+from jobs.evaluate.replica import Decoded, ReplicaSpec, Work
+from jobs.evaluate.samples import Question, write_samples
+from jobs.evaluate.tasks import load
+from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared
+from jobs.evaluate.tree import Tree, grow, wanted
+from jobs.template import TEMPLATES
+from orchestrator.step import StepContext, StepError
+from orchestrator.store import write_json_atomically
+
+ROUNDS = 5
+"""How often records that turn out damaged are decoded again before the disk is blamed."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything that a config means, once its model and tasks are there."""
+
+    questions: tuple[Question, ...]
+    """Every unit with its item, task by task, in the order of tables."""
+    prompter: Prompter
+    tree: Tree
+    replica: ReplicaSpec
+    folder: Path
+    """Where its traces are kept."""
+
+
+def run(config: Config, context: StepContext) -> None:
+    """Writes ``samples.parquet`` (a row per item, sample and policy), ``decode.json``, and what `publish` makes."""
+    began = time.monotonic()
+    sweep = prepare(config, context)
+    context.output.mkdir(parents=True, exist_ok=True)
+    samples = context.output / "samples.parquet"
+    with shared(sweep.folder):
+        decoded, alone = _complete(config, context, sweep, samples)
+    compact(sweep.folder)
+    totals = {
+        "units": len(sweep.questions),
+        "thinking_tokens_decoded": decoded.thinking,
+        "answer_tokens_decoded": decoded.answers,
+        "policies_alone_tokens": alone,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    (context.output / "decode.json").write_text(json.dumps(totals, indent=1))
+    publish(config, context, samples, totals)
+
+
+def prepare(config: Config, context: StepContext) -> Sweep:
+    """Loads the tasks and the model's small files, and tokenises everything that will be said to it."""
+    tasks = [load(task, context.inputs) for task in config.tasks]
+    model = models.resolve(config, context)
+    template = TEMPLATES[config.template]
+    prompter = Prompter(model.tokenizer, template, model.end_of_turn)
+    forcing = prompter.forcing({policy.string for policy in config.policies if policy.string is not None})
+    answer = model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
+    questions = []
+    for task in tasks:
+        for item in task.items:
+            prompt = prompter.prompt(item.question)
+            left = room(prompt, model.context_length, forcing, answer)
+            for sample in range(config.samples):
+                questions.append(Question(task, item, Unit(unit_key(item.id, prompt), sample, prompt, left)))
+    engine = EngineSpec(
+        name=config.engine_name,
+        model=model.source,
+        revision=model.revision,
+        dtype=model.dtype,
+        context_length=model.context_length,
+        vocabulary=len(model.tokenizer),
+        gpus=config.resources.gpus,
+        cpus=config.resources.cpus,
+    )
+    tree = grow(config.policies, {string: len(ids) for string, ids in forcing.injected.items()})
+    sampling = Sampling(config.temperature, config.top_p)
+    determined_by = {
+        "model": model.identity,
+        "delimiters": [template.open, template.close, FINAL_ANSWER],
+        "sampling": asdict(sampling),
+        "seed": config.seed,
+        "numerics": {"engine": engine.name, "dtype": engine.dtype},
+    }
+    folder = _folder(context.traces, determined_by)
+    replica = ReplicaSpec(
+        partial(start, engine), tree, forcing, sampling, config.seed, folder, config.resources.in_flight
+    )
+    return Sweep(tuple(questions), prompter, tree, replica, folder)
+
+
+def missing(sweep: Sweep, index: Index) -> list[Work]:
+    """The units that lack a leaf, each with what is known of it; the longest expected first.
+
+    A unit that was begun is expected to be long, because the others were finished first; then, a long question is.
+    """
+    found: dict[tuple[str, int], Work] = {}
+    for question in sweep.questions:
+        unit = question.unit
+        known = index.unit(unit.item, unit.sample)
+        if any(True for _ in wanted(sweep.tree, unit.room, known.extent)):
+            found[unit.item, unit.sample] = Work(unit, tuple(known.rows), tuple(index.places(known.rows)))
+    return sorted(found.values(), key=lambda work: (-sum(row.length for row in work.rows), -len(work.unit.prompt)))
+
+
+def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path) -> tuple[Decoded, int]:
+    """Decodes until nothing is missing, and writes the samples. Returns what was decoded, and what policies one by
+    one would have."""
+    index = Index(sweep.folder, report=print)
+    total = Decoded()
+    units = len({(question.unit.item, question.unit.sample) for question in sweep.questions})
+    for _ in range(ROUNDS):
+        work = missing(sweep, index)
+        told = partial(_tell, context, units - len(work), units)
+        told(0)
+        if work:
+            name = f"{context.name}-{context.fingerprint}"
+            total += decode(work, sweep.replica, index, config.resources, config.replica_demand(), name, told)
+            index.refresh()
+        try:
+            return total, write_samples(samples, sweep.questions, config.policies, sweep.tree, sweep.prompter, index)
+        except DamagedFile as error:
+            index.discard(str(error))
+    raise StepError(f"traces: records in {sweep.folder} are damaged again and again: check the disk they are on")
+
+
+def _tell(context: StepContext, before: int, units: int, done: int) -> None:
+    context.progress(before + done, units, "units")
+
+
+def _folder(traces: Path, determined_by: Mapping[str, object]) -> Path:
+    """The folder of traces that these values determine; it says so in ``key.json``."""
+    text = json.dumps(determined_by, sort_keys=True, indent=1)
+    folder = traces / hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "key.json").exists():
+        write_json_atomically(folder / "key.json", determined_by)
+    return folder

@@ -1,0 +1,280 @@
+"""Where traces are kept: Parquet files of segments under one folder per (model, prompt, sampling, seed, numerics).
+
+A file is written under a temporary name, flushed to disk, and renamed to a name of its own that sorts by time; nothing
+is ever changed in place. So any number of replicas and sweeps add to one folder without talking to each other, and a
+reader sees whole files only. A file that is damaged all the same (a torn disk, a flipped bit: pages carry checksums) is
+set aside and reported, and what it held is decoded again.
+
+Thinking and answers go to separate row groups: an index reads the small columns only, grading reads tokens of answers
+only, and thinking, nearly all of the volume, is read for the units that are continued.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.evaluate.traces import Resolved, Row, Segment, resolve, root
+from jobs.evaluate.tree import Key
+
+SCHEMA = pa.schema(
+    [
+        ("item", pa.string()),
+        ("sample", pa.int32()),
+        ("path", pa.string()),  # a JSON list: as a string it is dictionary-encoded whole
+        ("kind", pa.string()),
+        ("cut", pa.int32()),
+        ("start", pa.int32()),
+        ("length", pa.int32()),
+        ("ended", pa.bool_()),
+        ("digest", pa.uint64()),
+        ("parent", pa.uint64()),
+        ("tokens", pa.list_(pa.int32())),
+    ]
+)
+SMALL = [name for name in SCHEMA.names if name != "tokens"]
+REPEATING = ["item", "path", "kind"]
+NUMBERS = ("start", "length", "ended", "digest", "parent", "file", "group", "row")
+"""What an index holds of every segment, beside its key; the last three say where its tokens are."""
+
+GROUP_BYTES = 8 << 20
+"""Tokens of a row group, uncompressed: what is read at least to get one segment's."""
+FILES_BEFORE_COMPACTION = 16
+COMPACTED_BYTES = 64 << 20
+"""Files from this size on are left as they are."""
+
+UnitId = tuple[str, int]
+
+
+def write(folder: Path, segments: Sequence[Segment]) -> None:
+    """Adds a file with `segments`, if there are any. When this returns, they outlive a crash of the machine."""
+    if not segments:
+        return
+    with _new_file(folder, time.time_ns()) as add:
+        add(_table(segment for segment in segments if segment.key.kind == "thinking"))
+        add(_table(segment for segment in segments if segment.key.kind != "thinking"))
+
+
+def _table(segments: Iterable[Segment]) -> pa.Table:
+    rows = [
+        (
+            *(s.item, s.sample, json.dumps(s.key.path), s.key.kind, s.key.cut),
+            *(s.start, len(s.tokens), s.ended, s.digest, s.parent, s.tokens),
+        )
+        for s in segments
+    ]
+    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
+    return pa.table(arrays, schema=SCHEMA)
+
+
+@contextmanager
+def _new_file(folder: Path, order: int) -> Iterator[Callable[[pa.Table], None]]:
+    """A file that appears, whole, when the block ends without an error. Each table added is a row group."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{order:020d}-{uuid.uuid4().hex[:12]}"
+    temporary = folder / f".{name}"
+    try:
+        with temporary.open("wb") as file:
+            with pq.ParquetWriter(
+                file, SCHEMA, compression="zstd", use_dictionary=REPEATING, write_page_checksum=True
+            ) as writer:
+                yield lambda table: writer.write_table(table) if table.num_rows else None
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(folder / f"{name}.parquet")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[None]:
+    """Marks the folder as in use, which keeps others from compacting it. Any number of sweeps may."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def compact(folder: Path) -> None:
+    """Makes one file of many small ones, unless someone uses the folder.
+
+    The new file sorts where the oldest did. A crash before the old ones are gone leaves segments twice, which is
+    harmless: they have the same digests.
+    """
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        small = [file for file in sorted(folder.glob("*.parquet")) if file.stat().st_size < COMPACTED_BYTES]
+        if len(small) < FILES_BEFORE_COMPACTION:
+            return
+        with _new_file(folder, int(small[0].name.partition("-")[0])) as add:
+            for kind_is_thinking in (True, False):
+                gathered: list[pa.Table] = []
+                for file in small:
+                    gathered += _row_groups(file, kind_is_thinking)
+                    if sum(table.nbytes for table in gathered) >= GROUP_BYTES:
+                        add(pa.concat_tables(gathered))
+                        gathered = []
+                if gathered:
+                    add(pa.concat_tables(gathered))
+        for file in small:
+            file.unlink()
+
+
+def _row_groups(file: Path, thinking: bool) -> Iterator[pa.Table]:
+    """Row groups of thinking, or of answers. Raises DamagedFile."""
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            for group in range(parquet.num_row_groups):
+                table = parquet.read_row_group(group, use_threads=False)
+                if (table["kind"][0].as_py() == "thinking") == thinking:
+                    yield table
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFile(str(file)) from error
+
+
+def read_tokens(places: Iterable[tuple[str, int, int]]) -> Iterator[tuple[int, ...]]:
+    """Tokens at (file, row group, row in it), in the order given.
+
+    Raises DamagedFile. Row groups are kept a while, so places that lie together are read together.
+    """
+    for file, group, row in places:
+        tokens = _group_tokens(file, group)
+        yield tuple(tokens[row].values.to_numpy().tolist())
+
+
+class DamagedFile(Exception):
+    """A trace file that cannot be read, or holds what was not written. Its argument is the path."""
+
+
+@lru_cache(maxsize=32)
+def _group_tokens(file: str, group: int) -> Any:
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            return parquet.read_row_group(group, columns=["tokens"], use_threads=False)["tokens"].combine_chunks()
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFile(file) from error
+
+
+class Index:
+    """What a folder of traces holds, without tokens. Sees later files after :meth:`refresh`."""
+
+    def __init__(self, folder: Path, report: Callable[[str], None]):
+        """`report` takes one line for each damaged file."""
+        self._folder = folder
+        self._report = report
+        self._files: list[str] = []
+        self._tables: list[pa.Table] = []
+        self._keys: dict[tuple[str, str, int], Key] = {}
+        self._units: dict[UnitId, tuple[int, int]] = {}
+        self._rows: dict[str, list[Any]] = {name: [] for name in (*NUMBERS, "key")}
+        self.refresh()
+
+    @property
+    def size(self) -> int:
+        """Segments in the folder, those that count for nothing included."""
+        return len(self._rows["key"])
+
+    def refresh(self) -> None:
+        """Reads the files that were not there before."""
+        known = set(self._files)
+        fresh = [str(path) for path in sorted(self._folder.glob("*.parquet")) if str(path) not in known]
+        for file in fresh:
+            try:
+                table = _small_columns(file, len(self._files))
+            except (pa.ArrowException, OSError):
+                self.discard(file)
+                continue
+            self._files.append(file)
+            self._tables.append(table)
+        if fresh:
+            self._arrange()
+
+    def discard(self, file: str) -> None:
+        """Forgets a damaged file and sets it aside, saying so, unless that was done already."""
+        aside = Path(file).with_suffix(".damaged")
+        if Path(file).exists():
+            Path(file).rename(aside)
+            self._report(f"trace file {file} is damaged: what it held is decoded again; it is kept as {aside.name}")
+        if file in self._files:
+            number = self._files.index(file)
+            self._tables[number] = self._tables[number].slice(0, 0)
+            self._arrange()
+
+    def unit(self, item: str, sample: int) -> Resolved:
+        """What is known of one unit."""
+        low, high = self._units.get((item, sample), (0, 0))
+        if low == high:
+            return Resolved()
+        columns = [self._rows[name][low:high] for name in ("key", "start", "length", "ended", "digest", "parent")]
+        return resolve(root(item, sample), map(Row, *columns, range(low, high)))
+
+    def places(self, rows: Iterable[Row]) -> list[tuple[str, int, int]]:
+        """Where the tokens of `rows` lie, for :func:`read_tokens`."""
+        files, groups, inside = (self._rows[name] for name in ("file", "group", "row"))
+        return [(self._files[files[row.place]], groups[row.place], inside[row.place]) for row in rows]
+
+    def _arrange(self) -> None:
+        """Sorts all rows by unit, older files first, so that each unit is a slice."""
+        if not self._tables:
+            return
+        table = pa.concat_tables(self._tables).unify_dictionaries().combine_chunks()
+        items, samples = table["item"].chunk(0), table["sample"].to_numpy()
+        codes = items.indices.to_numpy()
+        order = np.lexsort((samples, codes))
+        table = table.take(pa.array(order))
+        codes, samples = codes[order], samples[order]
+        breaks = np.flatnonzero((np.diff(codes) != 0) | (np.diff(samples) != 0)) + 1
+        bounds = [0, *breaks.tolist(), len(codes)]
+        names = items.dictionary.to_pylist()
+        self._units = {
+            (names[codes[low]], int(samples[low])): (low, high) for low, high in pairwise(bounds) if low < high
+        }
+        self._rows = {name: table[name].to_pylist() for name in NUMBERS}
+        self._rows["key"] = self._piece_keys(table)
+
+    def _piece_keys(self, table: pa.Table) -> list[Key]:
+        """The key of every row; equal keys are one object."""
+        columns = [table[name].cast(pa.string()).to_pylist() for name in ("path", "kind")]
+        found = self._keys
+        keys = []
+        for name in zip(*columns, table["cut"].to_pylist(), strict=True):
+            key = found.get(name)
+            if key is None:
+                path, kind, cut = name
+                key = found[name] = Key(tuple(json.loads(path)), kind, cut)
+            keys.append(key)
+        return keys
+
+
+def _small_columns(file: str, number: int) -> pa.Table:
+    """All but the tokens of a file, with where each row lies."""
+    groups, rows, tables = [], [], []
+    with pq.ParquetFile(file, page_checksum_verification=True, read_dictionary=REPEATING) as parquet:
+        for group in range(parquet.num_row_groups):
+            table = parquet.read_row_group(group, columns=SMALL, use_threads=False)
+            tables.append(table)
+            groups.append(np.full(table.num_rows, group, np.int32))
+            rows.append(np.arange(table.num_rows, dtype=np.int32))
+    return (
+        pa.concat_tables(tables)
+        .append_column("file", pa.array(np.full(sum(map(len, rows)), number, np.int32)))
+        .append_column("group", pa.array(np.concatenate(groups)))
+        .append_column("row", pa.array(np.concatenate(rows)))
+    )

@@ -1,0 +1,154 @@
+"""The fields of a ``finetune`` step: a model, the data it learns from, and the recipe.
+
+Light: every experiment file is checked against it before torch, ray or transformers is imported. The defaults of the
+recipe are the s1 paper's (Qwen2.5-32B on s1K). A model that starts from random weights has little use for those, so it
+has defaults of its own where it differs: :data:`FROM_SCRATCH`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from jobs.template import TEMPLATES
+from orchestrator.step import (
+    DatasetSource,
+    ModelSource,
+    OutputKind,
+    Problem,
+    Reference,
+    Resources,
+    StepConfig,
+    StrictModel,
+)
+
+HEAD_SIZE = 64
+"""Width of an attention head: one that every engine supports."""
+
+FROM_SCRATCH: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 4e-3}
+"""Defaults for a random model: it sees much more data, once, and moves further."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+def _whole_heads(hidden_size: int) -> int:
+    if hidden_size % HEAD_SIZE:
+        raise ValueError(f"{hidden_size} is no multiple of {HEAD_SIZE}, the width of a head: try {HEAD_SIZE}, 128, 256")
+    return hidden_size
+
+
+def _known_template(name: str) -> str:
+    if name not in TEMPLATES:
+        raise ValueError(f"unknown template {name!r}: known are {', '.join(sorted(TEMPLATES))}")
+    return name
+
+
+def _as_tuple(value: Any) -> Any:
+    # Strict validation takes JSON lists for tuples, but no longer once _fill_in_for_scratch has had its hands on them.
+    return tuple(value) if isinstance(value, list) else value
+
+
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
+Betas = Annotated[tuple[DecayRate, DecayRate], BeforeValidator(_as_tuple)]
+
+
+class RandomModel(StrictModel):
+    """A model of the named architecture with random weights and a vocabulary of bytes, to be trained from scratch."""
+
+    random: Literal["qwen2"]
+    layers: int = Field(ge=1, le=256)
+    hidden_size: Annotated[int, AfterValidator(_whole_heads)] = Field(gt=0, le=65536)
+    context: int = Field(default=512, ge=64, le=2**20, description="positions, in tokens")
+
+
+class FinetuneResources(Resources):
+    """The gang that trains. The result does not depend on it, but for rounding."""
+
+    workers: int = Field(default=1, ge=1, description="processes, each with a shard of the model")
+    cpus_per_worker: int = Field(default=1, ge=1)
+    gpus_per_worker: Literal[0, 1] = Field(default=0, description="0: train on CPUs")
+    tokens_in_memory: int = Field(default=2048, ge=1, description="padded tokens in the model at once, on each worker")
+    checkpoint_every: int = Field(default=100, ge=1, description="optimizer steps between checkpoints")
+
+
+class Config(StepConfig):
+    """One training run, from a model and a dataset to a model."""
+
+    VERSION: ClassVar[int] = 1
+    PRODUCES: ClassVar[OutputKind] = "model"
+
+    model: RandomModel | ModelSource = Field(
+        description="{random: qwen2, layers, hidden_size}, ${step}, a folder in Hugging Face's layout, or a hub name"
+    )
+    data: DatasetSource = Field(description="${step}, or a JSONL file with question, trace and answer in each line")
+    strategy: Literal["fsdp"] = "fsdp"
+    template: Annotated[str, AfterValidator(_known_template)] = Field(
+        default="think", description="delimiters of thinking"
+    )
+    epochs: int = Field(default=5, ge=1)
+    batch_size: int = Field(default=16, ge=1, description="samples per optimizer step, over all workers")
+    block_size: int = Field(default=32768, ge=2, description="tokens at which a sample is cut")
+    learning_rate: float = Field(default=1e-5, gt=0, allow_inf_nan=False, description="at its peak")
+    warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps in which it rises, linearly")
+    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
+    betas: Betas = Field(default=(0.9, 0.95), description="AdamW's averages of the gradient and of its square")
+    max_gradient_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    resources: FinetuneResources = FinetuneResources()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_for_scratch(cls, fields: Any) -> Any:
+        if isinstance(fields, Mapping) and isinstance(fields.get("model"), Mapping):
+            return {**FROM_SCRATCH, **fields}
+        return fields
+
+    def demands(self) -> list[dict[str, float]]:
+        """One bundle per worker; what coordinates them takes none."""
+        bundle = {"CPU": float(self.resources.cpus_per_worker)}
+        if self.resources.gpus_per_worker:
+            bundle["GPU"] = float(self.resources.gpus_per_worker)
+        return [dict(bundle) for _ in range(self.resources.workers)]
+
+    def problems(self) -> Iterator[Problem]:
+        """Files that are not there, seen before anything heavy is loaded."""
+        data = self.data_file
+        if data is not None and not data.is_file():
+            yield Problem(("data",), f"{self.data!r} is no file: give a JSONL file or ${{step}}")
+        folder = self.model_folder
+        if folder is None:
+            return
+        if not folder.is_dir():
+            yield Problem(("model",), f"{self.model!r} is no folder: give a model's folder, its hub name or ${{step}}")
+        elif not (folder / "config.json").is_file():
+            yield Problem(("model",), f"{self.model!r} has no config.json: give a folder in Hugging Face's layout")
+        elif not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+            yield Problem(("model",), f"{self.model!r} has no tokenizer.json: save the model's tokenizer beside it")
+
+    def external_inputs(self) -> Mapping[str, Path]:
+        """The user's own data file and model folder."""
+        files = {"data": self.data_file, "model": self.model_folder}
+        return {name: path for name, path in files.items() if path is not None}
+
+    def describe(self) -> str:
+        """``2 workers, 1 epoch of batches of 64``."""
+        workers = f"{self.resources.workers} worker{'s' * (self.resources.workers > 1)}"
+        epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
+        return f"{workers}, {epochs} in batches of {self.batch_size}"
+
+    @property
+    def data_file(self) -> Path | None:
+        """The data when it is the user's own file."""
+        return None if isinstance(self.data, Reference) else Path(self.data).expanduser()
+
+    @property
+    def model_folder(self) -> Path | None:
+        """The model when it is a local folder: written as a path, or there. Else it is a step's or the hub's."""
+        if not isinstance(self.model, str):
+            return None
+        path = Path(self.model).expanduser()
+        written_as_path = self.model.startswith((".", "/", "~")) or self.model.count("/") != 1
+        return path if written_as_path or path.exists() else None

@@ -1,0 +1,24 @@
+"""The fields of a ``letters`` step: how many traces to train on, how many held-out questions to test with."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from orchestrator.step import OutputKind, StepConfig
+
+
+class Config(StepConfig):
+    """A dataset of the built-in task."""
+
+    VERSION: ClassVar[int] = 1
+    PRODUCES: ClassVar[OutputKind] = "dataset"
+
+    train: int = Field(ge=1, le=10**8, description="questions with a reasoning trace")
+    test: int = Field(default=200, ge=1, le=10**6, description="distinct questions about words that training never has")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    def describe(self) -> str:
+        """``64000 traces, 200 test questions``."""
+        return f"{self.train} traces, {self.test} test questions"

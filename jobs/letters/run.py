@@ -1,0 +1,40 @@
+"""Writes the built-in task as a dataset: traces to learn from, and held-out questions.
+
+``train.jsonl`` has question, trace and answer in each line, ``test.jsonl`` has id, question and answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from jobs.letters.config import Config
+from jobs.letters.generator import held_out, training
+from orchestrator.step import StepContext
+
+_PROGRESS_EVERY = 10_000
+
+
+def run(config: Config, context: StepContext) -> None:
+    """Writes both files into the step's output."""
+    context.output.mkdir(parents=True, exist_ok=True)
+    test = held_out(config.test, config.seed)
+    _write(
+        context.output / "test.jsonl",
+        ({"id": question.id, "question": question.text, "answer": question.answer} for question in test),
+    )
+
+    def train() -> Iterable[Mapping[str, str]]:
+        for done, (question, trace) in enumerate(training(config.train, config.seed)):
+            if done % _PROGRESS_EVERY == 0:
+                context.progress(done, config.train, "traces")
+            yield {"question": question.text, "trace": trace.text, "answer": f"Final Answer: {trace.answer}"}
+
+    _write(context.output / "train.jsonl", train())
+    context.progress(config.train, config.train, "traces")
+
+
+def _write(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -1,0 +1,32 @@
+"""What tests share: the checkout that they test, and how to run its commands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+NOT_COPIED = (".git", ".venv", "runs", "mlflow.db*", "mlartifacts", "mlruns", "__pycache__", ".*_cache", ".hypothesis")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this checkout, as it is now, with nothing that was run in it."""
+    folder = tmp_path_factory.mktemp("clone") / "checkout"
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """This process's environment with its Python first on the path, a home of its own, and no cluster named."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "ORCHESTRATOR_", "MLFLOW_"))}
+    own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', '')}"
+    own["HOME"] = str(tmp_path_factory.mktemp("home"))
+    own.pop("PYTHONPATH", None)
+    return own

@@ -1,0 +1,64 @@
+"""Budget forcing for one policy alone, as its rules are written down: what the tree must give, by brute force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.evaluate.policies import Policy
+from jobs.evaluate.prompts import Forcing, Unit
+from scripted import Script
+
+
+@dataclass(frozen=True)
+class Outcome:
+    thinking: tuple[int, ...]
+    injected: int
+    thinking_end: str
+    answer: tuple[int, ...]
+    answer_end: str
+    used: int
+    skipped: int
+    decoded: int
+    """Tokens that the policy alone decodes."""
+
+
+def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outcome:
+    """Runs `policy` by itself on `unit`, one token at a time."""
+    capacity = unit.room.thinking
+    if capacity < 1:
+        return Outcome((), 0, "context", (), "context", 0, 0, 0)
+    budget = capacity if policy.budget is None else min(policy.budget, capacity)
+    thinking: list[int] = []
+    injected = used = skipped = 0
+    forbid = False
+    while True:
+        if len(thinking) == budget:
+            end = "forced" if policy.budget is not None and policy.budget <= capacity else "context"
+            break
+        token = script.next((*unit.prompt, *thinking), forcing.thinking_stops, forbid)
+        forbid = False
+        if token not in forcing.thinking_stops:
+            thinking.append(token)
+            continue
+        if used == policy.count:
+            end = "natural"
+            break
+        string = forcing.injected[policy.string or ""]
+        if len(thinking) + len(string) >= budget:
+            end, skipped = "natural", 1
+            break
+        thinking += string
+        injected += len(string)
+        used += 1
+        forbid = True
+    closing = forcing.closing("natural" if end == "natural" else "forced", thinking[-1] if thinking else unit.prompt[-1])
+    answer: list[int] = []
+    answer_end = "length"
+    while len(answer) < unit.room.answer:
+        token = script.next((*unit.prompt, *thinking, *closing, *answer), forcing.end_of_turn, False)
+        if token in forcing.end_of_turn:
+            answer_end = "stop"
+            break
+        answer.append(token)
+    decoded = len(thinking) - injected + len(answer)
+    return Outcome(tuple(thinking), injected, end, tuple(answer), answer_end, used, skipped, decoded)

@@ -1,0 +1,107 @@
+"""A language model for tests: a seeded pure function of the prefix, behind the protocol of engines.
+
+Tokens 0 and 1 are stops (close, end of turn), 2 is a newline; the rest, up to 16, are words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from array import array
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobs.evaluate.engines import Chunk, EngineError, Request
+from jobs.evaluate.prompts import Forcing
+
+CLOSE, END_OF_TURN, NEWLINE, FINAL, FIRST_WORD, VOCABULARY = 0, 1, 2, 3, 4, 16
+INJECTED_NEWLINE = 31
+"""Ends in a newline, and is never decoded."""
+
+
+def forcing(injected: dict[str, tuple[int, ...]]) -> Forcing:
+    return Forcing(
+        close=(CLOSE, 5),
+        newline=(NEWLINE,),
+        final=(NEWLINE, FINAL),
+        newline_ends=frozenset({NEWLINE, INJECTED_NEWLINE}),
+        end_of_turn=(END_OF_TURN,),
+        injected=injected,
+    )
+
+
+@dataclass(frozen=True)
+class Script:
+    """Which token follows a prefix. `stop_share` of 256 prefixes end: 0 never, 256 as soon as allowed."""
+
+    seed: int
+    stop_share: int
+
+    def next(self, prefix: Sequence[int], stop: Sequence[int], forbid_stop: bool) -> int:
+        key = self.seed.to_bytes(8, "little")
+        digest = hashlib.blake2b(array("i", prefix).tobytes(), digest_size=4, key=key).digest()
+        if digest[0] < self.stop_share and not forbid_stop:
+            return stop[digest[1] % len(stop)]
+        if digest[2] % 5 == 0:
+            return NEWLINE
+        return FIRST_WORD + digest[3] % (VOCABULARY - FIRST_WORD)
+
+
+@dataclass
+class ScriptedEngine:
+    """Streams what the script says, in chunks of one to `chunk` tokens, and counts what is asked of it."""
+
+    script: Script
+    chunk: int = 1
+    fail_after: int | None = None
+    """Requests after which every stream fails."""
+    delay: float = 0
+    """Seconds that each chunk takes."""
+    requests: list[Request] = field(default_factory=list)
+    open: int = 0
+    decoded: int = 0
+    closed: bool = False
+
+    @property
+    def sequences(self) -> int | None:
+        return None
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        self.requests.append(request)
+        self.open += 1
+        try:
+            prefix = list(request.prompt)
+            pending: list[int] = []
+            for count in range(request.max_tokens):
+                if self.fail_after is not None and len(self.requests) > self.fail_after:
+                    raise EngineError("the script says so")
+                token = self.script.next(prefix, request.stop, request.forbid_stop_first and count == 0)
+                if token in request.stop:
+                    yield Chunk(pending, "stop")
+                    return
+                self.decoded += 1
+                prefix.append(token)
+                pending.append(token)
+                if count + 1 < request.max_tokens and len(pending) > len(prefix) % self.chunk:
+                    yield Chunk(pending)
+                    pending = []
+                    await asyncio.sleep(self.delay)
+            yield Chunk(pending, "length")
+        finally:
+            self.open -= 1
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def start(pids: Path, script: Script, fail_after: int | None = None, delay: float = 0) -> ScriptedEngine:
+    """For replicas. Leaves a file named by its process, so that a test can kill it."""
+    (pids / str(os.getpid())).touch()
+    return ScriptedEngine(script, fail_after=fail_after, delay=delay)
+
+
+async def start_in_vain() -> ScriptedEngine:
+    """An engine that cannot be started."""
+    raise EngineError("out of memory")

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from jobs.evaluate.config import Config
+
+SWEEP: dict[str, Any] = {
+    "model": "${tiny}",
+    "tasks": ["letters"],
+    "budgets": [4, 8, 16, 32, "auto"],
+    "extensions": {"strings": ["Wait", "Hmm", "Alternatively", ""], "counts": [1, 2, 4]},
+}
+
+
+def config(**changes: Any) -> Config:
+    return Config.model_validate_json(json.dumps(SWEEP | changes))
+
+
+def test_the_shipped_sweep_has_17_policies_on_200_items() -> None:
+    assert config().describe() == "17 policies x 200 items"
+    assert config().notes() == []
+    assert list(config().problems()) == []
+
+
+def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
+    shuffled = config(budgets=["auto", 16, 8, 32, 4, 8], extensions=SWEEP["extensions"] | {"counts": [4, 2, 1, 1]})
+    assert shuffled.policies == config().policies
+    assert shuffled.model_dump_json() == config().model_dump_json()
+    assert [note.partition(":")[0] for note in shuffled.notes()] == ["budgets", "extensions.counts"]
+    assert "[4, 8, 16, 32, 'auto']" in shuffled.notes()[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"budgets": [16, -1]}, ("budgets", 1), "-1 is no number of tokens"),
+        ({"budgets": [0]}, ("budgets", 0), "0 is no number of tokens"),
+        ({"budgets": [True]}, ("budgets", 0), "True is no number of tokens"),
+        ({"budgets": [1.5]}, ("budgets", 0), "1.5 is no number of tokens"),
+        ({"budgets": ["max"]}, ("budgets", 0), "'max' is no number of tokens"),
+        ({"budgets": []}, ("budgets",), "empty"),
+        ({"tasks": []}, ("tasks",), "empty"),
+        ({"extensions": {"strings": ["Wait"], "counts": [0]}}, ("extensions", "counts", 0), "0 is no count"),
+        ({"extensions": {"strings": [], "counts": [1]}}, ("extensions", "strings"), "empty"),
+        ({"extensions": {"strings": ["Wait"]}}, ("extensions", "counts"), "required"),
+        ({"samples": 4}, (), "samples: 4 needs a temperature above 0"),
+        ({"top_p": 0.9}, (), "top_p: 0.9 needs a temperature above 0"),
+        ({"temperature": -1}, ("temperature",), "greater than or equal to 0"),
+        ({"engine": "vlm"}, ("engine",), "'auto', 'transformers' or 'vllm'"),
+        ({"template": "thinking"}, ("template",), "known are s1, think"),
+        ({"max_answer_tokens": 0}, ("max_answer_tokens",), "0 is no number of tokens"),
+        ({"tasks": ["letters", "letters"]}, (), "'letters' is there twice"),
+        ({"resources": {"replicas": {"min": 3, "max": 2}}}, ("resources", "replicas"), "min 3 is more than max 2"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_error_that_names_it(
+    change: dict[str, Any], field: tuple[str | int, ...], said: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        config(**change)
+    (error,) = caught.value.errors()
+    assert error["loc"] == field
+    assert said in error["msg"]
+
+
+def test_a_model_folder_must_be_one(tmp_path: Path) -> None:
+    def said(model: Path) -> list[str]:
+        return [problem.message for problem in config(model=str(model)).problems()]
+
+    assert "is no folder" in said(tmp_path / "missing")[0]
+    assert "no config.json" in said(tmp_path)[0]
+    (tmp_path / "config.json").write_text("{}")
+    assert "no tokenizer.json" in said(tmp_path)[0]
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert said(tmp_path) == []
+    assert config(model=str(tmp_path)).external_inputs() == {"model": tmp_path}
+
+
+def test_a_name_on_the_hub_is_no_folder() -> None:
+    hub = config(model="simplescaling/s1-32B")
+    assert hub.model_folder is None
+    assert list(hub.problems()) == []
+
+
+def test_task_files_are_looked_at_before_anything_starts(tmp_path: Path) -> None:
+    missing = config(tasks=[{"name": "mine", "path": str(tmp_path / "none.jsonl")}])
+    assert [problem.field for problem in missing.problems()] == [("tasks", 0, "path")]
+
+
+def test_resources_say_what_a_replica_holds_and_are_no_part_of_what_a_sweep_is() -> None:
+    small, large = config(), config(resources={"gpus": 2, "cpus": 8, "replicas": {"min": 2, "max": 4}})
+    assert small.demands() == [{"CPU": 1.0}]
+    assert large.demands() == [{"CPU": 8.0, "GPU": 2.0}] * 2
+    assert small.engine_name == "transformers"
+    assert large.engine_name == "vllm"
+    assert config(engine="vllm").engine_name == "vllm"
+    assert small.model_dump_json(exclude={"resources"}) == large.model_dump_json(exclude={"resources"})
+
+
+def test_importing_the_config_loads_nothing_heavy() -> None:
+    heavy = ["torch", "ray", "transformers", "vllm", "numpy", "pandas", "pyarrow", "mlflow"]
+    code = f"import sys, jobs.evaluate.config; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

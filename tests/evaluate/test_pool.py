@@ -1,0 +1,200 @@
+"""The pool on a real Ray cluster of this machine, with a scripted engine in its replicas."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+import scripted
+from oracle import alone
+from ray.util.placement_group import placement_group, placement_group_table
+from scripted import Script, forcing
+
+from jobs.evaluate.config import EvaluateResources, Replicas
+from jobs.evaluate.engines import Engine, EngineError, Sampling
+from jobs.evaluate.policies import grid
+from jobs.evaluate.pool import decode
+from jobs.evaluate.prompts import Unit
+from jobs.evaluate.replica import Decoded, ReplicaSpec, Work
+from jobs.evaluate.trace_files import Index, write
+from jobs.evaluate.traces import Segment, root
+from jobs.evaluate.tree import Key, Room, grow, leaf
+from orchestrator.step import StepError
+
+INJECTED = {"Wait": (16,), "": ()}
+POLICIES = grid([2, 8, 16, None], ["Wait", ""], [1, 2])
+TREE = grow(POLICIES, {string: len(ids) for string, ids in INJECTED.items()})
+SCRIPT = Script(1, 10)
+CPU = {"CPU": 1.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            _temp_dir=temporary,
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
+        )
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays(cluster: None) -> Iterator[None]:
+    yield
+    assert {entry["state"] for entry in placement_group_table().values()} <= {"REMOVED"}
+    deadline = time.monotonic() + 10
+    while ray.available_resources().get("CPU") != 2:
+        assert time.monotonic() < deadline, "resources are still held"
+        time.sleep(0.1)
+
+
+def units(count: int) -> list[Unit]:
+    return [Unit(f"item {number}", 0, (5, 6, 7 + number), Room(60, 4)) for number in range(count)]
+
+
+def resources(most: int = 1, in_flight: int = 8, retries: int = 3, wait: float = 60) -> EvaluateResources:
+    return EvaluateResources(replicas=Replicas(max=most), in_flight=in_flight, retries=retries, wait=wait)
+
+
+def spec(folder: Path, start: Callable[[], Awaitable[Engine]], in_flight: int = 8) -> ReplicaSpec:
+    return ReplicaSpec(start, TREE, forcing(INJECTED), Sampling(), 0, folder, in_flight)
+
+
+def pids(folder: Path) -> Path:
+    (folder / "pids").mkdir(exist_ok=True)
+    return folder / "pids"
+
+
+def untold(done: int) -> None:
+    """Progress that nobody follows."""
+
+
+def quiet(line: str) -> None:
+    raise AssertionError(f"reported: {line}")
+
+
+def assert_every_leaf_is_there(folder: Path, expected: list[Unit]) -> Decoded:
+    """Returns how many tokens the files hold; no token of a piece is there twice."""
+    index = Index(folder, quiet)
+    thinking = answers = 0
+    for unit in expected:
+        known = index.unit(unit.item, unit.sample)
+        for policy in POLICIES:
+            got = leaf(TREE, policy, unit.room, known.extent)
+            want = alone(policy, unit, SCRIPT, forcing(INJECTED))
+            assert (got.thinking_tokens, got.answer_tokens) == (len(want.thinking), len(want.answer))
+        places = Counter((row.key, row.start) for row in known.rows)
+        assert max(places.values()) == 1
+        for row in known.rows:
+            thinking += row.length * (row.key.kind == "thinking")
+            answers += row.length * (row.key.kind != "thinking")
+    return Decoded(thinking, answers)
+
+
+def test_all_units_are_decoded_and_everything_is_given_back(tmp_path: Path) -> None:
+    told: list[int] = []
+    start = partial(scripted.start, pids(tmp_path), SCRIPT)
+    work = [Work(unit) for unit in units(300)]
+    decoded = decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(2), CPU, "all", told.append)
+    assert decoded == assert_every_leaf_is_there(tmp_path, units(300))
+    assert told == sorted(told)
+    assert told[-1] == 300
+    started = [int(file.name) for file in pids(tmp_path).iterdir()]
+    assert len(started) == 2
+    assert not any(psutil.pid_exists(pid) for pid in started)
+
+
+def test_a_replica_killed_in_mid_sweep_is_replaced_and_no_record_is_decoded_again(tmp_path: Path) -> None:
+    start = partial(scripted.start, pids(tmp_path), SCRIPT, delay=0.02)
+    killed: list[int] = []
+
+    def kill_two() -> None:
+        deadline = time.monotonic() + 60
+        while len(killed) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            alive = [int(file.name) for file in pids(tmp_path).iterdir() if int(file.name) not in killed]
+            written = len(list(tmp_path.glob("*.parquet")))
+            if alive and written > 2 * (1 + len(killed)):
+                os.kill(alive[0], signal.SIGKILL)
+                killed.append(alive[0])
+
+    killer = threading.Thread(target=kill_two)
+    killer.start()
+    work = [Work(unit) for unit in units(60)]
+    counts: list[int] = []
+    decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(), CPU, "killed", counts.append)
+    killer.join()
+    assert len(killed) == 2
+    assert counts[-1] == 60
+    assert_every_leaf_is_there(tmp_path, units(60))
+    index = Index(tmp_path, quiet)
+    rows = sum(len(index.unit(unit.item, 0).rows) for unit in units(60))
+    assert rows == index.size, "a record that was on disk was decoded a second time"
+
+
+def test_an_engine_that_keeps_failing_is_given_up(tmp_path: Path) -> None:
+    start = partial(scripted.start, pids(tmp_path), SCRIPT, fail_after=20)
+    work = [Work(unit) for unit in units(50)]
+    with pytest.raises(EngineError, match=r"lost 2 times.*retries allows 1.*the script says so"):
+        decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(retries=1), CPU, "failing", untold)
+
+
+def test_an_engine_that_never_starts_is_the_users_to_put_right(tmp_path: Path) -> None:
+    vain = spec(tmp_path, scripted.start_in_vain)
+    with pytest.raises(StepError, match="engine: .*out of memory"):
+        decode([Work(units(1)[0])], vain, Index(tmp_path, quiet), resources(), CPU, "vain", untold)
+
+
+def test_resources_that_never_come_are_an_error_with_what_was_asked_and_what_there_is(tmp_path: Path) -> None:
+    never = spec(tmp_path, partial(scripted.start, pids(tmp_path), SCRIPT))
+    demand = {"CPU": 64.0, "GPU": 2.0}
+    began = time.monotonic()
+    with pytest.raises(StepError, match=r"1 x 64 CPU, 2 GPU .* within 2 s; the cluster has 2 CPU \(2 free\), 0 GPU"):
+        decode([Work(units(1)[0])], never, Index(tmp_path, quiet), resources(wait=2), demand, "never", untold)
+    assert time.monotonic() - began < 20
+
+
+def test_groups_of_a_killed_driver_are_removed_first(tmp_path: Path) -> None:
+    left = placement_group([{"CPU": 2}], name="step-abc-11111111")
+    ray.get(left.ready())
+    start = partial(scripted.start, pids(tmp_path), SCRIPT)
+    work = [Work(unit) for unit in units(3)]
+    decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(wait=20), CPU, "step-abc", untold)
+    assert_every_leaf_is_there(tmp_path, units(3))
+
+
+def test_a_partial_unit_is_continued_and_a_damaged_one_decoded_again(tmp_path: Path) -> None:
+    trunk = Key((), "thinking")
+    both = units(2)
+    whole = [alone(POLICIES[3], unit, SCRIPT, forcing(INJECTED)).thinking for unit in both]
+    for unit, tokens in zip(both, whole, strict=True):
+        write(tmp_path, [Segment(unit.item, 0, trunk, 0, tokens[:4], False, root(unit.item, 0))])
+    said: list[str] = []
+    index = Index(tmp_path, said.append)
+    works = []
+    for unit in both:
+        known = index.unit(unit.item, 0)
+        assert known.extents[trunk].length == 4
+        works.append(Work(unit, tuple(known.rows), tuple(index.places(known.rows))))
+    damaged = Path(works[1].places[0][0])
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    start = partial(scripted.start, pids(tmp_path), SCRIPT)
+    decoded = decode(works, spec(tmp_path, start), index, resources(), CPU, "partial", untold)
+    assert [damaged.name in line for line in said] == [True]
+    total = assert_every_leaf_is_there(tmp_path, both)
+    assert decoded.thinking == total.thinking - 4

@@ -1,0 +1,144 @@
+"""Statistics against closed forms, scipy, and simulated data whose truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, norm
+
+from jobs.evaluate.statistics import (
+    Interval,
+    effective_trials,
+    paired_difference,
+    percentile_interval,
+    resampled_shares,
+    wilson,
+)
+
+
+def one_point(correct: list[float], graded: list[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    return np.array(correct)[:, None], np.array(graded or [1.0] * len(correct))[:, None]
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 30), (1, 30), (15, 30), (30, 30), (191, 200), (7, 10_000)])
+def test_wilson_is_scipys(successes: int, trials: int) -> None:
+    expected = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    found = wilson(successes / trials, trials)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_a_share_of_nothing_has_no_interval() -> None:
+    assert math.isnan(wilson(math.nan, 0).low)
+
+
+def test_with_one_sample_per_item_each_item_is_a_trial() -> None:
+    assert effective_trials(np.array([1.0, 0, 1, 1, 0]), np.ones(5)) == 5
+
+
+def test_samples_that_agree_are_worth_one_trial_per_item_and_independent_ones_nearly_all() -> None:
+    rng = np.random.default_rng(0)
+    samples = np.full(500, 64.0)
+    agreeing = 64.0 * (rng.random(500) < 0.4)
+    assert effective_trials(agreeing, samples) == pytest.approx(500, rel=0.01)
+    independent = rng.binomial(64, 0.4, 500).astype(float)
+    assert effective_trials(independent, samples) > 0.8 * 500 * 64
+    assert effective_trials(samples, samples) == 500
+
+
+def test_the_bootstrap_of_a_share_has_its_binomial_spread() -> None:
+    correct, graded = one_point([1.0] * 60 + [0.0] * 140)
+    shares = resampled_shares(correct, graded, seed=0)
+    assert shares.shape == (10_000, 1)
+    assert shares.mean() == pytest.approx(0.3, abs=0.002)
+    assert shares.std() == pytest.approx(math.sqrt(0.3 * 0.7 / 200), rel=0.03)
+    # Close to the normal approximation: 200 items are enough for that.
+    half = norm.ppf(0.975) * math.sqrt(0.3 * 0.7 / 200)
+    interval = percentile_interval(shares[:, 0])
+    assert (interval.low, interval.high) == pytest.approx((0.3 - half, 0.3 + half), abs=0.006)
+
+
+def test_the_bootstrap_repeats_with_its_seed_and_does_not_depend_on_how_much_is_drawn_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    correct, graded = one_point([1.0, 0, 0, 1, 1, 0, 1])
+    first = resampled_shares(correct, graded, seed=3)
+    assert (first == resampled_shares(correct, graded, seed=3)).all()
+    assert (first != resampled_shares(correct, graded, seed=4)).any()
+    monkeypatch.setattr("jobs.evaluate.statistics._DRAWN_AT_ONCE", 700)
+    assert (first == resampled_shares(correct, graded, seed=3)).all()
+
+
+def test_a_point_that_was_not_graded_in_any_draw_is_not_a_number() -> None:
+    shares = resampled_shares(np.zeros((4, 1)), np.zeros((4, 1)), seed=0, resamples=10)
+    assert np.isnan(shares).all()
+    assert math.isnan(percentile_interval(shares[:, 0]).low)
+
+
+def test_equal_points_do_not_differ() -> None:
+    rng = np.random.default_rng(1)
+    correct = np.repeat((rng.random(100) < 0.5).astype(float)[:, None], 2, axis=1)
+    shares = resampled_shares(correct, np.ones((100, 2)), seed=0)
+    difference = paired_difference(0.0, shares[:, 0], shares[:, 1])
+    assert difference.interval == Interval(0, 0)
+    assert difference.p_value == 1
+
+
+def test_pairing_sees_what_unpaired_intervals_hide() -> None:
+    """9 of 200 items get better and none worse: certain when paired, lost in the noise of either accuracy."""
+    before = np.repeat([1.0, 0.0], 100)
+    after = before.copy()
+    after[100:109] = 1
+    shares = resampled_shares(np.stack([before, after], axis=1), np.ones((200, 2)), seed=0)
+    difference = paired_difference(0.045, shares[:, 1], shares[:, 0])
+    assert difference.p_value < 0.001
+    assert difference.interval.low > 0
+    assert percentile_interval(shares[:, 0]).high > percentile_interval(shares[:, 1]).low
+
+
+def test_the_p_value_is_that_of_a_normal_test_where_that_holds() -> None:
+    """30 items better and 20 worse of 400: z = 10 / sqrt(50 - 100/400)."""
+    change = np.zeros(400)
+    change[:30], change[30:50] = 1, -1
+    before = np.zeros(400)
+    before[30:50] = 1
+    shares = resampled_shares(np.stack([before, before + change], axis=1), np.ones((400, 2)), seed=0)
+    difference = paired_difference(0.025, shares[:, 1], shares[:, 0])
+    assert difference.p_value == pytest.approx(2 * norm.sf(10 / math.sqrt(50 - 0.25)), abs=0.02)
+    assert difference.interval.low == pytest.approx(0.025 - norm.ppf(0.975) * math.sqrt(49.75) / 400, abs=0.003)
+
+
+@pytest.mark.parametrize("samples", [1, 8])
+def test_intervals_of_a_point_cover_the_truth_19_times_of_20(samples: int) -> None:
+    """2,000 sweeps of 100 items of different difficulty: 93% to 97% of the intervals must hold the true accuracy."""
+    rng = np.random.default_rng(samples)
+    covered_wilson = covered_bootstrap = 0
+    truth = 0.6
+    graded = np.full((100, 1), float(samples))
+    for seed in range(2000):
+        ease = rng.beta(1.2, 0.8, 100)
+        correct = rng.binomial(samples, ease).astype(float)[:, None]
+        share = float(correct.sum() / graded.sum())
+        interval = wilson(share, effective_trials(correct[:, 0], graded[:, 0]))
+        covered_wilson += interval.low <= truth <= interval.high
+        bootstrap = percentile_interval(resampled_shares(correct, graded, seed, resamples=600)[:, 0])
+        covered_bootstrap += bootstrap.low <= truth <= bootstrap.high
+    assert 0.93 <= covered_wilson / 2000 <= 0.97
+    assert 0.93 <= covered_bootstrap / 2000 <= 0.97
+
+
+def test_paired_differences_cover_the_truth_and_reject_no_more_than_they_say() -> None:
+    rng = np.random.default_rng(7)
+    covered = rejected = 0
+    for seed in range(2000):
+        ease = rng.random(100)
+        better = (rng.random(100) < 0.1 + 0.9 * ease).astype(float)  # 5 points above `plain` on average
+        plain, same = ((rng.random(100) < ease).astype(float) for _ in range(2))
+        correct = np.stack([plain, same, better], axis=1)
+        shares = resampled_shares(correct, np.ones((100, 3)), seed, resamples=600)
+        interval = paired_difference(0, shares[:, 2], shares[:, 0]).interval
+        covered += interval.low <= 0.05 <= interval.high
+        rejected += paired_difference(0, shares[:, 1], shares[:, 0]).p_value < 0.05
+    assert 0.93 <= covered / 2000 <= 0.97
+    assert rejected / 2000 <= 0.07

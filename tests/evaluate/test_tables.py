@@ -1,0 +1,93 @@
+"""Tables: exact numbers for programs, readable ones for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from jobs.evaluate.curves import MeasuredCurve, measure
+from jobs.evaluate.policies import Policy
+from jobs.evaluate.tables import as_csv, as_markdown, as_record
+from tests.evaluate.simulated import LETTERS, simulate
+
+
+@pytest.fixture
+def curves(tmp_path: Path) -> tuple[MeasuredCurve, ...]:
+    path = tmp_path / "samples.parquet"
+    simulate().to_parquet(path)
+    return measure(path, list(LETTERS))
+
+
+def test_the_csv_has_each_policy_once_with_its_exact_numbers(curves: tuple[MeasuredCurve, ...]) -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(curves))))
+    assert [row["policy"] for row in rows] == [policy.name for policy in LETTERS]
+    wait = next(row for row in rows if row["policy"] == '1x"Wait"')
+    expected = {
+        "task": "letters",
+        "items": "200",
+        "samples": "200",
+        "accuracy": "0.955",
+        "accuracy_low": "0.916703",
+        "accuracy_high": "0.976147",
+        "thinking_tokens": "34.0",
+        "injected_tokens": "1.0",
+        "forced_share": "0.0",
+        "difference": "0.485",
+    }
+    assert {name: wait[name] for name in expected} == expected
+    auto = next(row for row in rows if row["policy"] == "auto")
+    assert (auto["difference"], auto["p_value"]) == ("", "")
+
+
+def test_the_json_has_every_curve_with_the_natural_end_where_it_starts(curves: tuple[MeasuredCurve, ...]) -> None:
+    record = json.loads(json.dumps(as_record(curves), allow_nan=False))
+    assert [curve["curve"] for curve in record] == ["budget", "Wait", "Hmm", "Alternatively", "nothing"]
+    wait = record[1]["points"]
+    assert [(point["label"], point["count"], point["accuracy"]) for point in wait] == [
+        ("0×", 0, 0.47),
+        ("1×", 1, 0.955),
+        ("2×", 2, 0.9),
+        ("4×", 4, 0.56),
+    ]
+
+
+def test_the_markdown_is_a_table_of_percents(curves: tuple[MeasuredCurve, ...]) -> None:
+    lines = as_markdown(curves).splitlines()
+    assert lines[0].startswith("letters: 200 items.")
+    assert lines[2].startswith(
+        "| policy | thinking tokens | answer tokens | accuracy | interval | vs natural end | p |"
+    )
+    cells = [cell.strip() for cell in next(line for line in lines if '1x"Wait"' in line).split("|")]
+    assert cells[2:6] == ["34.0", "4.0", "95.5%", "91.7 – 97.6"]
+    assert cells[6].startswith("+48.5 (+4")
+    assert cells[7] == "<0.001"
+    assert len({line.count("|") for line in lines[2:]}) == 1
+    assert "not graded" not in lines[2], "columns in which nothing happened are left out"
+
+
+def test_columns_appear_when_they_have_something_to_say_and_names_cannot_break_the_table(tmp_path: Path) -> None:
+    policy = Policy(None, "|\n", 1)
+    samples = simulate({Policy(): (0.5, 10), policy: (0.5, 20)}, items=10)
+    samples.loc[samples.index[:3], "verdict"] = "error"
+    samples.loc[samples.index[:3], "answer_end"] = "length"
+    samples.to_parquet(tmp_path / "samples.parquet")
+    lines = as_markdown(measure(tmp_path / "samples.parquet", [Policy(), policy])).splitlines()
+    assert "answer cut off" in lines[2]
+    assert "not graded" in lines[2]
+    assert '1x"\\|\\\\n"' in lines[5]
+
+
+def test_samples_per_item_are_said_and_what_is_undefined_is_empty(tmp_path: Path) -> None:
+    samples = simulate({Policy(): (0.5, 10)}, items=10, samples=4)
+    samples["verdict"] = "error"
+    samples.to_parquet(tmp_path / "samples.parquet")
+    curves = measure(tmp_path / "samples.parquet", [Policy()])
+    assert as_markdown(curves).startswith("letters: 10 items × 4 samples.")
+    (row,) = csv.DictReader(io.StringIO(as_csv(curves)))
+    assert (row["accuracy"], row["accuracy_low"], row["error_share"]) == ("", "", "1.0")
+    pd.read_csv(io.StringIO(as_csv(curves)))

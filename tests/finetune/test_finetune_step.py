@@ -1,0 +1,209 @@
+"""The step as the orchestrator runs it: in a Ray task without CPUs, on a cluster that its gang fills."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+import torch
+from ray.util import placement_group_table
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from jobs.finetune.config import Config
+from jobs.finetune.run import run
+from jobs.letters.config import Config as LettersConfig
+from jobs.letters.run import run as write_letters
+from orchestrator.step import StepContext, StepError, StepInput
+
+ROOT = Path(__file__).parents[2]
+CPUS = 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    folder = tempfile.mkdtemp(prefix="ft", dir="/tmp")  # Ray's socket paths must be short.
+    environment = {"env_vars": {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}}
+    ray.init(
+        address="local",
+        num_cpus=CPUS,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env=environment,
+        _temp_dir=folder,
+    )
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> StepInput:
+    folder = tmp_path_factory.mktemp("letters")
+    write_letters(LettersConfig(train=240, test=1), StepContext("experiment", "letters", "0", folder, folder))
+    return StepInput("letters", "0", folder / "output")
+
+
+def context(folder: Path, letters: StepInput) -> StepContext:
+    return StepContext("experiment", "tiny", "0", folder, folder / "traces", {"letters": letters})
+
+
+def config(**fields: object) -> Config:
+    defaults = {
+        "model": {"random": "qwen2", "layers": 2, "hidden_size": 64},
+        "data": "${letters}",
+        "batch_size": 8,
+        "resources": {"workers": 2, "checkpoint_every": 5},
+    }
+    return Config.model_validate_json(json.dumps(defaults | fields))
+
+
+@ray.remote(num_cpus=0, max_retries=0, max_calls=1)
+def _step(config: Config, context: StepContext) -> None:
+    run(config, context)
+
+
+def train(config: Config, context: StepContext) -> None:
+    """Runs the step as the executor does, and sees that it gives back all it took."""
+    try:
+        ray.get(_step.remote(config, context))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    finally:
+        deadline = time.monotonic() + 30
+        while ray.available_resources().get("CPU") != CPUS or processes_of(context):
+            assert time.monotonic() < deadline, "the gang is still there"
+            time.sleep(0.2)
+        assert {group["state"] for group in placement_group_table().values()} <= {"REMOVED"}
+
+
+def processes_of(context: StepContext) -> list[psutil.Process]:
+    """The workers of a gang: they write the step's logs."""
+    logs = str(context.folder / "logs")
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(file.path.startswith(logs) for file in process.open_files()):
+                found.append(process)
+    return found
+
+
+def losses(context: StepContext) -> list[tuple[int, float]]:
+    lines = (context.folder / "tracked" / "finetune" / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return [(record["step"], record["values"]["loss"]) for record in records]
+
+
+@pytest.fixture(scope="module")
+def trained(letters: StepInput, tmp_path_factory: pytest.TempPathFactory) -> StepContext:
+    """An undisturbed step."""
+    finished = context(tmp_path_factory.mktemp("trained"), letters)
+    train(config(), finished)
+    return finished
+
+
+def test_training_lowers_the_loss_and_tells_how_it_goes(trained: StepContext) -> None:
+    curve = losses(trained)
+    assert [step for step, _ in curve] == list(range(1, 31))
+    assert curve[-1][1] < curve[0][1] - 2
+    record = json.loads((trained.folder / "tracked" / "finetune" / "run.json").read_text())
+    assert record["group"] == "training"
+    assert record["params"]["learning_rate"] == 4e-3
+    line = json.loads((trained.folder / "tracked" / "finetune" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert set(line["values"]) == {"loss", "learning_rate", "gradient_norm", "tokens_per_second", "peak_memory"}
+    progress = json.loads((trained.folder / "progress.json").read_text())
+    assert (progress["done"], progress["total"], progress["unit"]) == (30, 30, "steps")
+
+
+def test_nothing_but_the_result_is_kept(trained: StepContext) -> None:
+    assert {path.name for path in trained.folder.iterdir()} == {"logs", "output", "progress.json", "tracked"}
+
+
+def test_the_result_is_a_model_that_transformers_loads(trained: StepContext) -> None:
+    model = AutoModelForCausalLM.from_pretrained(trained.output)
+    tokenizer = AutoTokenizer.from_pretrained(trained.output)
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert model.config.vocab_size == len(tokenizer)
+    ids = tokenizer("How many r in raspberry?", return_tensors="pt").input_ids
+    with torch.no_grad():
+        loss = model(ids, labels=ids).loss
+    assert torch.isfinite(loss)
+
+
+def test_a_model_can_be_trained_further(trained: StepContext, letters: StepInput, tmp_path: Path) -> None:
+    further = context(tmp_path, letters)
+    recipe = config(model=str(trained.output), epochs=1, batch_size=80, learning_rate=1e-9, resources={"workers": 1})
+    train(recipe, further)
+    before, after = (AutoModelForCausalLM.from_pretrained(step.output) for step in (trained, further))
+    assert losses(further)[0][1] == pytest.approx(losses(trained)[-1][1], abs=0.5)
+    ids = torch.arange(32)[None]
+    with torch.no_grad():
+        assert torch.allclose(before(ids).logits, after(ids).logits, atol=1e-4)
+
+
+def test_a_killed_worker_is_replaced_and_the_run_continues_exactly(
+    trained: StepContext, letters: StepInput, tmp_path: Path
+) -> None:
+    disturbed = context(tmp_path, letters)
+    killed = threading.Event()
+
+    def kill_one_worker() -> None:
+        while not list((tmp_path / "checkpoints").glob("step-0000????")):
+            time.sleep(0.05)
+        processes_of(disturbed)[0].kill()
+        killed.set()
+
+    killer = threading.Thread(target=kill_one_worker, daemon=True)
+    killer.start()
+    train(config(), disturbed)
+
+    assert killed.is_set()
+    assert losses(disturbed) == losses(trained)
+    weights = [(step.output / "model.safetensors").read_bytes() for step in (disturbed, trained)]
+    assert weights[0] == weights[1]
+
+
+def test_a_killed_step_continues_when_it_is_run_again(trained: StepContext, letters: StepInput, tmp_path: Path) -> None:
+    disturbed = context(tmp_path, letters)
+    task = _step.remote(config(), disturbed)
+    while not list((tmp_path / "checkpoints").glob("step-0000????")):
+        time.sleep(0.05)
+    ray.cancel(task, force=True)
+    with pytest.raises(ray.exceptions.RayError):
+        ray.get(task)
+    while processes_of(disturbed):
+        time.sleep(0.1)
+    first = json.loads((tmp_path / "progress.json").read_text())["done"]
+    assert first < 30
+
+    train(config(), disturbed)
+
+    assert losses(disturbed) == losses(trained)
+
+
+def test_a_mistake_in_the_data_ends_the_step_at_once_with_one_line(letters: StepInput, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"question": "q", "trace": "t"}\n')
+    with pytest.raises(StepError, match=re.escape(f"data: {data}:1 lacks a string for one of question, trace, answer")):
+        train(config(data=str(data)), context(tmp_path / "step", letters))
+    assert (tmp_path / "step" / "logs" / "rank-0.txt").read_text().count("lacks a string") <= 2
+
+
+def test_a_gang_that_cannot_be_had_ends_with_what_was_asked_and_what_there_is(
+    letters: StepInput, tmp_path: Path
+) -> None:
+    recipe = config(resources={"workers": 2, "cpus_per_worker": 2, "wait": 3.0})
+    with pytest.raises(
+        StepError, match=r"asked for 2 CPU \+ 2 CPU.* within 3 seconds; the cluster has 2 CPU"
+    ) as caught:
+        train(recipe, context(tmp_path, letters))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,71 @@
+"""The loop in real gangs of processes, connected by gloo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from gang import config, train_in_processes
+
+SAMPLES = 60
+STEPS = 10
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    loaded: dict[str, torch.Tensor] = torch.load(folder / "weights")
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
+    """A run of two workers from start to end: its folder and its losses."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    reports = train_in_processes(config(), folder, samples=SAMPLES, workers=2)
+    assert [report.step for report in reports] == list(range(1, STEPS + 1))
+    return folder, [report.loss for report in reports]
+
+
+def test_training_lowers_the_loss(undisturbed: tuple[Path, list[float]]) -> None:
+    _, losses = undisturbed
+    assert losses[0] > 5
+    assert losses[-1] < losses[0] - 1
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_loss_does_not_depend_on_the_number_of_workers(
+    undisturbed: tuple[Path, list[float]], tmp_path: Path, workers: int
+) -> None:
+    reports = train_in_processes(config(), tmp_path, samples=SAMPLES, workers=workers)
+    assert [report.loss for report in reports] == pytest.approx(undisturbed[1], abs=1e-5)
+
+
+def test_an_interrupted_run_continues_exactly(undisturbed: tuple[Path, list[float]], tmp_path: Path) -> None:
+    before = train_in_processes(config(), tmp_path, samples=SAMPLES, workers=2, interrupt_at=7)
+    assert [report.step for report in before] == list(range(1, 8))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000004"]
+    # What a crash in the middle of writing leaves behind.
+    (tmp_path / "checkpoints" / "step-00000008.partial").mkdir()
+    (tmp_path / "checkpoints" / "step-00000006").mkdir()
+
+    after = train_in_processes(config(), tmp_path, samples=SAMPLES, workers=2)
+
+    folder, losses = undisturbed
+    assert [report.step for report in after] == list(range(5, STEPS + 1))
+    assert [report.loss for report in after] == losses[4:]
+    for name, weight in weights(folder).items():
+        assert torch.equal(weight, weights(tmp_path)[name]), name
+
+
+def test_another_number_of_workers_can_continue(undisturbed: tuple[Path, list[float]], tmp_path: Path) -> None:
+    train_in_processes(config(), tmp_path, samples=SAMPLES, workers=2, interrupt_at=5)
+    after = train_in_processes(config(), tmp_path, samples=SAMPLES, workers=1)
+    assert [report.step for report in after] == list(range(5, STEPS + 1))
+    assert [report.loss for report in after] == pytest.approx(undisturbed[1][4:], abs=1e-5)
+
+
+def test_a_diverging_run_is_an_error_that_says_what_to_change(tmp_path: Path) -> None:
+    with pytest.raises(
+        torch.multiprocessing.ProcessRaisedException, match="learning_rate: 1e\\+30 made training diverge"
+    ):
+        train_in_processes(config(learning_rate=1e30), tmp_path, samples=SAMPLES, workers=1)

@@ -1,0 +1,105 @@
+"""The shipped experiment, submitted in each of the four ways: one result, and the phenomena that it is there to show.
+
+The model is trained once, by the first way. The others find it in their store, and sweep for themselves.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from cluster import local
+
+EXPERIMENT = "experiments/scaling_sweep.yaml"
+
+
+@pytest.fixture(scope="module")
+def cluster(checkout: Path, environment: dict[str, str]) -> Iterator[Mapping[str, str]]:
+    """The environment for a Ray cluster that was started in the checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in set(os.environ) - set(environment):
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.chdir(checkout)
+        with local.head(cpus=2) as reachable:
+            yield reachable
+
+
+def submit(command: list[str], folder: Path, environment: Mapping[str, str]) -> str:
+    """The output of a command that must succeed."""
+    result = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def table(store: Path) -> str:
+    (folder,) = store.glob("sweep-*/")
+    return (folder / "output" / "table.csv").read_text()
+
+
+def with_model_of(store: Path, new: Path) -> Path:
+    """A new store that has the dataset and the model of another, but no sweep."""
+    new.mkdir(parents=True)
+    for step in ("letters", "tiny"):
+        (folder,) = store.glob(f"{step}-*/")
+        shutil.copytree(folder, new / folder.name)
+    return new
+
+
+@pytest.fixture(scope="module")
+def first(checkout: Path, cluster: Mapping[str, str]) -> Path:
+    """The store after the literal submission."""
+    output = submit(["ray", "job", "submit", EXPERIMENT], checkout, cluster)
+    for step in ("letters", "tiny", "sweep"):
+        assert f"{step}: done in" in output
+    assert "| policy | thinking tokens |" in output
+    assert "/600 steps (" in output
+    assert "/200 units (" in output
+    return checkout / "runs"
+
+
+def test_the_curve_shows_what_budget_forcing_does(first: Path) -> None:
+    rows = list(csv.DictReader(table(first).splitlines()))
+    accuracy = {row["policy"]: float(row["accuracy"]) for row in rows}
+    assert accuracy["4"] < accuracy["16"] < accuracy["auto"] + 0.1
+    assert accuracy["auto"] == accuracy["32"]
+    assert accuracy['1x"Wait"'] >= accuracy["auto"] + 0.25
+    assert abs(accuracy['1x"Hmm"'] - accuracy["auto"]) <= 0.05
+    assert accuracy['4x"Wait"'] < accuracy['1x"Wait"']
+
+
+def test_every_way_of_submission_gives_the_same_table(
+    first: Path, checkout: Path, cluster: Mapping[str, str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    uploaded = with_model_of(first, Path(environment["HOME"]) / ".orchestrator" / "runs")
+    submit(["ray", "job", "submit", "--working-dir", ".", "--", EXPERIMENT], checkout, cluster)
+    assert table(uploaded) == table(first)
+
+    module = with_model_of(first, tmp_path / "module")
+    own = {**environment, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    command = ["python", "-m", "orchestrator", "run", EXPERIMENT]
+    submit(command, checkout, {**own, "ORCHESTRATOR_STORE": str(module)})
+    assert table(module) == table(first)
+
+    itself = with_model_of(first, tmp_path / "itself")
+    submit([f"./{EXPERIMENT}"], checkout, {**own, "ORCHESTRATOR_STORE": str(itself)})
+    assert table(itself) == table(first)
+
+
+def test_submitting_again_does_nothing_and_shows_the_table(
+    first: Path, checkout: Path, cluster: Mapping[str, str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()}
+    output = submit(["ray", "job", "submit", EXPERIMENT], checkout, cluster)
+    assert "everything is done, nothing to run" in output
+    assert "| policy | thinking tokens |" in output
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()} == before
