@@ -19,6 +19,9 @@ from orchestrator.step import ModelSource, OutputKind, Problem, Reference, Resou
 MAX_LENGTH = 2**31 - 1
 """Tokens. No budget or count beyond it can mean anything, and no engine counts further."""
 
+MOST_SAMPLES = 1024
+"""Of an item. The ways to take half of them, 4.5e306, are still a float: majority@k counts them."""
+
 EngineName = Literal["transformers", "vllm"]
 Items = TypeVar("Items", bound=tuple[Any, ...])
 
@@ -108,7 +111,7 @@ class Config(StepConfig):
     budgets: Budgets = ("auto",)
     extensions: Extensions | None = None
     template: Annotated[str, AfterValidator(_template)] = Field(default="think", description="delimiters of thinking")
-    samples: int = Field(default=1, ge=1, description="traces per item")
+    samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0, le=MAX_LENGTH)

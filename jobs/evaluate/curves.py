@@ -1,8 +1,9 @@
 """From graded samples to accuracy-vs-token curves.
 
 A *point* is what one policy did on one task: accuracy with its intervals, tokens spent, how thinking and answers
-ended. A *curve* is points that vary one thing: the budget, or how often one extension string was used. The policy
-that thinks to its natural end belongs to every extension curve, as 0×, and is what all others are compared with.
+ended. A *curve* is points that vary one thing: the budget, how often one extension string was used, or, where items
+have several samples, how many of them are taken together (pass@k, majority@k). The policy that thinks to its natural
+end belongs to every extension curve, as 0×, and is what all others are compared with.
 
 Everything is columnar: 640,000 samples are a few matrices of ``[items, policies]``.
 """
@@ -11,9 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,9 @@ from jobs.evaluate.statistics import (
     resampled_shares,
     wilson,
 )
+from jobs.evaluate.together import Together, Votes, taken_together, wrong_answers
+
+Score = Literal["accuracy", "pass@k", "majority@k"]
 
 NATURAL_END = Policy()
 
@@ -43,13 +47,18 @@ _COLUMNS = (
     "answer_tokens",
     "thinking_end",
     "answer_end",
+    "extracted",
+    "rule",
 )
-_CATEGORIES = ["task", "item", "policy", "verdict", "thinking_end", "answer_end"]
+_CATEGORIES = ["task", "item", "policy", "verdict", "thinking_end", "answer_end", "extracted", "rule"]
 
 
 @dataclass(frozen=True)
 class Point:
-    """One policy on one task. Tokens are means per sample; ends, verdicts and accuracy are shares of 1."""
+    """One policy on one task. Tokens are means per sample; ends, verdicts and accuracy are shares of 1.
+
+    On the curves of pass@k and majority@k a point's `accuracy` is that score, and its tokens are those of `k` samples.
+    """
 
     policy: Policy
     items: int
@@ -74,6 +83,45 @@ class Point:
     """Samples that could not be graded."""
     difference: Difference | None
     """Accuracy minus that of the natural end, paired by item; None at the natural end, and in sweeps without it."""
+    together: tuple[Together, ...] = ()
+    """For k = 1, 2, 3 … all samples of an item; empty where there is one, and at points of pass@k and majority@k."""
+    score: Score = "accuracy"
+    k: int = 1
+    """How many samples are taken together."""
+
+    @property
+    def name(self) -> str:
+        """Unique within a task: ``auto``, ``auto pass@8``."""
+        return self.policy.name if self.score == "accuracy" else f"{self.policy.name} {self.scored}"
+
+    @property
+    def scored(self) -> str:
+        """What `accuracy` is: ``accuracy``, ``pass@8``."""
+        return self.score.replace("@k", f"@{self.k}")
+
+    def scaled(self, score: Literal["pass@k", "majority@k"]) -> tuple[Point, ...]:
+        """This policy with k = 1, 2, 4, 8 … and all samples of an item."""
+        most = len(self.together)
+        return tuple(
+            self._scaled(score, each) for each in self.together if each.k & (each.k - 1) == 0 or each.k == most
+        )
+
+    def _scaled(self, score: Literal["pass@k", "majority@k"], together: Together) -> Point:
+        estimate = together.passed if score == "pass@k" else together.majority
+        return replace(
+            self,
+            items=together.items,
+            accuracy=estimate.value,
+            interval=estimate.interval,
+            bootstrap=estimate.bootstrap,
+            difference=estimate.difference,
+            thinking_tokens=together.k * self.thinking_tokens,
+            injected_tokens=together.k * self.injected_tokens,
+            answer_tokens=together.k * self.answer_tokens,
+            together=(),
+            score=score,
+            k=together.k,
+        )
 
 
 @dataclass(frozen=True)
@@ -82,17 +130,20 @@ class MeasuredCurve:
 
     task: str
     name: str
-    """:attr:`jobs.evaluate.policies.Curve.name`."""
+    """:attr:`jobs.evaluate.policies.Curve.name`, or ``pass@k``, ``majority@k``."""
     points: tuple[Point, ...]
 
     @property
-    def extends(self) -> bool:
-        """Whether what varies is how often thinking was extended; else it is the budget."""
-        return any(point.policy.count for point in self.points)
+    def varies(self) -> Literal["budget", "count", "k"]:
+        """What sets the points apart: the budget, how often thinking was extended, or the samples taken together."""
+        if self.points[0].score != "accuracy":
+            return "k"
+        return "count" if any(point.policy.count for point in self.points) else "budget"
 
     def label(self, point: Point) -> str:
-        """What sets `point` apart on this curve: ``32``, ``auto``, ``2×``."""
-        return f"{point.policy.count}×" if self.extends else point.policy.name
+        """What sets `point` apart on this curve: ``32``, ``auto``, ``2×``, ``@8``."""
+        labels = {"budget": point.policy.name, "count": f"{point.policy.count}×", "k": f"@{point.k}"}
+        return labels[self.varies]
 
 
 def measure(samples: Path, policies: Sequence[Policy], seed: int = 0) -> tuple[MeasuredCurve, ...]:
@@ -102,10 +153,17 @@ def measure(samples: Path, policies: Sequence[Policy], seed: int = 0) -> tuple[M
     for task in dict.fromkeys(frame["task"]):
         points = {point.policy: point for point in _points(frame[frame["task"] == task], policies, seed)}
         for curve in curves(policies):
-            # Extension strings may hold line ends, which a name shows rather than takes.
-            name = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in curve.name)
-            found.append(MeasuredCurve(str(task), name, tuple(points[policy] for policy in curve.points)))
+            found.append(MeasuredCurve(str(task), printable(curve.name), tuple(points[each] for each in curve.points)))
+        if NATURAL_END in points and points[NATURAL_END].together:
+            natural = points[NATURAL_END]
+            found.append(MeasuredCurve(str(task), "pass@k", natural.scaled("pass@k")))
+            found.append(MeasuredCurve(str(task), "majority@k", natural.scaled("majority@k")))
     return tuple(found)
+
+
+def printable(name: str) -> str:
+    """`name` on one line, other names on others: what cannot be printed, and a backslash, as Python writes it."""
+    return "".join(letter if letter.isprintable() and letter != "\\" else repr(letter)[1:-1] for letter in name)
 
 
 @dataclass(frozen=True)
@@ -158,6 +216,13 @@ def _points(frame: pd.DataFrame, policies: Sequence[Policy], seed: int) -> list[
         value = float(accuracy[column] - accuracy[natural])
         return paired_difference(value, shares[:, column], shares[:, natural])
 
+    together: list[tuple[Together, ...]] = [()] * len(policies)
+    if asked.max() > 1:
+        reference = None if natural is None else (float(accuracy[natural]), shares[:, natural])
+        blank = cells.sum(frame["verdict"] == "no_answer")
+        votes = Votes(correct, blank, wrong_answers(frame, cells.index, cells.shape), graded)
+        together = taken_together(votes, int(asked.max()), reference, seed)
+
     return [
         Point(
             policy=policy,
@@ -167,6 +232,9 @@ def _points(frame: pd.DataFrame, policies: Sequence[Policy], seed: int) -> list[
             interval=wilson(float(accuracy[column]), effective_trials(correct[:, column], graded[:, column])),
             bootstrap=percentile_interval(shares[:, column]),
             difference=difference(column),
+            together=together[column],
+            score="accuracy",
+            k=1,
             **{name: float(values[column]) for name, values in {**tokens, **rates}.items()},
         )
         for column, policy in enumerate(policies)

@@ -20,9 +20,12 @@ rule was not ``boxed``, which must hold the number alone.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from jobs.evaluate.ledger import Graded, Ledger, Verdict
-from jobs.evaluate.tasks.task import Task
+
+if TYPE_CHECKING:  # tasks are read with this module's integers
+    from jobs.evaluate.tasks import Task
 
 _BRACES = re.compile(r"(?P<boxed>\\(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
 _NUMBER = re.compile(r"(?:(?<![\w)])[-+\u2212])?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?")
@@ -84,11 +87,19 @@ def canonical_integer(text: str) -> str | None:
     return f"-{digits}" if whole[0] in "-\u2212" and digits != "0" else digits
 
 
+def meaning(extracted: str, rule: str) -> str:
+    """What an extracted answer comes to: its integer, written one way, or else its own words.
+
+    Answers of the same meaning are one answer: what samples vote for.
+    """
+    said = extracted
+    if rule == "answer" and canonical_integer(extracted) is None:
+        number = _NUMBER.search(extracted)
+        said = number[0] if number else extracted
+    return canonical_integer(said) or said
+
+
 def _verdict(gold: str, extracted: str | None, rule: str) -> Verdict:
     if extracted is None:
         return "no_answer"
-    said: str | None = extracted
-    if rule == "answer" and canonical_integer(extracted) is None:
-        number = _NUMBER.search(extracted)
-        said = number[0] if number else None
-    return "correct" if said is not None and canonical_integer(said) == canonical_integer(gold) else "wrong"
+    return "correct" if meaning(extracted, rule) == canonical_integer(gold) else "wrong"

@@ -12,7 +12,7 @@ from plotly.graph_objects import Scatter
 from plotly.subplots import make_subplots
 
 from jobs.evaluate.curves import MeasuredCurve, Point
-from jobs.evaluate.plots import INK, X_TITLE, by_task, colour, logarithmic
+from jobs.evaluate.plots import INK, by_task, colour, logarithmic, x_title
 from jobs.evaluate.tables import percent
 
 _PAGE = """<!doctype html>
@@ -33,9 +33,10 @@ class _Hover:
 
     def __str__(self) -> str:
         point = self.point
+        low, high = point.interval.low, point.interval.high
         lines = [
-            f"<b>{_escaped(point.policy.name)}</b>",
-            f"accuracy {percent(point.accuracy)} ({percent(point.interval.low)} – {percent(point.interval.high)})",
+            f"<b>{_escaped(point.name)}</b>",
+            f"{point.scored} {percent(point.accuracy)} ({percent(low)} – {percent(high)})",
             f"{point.thinking_tokens:,.1f} thinking tokens, {point.injected_tokens:,.1f} of them injected",
             f"{point.answer_tokens:,.1f} answer tokens",
             f"forced {percent(point.forced)}, no answer {percent(point.no_answer)}",
@@ -56,9 +57,10 @@ def write_html(curves: Sequence[MeasuredCurve], title: str, subtitle: str, path:
     for column, members in enumerate(tasks.values(), 1):
         for number, curve in enumerate(members):
             figure.add_trace(_trace(curve, number, show_legend=column == 1), row=1, col=column)
-        log = logarithmic(members)
-        ticks: dict[str, Any] = {"type": "log", "dtick": math.log10(2)} if log else {"rangemode": "tozero"}
-        figure.update_xaxes(title=X_TITLE + (", log scale" if log else ""), row=1, col=column, **ticks)
+        ticks: dict[str, Any] = {"rangemode": "tozero"}
+        if logarithmic(members):
+            ticks = {"type": "log", "dtick": math.log10(2)}
+        figure.update_xaxes(title=x_title(members), row=1, col=column, **ticks)
     figure.update_xaxes(tickformat=",.6~g", gridcolor="#EAEAEA", showgrid=True, ticks="")
     figure.update_yaxes(tickformat=".0%", range=[0, 1.04], gridcolor="#EAEAEA", showgrid=True, ticks="")
     figure.update_yaxes(title="accuracy", col=1)
@@ -92,8 +94,12 @@ def _trace(curve: MeasuredCurve, number: int, show_legend: bool) -> Any:
             "width": 0,
         },
         mode="lines+markers",
-        line={"color": own, "width": 2.5},
-        marker={"symbol": _MARKERS[number % len(_MARKERS)], "size": 9, "line": {"color": "white", "width": 1}},
+        line={"color": own, "width": 2.5, **({"dash": "dash"} if curve.varies == "k" else {})},
+        marker={
+            "symbol": _MARKERS[number % len(_MARKERS)] + ("-open" if curve.varies == "k" else ""),
+            "size": 9,
+            "line": {"color": "white", "width": 1} if curve.varies != "k" else {"width": 2},
+        },
         name=_escaped(curve.name),
         legendgroup=curve.name,
         showlegend=show_legend,

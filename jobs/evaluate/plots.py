@@ -70,6 +70,12 @@ def logarithmic(curves: Sequence[MeasuredCurve]) -> bool:
     return min(tokens) > 0 and max(tokens) / min(tokens) >= LOG_FROM
 
 
+def x_title(curves: Sequence[MeasuredCurve]) -> str:
+    """What their axis counts."""
+    several = any(curve.varies == "k" for curve in curves)
+    return X_TITLE + (" (of all k samples)" if several else "") + (", log scale" if logarithmic(curves) else "")
+
+
 def write_png(curves: Sequence[MeasuredCurve], title: str, subtitle: str, path: Path) -> None:
     """One panel per task, side by side."""
     tasks = by_task(curves)
@@ -92,14 +98,13 @@ def write_png(curves: Sequence[MeasuredCurve], title: str, subtitle: str, path: 
 
 
 def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
-    log = logarithmic(curves)
-    if log:
+    if logarithmic(curves):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(LogLocator(base=2, numticks=12))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.6g}"))
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    axes.set_xlabel(X_TITLE + (", log scale" if log else ""))
+    axes.set_xlabel(x_title(curves))
     axes.set_ylabel("accuracy")
     axes.grid(True, which="major")
     axes.tick_params(length=0)
@@ -111,14 +116,22 @@ def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
         high = [point.interval.high for point in curve.points]
         own = colour(number)
         order = 3 + 0.01 * number
-        if curve.extends:
+        if curve.varies == "budget":
+            axes.fill_between(x, low, high, color=own, alpha=0.13, linewidth=0, zorder=order)
+        else:
             below = [value - least for value, least in zip(y, low, strict=True)]
             above = [most - value for value, most in zip(y, high, strict=True)]
             axes.errorbar(x, y, [below, above], fmt="none", ecolor=own, elinewidth=1.1, alpha=0.45, zorder=order)
-        else:
-            axes.fill_between(x, low, high, color=own, alpha=0.13, linewidth=0, zorder=order)
-        marker = _MARKERS[number % len(_MARKERS)]
-        axes.plot(x, y, color=own, marker=marker, markersize=6, markeredgecolor="white", linewidth=2, zorder=order)
+        look: dict[str, Any] = {"marker": _MARKERS[number % len(_MARKERS)], "markeredgecolor": "white"}
+        if curve.varies == "k":  # dashes and rings: not one longer trace, but many
+            look |= {
+                "linestyle": (0, (3, 1.2)),
+                "markerfacecolor": "white",
+                "markeredgecolor": own,
+                "markevery": slice(1, None),
+            }
+            look["markeredgewidth"] = 1.6
+        axes.plot(x, y, color=own, markersize=6, linewidth=2, zorder=order, **look)
     axes.set_ylim(0, 1.04)
     axes.margins(x=0.05)
     _Labels(figure, axes, curves).place(curves)
@@ -145,17 +158,19 @@ class _Labels:
 
     def place(self, curves: Sequence[MeasuredCurve]) -> None:
         ends = sorted(
-            ((curve, colour(number)) for number, curve in enumerate(curves) if curve.extends),
+            ((curve, colour(number)) for number, curve in enumerate(curves) if curve.varies != "budget"),
             key=lambda end: self._pixel(end[0].points[-1])[1],
         )
         for curve, own in ends:
-            self._write(curve.points[-1], curve.name, own, ((10, 0), (10, 7), (10, -7), (10, 14), (10, -14)), size=11)
+            last = curve.points[-1]
+            name = last.scored if curve.varies == "k" else curve.name
+            self._write(last, name, own, ((10, 0), (10, 7), (10, -7), (10, 14), (10, -14)), size=11)
         for number, curve in enumerate(curves):
-            if not curve.extends:
+            if curve.varies == "budget":
                 around = ((12, -4), (12, -12), (0, -16), (12, 10), (0, 16))
                 self._write(curve.points[0], curve.name, colour(number), around, size=11)
             for point, label in _merged(curve, self._pixel):
-                if not (curve.extends and point.policy.count == 0):
+                if curve.varies == "budget" or point.policy.count or 1 < point.k < curve.points[-1].k:
                     self._write(point, label, colour(number), self._OFFSETS, size=8.5)
 
     def _square(self, x: float, y: float, size: float) -> tuple[float, float, float, float]:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_TAKEN = ("budget", "nothing", "pass@k", "majority@k")
+"""Names of curves that are no string's."""
 _WITHIN = re.compile(r" in \d+$")
 
 
@@ -90,6 +92,6 @@ def curves(policies: Iterable[Policy]) -> tuple[Curve, ...]:
 
 
 def _name(string: str, budget: int | None) -> str:
-    ambiguous = string in ("budget", "nothing") or '"' in string or _WITHIN.search(string)
+    ambiguous = string in _TAKEN or '"' in string or _WITHIN.search(string)
     name = f'"{string}"' if ambiguous else string or "nothing"
     return name if budget is None else f"{name} in {budget}"

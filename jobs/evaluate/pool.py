@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -221,12 +222,9 @@ class _Pool:
     def _release(self, member: _Member) -> None:
         """Ends a member, whatever state it is in, and sees that it is gone."""
         self._members.remove(member)
-        try:
-            if member.state != "closing":
-                placed = member.state == "working" or member.group.wait(0)
-                ray.get(member.actor.close.remote(), timeout=RELEASE_SECONDS if placed else 0)
-        except (RayActorError, EngineError, GetTimeoutError, AttributeError):
-            pass
+        if member.state == "working":
+            with suppress(RayActorError, EngineError, GetTimeoutError):  # then it is ended the hard way
+                ray.get(member.actor.close.remote(), timeout=RELEASE_SECONDS)
         ray.kill(member.actor)
         remove_placement_group(member.group)
         deadline = time.monotonic() + RELEASE_SECONDS

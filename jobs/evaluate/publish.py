@@ -48,8 +48,16 @@ def write(curves: Sequence[MeasuredCurve], title: str, subtitle: str, folder: Pa
 
 
 def metrics(point: Point) -> dict[str, float]:
-    """What is tracked of a point: the numbers of its row in the table that are defined."""
+    """What is tracked of a point: the numbers of its row in the table that are defined, and what k samples score.
+
+    ``pass_at_8`` and ``majority_at_8`` are there for k = 2, 4, 8 …; their intervals are in the table.
+    """
     named = tables.row("", point)
+    if point.score == "accuracy":
+        named.pop("k", None)
+    for each in (*point.scaled("pass@k"), *point.scaled("majority@k")):
+        if each.k > 1 and not math.isnan(each.accuracy):
+            named[each.scored.replace("@", "_at_")] = each.accuracy
     return {name: float(value) for name, value in named.items() if isinstance(value, int | float)}
 
 

@@ -20,6 +20,9 @@ CONFIDENCE = 0.95
 RESAMPLES = 10_000
 """As many as the paper took."""
 
+_ROUNDING = 1e-12
+"""Differences below it are those of sums in another order, not of points."""
+
 _DRAWN_AT_ONCE = 1 << 22
 """Item draws held in memory at a time: 32 MB of indices, however many items there are."""
 
@@ -53,10 +56,10 @@ def wilson(share: float, n: float) -> Interval:
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
     scale = 1 + z * z / n
-    # Shares of 0 and 1 touch their end exactly; rounding must not say otherwise.
+    # Shares of 0 and 1 touch their end exactly, and none is outside; rounding must not say otherwise.
     low = 0.0 if share == 0 else (centre - half) / scale
     high = 1.0 if share == 1 else (centre + half) / scale
-    return Interval(low, high)
+    return Interval(min(low, share), max(high, share))
 
 
 def effective_trials(correct: Floats, graded: Floats) -> float:
@@ -81,12 +84,13 @@ def effective_trials(correct: Floats, graded: Floats) -> float:
 def resampled_shares(correct: Floats, graded: Floats, seed: int, resamples: int = RESAMPLES) -> Floats:
     """The share of correct samples at each point, ``[resamples, points]``, had other items been drawn.
 
-    `correct` and `graded`, both ``[items, points]``, count samples. Each resample draws items with replacement, the
-    same ones for every point: columns of the result are paired. A point none of whose samples was drawn is NaN there.
+    `correct` and `graded`, ``[items, points]``, count samples; a `graded` of ``[items, 1]`` is that of every point.
+    Each resample draws items with replacement, the same ones for every point: columns of the result are paired. A
+    point none of whose samples was drawn is NaN there.
     """
     items, points = correct.shape
     rng = np.random.default_rng(seed)
-    shares = np.empty((resamples, points))
+    shares = np.empty((points, resamples)).T  # what is done with them goes along columns
     step = max(1, _DRAWN_AT_ONCE // items)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
@@ -110,6 +114,7 @@ def paired_difference(value: float, resampled: Floats, reference: Floats) -> Dif
     """The difference of two points, `value` as observed, from their columns of :func:`resampled_shares`."""
     differences = resampled - reference
     differences = differences[~np.isnan(differences)]
+    differences[np.abs(differences) < _ROUNDING] = 0
     # One is added to both counts: the observed data are a draw too, so that p is never 0 (Davison and Hinkley 1997).
     below = (1 + np.count_nonzero(differences <= 0)) / (1 + differences.size)
     above = (1 + np.count_nonzero(differences >= 0)) / (1 + differences.size)

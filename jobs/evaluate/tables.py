@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs.evaluate.curves import MeasuredCurve, Point
+from jobs.evaluate.together import Together
 
 Row = dict[str, str | int | float | None]
 
@@ -18,19 +19,23 @@ DIGITS = 6
 
 
 def measured_points(curves: Iterable[MeasuredCurve]) -> dict[str, list[Point]]:
-    """Each policy's point once, by task, in the order of the curves."""
+    """Each point once, by task, in the order of the curves."""
     found: dict[str, dict[str, Point]] = {}
     for curve in curves:
-        found.setdefault(curve.task, {}).update({point.policy.name: point for point in curve.points})
+        found.setdefault(curve.task, {}).update({point.name: point for point in curve.points})
     return {task: list(points.values()) for task, points in found.items()}
 
 
 def row(task: str, point: Point) -> Row:
-    """One line of ``table.csv``. Shares are of 1, tokens are means; what is undefined is None."""
+    """One line of ``table.csv``. Shares are of 1, tokens are means; what is undefined is None.
+
+    ``score`` and ``k`` are there where items have several samples.
+    """
     difference = point.difference
     return {
         "task": task,
         "policy": point.policy.name,
+        **({"score": point.score, "k": point.k} if point.samples > point.items else {}),
         "items": point.items,
         "samples": point.samples,
         "accuracy": _number(point.accuracy),
@@ -54,8 +59,17 @@ def row(task: str, point: Point) -> Row:
 
 
 def as_csv(curves: Iterable[MeasuredCurve]) -> str:
-    """``table.csv``: a header, then a line per task and policy; empty where undefined."""
-    rows = [row(task, point) for task, points in measured_points(curves).items() for point in points]
+    """``table.csv``: a header, then a line per task and policy; empty where undefined.
+
+    Where items have several samples, each policy's line is followed by those of its pass@k and majority@k.
+    """
+    rows = [
+        row(task, each)
+        for task, points in measured_points(curves).items()
+        for point in points
+        if point.score == "accuracy"
+        for each in (point, *point.scaled("pass@k"), *point.scaled("majority@k"))
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -70,7 +84,12 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
             "task": curve.task,
             "curve": curve.name,
             "points": [
-                {**dataclasses.asdict(point.policy), "label": curve.label(point), **row(curve.task, point)}
+                {
+                    **dataclasses.asdict(point.policy),
+                    "label": curve.label(point),
+                    **row(curve.task, point),
+                    **({"together": [_at_k(each) for each in point.together]} if point.together else {}),
+                }
                 for point in curve.points
             ],
         }
@@ -78,11 +97,25 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
     ]
 
 
+def _at_k(together: Together) -> dict[str, float | None]:
+    """pass@k and majority@k at one k."""
+    found: dict[str, float | None] = {"k": together.k, "items": together.items}
+    for name, estimate in {"pass": together.passed, "majority": together.majority}.items():
+        found[name] = _number(estimate.value)
+        found[f"{name}_low"], found[f"{name}_high"] = _number(estimate.interval.low), _number(estimate.interval.high)
+        found[f"{name}_bootstrap_low"] = _number(estimate.bootstrap.low)
+        found[f"{name}_bootstrap_high"] = _number(estimate.bootstrap.high)
+    return found
+
+
 def as_markdown(curves: Sequence[MeasuredCurve]) -> str:
-    """``table.md``: accuracy in percent, its 95% interval, and what it gains over the natural end."""
+    """``table.md``: accuracy in percent, its 95% interval, and what it gains over the natural end.
+
+    Of pass@k and majority@k it has the lines from k = 2: one sample is the natural end's own line.
+    """
     sections = []
-    tasks = measured_points(curves)
-    for task, points in tasks.items():
+    for task, measured in measured_points(curves).items():
+        points = [point for point in measured if point.score == "accuracy" or point.k > 1]
         columns = {title: cell for title, (cell, shown) in _COLUMNS.items() if any(shown(point) for point in points)}
         lines = [
             "| " + " | ".join(columns) + " |",
@@ -110,7 +143,7 @@ def _number(value: float) -> float | None:
 
 
 def _policy(point: Point) -> str:
-    name = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in point.policy.name)
+    name = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in point.name)
     return name.replace("\\", "\\\\").replace("|", "\\|")
 
 

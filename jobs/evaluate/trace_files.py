@@ -17,7 +17,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -123,18 +123,24 @@ def compact(folder: Path) -> None:
         small = [file for file in sorted(folder.glob("*.parquet")) if file.stat().st_size < COMPACTED_BYTES]
         if len(small) < FILES_BEFORE_COMPACTION:
             return
-        with _new_file(folder, int(small[0].name.partition("-")[0])) as add:
-            for kind_is_thinking in (True, False):
-                gathered: list[pa.Table] = []
-                for file in small:
-                    gathered += _row_groups(file, kind_is_thinking)
-                    if sum(table.nbytes for table in gathered) >= GROUP_BYTES:
-                        add(pa.concat_tables(gathered))
-                        gathered = []
-                if gathered:
-                    add(pa.concat_tables(gathered))
-        for file in small:
-            file.unlink()
+        with suppress(DamagedFile):  # nothing has changed then; whoever reads the file next reports it
+            with _new_file(folder, int(small[0].name.partition("-")[0])) as add:
+                _merge(small, add)
+            for file in small:
+                file.unlink()
+
+
+def _merge(files: Sequence[Path], add: Callable[[pa.Table], None]) -> None:
+    """Gathers the row groups of many files into larger ones, thinking before answers."""
+    for thinking in (True, False):
+        gathered: list[pa.Table] = []
+        for file in files:
+            gathered += _row_groups(file, thinking)
+            if sum(table.nbytes for table in gathered) >= GROUP_BYTES:
+                add(pa.concat_tables(gathered))
+                gathered = []
+        if gathered:
+            add(pa.concat_tables(gathered))
 
 
 def _row_groups(file: Path, thinking: bool) -> Iterator[pa.Table]:

@@ -178,8 +178,7 @@ def resolve(root_digest: int, rows: Iterable[Row]) -> Resolved:
     reached = [root_digest]
     while reached:
         for key, row in following.get(reached.pop(), {}).items():
-            if row.start == resolved.extent(key).length:
-                resolved.extents[key] = Extent(row.start + row.length, row.ended)
-                resolved.rows.append(row)
-                reached.append(row.digest)
+            resolved.extents[key] = Extent(row.start + row.length, row.ended)
+            resolved.rows.append(row)
+            reached.append(row.digest)
     return resolved

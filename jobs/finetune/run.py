@@ -18,6 +18,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from ray import PlacementGroupID
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
@@ -27,6 +28,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupTimeoutError,
 )
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
+from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
 
 from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.data import read_samples, tokenize
@@ -59,6 +61,11 @@ class Assignment:
         """Ray Train's own records."""
         return self.context.folder / "gang"
 
+    @property
+    def reservation(self) -> Path:
+        """The id, in hexadecimal, of the placement group that the gang holds."""
+        return self.gang / "placement_group"
+
 
 def run(config: Config, context: StepContext) -> None:
     """Trains and writes the model to the step's output. Continues from the step's last checkpoint when it has one.
@@ -68,6 +75,7 @@ def run(config: Config, context: StepContext) -> None:
     # Ray Train starts its workers in a folder of its own, where relative paths mean nothing.
     context = dataclasses.replace(context, folder=context.folder.absolute())
     assignment = Assignment(config, context, _model_source(config, context), _data_file(config, context))
+    _release_former_gang(assignment)
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
     for attempts_left in reversed(range(config.resources.retries + 1)):
         try:
@@ -80,6 +88,13 @@ def run(config: Config, context: StepContext) -> None:
             print(f"A worker was lost; starting the gang again ({attempts_left} attempts left): {error}", flush=True)
     shutil.rmtree(assignment.checkpoints)
     shutil.rmtree(assignment.gang)
+
+
+def _release_former_gang(assignment: Assignment) -> None:
+    """Frees what this step's gang still holds when its coordinator was killed: Ray itself waits for the job to end."""
+    if assignment.reservation.exists():
+        group = PlacementGroupID(bytes.fromhex(assignment.reservation.read_text()))
+        remove_placement_group(PlacementGroup(group))
 
 
 def _trainer(assignment: Assignment) -> TorchTrainer:
@@ -106,6 +121,8 @@ def _work(loop_config: dict[str, Any]) -> None:
     config = assignment.config
     rank = ray.train.get_context().get_world_rank()
     assignment.context.redirect_output(f"rank-{rank}")
+    if rank == 0:
+        assignment.reservation.write_text(get_current_placement_group().id.hex())
     torch.set_num_threads(config.resources.cpus_per_worker)
     tokenizer = load_tokenizer(assignment.model)
     data = tokenize(read_samples(assignment.data), tokenizer, TEMPLATES[config.template], config.block_size)

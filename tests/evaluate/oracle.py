@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scripted import Script
+
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.prompts import Forcing, Unit
-from scripted import Script
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
         injected += len(string)
         used += 1
         forbid = True
-    closing = forcing.closing("natural" if end == "natural" else "forced", thinking[-1] if thinking else unit.prompt[-1])
+    closing = forcing.closing(
+        "natural" if end == "natural" else "forced", thinking[-1] if thinking else unit.prompt[-1]
+    )
     answer: list[int] = []
     answer_end = "length"
     while len(answer) < unit.room.answer:

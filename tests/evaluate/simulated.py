@@ -1,7 +1,7 @@
 """Samples as a sweep would leave them, with accuracies and lengths of the tiny model's prototype (DESIGN section 8).
 
 Whether an item is answered correctly depends on how hard it is and a little on chance, so policies agree on most items,
-as real ones do. Accuracies come out exactly as asked.
+as real ones do. Accuracies come out exactly as asked. Where items have several samples, wrong answers differ too.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def simulate(shape: Shape = LETTERS, items: int = 200, samples: int = 1, task: s
     """One row per item, sample and policy, with the columns of ``samples.parquet``."""
     rng = np.random.default_rng(0)
     rows = items * samples
+    mistakes = np.full(rows, "2") if samples == 1 else np.random.default_rng(1).choice(["1", "2", "4", "5"], rows)
     ease = np.repeat(rng.random(items), samples)
     frames = []
     for policy, (accuracy, tokens) in shape.items():
@@ -68,10 +69,10 @@ def simulate(shape: Shape = LETTERS, items: int = 200, samples: int = 1, task: s
         frame["extensions_used"] = policy.count
         frame["extensions_skipped"] = 0
         frame["continued"] = False
-        frame["answer"] = np.where(correct, "Final Answer: 3", "Final Answer: 2")
+        frame["answer"] = np.where(correct, "Final Answer: 3", np.char.add("Final Answer: ", mistakes))
         frame["task"] = task
         frame["gold"] = "3"
-        frame["extracted"] = np.where(correct, "3", "2")
+        frame["extracted"] = np.where(correct, "3", mistakes)
         frame["rule"] = "answer"
         frame["verdict"] = np.where(correct, "correct", "wrong")
         frames.append(frame)

@@ -50,6 +50,7 @@ def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
         ({"extensions": {"strings": ["Wait"], "counts": [0]}}, ("extensions", "counts", 0), "0 is no count"),
         ({"extensions": {"strings": [], "counts": [1]}}, ("extensions", "strings"), "empty"),
         ({"extensions": {"strings": ["Wait"]}}, ("extensions", "counts"), "required"),
+        ({"samples": 2000, "temperature": 1.0}, ("samples",), "less than or equal to 1024"),
         ({"samples": 4}, (), "samples: 4 needs a temperature above 0"),
         ({"top_p": 0.9}, (), "top_p: 0.9 needs a temperature above 0"),
         ({"temperature": -1}, ("temperature",), "greater than or equal to 0"),

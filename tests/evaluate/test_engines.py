@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,9 @@ def run(folder: Path, name: str, use: Callable[[Engine], Awaitable[None]]) -> No
     asyncio.run(whole())
 
 
-async def decode(engine: Engine, units: list[Unit], forcing: Forcing, sampling: Sampling = Sampling()) -> list[Trace]:
+async def decode(engine: Engine, units: list[Unit], forcing: Forcing) -> list[Trace]:
     tree = grow(POLICIES, {string: len(ids) for string, ids in forcing.injected.items()})
-    walker = Walker(engine, tree, forcing, sampling, 0, lambda segment: None)
+    walker = Walker(engine, tree, forcing, Sampling(), 0, lambda segment: None)
     traces = [Trace(unit, forcing) for unit in units]
     await asyncio.gather(*(walker.walk(unit, trace) for unit, trace in zip(units, traces, strict=True)))
     return traces
@@ -255,7 +255,7 @@ def test_sampling_follows_the_distribution() -> None:
 
 
 @pytest.fixture(scope="module")
-def vllm_traces(model_folder: Path, units: list[Unit], forcing: Forcing) -> Iterator[list[Trace]]:
+def vllm_traces(model_folder: Path, units: list[Unit], forcing: Forcing) -> list[Trace]:
     """The one start of vLLM in these tests: the tree decoded, the protocol checked, the processes gone."""
     traces: list[Trace] = []
 
@@ -269,7 +269,7 @@ def vllm_traces(model_folder: Path, units: list[Unit], forcing: Forcing) -> Iter
     run(model_folder, "vllm", use)
     after = {process.pid for process in psutil.Process().children(recursive=True)}
     assert after <= before, "vllm left processes behind"
-    yield traces
+    return traces
 
 
 def test_vllm_leaves_equal_policies_one_by_one(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.evaluate.grading import canonical_integer, extract, grade, last_boxed
+from jobs.evaluate.grading import canonical_integer, extract, grade, last_boxed, meaning
 from jobs.evaluate.ledger import Ledger
 from jobs.evaluate.tasks import Item, Task
 
@@ -80,6 +80,22 @@ def test_the_first_rule_that_finds_anything_wins(answer: str, extracted: str | N
 def test_answers_are_compared_as_exact_integers(answer: str, verdict: str) -> None:
     graded = grade(TASK, ledger(answer))
     assert (graded.verdict, graded.task, graded.gold) == (verdict, "numbers", "16")
+
+
+@pytest.mark.parametrize(
+    ("extracted", "rule", "said"),
+    [
+        ("016", "boxed", "16"),
+        ("16 letters", "answer", "16"),
+        ("$16$.", "answer", "16"),
+        ("16 letters", "boxed", "16 letters"),
+        ("sixteen", "answer", "sixteen"),
+        ("about 2.5", "answer", "2.5"),
+        ("16.0", "last_number", "16"),
+    ],
+)
+def test_answers_that_mean_the_same_are_one_answer(extracted: str, rule: str, said: str) -> None:
+    assert meaning(extracted, rule) == said
 
 
 def test_an_item_that_is_not_of_the_task_is_an_error() -> None:

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from jobs.evaluate.curves import MeasuredCurve, measure
 from jobs.evaluate.interactive import write_html
-from jobs.evaluate.plots import COLOURS, logarithmic, write_png
+from jobs.evaluate.plots import COLOURS, logarithmic, write_png, x_title
 from jobs.evaluate.policies import Policy
 from tests.evaluate.simulated import LETTERS, Shape, simulate
 
@@ -89,6 +89,25 @@ def test_tasks_stand_side_by_side(tmp_path: Path) -> None:
     write_png(curves_of(tmp_path, LETTERS, "one", "two", "three"), "t", "s", tmp_path / "plot.png")
     height, width, _ = imread(tmp_path / "plot.png").shape
     assert width > 3 * height
+
+
+def test_samples_taken_together_are_dashed_lines_over_all_their_tokens(tmp_path: Path) -> None:
+    simulate(LETTERS, items=20, samples=4).to_parquet(tmp_path / "samples.parquet")
+    curves = measure(tmp_path / "samples.parquet", list(LETTERS))
+    assert x_title(curves) == "mean thinking tokens (of all k samples), log scale"
+    assert x_title(curves[:-2]) == "mean thinking tokens, log scale"
+    write_png(curves, "t", "s", tmp_path / "plot.png")
+    pixels = imread(tmp_path / "plot.png")[:, :, :3].reshape(-1, 3)
+    for own in COLOURS[5:7]:
+        wanted = np.array([int(own[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        assert (np.abs(pixels - wanted).max(axis=1) < 0.01).sum() > 500
+    write_html(curves, "t", "s", tmp_path / "plot.html")
+    page = (tmp_path / "plot.html").read_text()
+    call = page[page.index("Plotly.newPlot(") :]
+    traces, _ = json.JSONDecoder().raw_decode(call[call.index("[") :])
+    assert [trace["name"] for trace in traces if "dash" in trace["line"]] == ["pass@k", "majority@k"]
+    assert traces[-1]["x"] == [13.0, 26.0, 52.0]
+    assert "majority@4" in traces[-1]["hovertext"][2]
 
 
 def test_tokens_are_on_a_log_scale_when_they_span_enough(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from jobs.evaluate.policies import Policy, curves, grid
 
 BUDGETS = st.lists(st.one_of(st.none(), st.integers(1, 9)), min_size=1)
-STRINGS = st.lists(st.sampled_from(["Wait", "Wait in 9", '"Wait"', "", "nothing", "budget"]))
+STRINGS = st.lists(st.sampled_from(["Wait", "Wait in 9", "pass@k", '"Wait"', "", "nothing", "budget"]))
 COUNTS = st.lists(st.integers(1, 6))
 
 

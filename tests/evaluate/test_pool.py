@@ -156,7 +156,7 @@ def test_an_engine_that_keeps_failing_is_given_up(tmp_path: Path) -> None:
 
 def test_an_engine_that_never_starts_is_the_users_to_put_right(tmp_path: Path) -> None:
     vain = spec(tmp_path, scripted.start_in_vain)
-    with pytest.raises(StepError, match="engine: .*out of memory"):
+    with pytest.raises(StepError, match=r"engine: .*out of memory"):
         decode([Work(units(1)[0])], vain, Index(tmp_path, quiet), resources(), CPU, "vain", untold)
 
 

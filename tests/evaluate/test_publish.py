@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.publish import PUBLISHED, publish
 from orchestrator.step import StepContext
+from orchestrator.tracking import Tracker
 from tests.evaluate.simulated import CONFIG, CURVES, LETTERS, context, simulate
 
 
@@ -85,6 +87,61 @@ def test_publishing_again_changes_no_file_and_logs_nothing_twice(published: Step
     publish(config(), published, tmp_path / "samples.parquet", {"seconds": 12.5, "units": 200})
     assert {path: path.read_bytes() for path in published.output.iterdir()} == before
     assert {name: [line["values"] for line in lines(folder)] for name, folder in runs(published).items()} == logged
+
+
+@pytest.fixture
+def sampled(tmp_path: Path) -> StepContext:
+    simulate(items=60, samples=8).to_parquet(tmp_path / "samples.parquet")
+    step = context(tmp_path)
+    publish(config(samples=8, temperature=1.0), step, tmp_path / "samples.parquet", {"seconds": 12.5})
+    return step
+
+
+def test_several_samples_add_a_run_each_for_pass_and_majority_over_all_tokens_thought(sampled: StepContext) -> None:
+    assert set(runs(sampled)) == {f"sweep · {curve}" for curve in (*CURVES, "pass@k", "majority@k")}
+    majority = runs(sampled)["sweep · majority@k"]
+    measured = {line["step"]: line["values"] for line in lines(majority) if "accuracy" in line["values"]}
+    assert {step: values["k"] for step, values in measured.items()} == {13: 1, 26: 2, 52: 4, 104: 8}
+    assert measured[13]["accuracy"] == measured[26]["accuracy"] == pytest.approx(0.47, abs=0.01)
+    assert measured[104]["accuracy_low"] < measured[104]["accuracy"] < measured[104]["accuracy_high"]
+    assert measured[104]["accuracy"] > measured[13]["accuracy"]
+    assert json.loads((majority / "run.json").read_text())["params"]["points"] == "@1, @2, @4, @8"
+    assert set(pd.read_parquet(majority / "artifacts" / "samples.parquet")["policy"]) == {"auto"}
+
+
+def test_every_point_carries_its_own_pass_and_majority(sampled: StepContext) -> None:
+    points = [line["values"] for line in lines(runs(sampled)["sweep · Wait"]) if "accuracy" in line["values"]]
+    for point in points:
+        assert point["accuracy"] <= point["pass_at_2"] <= point["pass_at_4"] <= point["pass_at_8"] <= 1
+        assert point["majority_at_2"] == pytest.approx(point["accuracy"], abs=1e-6)
+        assert "k" not in point
+    table = pd.read_csv(sampled.output / "table.csv").set_index(["policy", "score", "k"])
+    assert len(table) == len(LETTERS) * 9
+    wait = table.loc[('1x"Wait"', "pass@k", 8)]
+    assert wait["accuracy"] == pytest.approx(points[1]["pass_at_8"], abs=1e-6)
+    assert wait["thinking_tokens"] == 8 * 34
+    (record,) = (
+        curve for curve in json.loads((sampled.output / "curves.json").read_text()) if curve["curve"] == "Wait"
+    )
+    together = record["points"][1]["together"]
+    assert [each["k"] for each in together] == list(range(1, 9))
+    assert together[7]["pass"] == wait["accuracy"]
+    assert together[7]["pass_low"] <= together[7]["pass"] <= together[7]["pass_high"]
+
+
+def test_mlflow_takes_them_as_runs_that_overlay_the_other_curves(sampled: StepContext, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    MlflowClient(uri).create_experiment("scaling-sweep", artifact_location=(tmp_path / "artifacts").as_uri())
+    Tracker(uri, "scaling-sweep").sync(sampled.folder, sampled.name, sampled.fingerprint, "FINISHED")
+    client = MlflowClient(uri)
+    found = {
+        run.info.run_name: run
+        for run in client.search_runs([client.get_experiment_by_name("scaling-sweep").experiment_id])
+    }
+    assert set(found) == set(runs(sampled))
+    history = client.get_metric_history(found["sweep · pass@k"].info.run_id, "accuracy")
+    assert sorted(metric.step for metric in history) == [13, 26, 52, 104]
+    assert len({run.data.tags["mlflow.runColor"] for run in found.values()}) == len(found)
 
 
 def test_with_several_tasks_runs_are_named_by_task_too(tmp_path: Path) -> None:

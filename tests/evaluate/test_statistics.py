@@ -29,6 +29,12 @@ def test_wilson_is_scipys(successes: int, trials: int) -> None:
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
+@pytest.mark.parametrize("share", [1e-17, 0.3, 1 - 2**-53])
+def test_a_share_is_in_its_own_interval(share: float) -> None:
+    for trials in (1, 7, 1e3, 1e9):
+        assert wilson(share, trials).low <= share <= wilson(share, trials).high
+
+
 def test_a_share_of_nothing_has_no_interval() -> None:
     assert math.isnan(wilson(math.nan, 0).low)
 
@@ -74,6 +80,19 @@ def test_a_point_that_was_not_graded_in_any_draw_is_not_a_number() -> None:
     shares = resampled_shares(np.zeros((4, 1)), np.zeros((4, 1)), seed=0, resamples=10)
     assert np.isnan(shares).all()
     assert math.isnan(percentile_interval(shares[:, 0]).low)
+
+
+def test_points_that_differ_by_rounding_do_not_differ() -> None:
+    resampled = np.full(1000, 0.3)
+    difference = paired_difference(0.0, resampled, resampled - 1e-16)
+    assert difference.interval == Interval(0, 0)
+    assert difference.p_value == 1
+
+
+def test_one_denominator_for_all_points_is_that_of_each() -> None:
+    correct = np.random.default_rng(0).random((20, 3))
+    shares = resampled_shares(correct, np.ones((20, 1)), seed=0, resamples=50)
+    assert (shares == resampled_shares(correct, np.ones((20, 3)), seed=0, resamples=50)).all()
 
 
 def test_equal_points_do_not_differ() -> None:

@@ -70,6 +70,21 @@ def test_the_markdown_is_a_table_of_percents(curves: tuple[MeasuredCurve, ...]) 
     assert "not graded" not in lines[2], "columns in which nothing happened are left out"
 
 
+def test_several_samples_have_lines_of_their_own_in_both_tables(tmp_path: Path) -> None:
+    shape = {Policy(): (0.5, 10), Policy(None, "Wait", 1): (0.7, 20)}
+    simulate(shape, items=30, samples=6).to_parquet(tmp_path / "samples.parquet")
+    curves = measure(tmp_path / "samples.parquet", list(shape))
+    scaled = [("accuracy", "1"), *((score, k) for score in ("pass@k", "majority@k") for k in "1246")]
+    rows = list(csv.DictReader(io.StringIO(as_csv(curves))))
+    assert [(row["policy"], row["score"], row["k"]) for row in rows] == [
+        (policy.name, *of) for policy in shape for of in scaled
+    ]
+    assert [row["thinking_tokens"] for row in rows[:5]] == ["10.0", "10.0", "20.0", "40.0", "60.0"]
+    named = [line.split("|")[1].strip() for line in as_markdown(curves).splitlines()[4:]]
+    natural = [f"auto {score}@{k}" for score in ("pass", "majority") for k in (2, 4, 6)]
+    assert named == ["auto", '1x"Wait"', *natural], "one sample together is the natural end itself"
+
+
 def test_columns_appear_when_they_have_something_to_say_and_names_cannot_break_the_table(tmp_path: Path) -> None:
     policy = Policy(None, "|\n", 1)
     samples = simulate({Policy(): (0.5, 10), policy: (0.5, 20)}, items=10)
@@ -88,6 +103,7 @@ def test_samples_per_item_are_said_and_what_is_undefined_is_empty(tmp_path: Path
     samples.to_parquet(tmp_path / "samples.parquet")
     curves = measure(tmp_path / "samples.parquet", [Policy()])
     assert as_markdown(curves).startswith("letters: 10 items × 4 samples.")
-    (row,) = csv.DictReader(io.StringIO(as_csv(curves)))
-    assert (row["accuracy"], row["accuracy_low"], row["error_share"]) == ("", "", "1.0")
+    for row in csv.DictReader(io.StringIO(as_csv(curves))):
+        assert (row["accuracy"], row["accuracy_low"], row["error_share"]) == ("", "", "1.0")
+    json.dumps(as_record(curves), allow_nan=False)
     pd.read_csv(io.StringIO(as_csv(curves)))

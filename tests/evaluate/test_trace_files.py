@@ -169,6 +169,16 @@ def test_a_compaction_that_was_killed_before_it_removed_files_changes_nothing(tm
     assert tokens_by_key(index, "item 3")[TRUNK] == list(range(40))
 
 
+def test_a_damaged_file_is_not_lost_in_a_compaction(tmp_path: Path) -> None:
+    for number in range(trace_files.FILES_BEFORE_COMPACTION):
+        write(tmp_path, unit_segments(f"item {number}"))
+    damaged = max(tmp_path.glob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    compact(tmp_path)
+    assert len(list(tmp_path.glob("*.parquet"))) == trace_files.FILES_BEFORE_COMPACTION
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_folder_in_use_is_not_compacted(tmp_path: Path) -> None:
     for number in range(trace_files.FILES_BEFORE_COMPACTION):
         write(tmp_path, unit_segments(f"item {number}"))

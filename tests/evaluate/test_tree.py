@@ -48,9 +48,7 @@ def decode(policies: list[Policy], unit: Unit, engine: ScriptedEngine, trace: Tr
     return kept
 
 
-def assert_leaves_are_those_of_policies_alone(
-    policies: list[Policy], unit: Unit, script: Script, trace: Trace
-) -> None:
+def assert_leaves_are_those_of_policies_alone(policies: list[Policy], unit: Unit, script: Script, trace: Trace) -> None:
     tree = tree_of(policies)
     assert not list(wanted(tree, unit.room, trace.extent))
     for policy in policies:
@@ -67,9 +65,7 @@ def assert_leaves_are_those_of_policies_alone(
 
 @settings(max_examples=400, deadline=None)
 @given(POLICIES, SCRIPTS, ROOMS, st.integers(1, 5))
-def test_leaves_equal_running_each_policy_alone(
-    policies: list[Policy], script: Script, room: Room, chunk: int
-) -> None:
+def test_leaves_equal_running_each_policy_alone(policies: list[Policy], script: Script, room: Room, chunk: int) -> None:
     unit = unit_of(room)
     trace = Trace(unit, forcing(INJECTED))
     decode(policies, unit, ScriptedEngine(script, chunk), trace)
@@ -83,7 +79,9 @@ def test_a_partial_trace_of_another_sweep_is_continued(
 ) -> None:
     """Whatever subset of records survived, what they and the rest of the decoding amount to is the same."""
     unit = unit_of(room)
-    kept = decode(before, unit_of(room_before), ScriptedEngine(script, 3), Trace(unit_of(room_before), forcing(INJECTED)))
+    kept = decode(
+        before, unit_of(room_before), ScriptedEngine(script, 3), Trace(unit_of(room_before), forcing(INJECTED))
+    )
     survived = data.draw(st.lists(st.sampled_from(kept), unique_by=id)) if kept else []
     trace = restored(unit, survived)
     lengths = {key: trace.extent(key) for key in {segment.key for segment in survived}}

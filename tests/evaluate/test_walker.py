@@ -61,6 +61,18 @@ def test_only_the_token_after_an_injection_may_not_be_a_stop() -> None:
     assert thinking == {(): 0, ("Wait",): 1, ("Wait", "Wait"): 1, ("",): 1, ("", ""): 1}
 
 
+def test_a_child_that_is_continued_may_end() -> None:
+    trace = Trace(UNIT, forcing(INJECTED))
+    child = Key(("Wait",), "thinking")
+    trace.end(Key((), "thinking"))
+    trace.keep(Key((), "thinking"), 0)
+    trace.extend(child, [9])
+    trace.keep(child, 0)
+    engine = ScriptedEngine(ENDS_AT_ONCE)
+    asyncio.run(walker(engine, []).walk(UNIT, trace))
+    assert trace.extent(child) == (1, True)
+
+
 def test_every_piece_has_a_random_stream_of_its_own_that_depends_on_nothing_else() -> None:
     def streams(unit: Unit, seed: int) -> set[int]:
         engine = ScriptedEngine(Script(0, 30))

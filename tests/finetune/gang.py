@@ -13,11 +13,11 @@ import torch.multiprocessing as processes
 
 from jobs.finetune.config import Config
 from jobs.finetune.data import Sample, tokenize
+from jobs.finetune.export import export
 from jobs.finetune.loop import StepReport, train
 from jobs.finetune.model import CausalLoss, build_model, load_tokenizer
 from jobs.letters.generator import training
 from jobs.template import TEMPLATES
-
 
 # Workers fork from a process that has imported what takes seconds.
 multiprocessing.set_forkserver_preload(["torch.distributed.fsdp", "transformers.models.qwen2.modeling_qwen2"])
@@ -45,7 +45,7 @@ def config(**changes: object) -> Config:
 def train_in_processes(
     config: Config, folder: Path, *, samples: int, workers: int, interrupt_at: int | None = None
 ) -> list[StepReport]:
-    """What worker 0 reported in this call. Leaves `folder`/checkpoints, and the final weights in `folder`/weights."""
+    """What worker 0 reported in this call. Leaves `folder`/checkpoints, `folder`/weights and `folder`/output."""
     (folder / "reports.jsonl").unlink(missing_ok=True)
     (folder / "meeting-point").unlink(missing_ok=True)
     arguments = (config, folder, samples, workers, interrupt_at)
@@ -82,6 +82,7 @@ def _work(rank: int, config: Config, folder: Path, samples: int, workers: int, i
         checkpoints=folder / "checkpoints",
         report=report,
     )
+    export(loss, tokenizer, folder / "output")
     weights = {name: weight.full_tensor().detach() for name, weight in loss.named_parameters()}
     if rank == 0:
         torch.save(weights, folder / "weights")

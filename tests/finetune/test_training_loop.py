@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from gang import config, train_in_processes
+from transformers import AutoModelForCausalLM
 
 SAMPLES = 60
 STEPS = 10
@@ -30,6 +31,18 @@ def test_training_lowers_the_loss(undisturbed: tuple[Path, list[float]]) -> None
     _, losses = undisturbed
     assert losses[0] > 5
     assert losses[-1] < losses[0] - 1
+
+
+def test_the_export_is_the_trained_model(undisturbed: tuple[Path, list[float]]) -> None:
+    folder, _ = undisturbed
+    exported = AutoModelForCausalLM.from_pretrained(folder / "output")
+    trained = AutoModelForCausalLM.from_config(exported.config).eval()
+    trained.load_state_dict(
+        {name.removeprefix("model."): weight for name, weight in weights(folder).items()}, strict=False
+    )
+    ids = torch.arange(64)[None]
+    with torch.no_grad():
+        assert torch.equal(exported(ids).logits, trained(ids).logits)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

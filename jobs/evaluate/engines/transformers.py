@@ -1,8 +1,7 @@
 """Decodes with transformers, on any machine it runs on: one batch that requests join and leave at every step.
 
-The reference that other engines are checked against, and the engine for small models on CPUs. Rows of the batch are
-padded on the left, so that all of them grow at the same end. New requests are prefilled together and their keys and
-values put beside those of the batch; rows that finished are dropped once enough of them have gathered.
+The reference that other engines are checked against, and the engine for small models on CPUs. A request that starts
+like an earlier one, as forks and children do, computes only what is new (see ``slots``).
 
 Random numbers depend on the request's stream and the token's position alone, so a row samples the same tokens whatever
 shares its batch, and a continued one goes on as if it had never stopped.
@@ -15,30 +14,32 @@ import hashlib
 import heapq
 import itertools
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from jobs.evaluate.engines import Chunk, EngineError, EngineSpec, Request
+from jobs.evaluate.engines.slots import Slots
 
 MOST_ROWS = 128
 """Rows decoded at once; a small model on a CPU core decodes no faster per token with more."""
-PREFILL_TOKENS = 16384
+PREFILL_TOKENS = 8192
 """Padded tokens prefilled at once, which bounds the memory of their activations."""
-IDLE_SHARE = 0.25
-"""Finished rows are dropped when they make up this share of the batch: dropping copies the whole cache."""
+CACHE_SHARE = 0.25
+"""Of the memory that is free once the model is loaded, what keys and values may take."""
 
 
 async def start(spec: EngineSpec) -> TransformersEngine:
     """Loads the model on the GPU if the replica has one, else on its CPU cores."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
     model = await asyncio.get_running_loop().run_in_executor(thread, _load, spec)
-    return TransformersEngine(_Batch(model, spec.vocabulary), thread)
+    return TransformersEngine(_Batch(model, spec.vocabulary, spec.context_length), thread)
 
 
 def _load(spec: EngineSpec) -> Any:
@@ -49,9 +50,13 @@ def _load(spec: EngineSpec) -> Any:
     dtype = getattr(torch, spec.dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(spec.model, revision=spec.revision, dtype=dtype)
-        return model.to(device).eval()
+        model = model.to(device).eval()
     except (OSError, ValueError, RuntimeError) as error:
         raise EngineError(f"transformers cannot load {spec.model}: {error}") from error
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        raise EngineError(f"the transformers engine has no cache for {', '.join(sorted(kinds))}: use engine: vllm")
+    return model
 
 
 @dataclass(eq=False)
@@ -60,8 +65,15 @@ class _Row:
     chunks: asyncio.Queue[Chunk | EngineError] = field(default_factory=asyncio.Queue)
     count: int = 0
     """Tokens decoded so far."""
+    last: int = 0
+    """The latest of them, not yet in the cache."""
     live: bool = True
     """False once finished or no longer wanted."""
+
+    @property
+    def position(self) -> int:
+        """Of the next token, in the request's random stream."""
+        return self.request.position + self.count
 
 
 class TransformersEngine:
@@ -78,8 +90,8 @@ class TransformersEngine:
 
     @property
     def sequences(self) -> int | None:
-        """None: the cache is as large as the batch asks."""
-        return None
+        """Rows decoded at once."""
+        return self._batch.most_rows
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`."""
@@ -125,7 +137,7 @@ class TransformersEngine:
 
     def _admit(self) -> list[_Row]:
         joining: list[_Row] = []
-        while self._waiting and len(self._batch.rows) + len(joining) < MOST_ROWS:
+        while self._waiting and len(self._batch.rows) + len(joining) < self._batch.most_rows:
             row = heapq.heappop(self._waiting)[2]
             if row.live:
                 joining.append(row)
@@ -138,140 +150,101 @@ class TransformersEngine:
 
 
 class _Batch:
-    """Rows in step with their cache. `[batch]` below counts rows, dead ones included; `[length]` is padded."""
+    """Rows in step, row number n in slot number n of the cache."""
 
-    def __init__(self, model: Any, vocabulary: int):
+    def __init__(self, model: Any, vocabulary: int, context_length: int):
         self.rows: list[_Row] = []
+        self.most_rows = _most_rows(model, context_length)
         self._model = model
         self._vocabulary = vocabulary
         self._device = model.device
-        self._cache: list[tuple[torch.Tensor, torch.Tensor]] = []
-        """Per layer, keys and values: [batch, heads, length, dim]."""
-        self._mask = torch.zeros(0, 0, dtype=torch.long, device=self._device)
-        """[batch, length]: 1 where there is a token."""
-        self._last = torch.zeros(0, dtype=torch.long, device=self._device)
-        """[batch]: the token decoded last, not yet in the cache."""
+        self._cache = Slots(2 * self.most_rows, context_length)
 
     def step(self, joining: list[_Row]) -> list[tuple[_Row, Chunk]]:
         """Decodes one token of every row, those that join included."""
+        for slot in reversed(range(len(self.rows))):
+            if not self.rows[slot].live:
+                self.rows[slot] = self.rows[-1]
+                self.rows.pop()
+                self._cache.leave(slot)
         emitted: list[tuple[_Row, Chunk]] = []
         if self.rows:
-            self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
-            logits, self._cache = self._forward(self._last[:, None], self._mask, self._cache)
-            self._last = self._choose(self.rows, logits)
-            emitted += _emit(self.rows, self._last.tolist())
-        for rows in _groups(joining):
-            emitted += self._join(rows)
-        self._drop_idle()
+            emitted += self._advance(0, self.rows, [[row.last] for row in self.rows])
+        first = len(self.rows)
+        missing = []
+        for row in joining:
+            missing.append(row.request.prompt[self._cache.take(row.request.prompt) :])
+        self.rows.extend(joining)
+        for begin, end in _spans(missing):
+            emitted += self._advance(first + begin, joining[begin:end], missing[begin:end])
         return emitted
 
-    def _join(self, rows: list[_Row]) -> list[tuple[_Row, Chunk]]:
-        length = max(len(row.request.prompt) for row in rows)
-        ids = torch.zeros(len(rows), length, dtype=torch.long)
-        mask = torch.zeros(len(rows), length, dtype=torch.long)
-        for index, row in enumerate(rows):
-            size = len(row.request.prompt)
-            ids[index, length - size :] = torch.tensor(row.request.prompt)
-            mask[index, length - size :] = 1
-        mask = mask.to(self._device)
-        logits, cache = self._forward(ids.to(self._device), mask, [])
-        last = self._choose(rows, logits)
-        if self.rows:
-            total = max(length, self._mask.shape[1])
-            self._mask = torch.cat([_pad(self._mask, total, 1), _pad(mask, total, 1)])
-            self._last = torch.cat([self._last, last])
-            self._cache = [
-                (
-                    torch.cat([_pad(keys, total, 2), _pad(new_keys, total, 2)]),
-                    torch.cat([_pad(values, total, 2), _pad(new_values, total, 2)]),
-                )
-                for (keys, values), (new_keys, new_values) in zip(self._cache, cache, strict=True)
-            ]
-        else:
-            self._mask, self._last, self._cache = mask, last, cache
-        self.rows.extend(rows)
-        return _emit(rows, last.tolist())
-
-    def _forward(
-        self, ids: torch.Tensor, mask: torch.Tensor, cache: list[tuple[torch.Tensor, torch.Tensor]]
-    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Logits of the last position, [batch, vocabulary], and the cache with `ids` added to it."""
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        past = DynamicCache(cache)
+    def _advance(self, first: int, rows: list[_Row], tokens: Sequence[Sequence[int]]) -> list[tuple[_Row, Chunk]]:
+        """Adds `tokens` to the rows from number `first` on, and decodes one more of each."""
+        ids, positions, mask = self._cache.batch(first, tokens, self._device)
         output = self._model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=past,
+            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
         )
-        return output.logits[:, -1, : self._vocabulary].float(), [(layer.keys, layer.values) for layer in past.layers]
+        chosen = self._choose(rows, output.logits[:, -1, : self._vocabulary].float())
+        return [(row, _take(row, token)) for row, token in zip(rows, chosen.tolist(), strict=True)]
 
     def _choose(self, rows: list[_Row], logits: torch.Tensor) -> torch.Tensor:
         """The next token of each row, [batch]."""
         for index, row in enumerate(rows):
             if row.count == 0 and row.request.forbid_stop_first:
                 logits[index, list(row.request.stop)] = -torch.inf
-        greedy = logits.argmax(-1)
-        sampled = [index for index, row in enumerate(rows) if row.live and row.request.sampling.temperature > 0]
+        chosen = logits.argmax(-1)
+        sampled = [index for index, row in enumerate(rows) if row.request.sampling.temperature > 0]
         if sampled:
             requests = [rows[index].request for index in sampled]
-            uniform = [
-                _uniform(row.request.seed, row.request.position + row.count) for row in map(rows.__getitem__, sampled)
-            ]
-            greedy[sampled] = sample(
-                logits[sampled],
-                torch.tensor([request.sampling.temperature for request in requests], device=self._device),
-                torch.tensor([request.sampling.top_p for request in requests], device=self._device),
-                torch.tensor(uniform, device=self._device),
+            columns = (
+                [request.sampling.temperature for request in requests],
+                [request.sampling.top_p for request in requests],
+                [_uniform(rows[index].request.seed, rows[index].position) for index in sampled],
             )
-        return greedy
-
-    def _drop_idle(self) -> None:
-        keep = [index for index, row in enumerate(self.rows) if row.live]
-        if len(self.rows) - len(keep) <= IDLE_SHARE * len(self.rows) and keep:
-            return
-        self.rows = [self.rows[index] for index in keep]
-        chosen = torch.tensor(keep, dtype=torch.long, device=self._device)
-        mask = self._mask[chosen]
-        padding = int(mask.argmax(1).min()) if keep else mask.shape[1]
-        self._mask, self._last = mask[:, padding:], self._last[chosen]
-        self._cache = [(keys[chosen, :, padding:], values[chosen, :, padding:]) for keys, values in self._cache]
+            chosen[sampled] = sample(logits[sampled], *(torch.tensor(one, device=self._device) for one in columns))
+        return chosen
 
 
-def _emit(rows: list[_Row], tokens: list[int]) -> list[tuple[_Row, Chunk]]:
-    """What each live row yields for its new token."""
-    emitted = []
-    for row, token in zip(rows, tokens, strict=True):
-        if not row.live:
-            continue
-        if token in row.request.stop:
-            chunk = Chunk([], "stop")
-        else:
-            row.count += 1
-            chunk = Chunk([token], "length" if row.count == row.request.max_tokens else None)
-        row.live = chunk.end is None
-        emitted.append((row, chunk))
-    return emitted
+def _take(row: _Row, token: int) -> Chunk:
+    """Gives `row` its new token, and says what it yields."""
+    if token in row.request.stop:
+        row.live = False
+        return Chunk([], "stop")
+    row.count += 1
+    row.last = token
+    row.live = row.live and row.count < row.request.max_tokens
+    return Chunk([token], "length" if row.count == row.request.max_tokens else None)
 
 
-def _groups(rows: list[_Row]) -> list[list[_Row]]:
-    """Rows to prefill together: of like length, and not too many tokens once padded."""
-    groups: list[list[_Row]] = []
-    for row in sorted(rows, key=lambda row: len(row.request.prompt)):
-        size = len(row.request.prompt)
-        if groups and (len(groups[-1]) + 1) * size <= PREFILL_TOKENS:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups
+def _spans(missing: list[tuple[int, ...]]) -> Iterator[tuple[int, int]]:
+    """Rows to prefill together, as ranges: not too many tokens once padded."""
+    begin = longest = 0
+    for index, tokens in enumerate(missing):
+        longest = max(longest, len(tokens))
+        if index > begin and (index + 1 - begin) * longest > PREFILL_TOKENS:
+            yield begin, index
+            begin, longest = index, len(tokens)
+    if missing:
+        yield begin, len(missing)
 
 
-def _pad(tensor: torch.Tensor, length: int, dim: int) -> torch.Tensor:
-    """Zeros on the left of `dim`, up to `length`."""
-    after = 2 * (tensor.dim() - 1 - dim)
-    return torch.nn.functional.pad(tensor, (*([0] * after), length - tensor.shape[dim], 0))
+def _most_rows(model: Any, context_length: int) -> int:
+    """Rows whose slots, and as many idle ones, fit into the memory that may be taken."""
+    settings = model.config.get_text_config()
+    heads = getattr(settings, "num_key_value_heads", None) or settings.num_attention_heads
+    dim = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
+    row = 2 * settings.num_hidden_layers * heads * dim * model.dtype.itemsize * context_length
+    if model.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(model.device)
+    else:
+        free = psutil.virtual_memory().available
+    return max(1, min(MOST_ROWS, int(free * CACHE_SHARE) // (2 * row)))
 
 
 def _uniform(seed: int, position: int) -> float:

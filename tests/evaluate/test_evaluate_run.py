@@ -1,0 +1,192 @@
+"""The whole step, with a real engine on a random model: decoding, resuming, extending, and what is in the samples."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import ray
+import tiny
+
+from jobs.evaluate.config import Config
+from jobs.evaluate.run import prepare, run
+from jobs.evaluate.trace_files import Index
+from orchestrator.step import StepContext, StepError
+
+ITEMS = 12
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("task") / "questions.jsonl"
+    lines = [
+        {"id": f"q{number}", "question": f"What is {number}+{number}?", "answer": "4"} for number in range(ITEMS - 1)
+    ]
+    lines.append({"id": "long", "question": "x" * 300, "answer": "4"})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            _temp_dir=temporary,
+            runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[2])}},
+        )
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def sweep(model: Path, questions: Path) -> dict[str, Any]:
+    return {
+        "model": str(model),
+        "tasks": [{"name": "sums", "path": str(questions)}],
+        "budgets": [4, 16, "auto"],
+        "extensions": {"strings": ["Wait", ""], "counts": [1, 2]},
+        "max_answer_tokens": 12,
+    }
+
+
+def evaluate(store: Path, step: str, fields: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Runs the step in `store`; returns its samples, and what decoding took."""
+    (store / step).mkdir(parents=True)
+    context = StepContext("experiment", "sweep", step, store / step, store / "traces")
+    run(Config.model_validate_json(json.dumps(fields)), context)
+    progress = json.loads((context.folder / "progress.json").read_text())
+    assert progress["done"] == progress["total"]
+    decode = json.loads((context.output / "decode.json").read_text())
+    return pd.read_parquet(context.output / "samples.parquet"), decode
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, sweep: dict[str, Any]
+) -> tuple[Path, pd.DataFrame, dict[str, Any]]:
+    store = tmp_path_factory.mktemp("store")
+    return store, *evaluate(store, "first", sweep)
+
+
+def test_there_is_a_row_for_every_item_and_policy_in_order(finished: tuple[Path, pd.DataFrame, dict[str, Any]]) -> None:
+    _, samples, decode = finished
+    policies = ["4", "16", "auto", '1x"Wait"', '2x"Wait"', '1x""', '2x""']
+    assert samples["policy"].tolist() == policies * ITEMS
+    assert (
+        samples["item"].tolist() == [item for number in range(ITEMS - 1) for item in [f"q{number}"] * 7] + ["long"] * 7
+    )
+    assert set(samples["task"]) == {"sums"}
+    assert decode["units"] == ITEMS
+    alone = samples["thinking_tokens"] - samples["injected_tokens"] + samples["answer_tokens"]
+    assert decode["policies_alone_tokens"] == alone.sum()
+    assert 0 < decode["thinking_tokens_decoded"] + decode["answer_tokens_decoded"] < alone.sum()
+
+
+def test_a_prompt_beyond_the_context_has_no_answer_and_the_rest_goes_on(
+    finished: tuple[Path, pd.DataFrame, dict[str, Any]],
+) -> None:
+    _, samples, _ = finished
+    long = samples[samples["item"] == "long"]
+    assert set(long["thinking_end"]) == set(long["answer_end"]) == {"context"}
+    assert set(long["verdict"]) == {"no_answer"}
+    assert set(long["answer"]) == {""}
+    assert "natural" in set(samples["thinking_end"])
+
+
+def test_the_same_again_decodes_nothing_and_needs_no_engine(
+    finished: tuple[Path, pd.DataFrame, dict[str, Any]], sweep: dict[str, Any]
+) -> None:
+    store, samples, _ = finished
+    impossible = sweep | {"resources": {"cpus": 1000, "wait": 1.0}}
+    again, decode = evaluate(store, "again", impossible)
+    pd.testing.assert_frame_equal(samples, again)
+    assert decode["thinking_tokens_decoded"] == decode["answer_tokens_decoded"] == 0
+
+
+def test_a_budget_added_decodes_no_thinking(
+    finished: tuple[Path, pd.DataFrame, dict[str, Any]], sweep: dict[str, Any]
+) -> None:
+    store, samples, _ = finished
+    more, decode = evaluate(store, "more", sweep | {"budgets": [1, 4, 9, 16, "auto"]})
+    assert decode["thinking_tokens_decoded"] == 0
+    assert decode["answer_tokens_decoded"] > 0
+    kept = more[more["policy"].isin(set(samples["policy"]))].reset_index(drop=True)
+    pd.testing.assert_frame_equal(samples, kept)
+
+
+def test_an_interrupted_and_damaged_store_ends_with_the_same_samples(
+    finished: tuple[Path, pd.DataFrame, dict[str, Any]],
+    sweep: dict[str, Any],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Thinking up to 4 tokens is there from another sweep; half of the answers' files are torn."""
+    _, samples, whole = finished
+    _, before = evaluate(
+        tmp_path, "before", sweep | {"budgets": [4], "extensions": {"strings": ["Wait"], "counts": [1], "budgets": [4]}}
+    )
+    (folder,) = (tmp_path / "traces").iterdir()
+    extra = folder / "99999999999999999999-torn.parquet"
+    shutil.copy(min(folder.glob("*.parquet")), extra)
+    os.truncate(extra, extra.stat().st_size // 2)
+    resumed, decode = evaluate(tmp_path, "resumed", sweep)
+    pd.testing.assert_frame_equal(samples, resumed)
+    assert "is damaged" in capfd.readouterr().out
+    total = before["thinking_tokens_decoded"] + decode["thinking_tokens_decoded"]
+    assert total == whole["thinking_tokens_decoded"]
+    assert decode["thinking_tokens_decoded"] < total
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"temperature": 0.5}, {"template": "think", "dtype": "bfloat16"}, {"engine": "vllm"}]
+)
+def test_what_determines_traces_has_a_folder_of_its_own(
+    finished: tuple[Path, pd.DataFrame, dict[str, Any]], sweep: dict[str, Any], change: dict[str, Any]
+) -> None:
+    store, _, _ = finished
+    context = StepContext("experiment", "sweep", "first", store / "first", store / "traces")
+    folders = {
+        prepare(Config.model_validate_json(json.dumps(fields)), context).folder
+        for fields in (sweep, sweep | change, sweep | {"budgets": [3]}, sweep | {"resources": {"in_flight": 2}})
+    }
+    assert len(folders) == 2
+
+
+def test_traces_say_what_determined_them(finished: tuple[Path, pd.DataFrame, dict[str, Any]]) -> None:
+    store, _, _ = finished
+    key = json.loads(next((store / "traces").glob("*/key.json")).read_text())
+    assert set(key) == {"model", "delimiters", "sampling", "seed", "numerics"}
+
+
+def test_index_of_a_folder_that_does_not_exist_is_empty(tmp_path: Path) -> None:
+    assert Index(tmp_path / "none", print).unit("a", 0).extents == {}
+
+
+def test_a_context_beyond_the_model_is_said_before_anything_starts(sweep: dict[str, Any], tmp_path: Path) -> None:
+    context = StepContext("experiment", "sweep", "x", tmp_path, tmp_path / "traces")
+    with pytest.raises(StepError, match="context_length: 100000 is beyond the 256 positions"):
+        prepare(Config.model_validate_json(json.dumps(sweep | {"context_length": 100_000})), context)
+
+
+def test_a_model_that_is_damaged_is_said_in_one_line(model: Path, sweep: dict[str, Any], tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    (broken / "config.json").write_text("{}")
+    context = StepContext("experiment", "sweep", "x", tmp_path, tmp_path / "traces")
+    with pytest.raises(StepError, match=r"model: .*broken cannot be loaded"):
+        prepare(Config.model_validate_json(json.dumps(sweep | {"model": str(broken)})), context)
