@@ -34,7 +34,9 @@ def timed_sweep(clone: Path) -> tuple[float, str]:
     began = time.monotonic()
     # -o: the environment is there, whatever make thinks of its age.
     command = ["make", "-o", ".venv/installed-cpu", "sweep"]
-    result = subprocess.run(command, cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if result.returncode:
         sys.exit(f"make sweep ended with {result.returncode}:\n{result.stdout}")
     return time.monotonic() - began, result.stdout

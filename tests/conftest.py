@@ -25,7 +25,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """This process's environment with its Python first on the path, a home of its own, and no cluster named."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "ORCHESTRATOR_", "MLFLOW_"))}
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "ORCHESTRATOR_", "MLFLOW_"))
+    }
     own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', '')}"
     own["HOME"] = str(tmp_path_factory.mktemp("home"))
     own.pop("PYTHONPATH", None)
