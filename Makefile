@@ -18,7 +18,9 @@ export PYTHONUNBUFFERED := 1
 
 .PHONY: sweep mlflow test install browser clean
 
+# The plan first: an experiment that cannot be run as written is refused before anything starts.
 sweep: $(INSTALLED)
+	@python -m orchestrator plan $(EXPERIMENT)
 	@python -m cluster.local ray job submit $(EXPERIMENT)
 
 mlflow: $(INSTALLED)

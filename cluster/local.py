@@ -53,6 +53,12 @@ def answers(address: str) -> bool:
         return False
 
 
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
 def free_port() -> int:
     """A TCP port of the loopback interface that nothing listens on now."""
     with socket.socket() as probe:
@@ -83,6 +89,8 @@ def head(cpus: int | None = None, gpus: int | None = None) -> Iterator[Mapping[s
         environment.pop("RAY_ADDRESS", None)
         command = ["ray", "start", "--head", "--block", "--port=0", "--dashboard-host=127.0.0.1"]
         command += [f"--dashboard-port={address.rpartition(':')[2]}", f"--temp-dir={folder}/r", "--log-style=record"]
+        agent = free_port()
+        command += [f"--dashboard-agent-listen-port={agent}"]
         command += [f"--num-cpus={cpus}"] if cpus is not None else []
         command += [f"--num-gpus={gpus}"] if gpus is not None else []
         log = Path(folder) / "head.log"
@@ -96,15 +104,16 @@ def head(cpus: int | None = None, gpus: int | None = None) -> Iterator[Mapping[s
                 start_new_session=True,
             )
         try:
-            _wait_until_up(process, address, log)
+            _wait_until_up(process, address, agent, log)
             yield environment
         finally:
             _stop(process)
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+def _wait_until_up(process: subprocess.Popen[bytes], address: str, agent: int, log: Path) -> None:
+    """Waits for the dashboard and for its agent, which is what starts jobs and comes up later."""
     deadline = time.monotonic() + START_LIMIT
-    while not answers(address):
+    while not (answers(address) and _listens(agent)):
         if process.poll() is not None or time.monotonic() > deadline:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
             raise HeadError(f"the Ray head did not start:\n{tail}")

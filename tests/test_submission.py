@@ -6,12 +6,15 @@ The model is trained once, by the first way. The others find it in their store, 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster import local
@@ -103,3 +106,42 @@ def test_submitting_again_does_nothing_and_shows_the_table(
     assert "everything is done, nothing to run" in output
     assert "| policy | thinking tokens |" in output
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()} == before
+
+
+def working(folder: Path) -> list[psutil.Process]:
+    """The processes of all jobs of the cluster that was started in `folder`: drivers, steps, replicas."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            here, command = process.cwd(), " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if here == str(folder) and (
+            "orchestrator run" in command or command.startswith(("ray::_run_step", "ray::Replica"))
+        ):
+            found.append(process)
+    return found
+
+
+def wait_for(look: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 90
+    while not look():
+        assert time.monotonic() < deadline, "waited 90 s in vain"
+        time.sleep(0.1)
+
+
+def test_a_stopped_job_leaves_nothing_running_and_the_next_one_continues(
+    first: Path, checkout: Path, cluster: Mapping[str, str], tmp_path: Path
+) -> None:
+    store = with_model_of(first, tmp_path / "stopped")
+    settings = {"ORCHESTRATOR_STORE": str(store), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    job = ["ray", "job", "submit", "--runtime-env-json", json.dumps({"env_vars": settings})]
+    submit([*job, "--no-wait", "--submission-id", "stopped", "--", EXPERIMENT], checkout, cluster)
+    wait_for(lambda: any(json.loads(file.read_text())["done"] for file in store.glob("sweep-*/progress.json")))
+    assert len(working(checkout)) >= 3
+    submit(["ray", "job", "stop", "stopped"], checkout, cluster)
+    wait_for(lambda: not working(checkout))
+    assert not list(store.glob("sweep-*/done.json"))
+    output = submit([*job, "--", EXPERIMENT], checkout, cluster)
+    assert "sweep: would run (continues what" in output
+    assert table(store) == table(first)
