@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from jobs.evaluate.policies import Policy, grid, ordered
 from jobs.evaluate.tasks.config import TaskConfig
-from jobs.template import TEMPLATES
+from jobs.template import TEMPLATES, ThinkingTemplate
 from orchestrator.step import ModelSource, OutputKind, Problem, Reference, Resources, StepConfig, StrictModel
 
 MAX_LENGTH = 2**31 - 1
@@ -48,12 +48,6 @@ def _filled(values: Items) -> Items:
     return values
 
 
-def _template(value: str) -> str:
-    if value not in TEMPLATES:
-        raise ValueError(f"unknown template {value!r}: known are {', '.join(sorted(TEMPLATES))}")
-    return value
-
-
 def _tokens(budgets: Sequence[int | str]) -> tuple[int | None, ...]:
     """Budgets as policies count them: ascending, each once, None for ``auto``."""
     return ordered(None if isinstance(budget, str) else budget for budget in budgets)
@@ -76,6 +70,46 @@ class Extensions(StrictModel):
     strings: Annotated[tuple[str, ...], AfterValidator(_filled)] = Field(description='"" only forbids the end')
     counts: Counts
     budgets: Budgets = Field(default=("auto",), description="the thinking budgets within which they are tried")
+
+
+class Template(StrictModel):
+    """How the model marks its thinking: a style by name, or delimiters of its own.
+
+    Three spellings: ``think``, ``auto`` (what the tokenizer has), ``{open: "<reason>", close: "</reason>"}``.
+    """
+
+    name: str | None = None
+    open: str | None = Field(default=None, min_length=1)
+    close: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_one_of_the_three(self) -> Self:
+        if self.name is None:
+            if self.open is None or self.close is None:
+                raise ValueError("give a name, or both open and close")
+        elif self.open is not None or self.close is not None:
+            raise ValueError(f"{self.name!r} has delimiters of its own: give a name, or open and close")
+        elif self.name not in _TEMPLATE_NAMES:
+            raise ValueError(f"unknown template {self.name!r}: known are {', '.join(_TEMPLATE_NAMES)}")
+        return self
+
+    def __str__(self) -> str:
+        return self.name or f"{self.open} … {self.close}"
+
+    @property
+    def style(self) -> ThinkingTemplate | None:
+        """What it stands for; None for ``auto``, which only the tokenizer can say."""
+        if self.open is not None and self.close is not None:
+            return ThinkingTemplate(str(self), self.open, self.close)
+        return TEMPLATES.get(self.name or "")
+
+
+_TEMPLATE_NAMES = ("auto", *sorted(TEMPLATES))
 
 
 class Replicas(StrictModel):
@@ -110,7 +144,7 @@ class Config(StepConfig):
     tasks: Annotated[tuple[TaskConfig, ...], AfterValidator(_filled)]
     budgets: Budgets = ("auto",)
     extensions: Extensions | None = None
-    template: Annotated[str, AfterValidator(_template)] = Field(default="think", description="delimiters of thinking")
+    template: Template = Field(default=Template(name="think"), description="a style's name, auto, or {open, close}")
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)

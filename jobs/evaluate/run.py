@@ -26,7 +26,6 @@ from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
 from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared
 from jobs.evaluate.tree import Tree, grow, wanted
-from jobs.template import TEMPLATES
 from orchestrator.step import StepContext, StepError
 from orchestrator.store import write_json_atomically
 
@@ -71,8 +70,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
     """Loads the tasks and the model's small files, and tokenises everything that will be said to it."""
     tasks = [load(task, context.inputs) for task in config.tasks]
     model = models.resolve(config, context)
-    template = TEMPLATES[config.template]
-    prompter = Prompter(model.tokenizer, template, model.end_of_turn)
+    prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn)
     forcing = prompter.forcing({policy.string for policy in config.policies if policy.string is not None})
     answer = model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     questions = []
@@ -96,7 +94,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
     sampling = Sampling(config.temperature, config.top_p)
     determined_by = {
         "model": model.identity,
-        "delimiters": [template.open, template.close, FINAL_ANSWER],
+        "delimiters": [prompter.template.open, prompter.template.close, FINAL_ANSWER],
         "sampling": asdict(sampling),
         "seed": config.seed,
         "numerics": {"engine": engine.name, "dtype": engine.dtype},

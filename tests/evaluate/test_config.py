@@ -55,7 +55,11 @@ def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
         ({"top_p": 0.9}, (), "top_p: 0.9 needs a temperature above 0"),
         ({"temperature": -1}, ("temperature",), "greater than or equal to 0"),
         ({"engine": "vlm"}, ("engine",), "'auto', 'transformers' or 'vllm'"),
-        ({"template": "thinking"}, ("template",), "known are s1, think"),
+        ({"template": "thinking"}, ("template",), "known are auto, deepseek-r1, qwen3, s1, think"),
+        ({"template": {"open": "<a>"}}, ("template",), "both open and close"),
+        ({"template": {"name": "s1", "open": "<a>", "close": "<b>"}}, ("template",), "has delimiters of its own"),
+        ({"template": {"open": "", "close": "<b>"}}, ("template", "open"), "at least 1 character"),
+        ({"template": {"opens": "<a>", "name": "s1"}}, ("template", "opens"), "not permitted"),
         ({"max_answer_tokens": 0}, ("max_answer_tokens",), "0 is no number of tokens"),
         ({"tasks": ["letters", "letters"]}, (), "'letters' is there twice"),
         ({"resources": {"replicas": {"min": 3, "max": 2}}}, ("resources", "replicas"), "min 3 is more than max 2"),
@@ -69,6 +73,14 @@ def test_what_cannot_be_meant_is_one_error_that_names_it(
     (error,) = caught.value.errors()
     assert error["loc"] == field
     assert said in error["msg"]
+
+
+def test_a_template_is_a_style_or_delimiters_or_the_tokenizers_own() -> None:
+    assert config().template.style == config(template={"name": "think"}).template.style
+    assert config(template="auto").template.style is None
+    own = config(template={"open": "<a>", "close": "</a>"}).template
+    assert own.style is not None
+    assert (own.style.open, own.style.close, str(own)) == ("<a>", "</a>", "<a> … </a>")
 
 
 def test_a_model_folder_must_be_one(tmp_path: Path) -> None:
