@@ -5,13 +5,13 @@ Light: every experiment file is checked against it before torch, ray or an engin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from jobs.evaluate.policies import Policy, grid, ordered
+from jobs.evaluate.policies import Policy, Wish, conditional, grid, no_forcing, ordered, rejection
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.template import TEMPLATES, ThinkingTemplate
 from orchestrator.step import ModelSource, OutputKind, Problem, Reference, Resources, StepConfig, StrictModel
@@ -36,6 +36,12 @@ def _length(value: Any) -> Any:
     raise ValueError(f"{value!r} is no number of tokens: give a whole number from 1, or auto")
 
 
+def _limit(value: Any) -> Any:
+    if _is_length(value):
+        return value
+    raise ValueError(f"{value!r} is no limit of thinking: give a whole number from 1")
+
+
 def _count(value: Any) -> Any:
     if _is_length(value):
         return value
@@ -58,10 +64,18 @@ def _canonical_budgets(budgets: Sequence[int | str]) -> list[int | str]:
     return ["auto" if budget is None else budget for budget in _tokens(budgets)]
 
 
+def _words(classes: Iterable[str]) -> list[str]:
+    """Classes in their order: short, long."""
+    return sorted(set(classes), reverse=True)
+
+
 Length = Annotated[int | Literal["auto"], BeforeValidator(_length)]
 Budgets = Annotated[tuple[Length, ...], AfterValidator(_filled), PlainSerializer(_canonical_budgets)]
 Count = Annotated[int, BeforeValidator(_count)]
 Counts = Annotated[tuple[Count, ...], AfterValidator(_filled), PlainSerializer(lambda counts: sorted(set(counts)))]
+Limit = Annotated[int, BeforeValidator(_limit)]
+Limits = Annotated[tuple[Limit, ...], AfterValidator(_filled), PlainSerializer(lambda limits: sorted(set(limits)))]
+Words = Annotated[tuple[Literal["short", "long"], ...], AfterValidator(_filled), PlainSerializer(_words)]
 
 
 class Extensions(StrictModel):
@@ -70,6 +84,35 @@ class Extensions(StrictModel):
     strings: Annotated[tuple[str, ...], AfterValidator(_filled)] = Field(description='"" only forbids the end')
     counts: Counts
     budgets: Budgets = Field(default=("auto",), description="the thinking budgets within which they are tried")
+
+
+class Conditional(StrictModel):
+    """Control by a sentence at the end of the question: ``Think for up to 1024 tokens.``"""
+
+    tokens: Limits | None = Field(default=None, description="of thinking, at most")
+    steps: Limits | None = Field(default=None, description="of thinking, at most")
+    classes: Words | None = Field(default=None, description="short, long")
+    budget_forcing: bool = Field(default=False, description="also each with thinking cut at the tokens asked for")
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if self.tokens is None and self.steps is None and self.classes is None:
+            raise ValueError("nothing is asked for: give tokens, steps or classes")
+        return self
+
+    @property
+    def wishes(self) -> Iterator[Wish]:
+        """What is asked for, each once."""
+        yield from (Wish("token", tokens) for tokens in sorted(set(self.tokens or ())))
+        yield from (Wish("step", steps) for steps in sorted(set(self.steps or ())))
+        yield from (Wish("class", word) for word in _words(self.classes or ()))
+
+
+class Rejection(StrictModel):
+    """Sampling again until thinking ends by itself within a limit. The samples of each item are what is drawn from."""
+
+    limits: Limits = Field(description="tokens of thinking, at most")
+    max_tries: int = Field(ge=1, description="samples looked at before there is no answer; at most `samples`")
 
 
 class Template(StrictModel):
@@ -144,6 +187,9 @@ class Config(StepConfig):
     tasks: Annotated[tuple[TaskConfig, ...], AfterValidator(_filled)]
     budgets: Budgets = ("auto",)
     extensions: Extensions | None = None
+    baseline: bool = Field(default=False, description="also the model's own end of thinking, with nothing forced")
+    conditional: Conditional | None = None
+    rejection: Rejection | None = None
     template: Template = Field(default=Template(name="think"), description="a style's name, auto, or {open, close}")
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
@@ -163,6 +209,13 @@ class Config(StepConfig):
             raise ValueError(f"samples: {self.samples} needs a temperature above 0: greedy samples are all the same")
         if self.top_p < 1 and self.temperature == 0:
             raise ValueError(f"top_p: {self.top_p} needs a temperature above 0: greedy decoding does not use it")
+        if self.rejection is not None and self.temperature == 0:
+            raise ValueError("rejection: needs a temperature above 0: greedy samples are all the same")
+        if self.rejection is not None and self.rejection.max_tries > self.samples:
+            raise ValueError(
+                f"rejection: max_tries {self.rejection.max_tries} is more than the {self.samples} samples it draws "
+                "from: raise samples, or lower max_tries"
+            )
         names = [task.name for task in self.tasks]
         for name in names:
             if names.count(name) > 1:
@@ -172,11 +225,17 @@ class Config(StepConfig):
     @property
     def policies(self) -> tuple[Policy, ...]:
         """What is compared, in the order of tables."""
-        budgets = _tokens(self.budgets)
-        if self.extensions is None:
-            return grid(budgets)
-        extensions = self.extensions
-        return grid(budgets, extensions.strings, extensions.counts, _tokens(extensions.budgets))
+        found = grid(_tokens(self.budgets))
+        if self.extensions is not None:
+            extensions = self.extensions
+            found = grid(_tokens(self.budgets), extensions.strings, extensions.counts, _tokens(extensions.budgets))
+        if self.baseline:
+            found += no_forcing()
+        if self.conditional is not None:
+            found += conditional(self.conditional.wishes, self.conditional.budget_forcing)
+        if self.rejection is not None:
+            found += rejection(self.rejection.limits, self.rejection.max_tries)
+        return found
 
     @property
     def engine_name(self) -> EngineName:
@@ -204,6 +263,13 @@ class Config(StepConfig):
             given.append(("extensions.strings", extensions.strings, list(dict.fromkeys(extensions.strings))))
             given.append(("extensions.counts", extensions.counts, sorted(set(extensions.counts))))
             given.append(("extensions.budgets", extensions.budgets, _canonical_budgets(extensions.budgets)))
+        if self.conditional is not None:
+            asked = self.conditional
+            given.append(("conditional.tokens", asked.tokens or (), sorted(set(asked.tokens or ()))))
+            given.append(("conditional.steps", asked.steps or (), sorted(set(asked.steps or ()))))
+            given.append(("conditional.classes", asked.classes or (), _words(asked.classes or ())))
+        if self.rejection is not None:
+            given.append(("rejection.limits", self.rejection.limits, sorted(set(self.rejection.limits))))
         return [
             f"{name}: {list(written)} taken as {list(understood)}"
             for name, written, understood in given

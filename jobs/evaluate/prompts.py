@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jobs.evaluate.policies import Wish
 from jobs.evaluate.tree import Room
 from jobs.template import ThinkingTemplate, read_template
 from orchestrator.step import StepError
@@ -61,6 +62,8 @@ class Unit:
     sample: int
     prompt: tuple[int, ...]
     room: Room
+    tree: int = 0
+    """Which of the sweep's trees it is: each wish makes another prompt, with policies of its own."""
 
 
 class Prompter:
@@ -104,9 +107,10 @@ class Prompter:
             injected=injected,
         )
 
-    def prompt(self, question: str) -> tuple[int, ...]:
-        """The chat prompt of `question`, ending with the delimiter that opens thinking, whoever wrote it."""
-        turns = [{"role": "user", "content": question}]
+    def prompt(self, question: str, wish: Wish | None = None) -> tuple[int, ...]:
+        """The chat prompt of `question` and `wish`, ending with the delimiter that opens thinking, whoever wrote it."""
+        content = question if wish is None else f"{question}\n\n{wish.sentence}"
+        turns = [{"role": "user", "content": content}]
         text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         return self._ids(self.template.opened(text))
 

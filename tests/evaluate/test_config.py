@@ -61,6 +61,17 @@ def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
         ({"template": {"open": "", "close": "<b>"}}, ("template", "open"), "at least 1 character"),
         ({"template": {"opens": "<a>", "name": "s1"}}, ("template", "opens"), "not permitted"),
         ({"max_answer_tokens": 0}, ("max_answer_tokens",), "0 is no number of tokens"),
+        ({"conditional": {}}, ("conditional",), "give tokens, steps or classes"),
+        ({"conditional": {"tokens": [0]}}, ("conditional", "tokens", 0), "0 is no limit"),
+        ({"conditional": {"tokens": []}}, ("conditional", "tokens"), "empty"),
+        ({"conditional": {"classes": ["huge"]}}, ("conditional", "classes", 0), "'short' or 'long'"),
+        ({"rejection": {"limits": [8], "max_tries": 2}}, (), "rejection: needs a temperature above 0"),
+        (
+            {"rejection": {"limits": [8], "max_tries": 5}, "temperature": 1.0, "samples": 4},
+            (),
+            "max_tries 5 is more than the 4 samples",
+        ),
+        ({"rejection": {"limits": [], "max_tries": 1}, "temperature": 1.0}, ("rejection", "limits"), "empty"),
         ({"tasks": ["letters", "letters"]}, (), "'letters' is there twice"),
         ({"resources": {"replicas": {"min": 3, "max": 2}}}, ("resources", "replicas"), "min 3 is more than max 2"),
     ],
@@ -73,6 +84,31 @@ def test_what_cannot_be_meant_is_one_error_that_names_it(
     (error,) = caught.value.errors()
     assert error["loc"] == field
     assert said in error["msg"]
+
+
+def test_every_method_of_the_paper_is_in_one_sweep() -> None:
+    asked = config(
+        budgets=["auto"],
+        extensions=None,
+        baseline=True,
+        conditional={"tokens": [64, 16], "steps": [4], "classes": ["short", "long"], "budget_forcing": True},
+        rejection={"limits": [32, 8], "max_tries": 4},
+        samples=4,
+        temperature=1.0,
+    )
+    assert [policy.name for policy in asked.policies] == [
+        "auto",
+        "no forcing",
+        *(alone := ["token-conditional 16", "token-conditional 64", "step-conditional 4"]),
+        *(words := ["class-conditional short", "class-conditional long"]),
+        *(f"{name} + budget forcing" for name in alone + words),
+        "rejection sampling 8",
+        "rejection sampling 32",
+    ]
+    assert [note.partition(":")[0] for note in asked.notes()] == [
+        "conditional.tokens",
+        "rejection.limits",
+    ]
 
 
 def test_a_template_is_a_style_or_delimiters_or_the_tokenizers_own() -> None:

@@ -5,6 +5,7 @@ import tiny
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
+from jobs.evaluate.policies import Wish
 from jobs.evaluate.prompts import Forcing, Prompter, room, unit_key
 from jobs.template import TEMPLATES, ThinkingTemplate
 from orchestrator.step import StepError
@@ -29,6 +30,11 @@ def text(tokens: tuple[int, ...]) -> str:
 
 def test_the_prompt_ends_with_the_delimiter_that_opens_thinking(prompter: Prompter) -> None:
     assert text(prompter.prompt("1+1?")) == "<|im_start|>user\n1+1?<|im_end|><|im_start|>assistant\n<think>"
+
+
+def test_a_wish_ends_the_question(prompter: Prompter) -> None:
+    expected = "<|im_start|>user\n1+1?\n\nThink for up to 16 tokens.<|im_end|><|im_start|>assistant\n<think>"
+    assert text(prompter.prompt("1+1?", Wish("token", 16))) == expected
 
 
 def test_thinking_stops_at_the_close_delimiter_and_at_the_end_of_turn(forcing: Forcing) -> None:
