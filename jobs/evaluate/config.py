@@ -5,15 +5,15 @@ Light: every experiment file is checked against it before torch, ray or an engin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from jobs.evaluate.policies import Policy, grid, ordered
+from jobs.evaluate.policies import Policy, Wish, conditional, grid, no_forcing, ordered, rejection
 from jobs.evaluate.tasks.config import TaskConfig
-from jobs.template import TEMPLATES
+from jobs.template import TEMPLATES, ThinkingTemplate
 from orchestrator.step import ModelSource, OutputKind, Problem, Reference, Resources, StepConfig, StrictModel
 
 MAX_LENGTH = 2**31 - 1
@@ -36,6 +36,12 @@ def _length(value: Any) -> Any:
     raise ValueError(f"{value!r} is no number of tokens: give a whole number from 1, or auto")
 
 
+def _limit(value: Any) -> Any:
+    if _is_length(value):
+        return value
+    raise ValueError(f"{value!r} is no limit of thinking: give a whole number from 1")
+
+
 def _count(value: Any) -> Any:
     if _is_length(value):
         return value
@@ -48,12 +54,6 @@ def _filled(values: Items) -> Items:
     return values
 
 
-def _template(value: str) -> str:
-    if value not in TEMPLATES:
-        raise ValueError(f"unknown template {value!r}: known are {', '.join(sorted(TEMPLATES))}")
-    return value
-
-
 def _tokens(budgets: Sequence[int | str]) -> tuple[int | None, ...]:
     """Budgets as policies count them: ascending, each once, None for ``auto``."""
     return ordered(None if isinstance(budget, str) else budget for budget in budgets)
@@ -64,10 +64,18 @@ def _canonical_budgets(budgets: Sequence[int | str]) -> list[int | str]:
     return ["auto" if budget is None else budget for budget in _tokens(budgets)]
 
 
+def _words(classes: Iterable[str]) -> list[str]:
+    """Classes in their order: short, long."""
+    return sorted(set(classes), reverse=True)
+
+
 Length = Annotated[int | Literal["auto"], BeforeValidator(_length)]
 Budgets = Annotated[tuple[Length, ...], AfterValidator(_filled), PlainSerializer(_canonical_budgets)]
 Count = Annotated[int, BeforeValidator(_count)]
 Counts = Annotated[tuple[Count, ...], AfterValidator(_filled), PlainSerializer(lambda counts: sorted(set(counts)))]
+Limit = Annotated[int, BeforeValidator(_limit)]
+Limits = Annotated[tuple[Limit, ...], AfterValidator(_filled), PlainSerializer(lambda limits: sorted(set(limits)))]
+Words = Annotated[tuple[Literal["short", "long"], ...], AfterValidator(_filled), PlainSerializer(_words)]
 
 
 class Extensions(StrictModel):
@@ -76,6 +84,75 @@ class Extensions(StrictModel):
     strings: Annotated[tuple[str, ...], AfterValidator(_filled)] = Field(description='"" only forbids the end')
     counts: Counts
     budgets: Budgets = Field(default=("auto",), description="the thinking budgets within which they are tried")
+
+
+class Conditional(StrictModel):
+    """Control by a sentence at the end of the question: ``Think for up to 1024 tokens.``"""
+
+    tokens: Limits | None = Field(default=None, description="of thinking, at most")
+    steps: Limits | None = Field(default=None, description="of thinking, at most")
+    classes: Words | None = Field(default=None, description="short, long")
+    budget_forcing: bool = Field(default=False, description="also each with thinking cut at the tokens asked for")
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if self.tokens is None and self.steps is None and self.classes is None:
+            raise ValueError("nothing is asked for: give tokens, steps or classes")
+        return self
+
+    @property
+    def wishes(self) -> Iterator[Wish]:
+        """What is asked for, each once."""
+        yield from (Wish("token", tokens) for tokens in sorted(set(self.tokens or ())))
+        yield from (Wish("step", steps) for steps in sorted(set(self.steps or ())))
+        yield from (Wish("class", word) for word in _words(self.classes or ()))
+
+
+class Rejection(StrictModel):
+    """Sampling again until thinking ends by itself within a limit. The samples of each item are what is drawn from."""
+
+    limits: Limits = Field(description="tokens of thinking, at most")
+    max_tries: int = Field(ge=1, description="samples looked at before there is no answer; at most `samples`")
+
+
+class Template(StrictModel):
+    """How the model marks its thinking: a style by name, or delimiters of its own.
+
+    Three spellings: ``think``, ``auto`` (what the tokenizer has), ``{open: "<reason>", close: "</reason>"}``.
+    """
+
+    name: str | None = None
+    open: str | None = Field(default=None, min_length=1)
+    close: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_one_of_the_three(self) -> Self:
+        if self.name is None:
+            if self.open is None or self.close is None:
+                raise ValueError("give a name, or both open and close")
+        elif self.open is not None or self.close is not None:
+            raise ValueError(f"{self.name!r} has delimiters of its own: give a name, or open and close")
+        elif self.name not in _TEMPLATE_NAMES:
+            raise ValueError(f"unknown template {self.name!r}: known are {', '.join(_TEMPLATE_NAMES)}")
+        return self
+
+    def __str__(self) -> str:
+        return self.name or f"{self.open} … {self.close}"
+
+    @property
+    def style(self) -> ThinkingTemplate | None:
+        """What it stands for; None for ``auto``, which only the tokenizer can say."""
+        if self.open is not None and self.close is not None:
+            return ThinkingTemplate(str(self), self.open, self.close)
+        return TEMPLATES.get(self.name or "")
+
+
+_TEMPLATE_NAMES = ("auto", *sorted(TEMPLATES))
 
 
 class Replicas(StrictModel):
@@ -110,7 +187,10 @@ class Config(StepConfig):
     tasks: Annotated[tuple[TaskConfig, ...], AfterValidator(_filled)]
     budgets: Budgets = ("auto",)
     extensions: Extensions | None = None
-    template: Annotated[str, AfterValidator(_template)] = Field(default="think", description="delimiters of thinking")
+    baseline: bool = Field(default=False, description="also the model's own end of thinking, with nothing forced")
+    conditional: Conditional | None = None
+    rejection: Rejection | None = None
+    template: Template = Field(default=Template(name="think"), description="a style's name, auto, or {open, close}")
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -129,6 +209,13 @@ class Config(StepConfig):
             raise ValueError(f"samples: {self.samples} needs a temperature above 0: greedy samples are all the same")
         if self.top_p < 1 and self.temperature == 0:
             raise ValueError(f"top_p: {self.top_p} needs a temperature above 0: greedy decoding does not use it")
+        if self.rejection is not None and self.temperature == 0:
+            raise ValueError("rejection: needs a temperature above 0: greedy samples are all the same")
+        if self.rejection is not None and self.rejection.max_tries > self.samples:
+            raise ValueError(
+                f"rejection: max_tries {self.rejection.max_tries} is more than the {self.samples} samples it draws "
+                "from: raise samples, or lower max_tries"
+            )
         names = [task.name for task in self.tasks]
         for name in names:
             if names.count(name) > 1:
@@ -138,11 +225,17 @@ class Config(StepConfig):
     @property
     def policies(self) -> tuple[Policy, ...]:
         """What is compared, in the order of tables."""
-        budgets = _tokens(self.budgets)
-        if self.extensions is None:
-            return grid(budgets)
-        extensions = self.extensions
-        return grid(budgets, extensions.strings, extensions.counts, _tokens(extensions.budgets))
+        found = grid(_tokens(self.budgets))
+        if self.extensions is not None:
+            extensions = self.extensions
+            found = grid(_tokens(self.budgets), extensions.strings, extensions.counts, _tokens(extensions.budgets))
+        if self.baseline:
+            found += no_forcing()
+        if self.conditional is not None:
+            found += conditional(self.conditional.wishes, self.conditional.budget_forcing)
+        if self.rejection is not None:
+            found += rejection(self.rejection.limits, self.rejection.max_tries)
+        return found
 
     @property
     def engine_name(self) -> EngineName:
@@ -170,6 +263,13 @@ class Config(StepConfig):
             given.append(("extensions.strings", extensions.strings, list(dict.fromkeys(extensions.strings))))
             given.append(("extensions.counts", extensions.counts, sorted(set(extensions.counts))))
             given.append(("extensions.budgets", extensions.budgets, _canonical_budgets(extensions.budgets)))
+        if self.conditional is not None:
+            asked = self.conditional
+            given.append(("conditional.tokens", asked.tokens or (), sorted(set(asked.tokens or ()))))
+            given.append(("conditional.steps", asked.steps or (), sorted(set(asked.steps or ()))))
+            given.append(("conditional.classes", asked.classes or (), _words(asked.classes or ())))
+        if self.rejection is not None:
+            given.append(("rejection.limits", self.rejection.limits, sorted(set(self.rejection.limits))))
         return [
             f"{name}: {list(written)} taken as {list(understood)}"
             for name, written, understood in given

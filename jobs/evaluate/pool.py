@@ -213,7 +213,7 @@ class _Pool:
         for work in held:
             unit = work.unit
             known = self._index.unit(unit.item, unit.sample)
-            if any(True for _ in wanted(self._spec.tree, unit.room, known.extent)):
+            if any(True for _ in wanted(self._spec.trees[unit.tree], unit.room, known.extent)):
                 again.append(Work(unit, tuple(known.rows), tuple(self._index.places(known.rows))))
             else:
                 self._done += 1

@@ -92,7 +92,7 @@ def _track(
         "temperature": config.temperature,
         "top_p": config.top_p,
         "seed": config.seed,
-        "template": config.template,
+        "template": str(config.template),
         "max_answer_tokens": config.max_answer_tokens,
         "context_length": config.context_length,
         "engine": config.engine_name,

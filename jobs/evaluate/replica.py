@@ -31,7 +31,8 @@ class ReplicaSpec:
 
     start: Callable[[], Awaitable[Engine]]
     """Starts its engine."""
-    tree: Tree
+    trees: tuple[Tree, ...]
+    """What is decoded of a unit: that of its number."""
     forcing: Forcing
     sampling: Sampling
     seed: int
@@ -101,7 +102,10 @@ class Replica:
         """Starts the engine. Returns this process's id and how many units are decoded at once."""
         spec = self._spec
         self._engine = await spec.start()
-        self._walker = Walker(self._engine, spec.tree, spec.forcing, spec.sampling, spec.seed, self._unwritten.append)
+        self._walkers = [
+            Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._unwritten.append)
+            for tree in spec.trees
+        ]
         fitting = self._engine.sequences
         at_once = spec.in_flight if fitting is None else max(1, min(spec.in_flight, fitting))
         self._slots = asyncio.Semaphore(at_once)
@@ -143,7 +147,7 @@ class Replica:
             except DamagedFile as error:
                 self._unreadable[name] = str(error)
                 return
-            await self._walker.walk(work.unit, trace)
+            await self._walkers[work.unit.tree].walk(work.unit, trace)
         self._finished.append(name)
 
     def _flush(self) -> Decoded:

@@ -73,11 +73,13 @@ class Branch:
     path: BranchPath
     ending: tuple[int | None, ...]
     """Budgets of the policies that take no further extension."""
+    waiting: tuple[int | None, ...]
+    """Cuts of the policies that answer only where thinking ends by itself."""
     extending: tuple[tuple[str, tuple[int | None, ...]], ...]
     """Per string, budgets of the policies that append it once more."""
 
-    def budgets(self) -> Iterator[int | None]:
-        """Those of all its policies."""
+    def forcing(self) -> Iterator[int | None]:
+        """The budgets at which an answer is forced."""
         yield from self.ending
         for _, budgets in self.extending:
             yield from budgets
@@ -95,7 +97,7 @@ class Leaf(NamedTuple):
     """Where a policy ends up in a unit's tree: the piece that is its answer, and the account of how it got there."""
 
     answer: Key | None
-    """None when the prompt left no room."""
+    """None when the prompt left no room, and when thinking was cut and is not made to answer."""
     thinking_tokens: int
     injected_tokens: int
     thinking_end: ThinkingEnd
@@ -108,6 +110,7 @@ class Leaf(NamedTuple):
 def grow(policies: Iterable[Policy], injected: Mapping[str, int]) -> Tree:
     """The tree of `policies`. `injected` maps every string in them to its number of tokens."""
     ending: dict[BranchPath, list[int | None]] = {}
+    waiting: dict[BranchPath, list[int | None]] = {}
     extending: dict[BranchPath, dict[str, list[int | None]]] = {}
     for policy in policies:
         path: BranchPath = ()
@@ -115,14 +118,15 @@ def grow(policies: Iterable[Policy], injected: Mapping[str, int]) -> Tree:
             assert policy.string is not None, "a count comes with a string"
             extending.setdefault(path, {}).setdefault(policy.string, []).append(policy.budget)
             path = (*path, policy.string)
-        ending.setdefault(path, []).append(policy.budget)
+        (ending if policy.forced else waiting).setdefault(path, []).append(policy.cut)
     branches = {
         path: Branch(
             path,
             ordered(ending.get(path, ())),
+            ordered(waiting.get(path, ())),
             tuple((string, ordered(budgets)) for string, budgets in extending.get(path, {}).items()),
         )
-        for path in {**ending, **extending}
+        for path in {**ending, **waiting, **extending}
     }
     return Tree(branches, dict(injected))
 
@@ -132,7 +136,7 @@ def cuts(branch: Branch, start: int, room: Room) -> list[int]:
 
     `start` is the position at which the branch begins: policies whose budget ends there never came so far.
     """
-    return sorted({cut for budget in branch.budgets() if (cut := _cap(budget, room)) > start})
+    return sorted({cut for budget in (*branch.forcing(), *branch.waiting) if (cut := _cap(budget, room)) > start})
 
 
 def wanted(tree: Tree, room: Room, known: Known, path: BranchPath = (), start: int = 0) -> Iterator[Want]:
@@ -149,10 +153,9 @@ def wanted(tree: Tree, room: Room, known: Known, path: BranchPath = (), start: i
     positions = cuts(branch, start, room)
     if not ended and position < positions[-1]:
         yield Want(thinking, start, positions[-1] - start)
-    for cut in positions:
-        if cut > position:
-            break
-        yield from _wanted_answer(Key(path, "forced", cut), start, room, known)
+    for cut in sorted({_cap(budget, room) for budget in branch.forcing()}):
+        if start < cut <= position:
+            yield from _wanted_answer(Key(path, "forced", cut), start, room, known)
     if not ended:
         return
     if any(_stays(tree, budgets, string, position, room) for string, budgets in _exits(branch)):
@@ -167,7 +170,7 @@ def leaf(tree: Tree, policy: Policy, room: Room, known: Known) -> Leaf:
     """The account of `policy`. Raises ValueError when its pieces are not all known."""
     if room.thinking < 1:
         return Leaf(None, 0, 0, "context", 0, "context", 0, 0)
-    cap = _cap(policy.budget, room)
+    cap = _cap(policy.cut, room)
     path: BranchPath = ()
     start = injected = skipped = 0
     end: ThinkingEnd
@@ -175,7 +178,9 @@ def leaf(tree: Tree, policy: Policy, room: Room, known: Known) -> Leaf:
         length, ended = known(Key(path, "thinking"))
         position = start + length
         if position >= cap:
-            budget_came_first = policy.budget is not None and policy.budget <= room.thinking
+            budget_came_first = policy.cut is not None and policy.cut <= room.thinking
+            if not policy.forced:
+                return Leaf(None, cap, 0, "rejected" if budget_came_first else "context", 0, "none", 0, 0)
             key, end = Key(path, "forced", cap), "forced" if budget_came_first else "context"
             break
         if not ended:
@@ -203,7 +208,7 @@ def _cap(budget: int | None, room: Room) -> int:
 
 def _exits(branch: Branch) -> Iterator[tuple[str | None, tuple[int | None, ...]]]:
     """What policies do at the branch's natural end: the string they append (None: they end), and their budgets."""
-    yield None, branch.ending
+    yield None, (*branch.ending, *branch.waiting)
     yield from branch.extending
 
 

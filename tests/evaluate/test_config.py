@@ -55,8 +55,23 @@ def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
         ({"top_p": 0.9}, (), "top_p: 0.9 needs a temperature above 0"),
         ({"temperature": -1}, ("temperature",), "greater than or equal to 0"),
         ({"engine": "vlm"}, ("engine",), "'auto', 'transformers' or 'vllm'"),
-        ({"template": "thinking"}, ("template",), "known are s1, think"),
+        ({"template": "thinking"}, ("template",), "known are auto, deepseek-r1, qwen3, s1, think"),
+        ({"template": {"open": "<a>"}}, ("template",), "both open and close"),
+        ({"template": {"name": "s1", "open": "<a>", "close": "<b>"}}, ("template",), "has delimiters of its own"),
+        ({"template": {"open": "", "close": "<b>"}}, ("template", "open"), "at least 1 character"),
+        ({"template": {"opens": "<a>", "name": "s1"}}, ("template", "opens"), "not permitted"),
         ({"max_answer_tokens": 0}, ("max_answer_tokens",), "0 is no number of tokens"),
+        ({"conditional": {}}, ("conditional",), "give tokens, steps or classes"),
+        ({"conditional": {"tokens": [0]}}, ("conditional", "tokens", 0), "0 is no limit"),
+        ({"conditional": {"tokens": []}}, ("conditional", "tokens"), "empty"),
+        ({"conditional": {"classes": ["huge"]}}, ("conditional", "classes", 0), "'short' or 'long'"),
+        ({"rejection": {"limits": [8], "max_tries": 2}}, (), "rejection: needs a temperature above 0"),
+        (
+            {"rejection": {"limits": [8], "max_tries": 5}, "temperature": 1.0, "samples": 4},
+            (),
+            "max_tries 5 is more than the 4 samples",
+        ),
+        ({"rejection": {"limits": [], "max_tries": 1}, "temperature": 1.0}, ("rejection", "limits"), "empty"),
         ({"tasks": ["letters", "letters"]}, (), "'letters' is there twice"),
         ({"resources": {"replicas": {"min": 3, "max": 2}}}, ("resources", "replicas"), "min 3 is more than max 2"),
     ],
@@ -69,6 +84,39 @@ def test_what_cannot_be_meant_is_one_error_that_names_it(
     (error,) = caught.value.errors()
     assert error["loc"] == field
     assert said in error["msg"]
+
+
+def test_every_method_of_the_paper_is_in_one_sweep() -> None:
+    asked = config(
+        budgets=["auto"],
+        extensions=None,
+        baseline=True,
+        conditional={"tokens": [64, 16], "steps": [4], "classes": ["short", "long"], "budget_forcing": True},
+        rejection={"limits": [32, 8], "max_tries": 4},
+        samples=4,
+        temperature=1.0,
+    )
+    assert [policy.name for policy in asked.policies] == [
+        "auto",
+        "no forcing",
+        *(alone := ["token-conditional 16", "token-conditional 64", "step-conditional 4"]),
+        *(words := ["class-conditional short", "class-conditional long"]),
+        *(f"{name} + budget forcing" for name in alone + words),
+        "rejection sampling 8",
+        "rejection sampling 32",
+    ]
+    assert [note.partition(":")[0] for note in asked.notes()] == [
+        "conditional.tokens",
+        "rejection.limits",
+    ]
+
+
+def test_a_template_is_a_style_or_delimiters_or_the_tokenizers_own() -> None:
+    assert config().template.style == config(template={"name": "think"}).template.style
+    assert config(template="auto").template.style is None
+    own = config(template={"open": "<a>", "close": "</a>"}).template
+    assert own.style is not None
+    assert (own.style.open, own.style.close, str(own)) == ("<a>", "</a>", "<a> … </a>")
 
 
 def test_a_model_folder_must_be_one(tmp_path: Path) -> None:

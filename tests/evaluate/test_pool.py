@@ -72,7 +72,7 @@ def resources(most: int = 1, in_flight: int = 8, retries: int = 3, wait: float =
 
 
 def spec(folder: Path, start: Callable[[], Awaitable[Engine]], in_flight: int = 8) -> ReplicaSpec:
-    return ReplicaSpec(start, TREE, forcing(INJECTED), Sampling(), 0, folder, in_flight)
+    return ReplicaSpec(start, (TREE,), forcing(INJECTED), Sampling(), 0, folder, in_flight)
 
 
 def pids(folder: Path) -> Path:

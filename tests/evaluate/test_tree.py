@@ -23,6 +23,7 @@ POLICIES = st.lists(
     st.one_of(
         st.builds(Policy, BUDGETS),
         st.builds(Policy, BUDGETS, st.sampled_from(sorted(INJECTED)), st.integers(1, 4)),
+        st.builds(Policy, BUDGETS, forced=st.just(False)),
     ),
     min_size=1,
     max_size=12,
@@ -129,7 +130,7 @@ def test_no_token_is_decoded_twice(policies: list[Policy], script: Script, room:
 def test_a_branch_is_cut_at_every_budget_on_it_within_the_context(policies: list[Policy], room: Room) -> None:
     for path, branch in tree_of(policies).branches.items():
         passing = [policy for policy in policies if path == (policy.string,) * len(path) and policy.count >= len(path)]
-        expected = {room.thinking if policy.budget is None else min(policy.budget, room.thinking) for policy in passing}
+        expected = {room.thinking if policy.cut is None else min(policy.cut, room.thinking) for policy in passing}
         assert cuts(branch, 0, room) == sorted(expected)
 
 
@@ -171,6 +172,27 @@ def test_thinking_cut_by_the_context_is_told_from_thinking_cut_by_the_budget() -
     ends = [leaf(tree_of(policies), policy, room, known.__getitem__) for policy in policies]
     assert [end.thinking_end for end in ends] == ["forced", "forced", "context", "context"]
     assert [end.thinking_tokens for end in ends] == [30, 50, 50, 50]
+
+
+@pytest.mark.parametrize(("length", "end"), [(12, "natural"), (13, "natural"), (14, "rejected")])
+def test_only_thinking_that_ends_by_itself_within_the_limit_is_answered_without_forcing(length: int, end: str) -> None:
+    policy = Policy(13, forced=False, tries=1)
+    known = {Key((), "thinking"): Extent(length, True), Key((), "natural", length): Extent(3, True)}
+    found = leaf(tree_of([policy]), policy, Room(500, 10), known.__getitem__)
+    assert found.thinking_end == end
+    assert found.answer_tokens == (3 if end == "natural" else 0)
+    assert found.answer_end == ("stop" if end == "natural" else "none")
+
+
+def test_nothing_is_decoded_for_thinking_that_is_cut_without_forcing() -> None:
+    policies = [Policy(4, forced=False, tries=2), Policy(forced=False)]
+    known = {Key((), "thinking"): Extent(50, False)}
+    assert not list(wanted(tree_of(policies), Room(50, 10), lambda key: known.get(key, UNKNOWN)))
+    ends = [leaf(tree_of(policies), policy, Room(50, 10), known.__getitem__) for policy in policies]
+    assert [(each.answer, each.thinking_end, each.thinking_tokens) for each in ends] == [
+        (None, "rejected", 5),
+        (None, "context", 50),
+    ]
 
 
 def test_a_prompt_that_leaves_no_room_has_no_thinking_and_no_answer() -> None:
