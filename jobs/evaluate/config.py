@@ -5,9 +5,11 @@ Light: every experiment file is checked against it before torch, ray or an engin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
@@ -22,7 +24,7 @@ MAX_LENGTH = 2**31 - 1
 MOST_SAMPLES = 1024
 """Of an item. The ways to take half of them, 4.5e306, are still a float: majority@k counts them."""
 
-EngineName = Literal["transformers", "vllm"]
+EngineName = Literal["transformers", "vllm", "openai"]
 Items = TypeVar("Items", bound=tuple[Any, ...])
 
 
@@ -67,6 +69,26 @@ def _canonical_budgets(budgets: Sequence[int | str]) -> list[int | str]:
 def _words(classes: Iterable[str]) -> list[str]:
     """Classes in their order: short, long."""
     return sorted(set(classes), reverse=True)
+
+
+def _server_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        well_formed = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        well_formed = False
+    if not well_formed:
+        raise ValueError("is no address of a server: give one like http://10.0.0.7:8000/v1")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError("a server's address has no credentials, query or fragment: name the key's variable in key")
+    return value
+
+
+def _variable(value: str) -> str:
+    # The value is not repeated: it may be the key itself, put here by mistake.
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+        raise ValueError("is no name of an environment variable: give one in capitals, like OPENAI_API_KEY")
+    return value
 
 
 Length = Annotated[int | Literal["auto"], BeforeValidator(_length)]
@@ -168,6 +190,18 @@ class Replicas(StrictModel):
         return self
 
 
+class Server(StrictModel):
+    """Where an OpenAI-compatible server is, and how it is talked to. What it serves is ``served_model``."""
+
+    url: Annotated[str, AfterValidator(_server_url)] = Field(description="http://10.0.0.7:8000/v1")
+    key: Annotated[str, AfterValidator(_variable)] | None = Field(
+        default=None, description="the environment variable, on the machines of the replicas, that has the key"
+    )
+    requests: int = Field(default=64, ge=1, le=1000, description="at once, of each replica")
+    retries: int = Field(default=5, ge=0, le=100, description="of a request: refused, failed or cut off")
+    deadline: float = Field(default=300, gt=0, allow_inf_nan=False, description="seconds without a token, retries too")
+
+
 class EvaluateResources(Resources):
     """What each replica of the model holds, and how much it is given at a time."""
 
@@ -175,6 +209,13 @@ class EvaluateResources(Resources):
     cpus: int = Field(default=1, ge=1, description="CPU cores of one replica")
     gpus: int = Field(default=0, ge=0, description="GPUs of one replica; vllm splits the model over them")
     in_flight: int = Field(default=64, ge=1, description="traces that a replica decodes at once")
+    server: Server | None = Field(default=None, description="engine openai: where the model is served")
+
+
+_SERVED = {
+    "served_model": "the name by which the server knows the model",
+    "resources.server": "give at least {url: http://…/v1}",
+}
 
 
 class Config(StepConfig):
@@ -197,9 +238,10 @@ class Config(StepConfig):
     seed: int = Field(default=0, ge=0, le=MAX_LENGTH)
     max_answer_tokens: Length = Field(default="auto", description="auto: an eighth of the context")
     context_length: Length = Field(default="auto", description="auto: what the model was made for")
-    engine: Literal["auto", "transformers", "vllm"] = Field(
+    engine: Literal["auto", "transformers", "vllm", "openai"] = Field(
         default="auto", description="auto: vllm on GPUs, else transformers"
     )
+    served_model: str | None = Field(default=None, min_length=1, description="engine openai: the server's name for it")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="auto: the model's own")
     resources: EvaluateResources = EvaluateResources()
 
@@ -220,6 +262,26 @@ class Config(StepConfig):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"tasks: {name!r} is there twice: give each task a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> Self:
+        """A server is said where one decodes, and what a server decides is not said here too."""
+        served = {"served_model": self.served_model, "resources.server": self.resources.server}
+        if self.engine != "openai":
+            for name, value in served.items():
+                if value is not None:
+                    raise ValueError(f"{name}: engine {self.engine} has no server: leave it out, or set engine: openai")
+            return self
+        for name, value in served.items():
+            if value is None:
+                raise ValueError(f"engine: openai needs {name}: {_SERVED[name]}")
+        if self.dtype != "auto":
+            raise ValueError(f"dtype: {self.dtype} is not ours to choose with engine openai: set it on the server")
+        if self.resources.gpus:
+            raise ValueError(
+                f"resources.gpus: {self.resources.gpus} would idle: with engine openai the server has them"
+            )
         return self
 
     @property

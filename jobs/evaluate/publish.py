@@ -96,6 +96,7 @@ def _track(
         "max_answer_tokens": config.max_answer_tokens,
         "context_length": config.context_length,
         "engine": config.engine_name,
+        **({"served_model": config.served_model} if config.served_model else {}),
         "dtype": config.dtype,
     }
     tags = {"sweep": f"{context.experiment}/{context.name}", "color": plots.colour(number)}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jobs.evaluate import model as models
 from jobs.evaluate.config import Config
-from jobs.evaluate.engines import EngineSpec, Sampling, start
+from jobs.evaluate.engines import EngineSpec, Sampling, ServedModel, start
 from jobs.evaluate.policies import Policy, Wish
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import FINAL_ANSWER, Prompter, Unit, room, unit_key
@@ -100,6 +100,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         vocabulary=len(model.tokenizer),
         gpus=config.resources.gpus,
         cpus=config.resources.cpus,
+        served=_served(config, model),
     )
     sampling = Sampling(config.temperature, config.top_p)
     determined_by = {
@@ -107,13 +108,27 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         "delimiters": [prompter.template.open, prompter.template.close, FINAL_ANSWER],
         "sampling": asdict(sampling),
         "seed": config.seed,
-        "numerics": {"engine": engine.name, "dtype": engine.dtype},
+        "numerics": _numerics(engine),
     }
     folder = _folder(context.traces, determined_by)
     replica = ReplicaSpec(
         partial(start, engine), trees, forcing, sampling, config.seed, folder, config.resources.in_flight
     )
     return Sweep(tuple(questions), prompter, replica, folder)
+
+
+def _served(config: Config, model: models.Model) -> ServedModel | None:
+    server = config.resources.server
+    if server is None or config.served_model is None:
+        return None
+    return ServedModel(config.served_model, model.ids, server)
+
+
+def _numerics(engine: EngineSpec) -> dict[str, str]:
+    """What computes the tokens. On a server that is the server's affair; its name for the model stands for it."""
+    if engine.served is None:
+        return {"engine": engine.name, "dtype": engine.dtype}
+    return {"engine": engine.name, "served_model": engine.served.name}
 
 
 def missing(sweep: Sweep, index: Index) -> list[Work]:

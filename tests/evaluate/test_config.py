@@ -54,7 +54,7 @@ def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
         ({"samples": 4}, (), "samples: 4 needs a temperature above 0"),
         ({"top_p": 0.9}, (), "top_p: 0.9 needs a temperature above 0"),
         ({"temperature": -1}, ("temperature",), "greater than or equal to 0"),
-        ({"engine": "vlm"}, ("engine",), "'auto', 'transformers' or 'vllm'"),
+        ({"engine": "vlm"}, ("engine",), "'auto', 'transformers', 'vllm' or 'openai'"),
         ({"template": "thinking"}, ("template",), "known are auto, deepseek-r1, qwen3, s1, think"),
         ({"template": {"open": "<a>"}}, ("template",), "both open and close"),
         ({"template": {"name": "s1", "open": "<a>", "close": "<b>"}}, ("template",), "has delimiters of its own"),

@@ -89,7 +89,7 @@ class VllmEngine:
             min_tokens=int(request.forbid_stop_first),
             temperature=request.sampling.temperature,
             top_p=request.sampling.top_p,
-            seed=None if request.sampling.temperature == 0 else _seed(request),
+            seed=None if request.sampling.temperature == 0 else request.generator_seed,
             stop_token_ids=list(request.stop),
             ignore_eos=True,  # `stop` says all of it
             detokenize=False,
@@ -129,8 +129,3 @@ def _chunk(output: Any) -> Chunk:
     if output.finish_reason == "length":
         return Chunk(tokens, "length")
     raise EngineError(f"vllm ended a request as {output.finish_reason!r}")
-
-
-def _seed(request: Request) -> int:
-    """vLLM seeds a generator per request, so a continued piece starts another stream at its position."""
-    return hash((request.seed, request.position)) & (2**63 - 1)
