@@ -102,8 +102,11 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         "numerics": {"engine": engine.name, "dtype": engine.dtype},
     }
     folder = _folder(context.traces, determined_by)
+    resources = config.resources
     replica = ReplicaSpec(
-        partial(start, engine), tree, forcing, sampling, config.seed, folder, config.resources.in_flight
+        *(partial(start, engine), tree, forcing, sampling, config.seed, folder),
+        in_flight=resources.in_flight,
+        token_deadline=resources.token_deadline,
     )
     return Sweep(tuple(questions), prompter, tree, replica, folder)
 
