@@ -20,6 +20,7 @@ from oracle import alone
 from ray.util.placement_group import placement_group, placement_group_table
 from scripted import Script, forcing
 
+from jobs.evaluate import pool
 from jobs.evaluate.config import EvaluateResources, Replicas
 from jobs.evaluate.engines import Engine, EngineError, Sampling
 from jobs.evaluate.policies import grid
@@ -67,12 +68,18 @@ def units(count: int) -> list[Unit]:
     return [Unit(f"item {number}", 0, (5, 6, 7 + number), Room(60, 4)) for number in range(count)]
 
 
-def resources(most: int = 1, in_flight: int = 8, retries: int = 3, wait: float = 60) -> EvaluateResources:
-    return EvaluateResources(replicas=Replicas(max=most), in_flight=in_flight, retries=retries, wait=wait)
+def resources(
+    most: int = 1, in_flight: int = 8, retries: int = 3, wait: float = 60, token_deadline: float = 60
+) -> EvaluateResources:
+    return EvaluateResources(
+        replicas=Replicas(max=most), in_flight=in_flight, retries=retries, wait=wait, token_deadline=token_deadline
+    )
 
 
-def spec(folder: Path, start: Callable[[], Awaitable[Engine]], in_flight: int = 8) -> ReplicaSpec:
-    return ReplicaSpec(start, TREE, forcing(INJECTED), Sampling(), 0, folder, in_flight)
+def spec(
+    folder: Path, start: Callable[[], Awaitable[Engine]], in_flight: int = 8, token_deadline: float = 60
+) -> ReplicaSpec:
+    return ReplicaSpec(start, TREE, forcing(INJECTED), Sampling(), 0, folder, in_flight, token_deadline)
 
 
 def pids(folder: Path) -> Path:
@@ -158,6 +165,40 @@ def test_an_engine_that_never_starts_is_the_users_to_put_right(tmp_path: Path) -
     vain = spec(tmp_path, scripted.start_in_vain)
     with pytest.raises(StepError, match=r"engine: .*out of memory"):
         decode([Work(units(1)[0])], vain, Index(tmp_path, quiet), resources(), CPU, "vain", untold)
+
+
+@pytest.mark.parametrize("holds_loop", [False, True], ids=["its process answers", "its process does not"])
+def test_a_replica_whose_engine_hangs_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], holds_loop: bool
+) -> None:
+    monkeypatch.setattr(pool, "OVERDUE_SECONDS", 2)
+    start = partial(scripted.start_and_hang_once, pids(tmp_path), SCRIPT, holds_loop)
+    work = [Work(unit) for unit in units(40)]
+    own = spec(tmp_path, start, token_deadline=1)
+    decode(work, own, Index(tmp_path, quiet), resources(token_deadline=1), CPU, "hang", untold)
+    assert_every_leaf_is_there(tmp_path, units(40))
+    assert ("did not answer" if holds_loop else "engine hangs: no token of") in capfd.readouterr().out
+    started = [int(file.name) for file in pids(tmp_path).iterdir()]
+    assert len(started) == 2
+    assert not any(psutil.pid_exists(pid) for pid in started)
+
+
+def test_a_full_disk_is_an_error_with_nothing_half_written(tmp_path: Path) -> None:
+    full = partial(scripted.start_on_a_full_disk, pids(tmp_path), SCRIPT, most=48 << 10)
+    work = [Work(unit) for unit in units(600)]
+    with pytest.raises(StepError, match=r"^traces: no space left in .*: free some") as raised:
+        decode(work, spec(tmp_path, full, 600), Index(tmp_path, quiet), resources(in_flight=600), CPU, "full", untold)
+    assert "\n" not in str(raised.value)
+    assert [file for file in tmp_path.iterdir() if file.is_file() and file.suffix != ".parquet"] == []
+    index = Index(tmp_path, quiet)
+    left = [
+        Work(unit, tuple(known.rows), tuple(index.places(known.rows)))
+        for unit in units(600)
+        for known in [index.unit(unit.item, 0)]
+    ]
+    start = partial(scripted.start, pids(tmp_path), SCRIPT)
+    decode(left, spec(tmp_path, start, 600), index, resources(in_flight=600), CPU, "freed", untold)
+    assert_every_leaf_is_there(tmp_path, units(600))
 
 
 def test_resources_that_never_come_are_an_error_with_what_was_asked_and_what_there_is(tmp_path: Path) -> None:
