@@ -210,6 +210,9 @@ class EvaluateResources(Resources):
     gpus: int = Field(default=0, ge=0, description="GPUs of one replica; vllm splits the model over them")
     in_flight: int = Field(default=64, ge=1, description="traces that a replica decodes at once")
     server: Server | None = Field(default=None, description="engine openai: where the model is served")
+    token_deadline: float = Field(
+        default=600, gt=0, allow_inf_nan=False, description="seconds without any token before a replica is replaced"
+    )
 
 
 _SERVED = {

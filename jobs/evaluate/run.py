@@ -111,8 +111,11 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         "numerics": _numerics(engine),
     }
     folder = _folder(context.traces, determined_by)
+    resources = config.resources
     replica = ReplicaSpec(
-        partial(start, engine), trees, forcing, sampling, config.seed, folder, config.resources.in_flight
+        *(partial(start, engine), trees, forcing, sampling, config.seed, folder),
+        in_flight=resources.in_flight,
+        token_deadline=resources.token_deadline,
     )
     return Sweep(tuple(questions), prompter, replica, folder)
 

@@ -106,7 +106,7 @@ class _Walk:
             stop=forcing.thinking_stops if thinking else forcing.end_of_turn,
             forbid_stop_first=thinking and bool(key.path) and known == 0,
             sampling=self.walker.sampling,
-            seed=_stream(self.walker.seed, self.unit, key),
+            seed=stream_seed(self.walker.seed, self.unit, key),
             position=known,
             priority=priority,
         )
@@ -116,7 +116,7 @@ class _Walk:
             self.walker.record(self.trace.keep(key, start))
 
 
-def _stream(seed: int, unit: Unit, key: Key) -> int:
+def stream_seed(seed: int, unit: Unit, key: Key) -> int:
     """The random stream of a piece: its own, and the same in whatever sweep the piece is decoded."""
     name = repr((seed, unit.item, unit.sample, key.path, key.kind, key.cut))
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 2
