@@ -62,7 +62,7 @@ async def start(most: int) -> Instant:
 
 def sweep(folder: Path, units: Sequence[Unit], tree: Tree, most: int) -> float:
     """Seconds to decode all of `units`."""
-    spec = ReplicaSpec(partial(start, most), tree, FORCING, Sampling(), 0, folder, EvaluateResources().in_flight)
+    spec = ReplicaSpec(partial(start, most), (tree,), FORCING, Sampling(), 0, folder, EvaluateResources().in_flight)
     began = time.perf_counter()
     decode(map(Work, units), spec, Index(folder, print), EvaluateResources(), {"CPU": 1.0}, "scale", lambda done: None)
     return time.perf_counter() - began

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LINES = 20
+LINES = 200
 STANDARD = (1, 2)
 """Output and error."""
 

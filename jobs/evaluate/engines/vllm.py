@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -27,6 +28,7 @@ STREAM_TOKENS = 8
 CLOSING_SECONDS = 30.0
 REASON_LINES = 5
 """Of the engine's log, in an error."""
+_EXCEPTION = re.compile(r"\b[\w.]*(?:Error|Exception): \S.*")
 
 
 @dataclass
@@ -158,8 +160,13 @@ class VllmEngine:
 
 
 def _with_reason(error: Exception, tail: Sequence[str]) -> str:
-    """`error`, and what the engine's processes said last: the error itself says no more than that one died."""
-    said = "; ".join(list(tail)[-REASON_LINES:])
+    """`error`, and what the engine's processes said last: the error itself says no more than that one died.
+
+    Of a traceback that is the line with the exception. One process passes on what happened in another, so the first of
+    them is the cause.
+    """
+    exceptions = dict.fromkeys(found[0] for line in tail if (found := _EXCEPTION.search(line)))
+    said = "; ".join(list(exceptions or tail)[-REASON_LINES:])
     return f"{error or type(error).__name__}; its log ends: {said}" if said else str(error)
 
 
