@@ -26,6 +26,8 @@ class ThinkingTemplate:
     after_open: str = "\n"
     before_close: str = "\n"
     after_close: str = "\n"
+    step: str | None = None
+    """The header of each step of thinking, in models trained to write one."""
 
     def opened(self, prompt: str) -> str:
         """`prompt` with thinking open: as it is where its chat template opened it, else with `open` after it.

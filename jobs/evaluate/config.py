@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from jobs.evaluate.policies import Policy, Wish, conditional, grid, no_forcing, ordered, rejection
+from jobs.evaluate.policies import Policy, Wish, conditional, grid, no_forcing, ordered, rejection, step_budgets
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.template import TEMPLATES, ThinkingTemplate
 from orchestrator.step import ModelSource, OutputKind, Problem, Reference, Resources, StepConfig, StrictModel
@@ -114,7 +115,7 @@ class Conditional(StrictModel):
     tokens: Limits | None = Field(default=None, description="of thinking, at most")
     steps: Limits | None = Field(default=None, description="of thinking, at most")
     classes: Words | None = Field(default=None, description="short, long")
-    budget_forcing: bool = Field(default=False, description="also each with thinking cut at the tokens asked for")
+    budget_forcing: bool = Field(default=False, description="also each with thinking cut at what was asked for")
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
@@ -140,12 +141,14 @@ class Rejection(StrictModel):
 class Template(StrictModel):
     """How the model marks its thinking: a style by name, or delimiters of its own.
 
-    Three spellings: ``think``, ``auto`` (what the tokenizer has), ``{open: "<reason>", close: "</reason>"}``.
+    Three spellings: ``think``, ``auto`` (what the tokenizer has), ``{open: "<reason>", close: "</reason>"}``. A model
+    trained to write a header before each step has it as `step`: ``{name: think, step: "<step>"}``.
     """
 
     name: str | None = None
     open: str | None = Field(default=None, min_length=1)
     close: str | None = Field(default=None, min_length=1)
+    step: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -161,17 +164,21 @@ class Template(StrictModel):
             raise ValueError(f"{self.name!r} has delimiters of its own: give a name, or open and close")
         elif self.name not in _TEMPLATE_NAMES:
             raise ValueError(f"unknown template {self.name!r}: known are {', '.join(_TEMPLATE_NAMES)}")
+        elif self.name == "auto" and self.step is not None:
+            raise ValueError("auto cannot have a step: give it with a style's name, or with open and close")
         return self
 
     def __str__(self) -> str:
-        return self.name or f"{self.open} … {self.close}"
+        named = self.name or f"{self.open} … {self.close}"
+        return named if self.step is None else f"{named}, steps {self.step}"
 
     @property
     def style(self) -> ThinkingTemplate | None:
         """What it stands for; None for ``auto``, which only the tokenizer can say."""
         if self.open is not None and self.close is not None:
-            return ThinkingTemplate(str(self), self.open, self.close)
-        return TEMPLATES.get(self.name or "")
+            return ThinkingTemplate(str(self), self.open, self.close, step=self.step)
+        named = TEMPLATES.get(self.name or "")
+        return named and replace(named, step=self.step)
 
 
 _TEMPLATE_NAMES = ("auto", *sorted(TEMPLATES))
@@ -231,6 +238,7 @@ class Config(StepConfig):
     tasks: Annotated[tuple[TaskConfig, ...], AfterValidator(_filled)]
     budgets: Budgets = ("auto",)
     extensions: Extensions | None = None
+    step_budgets: Limits | None = Field(default=None, description="steps of thinking; the template needs their header")
     baseline: bool = Field(default=False, description="also the model's own end of thinking, with nothing forced")
     conditional: Conditional | None = None
     rejection: Rejection | None = None
@@ -254,6 +262,10 @@ class Config(StepConfig):
             raise ValueError(f"samples: {self.samples} needs a temperature above 0: greedy samples are all the same")
         if self.top_p < 1 and self.temperature == 0:
             raise ValueError(f"top_p: {self.top_p} needs a temperature above 0: greedy decoding does not use it")
+        if self.step_budgets is not None and self.template.step is None:
+            raise ValueError(
+                'step_budgets: needs the header of a step: give template: {name: think, step: "<step>"}, with yours'
+            )
         if self.rejection is not None and self.temperature == 0:
             raise ValueError("rejection: needs a temperature above 0: greedy samples are all the same")
         if self.rejection is not None and self.rejection.max_tries > self.samples:
@@ -294,10 +306,13 @@ class Config(StepConfig):
         if self.extensions is not None:
             extensions = self.extensions
             found = grid(_tokens(self.budgets), extensions.strings, extensions.counts, _tokens(extensions.budgets))
+        found += step_budgets(self.step_budgets or ())
         if self.baseline:
             found += no_forcing()
         if self.conditional is not None:
-            found += conditional(self.conditional.wishes, self.conditional.budget_forcing)
+            found += conditional(
+                self.conditional.wishes, self.conditional.budget_forcing, self.template.step is not None
+            )
         if self.rejection is not None:
             found += rejection(self.rejection.limits, self.rejection.max_tries)
         return found
@@ -328,6 +343,8 @@ class Config(StepConfig):
             given.append(("extensions.strings", extensions.strings, list(dict.fromkeys(extensions.strings))))
             given.append(("extensions.counts", extensions.counts, sorted(set(extensions.counts))))
             given.append(("extensions.budgets", extensions.budgets, _canonical_budgets(extensions.budgets)))
+        if self.step_budgets is not None:
+            given.append(("step_budgets", self.step_budgets, sorted(set(self.step_budgets))))
         if self.conditional is not None:
             asked = self.conditional
             given.append(("conditional.tokens", asked.tokens or (), sorted(set(asked.tokens or ()))))

@@ -13,7 +13,8 @@ from typing import Literal
 
 NO_FORCING = "no forcing"
 REJECTION = "rejection sampling"
-_TAKEN = ("budget", "nothing", "pass@k", "majority@k", NO_FORCING, REJECTION)
+STEPS = "step budget"
+_TAKEN = ("budget", "nothing", "pass@k", "majority@k", NO_FORCING, REJECTION, STEPS)
 """Names of curves that are no string's."""
 _TAKEN_WITH = re.compile(r" in \d+$|^(token|step|class)-conditional")
 
@@ -51,6 +52,8 @@ class Policy:
     `tries`
         Rejection sampling: the first of so many samples whose thinking ends by itself within the budget is taken; 0:
         each sample is taken as it is. Such policies are not `forced`.
+    `steps`
+        Most steps of thinking: it is cut where the header of one more begins. Nothing is then extended.
     """
 
     budget: int | None = None
@@ -59,6 +62,7 @@ class Policy:
     wish: Wish | None = None
     forced: bool = True
     tries: int = 0
+    steps: int | None = None
 
     @property
     def name(self) -> str:
@@ -69,6 +73,8 @@ class Policy:
             return f"{asked} + budget forcing" if self.forced else asked
         if not self.forced:
             return f"{REJECTION} {self.budget}" if self.tries else NO_FORCING
+        if self.steps is not None:
+            return f"{STEPS} {self.steps}"
         if self.count == 0:
             return self.setting
         extension = f'{self.count}x"{self.string}"'
@@ -79,6 +85,8 @@ class Policy:
         """What sets it apart from policies of its method: ``32``, ``auto``, ``short``."""
         if self.wish is not None:
             return str(self.wish.value)
+        if self.steps is not None:
+            return str(self.steps)
         return "auto" if self.budget is None else str(self.budget)
 
     @property
@@ -86,7 +94,7 @@ class Policy:
         """The tokens or steps that thinking should keep to; None where no number is given."""
         if self.wish is not None:
             return self.wish.value if isinstance(self.wish.value, int) else None
-        return self.budget
+        return self.budget if self.steps is None else self.steps
 
     @property
     def cut(self) -> int | None:
@@ -101,7 +109,8 @@ class Curve:
 
     name: str
     """``budget``, or the string that extends thinking (``nothing`` for the empty one), with its budget unless auto;
-    ``no forcing``, ``rejection sampling``, ``token-conditional``, ``token-conditional + budget forcing``.
+    ``step budget``, ``no forcing``, ``rejection sampling``, ``token-conditional``, ``step-conditional + budget
+    forcing``.
 
     Strings that read like another curve's name are in quotes: ``"budget"``."""
     points: tuple[Policy, ...]
@@ -134,15 +143,29 @@ def no_forcing() -> tuple[Policy, ...]:
     return (Policy(forced=False),)
 
 
-def conditional(wishes: Iterable[Wish], budget_forcing: bool) -> tuple[Policy, ...]:
-    """Each wish by itself, then, with `budget_forcing`, each enforced: where it names tokens they are the budget."""
-    alone = [Policy(wish=wish, forced=False) for wish in dict.fromkeys(wishes)]
-    enforced = [
-        Policy(budget=policy.asked if policy.wish.kind == "token" else None, wish=policy.wish)
-        for policy in alone
-        if policy.wish is not None and budget_forcing
-    ]
-    return tuple(alone + enforced)
+def step_budgets(steps: Iterable[int]) -> tuple[Policy, ...]:
+    """Thinking of so many steps each, ascending."""
+    return tuple(Policy(steps=most) for most in sorted(set(steps)))
+
+
+def conditional(wishes: Iterable[Wish], budget_forcing: bool, headers: bool = False) -> tuple[Policy, ...]:
+    """Each wish by itself, then, with `budget_forcing`, each enforced.
+
+    The tokens that it names are then the budget, and the steps too where the model writes `headers`; else the context
+    is.
+    """
+    wishes = tuple(dict.fromkeys(wishes))
+    alone = tuple(Policy(wish=wish, forced=False) for wish in wishes)
+    return alone + tuple(_enforced(wish, headers) for wish in wishes if budget_forcing)
+
+
+def _enforced(wish: Wish, headers: bool) -> Policy:
+    most = wish.value if isinstance(wish.value, int) else None
+    return Policy(
+        budget=most if wish.kind == "token" else None,
+        wish=wish,
+        steps=most if wish.kind == "step" and headers else None,
+    )
 
 
 def rejection(limits: Iterable[int], tries: int) -> tuple[Policy, ...]:
@@ -156,7 +179,7 @@ def curves(policies: Iterable[Policy]) -> tuple[Curve, ...]:
     An extension's curve starts at count 0, the same budget without extension, when that policy is in the sweep.
     """
     members = tuple(dict.fromkeys(policies))
-    forcing = [policy for policy in members if policy.forced and policy.wish is None]
+    forcing = [policy for policy in members if policy.forced and policy.wish is None and policy.steps is None]
     plain = {policy.budget: policy for policy in forcing if policy.count == 0}
     found = [Curve("budget", tuple(plain[budget] for budget in ordered(plain)))] if plain else []
     lines: dict[tuple[str, int | None], list[Policy]] = {}
@@ -175,7 +198,7 @@ def curves(policies: Iterable[Policy]) -> tuple[Curve, ...]:
 
 def _method(policy: Policy) -> str:
     if policy.wish is None:
-        return REJECTION if policy.tries else NO_FORCING
+        return STEPS if policy.steps is not None else REJECTION if policy.tries else NO_FORCING
     return f"{policy.wish.kind}-conditional" + (" + budget forcing" if policy.forced else "")
 
 

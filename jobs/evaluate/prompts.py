@@ -34,6 +34,8 @@ class Forcing:
     end_of_turn: tuple[int, ...]
     injected: Mapping[str, tuple[int, ...]]
     """Ids of every extension string of the sweep, each tokenised alone."""
+    step: tuple[int, ...] = ()
+    """The header that begins a step of thinking; empty for models that write none."""
 
     @property
     def thinking_stops(self) -> tuple[int, ...]:
@@ -83,11 +85,16 @@ class Prompter:
         for name, ids, text in (
             ("open", self._opened, template.open),
             ("close", self._ids(template.close), template.close),
+            *([] if template.step is None else [("step", self._ids(template.step), template.step)]),
         ):
             if not ids or ids[0] not in tokenizer.added_tokens_decoder:
                 raise StepError(
                     f"template: {template.name!r} has the {name} delimiter {text!r}, for which the model's vocabulary "
                     "has no token: choose the template that the model was trained with"
+                )
+            if name == "step" and ids[0] in (self._ids(template.close)[0], *self._end_of_turn):
+                raise StepError(
+                    f"template: the step delimiter {text!r} begins with a token that ends thinking: give another"
                 )
 
     def forcing(self, strings: Iterable[str]) -> Forcing:
@@ -105,6 +112,7 @@ class Prompter:
             ),
             end_of_turn=self._end_of_turn,
             injected=injected,
+            step=() if self.template.step is None else self._ids(self.template.step),
         )
 
     def prompt(self, question: str, wish: Wish | None = None) -> tuple[int, ...]:

@@ -76,12 +76,13 @@ def prepare(config: Config, context: StepContext) -> Sweep:
     tasks = [load(task, context.inputs) for task in config.tasks]
     model = models.resolve(config, context)
     prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn)
+    template = prompter.template
     forcing = prompter.forcing({policy.string for policy in config.policies if policy.string is not None})
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
     by_wish: dict[Wish | None, list[Policy]] = {}
     for policy in config.policies:
         by_wish.setdefault(policy.wish, []).append(policy)
-    trees = tuple(grow(policies, injected) for policies in by_wish.values())
+    trees = tuple(grow(policies, injected, len(forcing.step)) for policies in by_wish.values())
     answer = model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     questions = []
     for task in tasks:
@@ -105,7 +106,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
     sampling = Sampling(config.temperature, config.top_p)
     determined_by = {
         "model": model.identity,
-        "delimiters": [prompter.template.open, prompter.template.close, FINAL_ANSWER],
+        "delimiters": [template.open, template.close, FINAL_ANSWER, *([template.step] if template.step else [])],
         "sampling": asdict(sampling),
         "seed": config.seed,
         "numerics": _numerics(engine),

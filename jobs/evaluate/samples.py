@@ -127,7 +127,7 @@ def _decoded(questions: Sequence[Question], index: Index) -> Iterator[tuple[Ques
 
 
 def _answer_rows(known: Resolved, index: Index) -> Iterator[tuple[Row, tuple[str, int, int]]]:
-    rows = [row for row in known.rows if row.key.kind != "thinking"]
+    rows = [row for row in known.rows if row.key.kind in ("forced", "natural")]
     yield from zip(rows, index.places(rows), strict=True)
 
 

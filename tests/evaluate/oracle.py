@@ -45,6 +45,11 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
         forbid = False
         if token not in forcing.thinking_stops:
             thinking.append(token)
+            begins = headers(thinking, forcing.step)
+            if policy.steps is not None and len(begins) > policy.steps:
+                del thinking[begins[policy.steps] :]
+                end = "forced"
+                break
             continue
         if used == policy.count:
             end = "natural"
@@ -70,3 +75,15 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
         answer.append(token)
     decoded = len(thinking) - injected + len(answer)
     return Outcome(tuple(thinking), injected, end, tuple(answer), answer_end, used, skipped, decoded)
+
+
+def headers(tokens: list[int], header: tuple[int, ...]) -> list[int]:
+    """Where `header` is in `tokens`, from the left."""
+    found, at = [], 0
+    while header and at + len(header) <= len(tokens):
+        if tuple(tokens[at : at + len(header)]) == header:
+            found.append(at)
+            at += len(header)
+        else:
+            at += 1
+    return found

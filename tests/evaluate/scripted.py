@@ -22,9 +22,11 @@ from jobs.evaluate.prompts import Forcing
 CLOSE, END_OF_TURN, NEWLINE, FINAL, FIRST_WORD, VOCABULARY = 0, 1, 2, 3, 4, 16
 INJECTED_NEWLINE = 31
 """Ends in a newline, and is never decoded."""
+STEP = (NEWLINE, NEWLINE)
+"""The header of a step."""
 
 
-def forcing(injected: dict[str, tuple[int, ...]]) -> Forcing:
+def forcing(injected: dict[str, tuple[int, ...]], step: tuple[int, ...] = ()) -> Forcing:
     return Forcing(
         close=(CLOSE, 5),
         newline=(NEWLINE,),
@@ -32,6 +34,7 @@ def forcing(injected: dict[str, tuple[int, ...]]) -> Forcing:
         newline_ends=frozenset({NEWLINE, INJECTED_NEWLINE}),
         end_of_turn=(END_OF_TURN,),
         injected=injected,
+        step=step,
     )
 
 

@@ -61,6 +61,9 @@ def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
         ({"template": {"open": "", "close": "<b>"}}, ("template", "open"), "at least 1 character"),
         ({"template": {"opens": "<a>", "name": "s1"}}, ("template", "opens"), "not permitted"),
         ({"max_answer_tokens": 0}, ("max_answer_tokens",), "0 is no number of tokens"),
+        ({"step_budgets": [2]}, (), "step_budgets: needs the header of a step"),
+        ({"step_budgets": [0]}, ("step_budgets", 0), "0 is no limit"),
+        ({"template": {"name": "auto", "step": "<step>"}}, ("template",), "auto cannot have a step"),
         ({"conditional": {}}, ("conditional",), "give tokens, steps or classes"),
         ({"conditional": {"tokens": [0]}}, ("conditional", "tokens", 0), "0 is no limit"),
         ({"conditional": {"tokens": []}}, ("conditional", "tokens"), "empty"),
@@ -109,6 +112,19 @@ def test_every_method_of_the_paper_is_in_one_sweep() -> None:
         "conditional.tokens",
         "rejection.limits",
     ]
+
+
+def test_steps_are_enforced_where_the_model_writes_headers() -> None:
+    wishes = {"steps": [4], "budget_forcing": True}
+    without = config(conditional=wishes).policies[-1]
+    stepped = config(conditional=wishes, step_budgets=[8, 2], template={"name": "think", "step": "<step>"})
+    assert (without.name, without.steps) == ("step-conditional 4 + budget forcing", None)
+    assert (stepped.policies[-1].name, stepped.policies[-1].steps) == (without.name, 4)
+    assert [policy.name for policy in stepped.policies if policy.steps and not policy.wish] == [
+        "step budget 2",
+        "step budget 8",
+    ]
+    assert str(stepped.template) == "think, steps <step>"
 
 
 def test_a_template_is_a_style_or_delimiters_or_the_tokenizers_own() -> None:

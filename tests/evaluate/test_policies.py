@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.evaluate.policies import Policy, Wish, conditional, curves, grid, no_forcing, rejection
+from jobs.evaluate.policies import Policy, Wish, conditional, curves, grid, no_forcing, rejection, step_budgets
 
 BUDGETS = st.lists(st.one_of(st.none(), st.integers(1, 9)), min_size=1)
 STRINGS = st.lists(st.sampled_from(["Wait", "Wait in 9", "pass@k", '"Wait"', "", "nothing", "budget"]))
@@ -70,10 +70,12 @@ def test_policies_of_one_budget_alone_are_one_point() -> None:
 
 def test_other_methods_have_curves_of_their_own_named_by_method() -> None:
     wishes = [Wish("token", 1024), Wish("token", 2048), Wish("step", 16), Wish("class", "short")]
-    policies = grid([None]) + no_forcing() + conditional(wishes, True) + rejection([512, 64, 64], 8)
+    policies = grid([None]) + step_budgets([8, 2]) + no_forcing()
+    policies += conditional(wishes, True, headers=True) + rejection([512, 64, 64], 8)
     found = {curve.name: [point.setting for point in curve.points] for curve in curves(policies)}
     assert found == {
         "budget": ["auto"],
+        "step budget": ["2", "8"],
         "no forcing": ["auto"],
         "token-conditional": ["1024", "2048"],
         "step-conditional": ["16"],
@@ -104,8 +106,14 @@ def test_wishes_are_sentences() -> None:
 
 
 def test_strings_that_read_like_a_method_are_told_from_it() -> None:
-    strings = ["no forcing", "rejection sampling", "token-conditional", "Wait"]
-    policies = grid([None], strings, [1]) + no_forcing() + rejection([8], 2) + conditional([Wish("token", 8)], True)
+    strings = ["no forcing", "step budget", "rejection sampling", "token-conditional", "Wait"]
+    policies = (
+        grid([None], strings, [1])
+        + no_forcing()
+        + step_budgets([2])
+        + rejection([8], 2)
+        + conditional([Wish("token", 8)], True)
+    )
     names = [curve.name for curve in curves(policies)]
     assert len(set(names)) == len(names)
     assert '"no forcing"' in names

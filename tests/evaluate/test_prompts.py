@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import tiny
 from tokenizers import AddedToken
@@ -165,6 +167,19 @@ def test_delimiters_are_read_from_the_tokenizer(
     fast.chat_template = chat_template
     template = Prompter(fast, None, [EOS]).template
     assert (template.open, template.close) == expected
+
+
+def test_a_step_needs_a_header_that_is_told_from_thinking_and_from_its_end() -> None:
+    def prompter(step: str) -> Prompter:
+        return Prompter(TOKENIZER, replace(TEMPLATES["s1"], step=step), [EOS])
+
+    assert text(prompter("<think>step").forcing([]).step) == "<think>step"
+    assert Prompter(TOKENIZER, TEMPLATES["s1"], [EOS]).forcing([]).step == ()
+    for step in ("<|im_start|>2 steps left", "<|im_end|>"):
+        with pytest.raises(StepError, match="begins with a token that ends thinking"):
+            prompter(step)
+    with pytest.raises(StepError, match=r"the step delimiter 'Step', .* has no token"):
+        prompter("Step")
 
 
 def test_auto_refuses_a_tokenizer_without_delimiters() -> None:
