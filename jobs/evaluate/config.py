@@ -120,7 +120,7 @@ class Server(StrictModel):
     key: Annotated[str, AfterValidator(_variable)] | None = Field(
         default=None, description="the environment variable, on the machines of the replicas, that has the key"
     )
-    requests: int = Field(default=64, ge=1, le=1000, description="at once, of each replica")
+    requests: int = Field(default=128, ge=1, le=1000, description="at once, of each replica")
     retries: int = Field(default=5, ge=0, le=100, description="of a request: refused, failed or cut off")
     deadline: float = Field(default=300, gt=0, allow_inf_nan=False, description="seconds without a token, retries too")
 

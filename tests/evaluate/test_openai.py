@@ -9,15 +9,19 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from aiohttp import web
 from pydantic import ValidationError
 
 from jobs.evaluate.config import Config, Server
 from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Request, Sampling, ServedModel, start
 from jobs.evaluate.engines.turns import Turns
+from jobs.evaluate.run import prepare
+from orchestrator.step import StepContext
 
 VOCABULARY, IDS, CONTEXT = 100, 103, 64
 STOP = 7
@@ -409,6 +413,26 @@ def test_no_key_is_sent_that_was_not_named(monkeypatch: pytest.MonkeyPatch) -> N
     decoded(scripted)
     assert scripted.given
     assert KEY not in scripted.given
+
+
+def test_traces_from_a_server_are_kept_by_what_it_serves(tmp_path: Path) -> None:
+    context = StepContext("experiment", "sweep", "step", tmp_path / "step", tmp_path / "traces")
+    model = tiny.save(tmp_path / "model")
+    (tmp_path / "questions.jsonl").write_text(json.dumps({"id": "q", "question": "1+1?", "answer": "2"}))
+    fields = {"model": str(model), "tasks": [{"name": "sums", "path": str(tmp_path / "questions.jsonl")}]}
+    elsewhere = {"url": "http://10.0.0.8:8000/v1"}
+
+    here, there, other, ours = (
+        prepare(each, context).folder
+        for each in (
+            config(**fields),
+            config(elsewhere, **fields),
+            config(**fields, served_model="n"),
+            config(**fields, engine="transformers", served_model=None, resources={}),
+        )
+    )
+    assert here == there
+    assert len({here, other, ours}) == 3
 
 
 SWEEP: dict[str, Any] = {"model": "org/m", "tasks": ["letters"], "engine": "openai", "served_model": "m"}
