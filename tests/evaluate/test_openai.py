@@ -357,7 +357,7 @@ def test_a_key_that_is_none_is_said_without_it(monkeypatch: pytest.MonkeyPatch, 
     if value is not None:
         monkeypatch.setenv(VARIABLE, value)
     with pytest.raises(EngineError, match=said) as caught:
-        asyncio.run(start(spec("http://127.0.0.1:1/v1", key=VARIABLE)))
+        asyncio.run(start(spec("http://127.0.0.1:1/v1", key_variable=VARIABLE)))
     assert KEY not in str(caught.value)
 
 
@@ -393,7 +393,7 @@ class Echo(Scripted):
 def test_a_key_that_is_said_back_is_in_no_message(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
     with pytest.raises(EngineError) as caught:
-        decoded(Echo(way), key=VARIABLE)
+        decoded(Echo(way), key_variable=VARIABLE)
     error = caught.value
     for said in (str(error), "".join(traceback.format_exception(error)), repr(pickle.dumps(error))):
         assert KEY[: len(KEY) // 2] not in said
@@ -444,7 +444,7 @@ def config(server: object = SERVER, **changes: Any) -> Config:
 
 
 def test_where_the_server_is_does_not_identify_a_sweep_and_what_it_serves_does() -> None:
-    here, there = config(), config({"url": "https://models.example.com/v1", "key": "MY_KEY", "requests": 8})
+    here, there = config(), config({"url": "https://models.example.com/v1", "key_variable": "MY_KEY", "requests": 8})
     other = config(served_model="n")
     plain = [each.model_dump_json(exclude={"resources"}) for each in (here, there, other)]
     assert plain[0] == plain[1] != plain[2]
@@ -460,7 +460,7 @@ def test_where_the_server_is_does_not_identify_a_sweep_and_what_it_serves_does()
         ({"url": "http://host:99999/v1"}, "url", "is no address of a server"),
         ({"url": f"http://me:{KEY}@host/v1"}, "url", "has no credentials"),
         ({"url": f"http://host/v1?key={KEY}"}, "url", "has no credentials"),
-        (SERVER | {"key": KEY}, "key", "is no name of an environment variable"),
+        (SERVER | {"key_variable": KEY}, "key_variable", "is no name of an environment variable"),
         (SERVER | {"requests": 0}, "requests", "greater than or equal to 1"),
         (SERVER | {"retries": -1}, "retries", "greater than or equal to 0"),
         (SERVER | {"deadline": 0}, "deadline", "greater than 0"),

@@ -65,7 +65,7 @@ def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     os.environ[VARIABLE] = KEY
     try:
         _await_health(process, port, log)
-        yield Server(url=f"http://127.0.0.1:{port}/v1", key=VARIABLE)
+        yield Server(url=f"http://127.0.0.1:{port}/v1", key_variable=VARIABLE)
     finally:
         del os.environ[VARIABLE]
         if process.poll() is None:
@@ -247,7 +247,7 @@ def test_samples_of_a_stream_of_random_numbers_can_be_had_again(model_folder: Pa
 def test_a_server_that_will_not_do_is_known_at_the_start(
     model_folder: Path, server: Server, change: dict[str, object], said: str
 ) -> None:
-    access = server.model_copy(update={"key": change.get("key", VARIABLE), "retries": 0})
+    access = server.model_copy(update={"key_variable": change.get("key", VARIABLE), "retries": 0})
     asked = replace(
         served(model_folder, access),
         served=ServedModel(str(change.get("name", "tiny")), PADDED, access),

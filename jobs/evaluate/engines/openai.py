@@ -96,7 +96,7 @@ class OpenaiEngine:
         self._served = served
         self._vocabulary = vocabulary
         self._padding = {str(token): FORBIDDEN for token in range(vocabulary, served.ids)}
-        self._key = _key(served.server.key)
+        self._key = _key(served.server.key_variable)
         self._turns = Turns(served.server.requests)
         self._client = openai.AsyncOpenAI(
             base_url=served.server.url,
@@ -319,7 +319,11 @@ def _key(variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable, "")
     if not key:
-        raise EngineError(f"resources.server.key: the environment variable {variable} is not set where replicas run")
+        raise EngineError(
+            f"resources.server.key_variable: the environment variable {variable} is not set where replicas run"
+        )
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise EngineError(f"resources.server.key: what is in {variable} is no key: it has spaces or control characters")
+        raise EngineError(
+            f"resources.server.key_variable: what is in {variable} is no key: it has spaces or control characters"
+        )
     return key
