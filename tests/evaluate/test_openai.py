@@ -9,15 +9,19 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from aiohttp import web
 from pydantic import ValidationError
 
 from jobs.evaluate.config import Config, Server
 from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Request, Sampling, ServedModel, start
 from jobs.evaluate.engines.turns import Turns
+from jobs.evaluate.run import prepare
+from orchestrator.step import StepContext
 
 VOCABULARY, IDS, CONTEXT = 100, 103, 64
 STOP = 7
@@ -353,7 +357,7 @@ def test_a_key_that_is_none_is_said_without_it(monkeypatch: pytest.MonkeyPatch, 
     if value is not None:
         monkeypatch.setenv(VARIABLE, value)
     with pytest.raises(EngineError, match=said) as caught:
-        asyncio.run(start(spec("http://127.0.0.1:1/v1", key=VARIABLE)))
+        asyncio.run(start(spec("http://127.0.0.1:1/v1", key_variable=VARIABLE)))
     assert KEY not in str(caught.value)
 
 
@@ -389,7 +393,7 @@ class Echo(Scripted):
 def test_a_key_that_is_said_back_is_in_no_message(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
     with pytest.raises(EngineError) as caught:
-        decoded(Echo(way), key=VARIABLE)
+        decoded(Echo(way), key_variable=VARIABLE)
     error = caught.value
     for said in (str(error), "".join(traceback.format_exception(error)), repr(pickle.dumps(error))):
         assert KEY[: len(KEY) // 2] not in said
@@ -411,6 +415,26 @@ def test_no_key_is_sent_that_was_not_named(monkeypatch: pytest.MonkeyPatch) -> N
     assert KEY not in scripted.given
 
 
+def test_traces_from_a_server_are_kept_by_what_it_serves(tmp_path: Path) -> None:
+    context = StepContext("experiment", "sweep", "step", tmp_path / "step", tmp_path / "traces")
+    model = tiny.save(tmp_path / "model")
+    (tmp_path / "questions.jsonl").write_text(json.dumps({"id": "q", "question": "1+1?", "answer": "2"}))
+    fields = {"model": str(model), "tasks": [{"name": "sums", "path": str(tmp_path / "questions.jsonl")}]}
+    elsewhere = {"url": "http://10.0.0.8:8000/v1"}
+
+    here, there, other, ours = (
+        prepare(each, context).folder
+        for each in (
+            config(**fields),
+            config(elsewhere, **fields),
+            config(**fields, served_model="n"),
+            config(**fields, engine="transformers", served_model=None, resources={}),
+        )
+    )
+    assert here == there
+    assert len({here, other, ours}) == 3
+
+
 SWEEP: dict[str, Any] = {"model": "org/m", "tasks": ["letters"], "engine": "openai", "served_model": "m"}
 SERVER = {"url": "http://10.0.0.7:8000/v1"}
 
@@ -420,7 +444,7 @@ def config(server: object = SERVER, **changes: Any) -> Config:
 
 
 def test_where_the_server_is_does_not_identify_a_sweep_and_what_it_serves_does() -> None:
-    here, there = config(), config({"url": "https://models.example.com/v1", "key": "MY_KEY", "requests": 8})
+    here, there = config(), config({"url": "https://models.example.com/v1", "key_variable": "MY_KEY", "requests": 8})
     other = config(served_model="n")
     plain = [each.model_dump_json(exclude={"resources"}) for each in (here, there, other)]
     assert plain[0] == plain[1] != plain[2]
@@ -436,7 +460,7 @@ def test_where_the_server_is_does_not_identify_a_sweep_and_what_it_serves_does()
         ({"url": "http://host:99999/v1"}, "url", "is no address of a server"),
         ({"url": f"http://me:{KEY}@host/v1"}, "url", "has no credentials"),
         ({"url": f"http://host/v1?key={KEY}"}, "url", "has no credentials"),
-        (SERVER | {"key": KEY}, "key", "is no name of an environment variable"),
+        (SERVER | {"key_variable": KEY}, "key_variable", "is no name of an environment variable"),
         (SERVER | {"requests": 0}, "requests", "greater than or equal to 1"),
         (SERVER | {"retries": -1}, "retries", "greater than or equal to 0"),
         (SERVER | {"deadline": 0}, "deadline", "greater than 0"),

@@ -6,16 +6,18 @@ import asyncio
 import json
 import multiprocessing
 import os
+import random
 import socket
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pandas as pd
 import psutil
@@ -37,7 +39,7 @@ from orchestrator.step import StepContext
 KEY = "sk-canary-7d1f0c5e9b"
 VARIABLE = "SERVED_MODEL_KEY"
 PADDED = 272
-START_SECONDS = 240
+START_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     os.environ[VARIABLE] = KEY
     try:
         _await_health(process, port, log)
-        yield Server(url=f"http://127.0.0.1:{port}/v1", key=VARIABLE)
+        yield Server(url=f"http://127.0.0.1:{port}/v1", key_variable=VARIABLE)
     finally:
         del os.environ[VARIABLE]
         if process.poll() is None:
@@ -87,15 +89,19 @@ def served(folder: Path, server: Server) -> EngineSpec:
     return replace(spec("openai", folder), served=ServedModel("tiny", PADDED, server))
 
 
-def use(engine_spec: EngineSpec, work: Callable[[Engine], Awaitable[None]]) -> None:
+Way = EngineSpec | AbstractAsyncContextManager[EngineSpec]
+
+
+def use(way: Way, work: Callable[[Engine], Awaitable[None]]) -> None:
     """Starts an engine, uses it, closes it."""
 
     async def whole() -> None:
-        engine = await start(engine_spec)
-        try:
-            await asyncio.wait_for(work(engine), 120)
-        finally:
-            await engine.close()
+        async with nullcontext(way) if isinstance(way, EngineSpec) else way as engine_spec:
+            engine = await start(engine_spec)
+            try:
+                await asyncio.wait_for(work(engine), 120)
+            finally:
+                await engine.close()
 
     asyncio.run(whole())
 
@@ -110,7 +116,7 @@ def forcing(model_folder: Path) -> tuple[Prompter, Forcing]:
 Leaves = dict[tuple[str, str], tuple[object, ...]]
 
 
-def leaves(engine_spec: EngineSpec, prompter: Prompter, forcing: Forcing) -> Leaves:
+def leaves(way: Way, prompter: Prompter, forcing: Forcing) -> Leaves:
     """Every policy's thinking, answer and ledger for every question, decoded by one engine."""
     prompts = [prompter.prompt(question) for question in QUESTIONS]
     units = [Unit(str(n), 0, prompt, room(prompt, CONTEXT, forcing, 8)) for n, prompt in enumerate(prompts)]
@@ -120,7 +126,7 @@ def leaves(engine_spec: EngineSpec, prompter: Prompter, forcing: Forcing) -> Lea
     async def work(engine: Engine) -> None:
         traces.extend(await decode(engine, units, forcing))
 
-    use(engine_spec, work)
+    use(way, work)
     found: Leaves = {}
     for unit, trace in zip(units, traces, strict=True):
         for policy in POLICIES:
@@ -142,6 +148,50 @@ def test_the_same_items_through_all_three_engines(
     assert through_vllm == through_transformers
 
 
+class Flaky:
+    """A way to the server on which connections are torn down after some bytes of an answer."""
+
+    def __init__(self, url: str, seed: int):
+        self._port = urlsplit(url).port
+        self._random = random.Random(seed)
+        self.torn = 0
+
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        forward = asyncio.create_task(self._forward(reader, far_writer))
+        left = self._random.randint(300, 20_000)
+        while block := await far_reader.read(left):
+            writer.write(block)
+            left -= len(block)
+            if left == 0:
+                self.torn += 1
+                await writer.drain()
+                break
+        forward.cancel()
+        for each in (writer, far_writer):
+            each.transport.abort()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while block := await reader.read(1 << 16):
+            writer.write(block)
+
+
+def test_leaves_are_the_same_when_connections_are_torn_down(
+    model_folder: Path, server: Server, forcing: tuple[Prompter, Forcing]
+) -> None:
+    flaky = Flaky(server.url, seed=0)
+
+    @asynccontextmanager
+    async def way() -> AsyncIterator[EngineSpec]:
+        async with await asyncio.start_server(flaky.connect, "127.0.0.1", 0) as proxy:
+            url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/v1"
+            yield served(model_folder, server.model_copy(update={"url": url, "retries": 100}))
+
+    undisturbed = leaves(served(model_folder, server), *forcing)
+    assert leaves(way(), *forcing) == undisturbed
+    assert flaky.torn > 20
+
+
 def test_a_server_keeps_the_protocol(model_folder: Path, server: Server) -> None:
     async def work(engine: Engine) -> None:
         assert engine.sequences is None
@@ -153,7 +203,8 @@ def test_a_server_keeps_the_protocol(model_folder: Path, server: Server) -> None
 def test_a_stream_that_is_left_ends_on_the_server(model_folder: Path, server: Server) -> None:
     async def work(engine: Engine) -> None:
         tasks = [asyncio.create_task(stream(engine, Request((5, n), 200, ()))) for n in range(20)]
-        await asyncio.sleep(0.3)
+        while await asyncio.to_thread(_running, server) < 10:
+            assert not any(task.done() for task in tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -196,7 +247,7 @@ def test_samples_of_a_stream_of_random_numbers_can_be_had_again(model_folder: Pa
 def test_a_server_that_will_not_do_is_known_at_the_start(
     model_folder: Path, server: Server, change: dict[str, object], said: str
 ) -> None:
-    access = server.model_copy(update={"key": change.get("key", VARIABLE), "retries": 0})
+    access = server.model_copy(update={"key_variable": change.get("key", VARIABLE), "retries": 0})
     asked = replace(
         served(model_folder, access),
         served=ServedModel(str(change.get("name", "tiny")), PADDED, access),

@@ -96,7 +96,7 @@ class OpenaiEngine:
         self._served = served
         self._vocabulary = vocabulary
         self._padding = {str(token): FORBIDDEN for token in range(vocabulary, served.ids)}
-        self._key = _key(served.server.key)
+        self._key = _key(served.server.key_variable)
         self._turns = Turns(served.server.requests)
         self._client = openai.AsyncOpenAI(
             base_url=served.server.url,
@@ -193,13 +193,13 @@ class OpenaiEngine:
         )
         count = 0
         ended = False
-        async with call as response:
+        async with call as response, aclosing(_events(response.iter_bytes())) as events:
             kind = response.headers.get("content-type", "nothing")
             if not kind.startswith("text/event-stream"):
                 raise EngineError(
                     self._shown(f"the server answered with {kind} where a stream of events was asked for")
                 )
-            async for data in _events(response.iter_bytes()):
+            async for data in events:
                 if data == b"[DONE]":
                     if not ended:
                         raise EngineError("the server ended a completion without saying why")
@@ -301,7 +301,7 @@ def _checked(choice: _Choice, request: Request, count: int, vocabulary: int) -> 
     return Chunk(tokens, end)
 
 
-async def _events(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _events(blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """The data of each event of a stream, of one line each. (The client's own decoder makes objects unchecked.)"""
     rest = b""
     async for block in blocks:
@@ -319,7 +319,11 @@ def _key(variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable, "")
     if not key:
-        raise EngineError(f"resources.server.key: the environment variable {variable} is not set where replicas run")
+        raise EngineError(
+            f"resources.server.key_variable: the environment variable {variable} is not set where replicas run"
+        )
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise EngineError(f"resources.server.key: what is in {variable} is no key: it has spaces or control characters")
+        raise EngineError(
+            f"resources.server.key_variable: what is in {variable} is no key: it has spaces or control characters"
+        )
     return key
