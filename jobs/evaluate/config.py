@@ -22,6 +22,11 @@ MAX_LENGTH = 2**31 - 1
 MOST_SAMPLES = 1024
 """Of an item. The ways to take half of them, 4.5e306, are still a float: majority@k counts them."""
 
+BATCH_INVARIANT_COSTS = (
+    "batch_invariant: slower: attention in one split, matrix products without split-K and TF32, no fused all-reduce, "
+    "and NCCL on one channel"
+)
+
 EngineName = Literal["transformers", "vllm"]
 Items = TypeVar("Items", bound=tuple[Any, ...])
 
@@ -124,6 +129,9 @@ class Config(StepConfig):
         default="auto", description="auto: vllm on GPUs, else transformers"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="auto: the model's own")
+    batch_invariant: bool = Field(
+        default=False, description="the same tokens whatever shares a batch, with slower kernels; vllm on GPUs"
+    )
     resources: EvaluateResources = EvaluateResources()
 
     @model_validator(mode="after")
@@ -132,6 +140,11 @@ class Config(StepConfig):
             raise ValueError(f"samples: {self.samples} needs a temperature above 0: greedy samples are all the same")
         if self.top_p < 1 and self.temperature == 0:
             raise ValueError(f"top_p: {self.top_p} needs a temperature above 0: greedy decoding does not use it")
+        if self.batch_invariant and (self.engine_name != "vllm" or not self.resources.gpus):
+            raise ValueError(
+                f"batch_invariant: true is for vllm on GPUs, and this is {self.engine_name} with "
+                f"{self.resources.gpus} GPUs: set resources.gpus, or leave it out"
+            )
         names = [task.name for task in self.tasks]
         for name in names:
             if names.count(name) > 1:
@@ -164,7 +177,7 @@ class Config(StepConfig):
         return [self.replica_demand()] * self.resources.replicas.min
 
     def notes(self) -> list[str]:
-        """Lists that were understood as sets."""
+        """Lists that were understood as sets, and what costs more than it looks."""
         given: list[tuple[str, Sequence[object], Sequence[object]]] = [
             ("budgets", self.budgets, _canonical_budgets(self.budgets))
         ]
@@ -173,11 +186,12 @@ class Config(StepConfig):
             given.append(("extensions.strings", extensions.strings, list(dict.fromkeys(extensions.strings))))
             given.append(("extensions.counts", extensions.counts, sorted(set(extensions.counts))))
             given.append(("extensions.budgets", extensions.budgets, _canonical_budgets(extensions.budgets)))
-        return [
+        notes = [
             f"{name}: {list(written)} taken as {list(understood)}"
             for name, written, understood in given
             if list(written) != list(understood)
         ]
+        return notes + [BATCH_INVARIANT_COSTS] * self.batch_invariant
 
     def problems(self) -> Iterator[Problem]:
         """Files that are not there, seen before anything heavy is loaded."""

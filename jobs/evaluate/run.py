@@ -91,6 +91,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         vocabulary=len(model.tokenizer),
         gpus=config.resources.gpus,
         cpus=config.resources.cpus,
+        batch_invariant=config.batch_invariant,
     )
     tree = grow(config.policies, {string: len(ids) for string, ids in forcing.injected.items()})
     sampling = Sampling(config.temperature, config.top_p)
@@ -99,7 +100,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         "delimiters": [template.open, template.close, FINAL_ANSWER],
         "sampling": asdict(sampling),
         "seed": config.seed,
-        "numerics": {"engine": engine.name, "dtype": engine.dtype},
+        "numerics": {"engine": engine.name, "dtype": engine.dtype, "batch_invariant": engine.batch_invariant},
     }
     folder = _folder(context.traces, determined_by)
     resources = config.resources

@@ -85,6 +85,8 @@ class EngineSpec:
     """Ids that the tokenizer knows. A model with padded embeddings emits ids beyond; they are masked."""
     gpus: int
     cpus: int
+    batch_invariant: bool = False
+    """Whether the kernels give the same tokens whatever shares the batch (vLLM on GPUs)."""
 
 
 async def start(spec: EngineSpec) -> Engine:

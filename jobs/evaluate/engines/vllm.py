@@ -48,6 +48,8 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
     threads = {} if spec.gpus else {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(spec.cpus)}
     for name, value in (quiet | threads).items():
         os.environ.setdefault(name, value)
+    # Traces are kept by it, so the environment has no say.
+    os.environ["VLLM_BATCH_INVARIANT"] = str(int(spec.batch_invariant))
 
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
