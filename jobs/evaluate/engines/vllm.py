@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -18,15 +18,13 @@ from typing import Any
 import psutil
 
 from jobs.evaluate.engines import Chunk, EngineError, EngineSpec, Request
-from jobs.evaluate.engines.log_tail import log_tail
+from jobs.evaluate.engines.log_tail import log_tail, reason
 
 CPU_CACHE_SHARE, CPU_CACHE_MOST = 0.25, 4 << 30
 """Key-value cache on CPUs: this share of the memory that is free, at most so many bytes."""
 STREAM_TOKENS = 8
 """Tokens handed over at once: waking a task for each of them costs as much as a small model does."""
 CLOSING_SECONDS = 30.0
-REASON_LINES = 5
-"""Of the engine's log, in an error."""
 
 
 @dataclass
@@ -90,7 +88,7 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
 class VllmEngine:
     """An AsyncLLM behind the protocol of engines."""
 
-    def __init__(self, engine: Any, context_length: int, tail: Sequence[str]):
+    def __init__(self, engine: Any, context_length: int, tail: deque[str]):
         """`tail` are the last lines that the engine's processes wrote."""
         self._engine = engine
         self._tail = tail
@@ -159,10 +157,10 @@ class VllmEngine:
             raise EngineError(f"vllm's processes {[process.pid for process in alive]} do not end")
 
 
-def _with_reason(error: Exception, tail: Sequence[str]) -> str:
+def _with_reason(error: Exception, tail: deque[str]) -> str:
     """`error`, and what the engine's processes said last: the error itself says no more than that one died."""
-    said = "; ".join(list(tail)[-REASON_LINES:])
-    return f"{error or type(error).__name__}; its log ends: {said}" if said else str(error)
+    said = reason(tail.copy())
+    return f"{error or type(error).__name__}{said and f'; its log says: {said}'}"
 
 
 def _chunk(output: Any) -> Chunk:
