@@ -135,7 +135,7 @@ class Scripted:
 
 
 def save_model(folder: Path) -> Path:
-    """Writes a randomly initialised Qwen2 of a million parameters, without tokenizer: nothing here is text."""
+    """Writes a randomly initialised Qwen2 of 0.8 million parameters, without tokenizer: nothing here is text."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -145,7 +145,7 @@ def save_model(folder: Path) -> Path:
             vocab_size=VOCABULARY,
             hidden_size=128,
             intermediate_size=512,
-            num_hidden_layers=4,
+            num_hidden_layers=2,
             num_attention_heads=2,
             num_key_value_heads=1,
             max_position_embeddings=CONTEXT,

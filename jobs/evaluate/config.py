@@ -25,6 +25,11 @@ MAX_LENGTH = 2**31 - 1
 MOST_SAMPLES = 1024
 """Of an item. The ways to take half of them, 4.5e306, are still a float: majority@k counts them."""
 
+BATCH_INVARIANT_COSTS = (
+    "batch_invariant: slower: attention in one split, matrix products without split-K and TF32, no fused all-reduce, "
+    "and NCCL on one channel"
+)
+
 EngineName = Literal["transformers", "vllm", "openai"]
 Items = TypeVar("Items", bound=tuple[Any, ...])
 
@@ -256,6 +261,9 @@ class Config(StepConfig):
     )
     served_model: str | None = Field(default=None, min_length=1, description="engine openai: the server's name for it")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="auto: the model's own")
+    batch_invariant: bool = Field(
+        default=False, description="the same tokens whatever shares a batch, with slower kernels; vllm on GPUs"
+    )
     resources: EvaluateResources = EvaluateResources()
 
     @model_validator(mode="after")
@@ -274,6 +282,11 @@ class Config(StepConfig):
             raise ValueError(
                 f"rejection: max_tries {self.rejection.max_tries} is more than the {self.samples} samples it draws "
                 "from: raise samples, or lower max_tries"
+            )
+        if self.batch_invariant and (self.engine_name != "vllm" or not self.resources.gpus):
+            raise ValueError(
+                f"batch_invariant: true is for vllm on GPUs, and this is {self.engine_name} with "
+                f"{self.resources.gpus} GPUs: set resources.gpus, or leave it out"
             )
         names = [task.name for task in self.tasks]
         for name in names:
@@ -336,7 +349,7 @@ class Config(StepConfig):
         return [self.replica_demand()] * self.resources.replicas.min
 
     def notes(self) -> list[str]:
-        """Lists that were understood as sets."""
+        """Lists that were understood as sets, and what costs more than it looks."""
         given: list[tuple[str, Sequence[object], Sequence[object]]] = [
             ("budgets", self.budgets, _canonical_budgets(self.budgets))
         ]
@@ -354,11 +367,12 @@ class Config(StepConfig):
             given.append(("conditional.classes", asked.classes or (), _words(asked.classes or ())))
         if self.rejection is not None:
             given.append(("rejection.limits", self.rejection.limits, sorted(set(self.rejection.limits))))
-        return [
+        notes = [
             f"{name}: {list(written)} taken as {list(understood)}"
             for name, written, understood in given
             if list(written) != list(understood)
         ]
+        return notes + [BATCH_INVARIANT_COSTS] * self.batch_invariant
 
     def problems(self) -> Iterator[Problem]:
         """Files that are not there, seen before anything heavy is loaded."""

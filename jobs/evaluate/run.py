@@ -102,6 +102,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         gpus=config.resources.gpus,
         cpus=config.resources.cpus,
         served=_served(config, model),
+        batch_invariant=config.batch_invariant,
     )
     sampling = Sampling(config.temperature, config.top_p)
     determined_by = {
@@ -128,10 +129,10 @@ def _served(config: Config, model: models.Model) -> ServedModel | None:
     return ServedModel(config.served_model, model.ids, server)
 
 
-def _numerics(engine: EngineSpec) -> dict[str, str]:
+def _numerics(engine: EngineSpec) -> dict[str, str | bool]:
     """What computes the tokens. On a server that is the server's affair; its name for the model stands for it."""
     if engine.served is None:
-        return {"engine": engine.name, "dtype": engine.dtype}
+        return {"engine": engine.name, "dtype": engine.dtype, "batch_invariant": engine.batch_invariant}
     return {"engine": engine.name, "served_model": engine.served.name}
 
 

@@ -37,6 +37,11 @@ def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
     assert "[4, 8, 16, 32, 'auto']" in shuffled.notes()[0]
 
 
+def test_batch_invariance_says_what_it_costs() -> None:
+    (note,) = config(batch_invariant=True, resources={"gpus": 1}).notes()
+    assert note.startswith("batch_invariant: slower: ")
+
+
 @pytest.mark.parametrize(
     ("change", "field", "said"),
     [
@@ -53,6 +58,9 @@ def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
         ({"samples": 2000, "temperature": 1.0}, ("samples",), "less than or equal to 1024"),
         ({"samples": 4}, (), "samples: 4 needs a temperature above 0"),
         ({"top_p": 0.9}, (), "top_p: 0.9 needs a temperature above 0"),
+        ({"batch_invariant": True}, (), "is for vllm on GPUs, and this is transformers with 0 GPUs"),
+        ({"batch_invariant": True, "engine": "vllm"}, (), "and this is vllm with 0 GPUs: set resources.gpus"),
+        ({"resources": {"token_deadline": 0}}, ("resources", "token_deadline"), "greater than 0"),
         ({"temperature": -1}, ("temperature",), "greater than or equal to 0"),
         ({"engine": "vlm"}, ("engine",), "'auto', 'transformers', 'vllm' or 'openai'"),
         ({"template": "thinking"}, ("template",), "known are auto, deepseek-r1, qwen3, s1, think"),

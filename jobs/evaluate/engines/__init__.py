@@ -103,6 +103,8 @@ class EngineSpec:
     cpus: int
     served: ServedModel | None = None
     """Where the model is, for the engine that does not load it."""
+    batch_invariant: bool = False
+    """Whether the kernels give the same tokens whatever shares the batch (vLLM on GPUs)."""
 
 
 async def start(spec: EngineSpec) -> Engine:

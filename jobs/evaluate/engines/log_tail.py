@@ -8,12 +8,15 @@ as before, for as long as those processes live.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-LINES = 200
+LINES = 500
+_RAISED = re.compile(r"(?:[\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit): \S.*")
+"""The last line of a traceback, whatever a log puts before it."""
 STANDARD = (1, 2)
 """Output and error."""
 
@@ -35,6 +38,15 @@ def log_tail() -> Iterator[deque[str]]:
         for descriptor, before in zip(STANDARD, kept, strict=True):
             os.dup2(before, descriptor)
             os.close(before)
+
+
+def reason(tail: Iterable[str]) -> str:
+    """The first exception that the lines tell of, since others follow from it, and the last line; "" without any."""
+    lines = list(tail)
+    if not lines:
+        return ""
+    raised = next((match[0] for line in lines if (match := _RAISED.search(line))), None)
+    return lines[-1] if raised is None or raised in lines[-1] else f"{raised} ... {lines[-1]}"
 
 
 def _pass_on(reading: int, writing: int, tail: deque[str]) -> None:

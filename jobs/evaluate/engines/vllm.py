@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import re
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -19,16 +18,13 @@ from typing import Any
 import psutil
 
 from jobs.evaluate.engines import Chunk, EngineError, EngineSpec, Request
-from jobs.evaluate.engines.log_tail import log_tail
+from jobs.evaluate.engines.log_tail import log_tail, reason
 
 CPU_CACHE_SHARE, CPU_CACHE_MOST = 0.25, 4 << 30
 """Key-value cache on CPUs: this share of the memory that is free, at most so many bytes."""
 STREAM_TOKENS = 8
 """Tokens handed over at once: waking a task for each of them costs as much as a small model does."""
 CLOSING_SECONDS = 30.0
-REASON_LINES = 5
-"""Of the engine's log, in an error."""
-_EXCEPTION = re.compile(r"\b[\w.]*(?:Error|Exception): \S.*")
 
 
 @dataclass
@@ -50,6 +46,8 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
     threads = {} if spec.gpus else {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(spec.cpus)}
     for name, value in (quiet | threads).items():
         os.environ.setdefault(name, value)
+    # Traces are kept by it, so the environment has no say.
+    os.environ["VLLM_BATCH_INVARIANT"] = str(int(spec.batch_invariant))
 
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -90,7 +88,7 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
 class VllmEngine:
     """An AsyncLLM behind the protocol of engines."""
 
-    def __init__(self, engine: Any, context_length: int, tail: Sequence[str]):
+    def __init__(self, engine: Any, context_length: int, tail: deque[str]):
         """`tail` are the last lines that the engine's processes wrote."""
         self._engine = engine
         self._tail = tail
@@ -159,15 +157,10 @@ class VllmEngine:
             raise EngineError(f"vllm's processes {[process.pid for process in alive]} do not end")
 
 
-def _with_reason(error: Exception, tail: Sequence[str]) -> str:
-    """`error`, and what the engine's processes said last: the error itself says no more than that one died.
-
-    Of a traceback that is the line with the exception. One process passes on what happened in another, so the first of
-    them is the cause.
-    """
-    exceptions = dict.fromkeys(found[0] for line in tail if (found := _EXCEPTION.search(line)))
-    said = "; ".join(list(exceptions or tail)[-REASON_LINES:])
-    return f"{error or type(error).__name__}; its log ends: {said}" if said else str(error)
+def _with_reason(error: Exception, tail: deque[str]) -> str:
+    """`error`, and what the engine's processes said last: the error itself says no more than that one died."""
+    said = reason(tail.copy())
+    return f"{error or type(error).__name__}{said and f'; its log says: {said}'}"
 
 
 def _chunk(output: Any) -> Chunk:
