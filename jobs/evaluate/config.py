@@ -16,8 +16,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from jobs.evaluate.policies import Policy, Wish, conditional, grid, no_forcing, ordered, rejection, step_budgets
 from jobs.evaluate.tasks.config import TaskConfig
+from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES, ThinkingTemplate
-from orchestrator.step import ModelSource, OutputKind, Problem, Reference, Resources, StepConfig, StrictModel
+from orchestrator.step import ModelSource, OutputKind, Problem, Resources, StepConfig, StrictModel
 
 MAX_LENGTH = 2**31 - 1
 """Tokens. No budget or count beyond it can mean anything, and no engine counts further."""
@@ -378,15 +379,7 @@ class Config(StepConfig):
         """Files that are not there, seen before anything heavy is loaded."""
         for index, task in enumerate(self.tasks):
             yield from task.problems(("tasks", index))
-        folder = self.model_folder
-        if folder is None:
-            return
-        if not folder.is_dir():
-            yield Problem(("model",), f"{self.model!r} is no folder: give a model's folder, its hub name or ${{step}}")
-        elif not (folder / "config.json").is_file():
-            yield Problem(("model",), f"{self.model!r} has no config.json: give a folder in Hugging Face's layout")
-        elif not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-            yield Problem(("model",), f"{self.model!r} has no tokenizer.json: save the model's tokenizer beside it")
+        yield from folder_problems(self.model)
 
     def external_inputs(self) -> Mapping[str, Path]:
         """The user's own task files and model folder."""
@@ -403,9 +396,5 @@ class Config(StepConfig):
 
     @property
     def model_folder(self) -> Path | None:
-        """The model when it is a local folder: written as a path, or there. Else it is a step's or the hub's."""
-        if isinstance(self.model, Reference):
-            return None
-        path = Path(self.model).expanduser()
-        written_as_path = self.model.startswith((".", "/", "~")) or self.model.count("/") != 1
-        return path if written_as_path or path.exists() else None
+        """The model when it is a local folder."""
+        return local_folder(self.model)
