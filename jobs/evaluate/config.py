@@ -5,16 +5,15 @@ Light: every experiment file is checked against it before torch, ray or an engin
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from jobs.evaluate.policies import Policy, Wish, conditional, grid, no_forcing, ordered, rejection, step_budgets
+from jobs.evaluate.server import Server
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES, ThinkingTemplate
@@ -76,28 +75,6 @@ def _canonical_budgets(budgets: Sequence[int | str]) -> list[int | str]:
 def _words(classes: Iterable[str]) -> list[str]:
     """Classes in their order: short, long."""
     return sorted(set(classes), reverse=True)
-
-
-def _server_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        well_formed = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        well_formed = False
-    if not well_formed:
-        raise ValueError("is no address of a server: give one like http://10.0.0.7:8000/v1")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise ValueError(
-            "a server's address has no credentials, query or fragment: name the key's variable in key_variable"
-        )
-    return value
-
-
-def _variable(value: str) -> str:
-    # The value is not repeated: it may be the key itself, put here by mistake.
-    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
-        raise ValueError("is no name of an environment variable: give one in capitals, like OPENAI_API_KEY")
-    return value
 
 
 Length = Annotated[int | Literal["auto"], BeforeValidator(_length)]
@@ -203,18 +180,6 @@ class Replicas(StrictModel):
         if self.min > self.max:
             raise ValueError(f"min {self.min} is more than max {self.max}: give min <= max")
         return self
-
-
-class Server(StrictModel):
-    """Where an OpenAI-compatible server is, and how it is talked to. What it serves is ``served_model``."""
-
-    url: Annotated[str, AfterValidator(_server_url)] = Field(description="http://10.0.0.7:8000/v1")
-    key_variable: Annotated[str, AfterValidator(_variable)] | None = Field(
-        default=None, description="the environment variable, on the machines of the replicas, that has the key"
-    )
-    requests: int = Field(default=128, ge=1, le=1000, description="at once, of each replica")
-    retries: int = Field(default=5, ge=0, le=100, description="of a request: refused, failed or cut off")
-    deadline: float = Field(default=300, gt=0, allow_inf_nan=False, description="seconds without a token, retries too")
 
 
 class EvaluateResources(Resources):

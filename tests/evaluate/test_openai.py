@@ -17,10 +17,11 @@ import tiny
 from aiohttp import web
 from pydantic import ValidationError
 
-from jobs.evaluate.config import Config, Server
+from jobs.evaluate.config import Config
 from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Request, Sampling, ServedModel, start
 from jobs.evaluate.engines.turns import Turns
 from jobs.evaluate.run import prepare
+from jobs.evaluate.server import Server
 from orchestrator.step import StepContext
 
 VOCABULARY, IDS, CONTEXT = 100, 103, 64

@@ -27,10 +27,11 @@ import tiny
 from test_engines import CONTEXT, POLICIES, QUESTIONS, check_requests, decode, spec, stream
 from transformers import AutoTokenizer
 
-from jobs.evaluate.config import Config, Server
+from jobs.evaluate.config import Config
 from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Request, Sampling, ServedModel, start
 from jobs.evaluate.prompts import Forcing, Prompter, Unit, room
 from jobs.evaluate.run import run
+from jobs.evaluate.server import Server
 from jobs.evaluate.traces import Trace
 from jobs.evaluate.tree import grow, leaf
 from jobs.template import TEMPLATES

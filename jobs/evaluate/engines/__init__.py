@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from jobs.evaluate.config import EngineName, Server
+from jobs.evaluate.config import EngineName
+from jobs.evaluate.server import Server
 
 
 class EngineError(Exception):
