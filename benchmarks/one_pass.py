@@ -33,6 +33,8 @@ from paper_workload import (
     save_model,
     script,
 )
+from rich.console import Console
+from rich.table import Table
 
 from jobs.evaluate.config import EvaluateResources
 from jobs.evaluate.engines import EngineSpec, Request, Sampling
@@ -239,7 +241,24 @@ def _cached(engine: VllmEngine, priority: int) -> float:
 
 def show(figures: dict[str, float]) -> None:
     """Prints the table."""
-    print(json.dumps(figures, indent=1))
+    table = Table(title=f"{figures['policies']} policies on {figures['items']} items, one vLLM engine")
+    for column in ("", "one by one", "tree", "ratio", "allowed, aim"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row(
+        "decoded tokens",
+        f"{figures['policies_tokens']:,}",
+        f"{figures['tree_tokens']:,}",
+        f"{figures['decoded_ratio']:.3f}",
+        f"{figures['decoded_ratio_allowed']:.3f}",
+    )
+    seconds = (f"{figures[name]:.1f}" for name in ("policies_seconds", "tree_seconds"))
+    table.add_row("seconds", *seconds, f"{figures['wall_ratio']:.2f}", "5")
+    rates = (f"{figures[name]:,.0f}" for name in ("plain_tokens_per_second", "tree_tokens_per_second"))
+    table.add_row("tokens/s, plain and tree", *rates, f"{figures['saturation']:.2f}", "0.95")
+    table.add_row("thinking of a budget added", "", f"{figures['added_budget_thinking_tokens']:,}", "", "0")
+    for name, cache in (("cached_at_fork", "forks"), ("cached_at_fork_small_cache", f"cache of {SMALL_CACHE}")):
+        table.add_row(f"found in cache, {cache}", "", f"{figures[name]:.1%}", "", "")
+    Console().print(table)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from jobs.evaluate.engines.log_tail import log_tail, reason
 CPU_CACHE_SHARE, CPU_CACHE_MOST = 0.25, 4 << 30
 """Key-value cache on CPUs: this share of the memory that is free, at most so many bytes."""
 STREAM_TOKENS = 8
-"""Tokens handed over at once: waking a task for each of them costs as much as a small model does."""
+"""Tokens handed over at once: each hand-over wakes a task, on cores that a CPU engine needs itself."""
 CLOSING_SECONDS = 30.0
 
 
