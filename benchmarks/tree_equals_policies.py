@@ -58,7 +58,7 @@ def sweep(model: str, engine: str, items: int) -> Config:
 
 async def decode(engine: Engine, spec: ReplicaSpec, units: Sequence[Unit], policies: Sequence[Policy]) -> Pass:
     """One pass over all units with the tree of `policies`."""
-    tree: Tree = grow(policies, spec.tree.injected)
+    tree: Tree = grow(policies, spec.trees[0].injected)
     kept: list[Segment] = []
     walker = Walker(engine, tree, spec.forcing, spec.sampling, spec.seed, kept.append)
     at_once = asyncio.Semaphore(spec.in_flight)
@@ -84,7 +84,7 @@ async def decode(engine: Engine, spec: ReplicaSpec, units: Sequence[Unit], polic
 async def measure(config: Config, folder: Path) -> dict[str, float]:
     """The figures of the table, by name."""
     prepared = prepare(config, StepContext("benchmark", "sweep", "0", folder, folder / "traces"))
-    spec, units = prepared.replica, [question.unit for question in prepared.questions]
+    spec, units = prepared.replica, list(prepared.units)
     engine = await spec.start()
     try:
         await decode(engine, spec, units[:8], config.policies[:1])  # what is slow the first time is nobody's

@@ -72,7 +72,7 @@ def read_json(path: Path) -> Any:
     """The value in `path`, or None where there is no such file. Raises DamagedRecord where it is not JSON."""
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise DamagedRecord(f"{path} is not JSON: {error}") from error

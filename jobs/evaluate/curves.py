@@ -88,6 +88,10 @@ class Point:
     score: Score = "accuracy"
     k: int = 1
     """How many samples are taken together."""
+    tries: float = 1.0
+    """Mean samples that were looked at until one was taken: 1, but for rejection sampling."""
+    accepted: float | None = None
+    """Share of samples for which rejection sampling found a try within its limit; None for other policies."""
 
     @property
     def name(self) -> str:
@@ -142,13 +146,14 @@ class MeasuredCurve:
 
     def label(self, point: Point) -> str:
         """What sets `point` apart on this curve: ``32``, ``auto``, ``2×``, ``@8``."""
-        labels = {"budget": point.policy.name, "count": f"{point.policy.count}×", "k": f"@{point.k}"}
+        labels = {"budget": point.policy.setting, "count": f"{point.policy.count}×", "k": f"@{point.k}"}
         return labels[self.varies]
 
 
 def measure(samples: Path, policies: Sequence[Policy], seed: int = 0) -> tuple[MeasuredCurve, ...]:
     """The curves of a sweep from its ``samples.parquet``, task by task. `seed` is that of the bootstrap."""
-    frame = pq.read_table(samples, columns=list(_COLUMNS), read_dictionary=_CATEGORIES).to_pandas()
+    columns = [*_COLUMNS, *(["tries"] if any(policy.tries for policy in policies) else [])]
+    frame = pq.read_table(samples, columns=columns, read_dictionary=_CATEGORIES).to_pandas()
     found = []
     for task in dict.fromkeys(frame["task"]):
         points = {point.policy: point for point in _points(frame[frame["task"] == task], policies, seed)}
@@ -209,6 +214,9 @@ def _points(frame: pd.DataFrame, policies: Sequence[Policy], seed: int) -> list[
         "no_answer": mean(frame["verdict"] == "no_answer"),
         "error": mean(frame["verdict"] == "error"),
     }
+    if "tries" in frame:
+        rates["tries"] = mean(frame["tries"])
+    natural_end = mean(frame["thinking_end"] == "natural")
 
     def difference(column: int) -> Difference | None:
         if natural is None or column == natural:
@@ -232,9 +240,11 @@ def _points(frame: pd.DataFrame, policies: Sequence[Policy], seed: int) -> list[
             interval=wilson(float(accuracy[column]), effective_trials(correct[:, column], graded[:, column])),
             bootstrap=percentile_interval(shares[:, column]),
             difference=difference(column),
-            together=together[column],
+            # Its samples were drawn from the others', so they cannot be taken together once more.
+            together=() if policy.tries else together[column],
             score="accuracy",
             k=1,
+            accepted=float(natural_end[column]) if policy.tries else None,
             **{name: float(values[column]) for name, values in {**tokens, **rates}.items()},
         )
         for column, policy in enumerate(policies)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-ThinkingEnd = Literal["natural", "forced", "context"]
-AnswerEnd = Literal["stop", "length", "context"]
+ThinkingEnd = Literal["natural", "forced", "context", "rejected"]
+AnswerEnd = Literal["stop", "length", "context", "none"]
 Verdict = Literal["correct", "wrong", "no_answer", "error"]
 
 
@@ -25,14 +25,20 @@ class Ledger:
     """Tokens decoded after the close delimiter (and after ``Final Answer:``), the stop token not included."""
     thinking_end: ThinkingEnd
     """``natural``: the model ended it. ``forced``: the budget did. ``context``: the context length did, before the
-    budget; a prompt that leaves no room at all is also ``context``, with no thinking and no answer."""
+    budget; a prompt that leaves no room at all is also ``context``, with no thinking and no answer. ``rejected``: it
+    was longer than the limit of rejection sampling, as was that of all other tries; the counts are of the last."""
     answer_end: AnswerEnd
-    """``stop``: the model ended it. ``length``: max_answer_tokens did. ``context``: there was no room for an answer."""
+    """``stop``: the model ended it. ``length``: max_answer_tokens did. ``context``: there was no room for an answer.
+    ``none``: thinking did not end by itself, and the policy forces no answer."""
     extensions_used: int
     extensions_skipped: int
     """Extensions that a natural end asked for and the budget had no room for."""
     continued: bool
     """Whether the model opened thinking again inside its answer."""
+    asked: int | None
+    """:attr:`Policy.asked`: tokens or steps that thinking should keep to."""
+    tries: int
+    """Samples that were looked at until one was taken: 1, but for rejection sampling."""
     answer: str
     """Text after the close delimiter, ``Final Answer:`` included when it was forced, special tokens not."""
 

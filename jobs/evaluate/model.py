@@ -27,6 +27,8 @@ class Model:
     tokenizer: Any
     context_length: int
     dtype: Literal["float32", "bfloat16", "float16"]
+    ids: int
+    """How many ids the model may emit, those that only pad its embeddings included."""
     end_of_turn: tuple[int, ...]
     """Ids that end an answer."""
 
@@ -57,6 +59,7 @@ def resolve(config: Config, context: StepContext) -> Model:
         tokenizer=tokenizer,
         context_length=_context_length(config, settings.get_text_config(), source),
         dtype=_dtype(config, settings.get_text_config()),
+        ids=settings.get_text_config().vocab_size,
         end_of_turn=tuple(dict.fromkeys(ends)),
     )
 

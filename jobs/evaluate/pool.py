@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
@@ -37,6 +37,8 @@ from jobs.evaluate.tree import wanted
 from orchestrator.step import StepError
 
 POLL_SECONDS = 1.0
+OVERDUE_SECONDS = 10.0
+"""Beyond the deadline for tokens: a replica that has not answered by then is past asking, and is ended."""
 RELEASE_SECONDS = 120.0
 """Within which a replica must be gone once it was told to close."""
 
@@ -51,7 +53,9 @@ class _Member:
     """When its resources were asked for, in monotonic seconds."""
     reply: Any
     """The call it is busy with: start, exchange or close."""
-    state: str = "starting"
+    called: float
+    """When that was made, in monotonic seconds."""
+    state: Literal["starting", "working", "mute", "closing"] = "starting"
     holding: dict[UnitId, Work] = field(default_factory=dict)
     at_once: int = 0
     finished_lately: int = 0
@@ -110,6 +114,9 @@ class _Pool:
             ready, _ = ray.wait([member.reply for member in self._members], timeout=POLL_SECONDS)
             for member in [member for member in self._members if member.reply in ready]:
                 self._hear(member)
+            for member in [member for member in self._members if self._is_overdue(member)]:
+                member.state = "mute"
+                self._lose(member, EngineError(f"it did not answer for {time.monotonic() - member.called:.0f} s"))
             progress(self._done)
         return self._decoded
 
@@ -134,7 +141,8 @@ class _Pool:
             )
             .remote(self._spec)
         )
-        member = _Member(group, actor, time.monotonic(), actor.start.remote())
+        now = time.monotonic()
+        member = _Member(group, actor, asked=now, reply=actor.start.remote(), called=now)
         self._members.append(member)
         return member
 
@@ -153,6 +161,8 @@ class _Pool:
         except (RayActorError, EngineError) as error:
             self._lose(member, error)
             return
+        except StepError as error:
+            raise StepError(_said(error)) from error
         if member.state == "closing":
             self._release(member)
             return
@@ -164,9 +174,14 @@ class _Pool:
         grant = self._grant(member)
         if grant or member.holding:
             member.holding |= {(work.unit.item, work.unit.sample): work for work in grant}
-            member.reply = member.actor.exchange.remote(grant)
+            member.reply, member.called = member.actor.exchange.remote(grant), time.monotonic()
         else:
             member.state, member.reply = "closing", member.actor.close.remote()
+
+    def _is_overdue(self, member: _Member) -> bool:
+        """Whether a member that works should have answered long ago: every second, unless its event loop is held up."""
+        patience = self._resources.token_deadline + OVERDUE_SECONDS
+        return member.state == "working" and time.monotonic() - member.called > patience
 
     def _acknowledge(self, member: _Member, report: Report) -> None:
         for unit in report.finished:
@@ -213,7 +228,7 @@ class _Pool:
         for work in held:
             unit = work.unit
             known = self._index.unit(unit.item, unit.sample)
-            if any(True for _ in wanted(self._spec.tree, unit.room, known.extent)):
+            if any(True for _ in wanted(self._spec.trees[unit.tree], unit.room, known.extent)):
                 again.append(Work(unit, tuple(known.rows), tuple(self._index.places(known.rows))))
             else:
                 self._done += 1

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jobs.evaluate.policies import Wish
 from jobs.evaluate.tree import Room
-from jobs.template import ThinkingTemplate
+from jobs.template import ThinkingTemplate, read_template
 from orchestrator.step import StepError
 
 FINAL_ANSWER = "\nFinal Answer:"
@@ -33,6 +34,8 @@ class Forcing:
     end_of_turn: tuple[int, ...]
     injected: Mapping[str, tuple[int, ...]]
     """Ids of every extension string of the sweep, each tokenised alone."""
+    step: tuple[int, ...] = ()
+    """The header that begins a step of thinking; empty for models that write none."""
 
     @property
     def thinking_stops(self) -> tuple[int, ...]:
@@ -61,27 +64,37 @@ class Unit:
     sample: int
     prompt: tuple[int, ...]
     room: Room
+    tree: int = 0
+    """Which of the sweep's trees it is: each wish makes another prompt, with policies of its own."""
 
 
 class Prompter:
     """Renders questions and reads answers, with a model's own tokenizer."""
 
-    def __init__(self, tokenizer: Any, template: ThinkingTemplate, end_of_turn: Iterable[int]):
-        """`tokenizer` as transformers loads it. Raises StepError when it lacks what the template needs."""
+    def __init__(self, tokenizer: Any, template: ThinkingTemplate | None, end_of_turn: Iterable[int]):
+        """`tokenizer` as transformers loads it; `template` None is read from it.
+
+        Raises StepError when it lacks what the template needs.
+        """
         self._tokenizer = tokenizer
-        self._template = template
         self._end_of_turn = tuple(dict.fromkeys(end_of_turn))
         if not tokenizer.chat_template:
             raise StepError("model: its tokenizer has no chat template: save one with it (tokenizer.chat_template)")
-        self._opened = self._ids(template.open)
+        self.template = template = template or _read(tokenizer)
+        self._opened = self._ids(template.open.rstrip())
         for name, ids, text in (
             ("open", self._opened, template.open),
             ("close", self._ids(template.close), template.close),
+            *([] if template.step is None else [("step", self._ids(template.step), template.step)]),
         ):
             if not ids or ids[0] not in tokenizer.added_tokens_decoder:
                 raise StepError(
                     f"template: {template.name!r} has the {name} delimiter {text!r}, for which the model's vocabulary "
                     "has no token: choose the template that the model was trained with"
+                )
+            if name == "step" and ids[0] in (self._ids(template.close)[0], *self._end_of_turn):
+                raise StepError(
+                    f"template: the step delimiter {text!r} begins with a token that ends thinking: give another"
                 )
 
     def forcing(self, strings: Iterable[str]) -> Forcing:
@@ -91,7 +104,7 @@ class Prompter:
             if string and not ids:
                 raise StepError(f"extensions.strings: the model's tokenizer maps {string!r} to no tokens: remove it")
         return Forcing(
-            close=self._ids(self._template.close),
+            close=self._ids(self.template.close),
             newline=self._ids("\n"),
             final=self._ids(FINAL_ANSWER),
             newline_ends=frozenset(
@@ -99,13 +112,15 @@ class Prompter:
             ),
             end_of_turn=self._end_of_turn,
             injected=injected,
+            step=() if self.template.step is None else self._ids(self.template.step),
         )
 
-    def prompt(self, question: str) -> tuple[int, ...]:
-        """The chat prompt of `question`, ending with the delimiter that opens thinking."""
-        turns = [{"role": "user", "content": question}]
+    def prompt(self, question: str, wish: Wish | None = None) -> tuple[int, ...]:
+        """The chat prompt of `question` and `wish`, ending with the delimiter that opens thinking, whoever wrote it."""
+        content = question if wish is None else f"{question}\n\n{wish.sentence}"
+        turns = [{"role": "user", "content": content}]
         text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        return self._ids(text + self._template.open)
+        return self._ids(self.template.opened(text))
 
     def answer(self, kind: Literal["forced", "natural"], tokens: Sequence[int]) -> str:
         """Text after the close delimiter, special tokens left out."""
@@ -119,6 +134,19 @@ class Prompter:
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+
+def _read(tokenizer: Any) -> ThinkingTemplate:
+    vocabulary = [str(token) for token in tokenizer.added_tokens_decoder.values()]
+    chat_template = tokenizer.chat_template
+    written = chat_template if isinstance(chat_template, str) else "".join(chat_template.values())
+    found = read_template(vocabulary, written)
+    if found is None:
+        raise StepError(
+            "template: auto finds no delimiters of thinking in the model's tokenizer: give the name of the style "
+            "that the model was trained with, or {open, close}"
+        )
+    return found
 
 
 def unit_key(item: str, prompt: Sequence[int]) -> str:

@@ -92,10 +92,11 @@ def _track(
         "temperature": config.temperature,
         "top_p": config.top_p,
         "seed": config.seed,
-        "template": config.template,
+        "template": str(config.template),
         "max_answer_tokens": config.max_answer_tokens,
         "context_length": config.context_length,
         "engine": config.engine_name,
+        **({"served_model": config.served_model} if config.served_model else {}),
         "dtype": config.dtype,
     }
     tags = {"sweep": f"{context.experiment}/{context.name}", "color": plots.colour(number)}

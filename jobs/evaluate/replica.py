@@ -8,6 +8,7 @@ believes is there.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.evaluate.engines import Engine, Sampling
+from jobs.evaluate.engines.watched import Watched
 from jobs.evaluate.prompts import Forcing, Unit
 from jobs.evaluate.trace_files import DamagedFile, UnitId, read_tokens, write
 from jobs.evaluate.traces import Row, Segment, Trace
@@ -31,7 +33,8 @@ class ReplicaSpec:
 
     start: Callable[[], Awaitable[Engine]]
     """Starts its engine."""
-    tree: Tree
+    trees: tuple[Tree, ...]
+    """What is decoded of a unit: that of its number."""
     forcing: Forcing
     sampling: Sampling
     seed: int
@@ -39,6 +42,8 @@ class ReplicaSpec:
     """Where records go."""
     in_flight: int
     """Units decoded at once, unless the engine's cache holds fewer."""
+    token_deadline: float = math.inf
+    """Seconds without a token after which the engine is taken to hang."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,11 @@ class Replica:
     async def start(self) -> tuple[int, int]:
         """Starts the engine. Returns this process's id and how many units are decoded at once."""
         spec = self._spec
-        self._engine = await spec.start()
-        self._walker = Walker(self._engine, spec.tree, spec.forcing, spec.sampling, spec.seed, self._unwritten.append)
+        self._engine = Watched(await spec.start(), spec.token_deadline)
+        self._walkers = [
+            Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._unwritten.append)
+            for tree in spec.trees
+        ]
         fitting = self._engine.sequences
         at_once = spec.in_flight if fitting is None else max(1, min(spec.in_flight, fitting))
         self._slots = asyncio.Semaphore(at_once)
@@ -110,7 +118,8 @@ class Replica:
     async def exchange(self, work: list[Work]) -> Report:
         """Takes `work`; answers once all units are done, and every second at least.
 
-        Raises EngineError once the engine has failed; what was decoded until then is on disk, if not acknowledged.
+        Raises EngineError once the engine has failed, or has been silent for too long; what was decoded until then is
+        on disk, if not acknowledged.
         """
         self._tasks.update(asyncio.create_task(self._decode(item)) for item in work)
         if self._tasks:
@@ -119,6 +128,7 @@ class Replica:
         else:
             done = set()
         decoded = self._flush()
+        self._engine.check()
         for task in done:
             task.result()
         report = Report(
@@ -143,7 +153,7 @@ class Replica:
             except DamagedFile as error:
                 self._unreadable[name] = str(error)
                 return
-            await self._walker.walk(work.unit, trace)
+            await self._walkers[work.unit.tree].walk(work.unit, trace)
         self._finished.append(name)
 
     def _flush(self) -> Decoded:

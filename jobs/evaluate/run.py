@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from jobs.evaluate import model as models
 from jobs.evaluate.config import Config
-from jobs.evaluate.engines import EngineSpec, Sampling, start
+from jobs.evaluate.engines import EngineSpec, Sampling, ServedModel, start
+from jobs.evaluate.policies import Policy, Wish
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import FINAL_ANSWER, Prompter, Unit, room, unit_key
 from jobs.evaluate.publish import publish
@@ -25,8 +26,7 @@ from jobs.evaluate.replica import Decoded, ReplicaSpec, Work
 from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
 from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared
-from jobs.evaluate.tree import Tree, grow, wanted
-from jobs.template import TEMPLATES
+from jobs.evaluate.tree import grow, wanted
 from orchestrator.step import StepContext, StepError
 from orchestrator.store import write_json_atomically
 
@@ -39,12 +39,16 @@ class Sweep:
     """Everything that a config means, once its model and tasks are there."""
 
     questions: tuple[Question, ...]
-    """Every unit with its item, task by task, in the order of tables."""
+    """Every item with each of its prompts, task by task, in the order of tables."""
     prompter: Prompter
-    tree: Tree
     replica: ReplicaSpec
     folder: Path
     """Where its traces are kept."""
+
+    @property
+    def units(self) -> Iterator[Unit]:
+        """What can be decoded by itself, some of it perhaps more than once."""
+        return (unit for question in self.questions for unit in question.units)
 
 
 def run(config: Config, context: StepContext) -> None:
@@ -57,7 +61,7 @@ def run(config: Config, context: StepContext) -> None:
         decoded, alone = _complete(config, context, sweep, samples)
     compact(sweep.folder)
     totals = {
-        "units": len(sweep.questions),
+        "units": sum(1 for _ in sweep.units),
         "thinking_tokens_decoded": decoded.thinking,
         "answer_tokens_decoded": decoded.answers,
         "policies_alone_tokens": alone,
@@ -71,17 +75,23 @@ def prepare(config: Config, context: StepContext) -> Sweep:
     """Loads the tasks and the model's small files, and tokenises everything that will be said to it."""
     tasks = [load(task, context.inputs) for task in config.tasks]
     model = models.resolve(config, context)
-    template = TEMPLATES[config.template]
-    prompter = Prompter(model.tokenizer, template, model.end_of_turn)
+    prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn)
+    template = prompter.template
     forcing = prompter.forcing({policy.string for policy in config.policies if policy.string is not None})
+    injected = {string: len(ids) for string, ids in forcing.injected.items()}
+    by_wish: dict[Wish | None, list[Policy]] = {}
+    for policy in config.policies:
+        by_wish.setdefault(policy.wish, []).append(policy)
+    trees = tuple(grow(policies, injected, len(forcing.step)) for policies in by_wish.values())
     answer = model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     questions = []
     for task in tasks:
         for item in task.items:
-            prompt = prompter.prompt(item.question)
-            left = room(prompt, model.context_length, forcing, answer)
-            for sample in range(config.samples):
-                questions.append(Question(task, item, Unit(unit_key(item.id, prompt), sample, prompt, left)))
+            for number, (wish, policies) in enumerate(by_wish.items()):
+                prompt = prompter.prompt(item.question, wish)
+                left = room(prompt, model.context_length, forcing, answer)
+                units = [Unit(unit_key(item.id, prompt), each, prompt, left, number) for each in range(config.samples)]
+                questions.append(Question(task, item, tuple(units), tuple(policies)))
     engine = EngineSpec(
         name=config.engine_name,
         model=model.source,
@@ -91,21 +101,39 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         vocabulary=len(model.tokenizer),
         gpus=config.resources.gpus,
         cpus=config.resources.cpus,
+        served=_served(config, model),
+        batch_invariant=config.batch_invariant,
     )
-    tree = grow(config.policies, {string: len(ids) for string, ids in forcing.injected.items()})
     sampling = Sampling(config.temperature, config.top_p)
     determined_by = {
         "model": model.identity,
-        "delimiters": [template.open, template.close, FINAL_ANSWER],
+        "delimiters": [template.open, template.close, FINAL_ANSWER, *([template.step] if template.step else [])],
         "sampling": asdict(sampling),
         "seed": config.seed,
-        "numerics": {"engine": engine.name, "dtype": engine.dtype},
+        "numerics": _numerics(engine),
     }
     folder = _folder(context.traces, determined_by)
+    resources = config.resources
     replica = ReplicaSpec(
-        partial(start, engine), tree, forcing, sampling, config.seed, folder, config.resources.in_flight
+        *(partial(start, engine), trees, forcing, sampling, config.seed, folder),
+        in_flight=resources.in_flight,
+        token_deadline=resources.token_deadline,
     )
-    return Sweep(tuple(questions), prompter, tree, replica, folder)
+    return Sweep(tuple(questions), prompter, replica, folder)
+
+
+def _served(config: Config, model: models.Model) -> ServedModel | None:
+    server = config.resources.server
+    if server is None or config.served_model is None:
+        return None
+    return ServedModel(config.served_model, model.ids, server)
+
+
+def _numerics(engine: EngineSpec) -> dict[str, str | bool]:
+    """What computes the tokens. On a server that is the server's affair; its name for the model stands for it."""
+    if engine.served is None:
+        return {"engine": engine.name, "dtype": engine.dtype, "batch_invariant": engine.batch_invariant}
+    return {"engine": engine.name, "served_model": engine.served.name}
 
 
 def missing(sweep: Sweep, index: Index) -> list[Work]:
@@ -114,10 +142,9 @@ def missing(sweep: Sweep, index: Index) -> list[Work]:
     A unit that was begun is expected to be long, because the others were finished first; then, a long question is.
     """
     found: dict[tuple[str, int], Work] = {}
-    for question in sweep.questions:
-        unit = question.unit
+    for unit in sweep.units:
         known = index.unit(unit.item, unit.sample)
-        if any(True for _ in wanted(sweep.tree, unit.room, known.extent)):
+        if any(True for _ in wanted(sweep.replica.trees[unit.tree], unit.room, known.extent)):
             found[unit.item, unit.sample] = Work(unit, tuple(known.rows), tuple(index.places(known.rows)))
     return sorted(found.values(), key=lambda work: (-sum(row.length for row in work.rows), -len(work.unit.prompt)))
 
@@ -127,7 +154,7 @@ def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path)
     one would have."""
     index = Index(sweep.folder, report=print)
     total = Decoded()
-    units = len({(question.unit.item, question.unit.sample) for question in sweep.questions})
+    units = len({(unit.item, unit.sample) for unit in sweep.units})
     for _ in range(ROUNDS):
         work = missing(sweep, index)
         told = partial(_tell, context, units - len(work), units)
@@ -137,7 +164,7 @@ def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path)
             total += decode(work, sweep.replica, index, config.resources, config.replica_demand(), name, told)
             index.refresh()
         try:
-            return total, write_samples(samples, sweep.questions, config.policies, sweep.tree, sweep.prompter, index)
+            return total, write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index)
         except DamagedFile as error:
             index.discard(str(error))
     raise StepError(f"traces: records in {sweep.folder} are damaged again and again: check the disk they are on")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from jobs.evaluate.prompts import Prompter, Unit
 from jobs.evaluate.tasks import Item, Task
 from jobs.evaluate.trace_files import Index, read_tokens
 from jobs.evaluate.traces import Resolved, Row
-from jobs.evaluate.tree import Key, Tree, leaf
+from jobs.evaluate.tree import Key, Leaf, Tree, leaf
 
 UNITS_AT_ONCE = 256
 """Units whose answers are in memory together; their rows are written as one row group."""
@@ -35,6 +36,8 @@ SCHEMA = pa.schema(
         ("extensions_used", pa.int32()),
         ("extensions_skipped", pa.int32()),
         ("continued", pa.bool_()),
+        ("asked", pa.int32()),
+        ("tries", pa.int32()),
         ("answer", pa.string()),
         ("task", pa.string()),
         ("gold", pa.string()),
@@ -47,22 +50,18 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Question:
-    """A unit with what is asked in it."""
+    """One item as it is put to the model: the units sampled from that prompt, and the policies that they serve."""
 
     task: Task
     item: Item
-    unit: Unit
+    units: tuple[Unit, ...]
+    policies: tuple[Policy, ...]
 
 
 def write_samples(
-    path: Path,
-    questions: Sequence[Question],
-    policies: Sequence[Policy],
-    tree: Tree,
-    prompter: Prompter,
-    index: Index,
+    path: Path, questions: Sequence[Question], trees: Sequence[Tree], prompter: Prompter, index: Index
 ) -> int:
-    """Writes a row per question and policy, in their order, to a file that appears whole.
+    """Writes a row per question, sample and policy, in their order, to a file that appears whole.
 
     Returns the tokens that running each policy by itself would have decoded. Raises DamagedFile.
     """
@@ -70,11 +69,11 @@ def write_samples(
     temporary = path.with_name(f".{path.name}")
     try:
         with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-            for begin in range(0, len(questions), UNITS_AT_ONCE):
+            for batch in _batches(questions):
                 rows: list[dict[str, Any]] = []
-                for question, answers, known in _with_answers(questions[begin : begin + UNITS_AT_ONCE], index):
-                    for ledger in _ledgers(question, policies, tree, prompter, answers, known):
-                        alone += ledger.thinking_tokens - ledger.injected_tokens + ledger.answer_tokens
+                for question, decoded in _decoded(batch, index):
+                    for ledger, tokens in _ledgers(question, decoded, trees, prompter):
+                        alone += tokens
                         graded = grade(question.task, ledger)
                         row = asdict(ledger) | {"task": graded.task, "gold": graded.gold}
                         rows.append(
@@ -87,60 +86,105 @@ def write_samples(
     return alone
 
 
-def _with_answers(
-    questions: Sequence[Question], index: Index
-) -> Iterator[tuple[Question, dict[Key, list[int]], Resolved]]:
-    """Each question with the tokens of its answers. They are read in the order in which they lie in the files."""
-    resolved = [index.unit(question.unit.item, question.unit.sample) for question in questions]
+def _batches(questions: Sequence[Question]) -> Iterator[list[Question]]:
+    """Questions by :data:`UNITS_AT_ONCE` units; the samples of one stay together, as rejection sampling needs them."""
+    batch: list[Question] = []
+    for question in questions:
+        batch.append(question)
+        if sum(len(each.units) for each in batch) >= UNITS_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What a unit came to."""
+
+    known: Resolved
+    answers: dict[Key, list[int]]
+    """Their tokens."""
+
+
+def _decoded(questions: Sequence[Question], index: Index) -> Iterator[tuple[Question, list[_Decoded]]]:
+    """Each question with its units' answers. They are read in the order in which they lie in the files."""
+    resolved = [index.unit(unit.item, unit.sample) for question in questions for unit in question.units]
     wanted = [
         (place, number, row) for number, known in enumerate(resolved) for row, place in _answer_rows(known, index)
     ]
     wanted.sort(key=lambda entry: entry[0])
-    stretches: list[dict[Key, list[tuple[int, tuple[int, ...]]]]] = [{} for _ in questions]
+    stretches: list[dict[Key, list[tuple[int, tuple[int, ...]]]]] = [{} for _ in resolved]
     tokens = read_tokens(place for place, _, _ in wanted)
     for (_, number, row), stretch in zip(wanted, tokens, strict=True):
         stretches[number].setdefault(row.key, []).append((row.start, stretch))
-    for question, found, known in zip(questions, stretches, resolved, strict=True):
-        answers = {key: [token for _, part in sorted(parts) for token in part] for key, parts in found.items()}
-        yield question, answers, known
+    units = (
+        _Decoded(known, {key: [token for _, part in sorted(parts) for token in part] for key, parts in found.items()})
+        for found, known in zip(stretches, resolved, strict=True)
+    )
+    for question in questions:
+        yield question, list(islice(units, len(question.units)))
 
 
 def _answer_rows(known: Resolved, index: Index) -> Iterator[tuple[Row, tuple[str, int, int]]]:
-    rows = [row for row in known.rows if row.key.kind != "thinking"]
+    rows = [row for row in known.rows if row.key.kind in ("forced", "natural")]
     yield from zip(rows, index.places(rows), strict=True)
 
 
 def _ledgers(
-    question: Question,
-    policies: Sequence[Policy],
-    tree: Tree,
-    prompter: Prompter,
-    answers: dict[Key, list[int]],
-    known: Resolved,
-) -> Iterator[Ledger]:
-    """The account of every policy. Policies that share an answer share its text."""
-    unit = question.unit
-    texts: dict[Key, tuple[str, bool]] = {}
-    for policy in policies:
-        end = leaf(tree, policy, unit.room, known.extent)
-        text, continued = "", False
-        if end.answer is not None:
-            if end.answer not in texts:
-                tokens = answers.get(end.answer, [])[: end.answer_tokens]
-                forced = end.answer.kind == "forced"
-                texts[end.answer] = prompter.answer("forced" if forced else "natural", tokens), prompter.reopens(tokens)
-            text, continued = texts[end.answer]
-        yield Ledger(
-            item=question.item.id,
-            sample=unit.sample,
-            policy=policy.name,
-            thinking_tokens=end.thinking_tokens,
-            injected_tokens=end.injected_tokens,
-            answer_tokens=end.answer_tokens,
-            thinking_end=end.thinking_end,
-            answer_end=end.answer_end,
-            extensions_used=end.extensions_used,
-            extensions_skipped=end.extensions_skipped,
-            continued=continued,
-            answer=text,
-        )
+    question: Question, decoded: Sequence[_Decoded], trees: Sequence[Tree], prompter: Prompter
+) -> Iterator[tuple[Ledger, int]]:
+    """The account of every sample and policy, and the tokens that the policy alone would have decoded for it.
+
+    Policies that share an answer share its text.
+    """
+    ends = {
+        policy: [
+            leaf(trees[unit.tree], policy, unit.room, own.known.extent)
+            for unit, own in zip(question.units, decoded, strict=True)
+        ]
+        for policy in question.policies
+    }
+    texts: dict[tuple[int, Key], tuple[str, bool]] = {}
+    for number, unit in enumerate(question.units):
+        for policy in question.policies:
+            looked_at = tries(ends[policy], number, policy.tries)
+            taken = looked_at[-1]
+            end = ends[policy][taken]
+            text, continued = "", False
+            if end.answer is not None:
+                if (taken, end.answer) not in texts:
+                    tokens = decoded[taken].answers.get(end.answer, [])[: end.answer_tokens]
+                    kind: Literal["forced", "natural"] = "forced" if end.answer.kind == "forced" else "natural"
+                    texts[taken, end.answer] = prompter.answer(kind, tokens), prompter.reopens(tokens)
+                text, continued = texts[taken, end.answer]
+            ledger = Ledger(
+                item=question.item.id,
+                sample=unit.sample,
+                policy=policy.name,
+                thinking_tokens=end.thinking_tokens,
+                injected_tokens=end.injected_tokens,
+                answer_tokens=end.answer_tokens,
+                thinking_end=end.thinking_end,
+                answer_end=end.answer_end,
+                extensions_used=end.extensions_used,
+                extensions_skipped=end.extensions_skipped,
+                continued=continued,
+                asked=policy.asked,
+                tries=len(looked_at),
+                answer=text,
+            )
+            looked = (ends[policy][each] for each in looked_at)
+            yield ledger, sum(each.thinking_tokens - each.injected_tokens + each.answer_tokens for each in looked)
+
+
+def tries(ends: Sequence[Leaf], first: int, most: int) -> list[int]:
+    """The samples that a policy looks at, of which it takes the last; `ends` are those of all samples.
+
+    Sampling again means going on to the next sample, and from the last to the first: each has its turn at being the
+    first try, and as they are alike and independent, each row is what rejection sampling by itself might have given.
+    """
+    looked_at = [first]
+    while len(looked_at) < most and ends[looked_at[-1]].thinking_end != "natural":
+        looked_at.append((looked_at[-1] + 1) % len(ends))
+    return looked_at

@@ -55,6 +55,9 @@ def row(task: str, point: Point) -> Row:
         "difference_low": _number(difference.interval.low) if difference else None,
         "difference_high": _number(difference.interval.high) if difference else None,
         "p_value": _number(difference.p_value) if difference else None,
+        **(
+            {} if point.accepted is None else {"accepted_share": _number(point.accepted), "tries": _number(point.tries)}
+        ),
     }
 
 
@@ -71,7 +74,9 @@ def as_csv(curves: Iterable[MeasuredCurve]) -> str:
         for each in (point, *point.scaled("pass@k"), *point.scaled("majority@k"))
     ]
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(
+        text, fieldnames=list(dict.fromkeys(name for each in rows for name in each)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -178,6 +183,11 @@ _COLUMNS: Mapping[str, tuple[Callable[[Point], str], Callable[[Point], object]]]
     "p": (_p_value, lambda point: point.difference),
     "forced": (lambda point: percent(point.forced), _always),
     "out of context": (lambda point: percent(point.context), lambda point: point.context),
+    "accepted": (
+        lambda point: "" if point.accepted is None else percent(point.accepted),
+        lambda point: point.accepted is not None,
+    ),
+    "tries": (lambda point: f"{point.tries:.1f}" if point.policy.tries else "", lambda point: point.policy.tries),
     "answer cut off": (lambda point: percent(point.truncated), lambda point: point.truncated),
     "no answer": (lambda point: percent(point.no_answer), _always),
     "not graded": (lambda point: percent(point.error), lambda point: point.error),

@@ -11,6 +11,7 @@ only, and thinking, nearly all of the volume, is read for the units that are con
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -29,6 +30,7 @@ import pyarrow.parquet as pq
 
 from jobs.evaluate.traces import Resolved, Row, Segment, resolve, root
 from jobs.evaluate.tree import Key
+from orchestrator.step import StepError
 
 SCHEMA = pa.schema(
     [
@@ -55,6 +57,8 @@ GROUP_BYTES = 8 << 20
 FILES_BEFORE_COMPACTION = 16
 COMPACTED_BYTES = 64 << 20
 """Files from this size on are left as they are."""
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 UnitId = tuple[str, int]
 
@@ -83,7 +87,10 @@ def _table(segments: Iterable[Segment]) -> pa.Table:
 
 @contextmanager
 def _new_file(folder: Path, order: int) -> Iterator[Callable[[pa.Table], None]]:
-    """A file that appears, whole, when the block ends without an error. Each table added is a row group."""
+    """A file that appears, whole, when the block ends without an error. Each table added is a row group.
+
+    Raises StepError when there is no space left for it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{order:020d}-{uuid.uuid4().hex[:12]}"
     temporary = folder / f".{name}"
@@ -96,6 +103,13 @@ def _new_file(folder: Path, order: int) -> Iterator[Callable[[pa.Table], None]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(folder / f"{name}.parquet")
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise StepError(
+            f"traces: no space left in {folder} ({error.strerror}): free some, or set another store, and run the same "
+            "command again; what is there already is kept"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

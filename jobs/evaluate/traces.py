@@ -31,7 +31,7 @@ class Segment:
     sample: int
     key: Key
     start: int
-    """Tokens of the piece before this stretch."""
+    """Tokens of the piece before this stretch; of a step, the position at which it begins."""
     tokens: tuple[int, ...]
     ended: bool
     """Whether a stop token follows."""
@@ -70,9 +70,18 @@ class Trace:
         self._unit = unit
         self._forcing = forcing
         self._pieces: dict[Key, _Piece] = {}
+        self._steps: list[int] = []
+
+    @property
+    def steps(self) -> Sequence[int]:
+        """Positions on the trunk at which steps are known to begin, ascending."""
+        return self._steps
 
     def restore(self, segment: Segment) -> None:
         """Adds what was kept earlier. Its parent must have been added before."""
+        if segment.key.kind == "step":
+            self._steps = sorted({*self._steps, segment.start})
+            return
         self.extend(segment.key, segment.tokens)
         if segment.ended:
             self.end(segment.key)
@@ -80,6 +89,8 @@ class Trace:
 
     def extent(self, key: Key) -> Extent:
         """How far the piece `key` is known."""
+        if key.kind == "step":
+            return Extent(self._steps[key.cut], True) if key.cut < len(self._steps) else UNKNOWN
         piece = self._pieces.get(key)
         return UNKNOWN if piece is None else Extent(len(piece.tokens), piece.ended)
 
@@ -104,6 +115,7 @@ class Trace:
             thinking.extend(self._forcing.injected[string])
         if key.kind == "thinking":
             return (*self._unit.prompt, *thinking)
+        assert key.kind != "step", "steps are no pieces, and are not decoded"
         thinking.extend(self.tokens(Key(key.path, "thinking")))
         del thinking[key.cut :]
         closing = self._forcing.closing(key.kind, thinking[-1] if thinking else self._unit.prompt[-1])
@@ -117,6 +129,12 @@ class Trace:
         segment = Segment(unit.item, unit.sample, key, start, tokens, piece.ended, self._parent(key))
         self._close(segment)
         return segment
+
+    def keep_step(self, begins: int) -> Segment:
+        """Notes that a step begins at a position of the trunk, in a segment that follows what was kept of it last."""
+        unit, key = self._unit, Key((), "step", len(self._steps))
+        self._steps.append(begins)
+        return Segment(unit.item, unit.sample, key, begins, (), True, self._pieces[TRUNK].digests[-1])
 
     def _close(self, segment: Segment) -> None:
         piece = self._pieces[segment.key]

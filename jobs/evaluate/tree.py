@@ -15,7 +15,7 @@ token after L would have been a stop; a budget of L or less never gets to see it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -23,7 +23,7 @@ from jobs.evaluate.ledger import AnswerEnd, ThinkingEnd
 from jobs.evaluate.policies import Policy, ordered
 
 BranchPath = tuple[str, ...]
-Kind = Literal["thinking", "forced", "natural"]
+Kind = Literal["thinking", "forced", "natural", "step"]
 
 
 class Key(NamedTuple):
@@ -31,9 +31,11 @@ class Key(NamedTuple):
 
     path: BranchPath
     kind: Kind
-    """``thinking``, or the answer after a ``forced`` or a ``natural`` end."""
+    """``thinking``, or the answer after a ``forced`` or a ``natural`` end.
+
+    ``step``, on the trunk, is no piece but a mark: its extent says where a step of thinking begins, by its length."""
     cut: int = 0
-    """Position at which an answer leaves the branch; 0 for thinking."""
+    """Position at which an answer leaves the branch; steps before the one that begins; 0 for thinking."""
 
 
 class Extent(NamedTuple):
@@ -73,11 +75,15 @@ class Branch:
     path: BranchPath
     ending: tuple[int | None, ...]
     """Budgets of the policies that take no further extension."""
+    waiting: tuple[int | None, ...]
+    """Cuts of the policies that answer only where thinking ends by itself."""
     extending: tuple[tuple[str, tuple[int | None, ...]], ...]
     """Per string, budgets of the policies that append it once more."""
+    steps: tuple[int, ...] = ()
+    """Step budgets of the policies that have one."""
 
-    def budgets(self) -> Iterator[int | None]:
-        """Those of all its policies."""
+    def forcing(self) -> Iterator[int | None]:
+        """The budgets at which an answer is forced."""
         yield from self.ending
         for _, budgets in self.extending:
             yield from budgets
@@ -85,17 +91,18 @@ class Branch:
 
 @dataclass(frozen=True)
 class Tree:
-    """The branches of a set of policies, and how many tokens each of their strings injects."""
+    """The branches of a set of policies, and the lengths in tokens of their strings and of the header of a step."""
 
     branches: Mapping[BranchPath, Branch]
     injected: Mapping[str, int]
+    header: int = 0
 
 
 class Leaf(NamedTuple):
     """Where a policy ends up in a unit's tree: the piece that is its answer, and the account of how it got there."""
 
     answer: Key | None
-    """None when the prompt left no room."""
+    """None when the prompt left no room, and when thinking was cut and is not made to answer."""
     thinking_tokens: int
     injected_tokens: int
     thinking_end: ThinkingEnd
@@ -105,9 +112,13 @@ class Leaf(NamedTuple):
     extensions_skipped: int
 
 
-def grow(policies: Iterable[Policy], injected: Mapping[str, int]) -> Tree:
-    """The tree of `policies`. `injected` maps every string in them to its number of tokens."""
+def grow(policies: Collection[Policy], injected: Mapping[str, int], header: int = 0) -> Tree:
+    """The tree of `policies`.
+
+    `injected` maps every string in them to its number of tokens; `header` is that of a step's header.
+    """
     ending: dict[BranchPath, list[int | None]] = {}
+    waiting: dict[BranchPath, list[int | None]] = {}
     extending: dict[BranchPath, dict[str, list[int | None]]] = {}
     for policy in policies:
         path: BranchPath = ()
@@ -115,24 +126,30 @@ def grow(policies: Iterable[Policy], injected: Mapping[str, int]) -> Tree:
             assert policy.string is not None, "a count comes with a string"
             extending.setdefault(path, {}).setdefault(policy.string, []).append(policy.budget)
             path = (*path, policy.string)
-        ending.setdefault(path, []).append(policy.budget)
+        if policy.steps is None:
+            (ending if policy.forced else waiting).setdefault(path, []).append(policy.cut)
+    steps = sorted({policy.steps for policy in policies if policy.steps is not None})
     branches = {
         path: Branch(
             path,
             ordered(ending.get(path, ())),
+            ordered(waiting.get(path, ())),
             tuple((string, ordered(budgets)) for string, budgets in extending.get(path, {}).items()),
+            () if path else tuple(steps),
         )
-        for path in {**ending, **extending}
+        for path in {(): None, **ending, **waiting, **extending}
     }
-    return Tree(branches, dict(injected))
+    return Tree(branches, dict(injected), header)
 
 
 def cuts(branch: Branch, start: int, room: Room) -> list[int]:
-    """Positions at which the branch must be cut, ascending; the last is as far as it is decoded.
+    """Positions at which the branch must be cut, ascending; the last is as far as it may be decoded.
 
-    `start` is the position at which the branch begins: policies whose budget ends there never came so far.
+    `start` is the position at which the branch begins: policies whose budget ends there never came so far. Where steps
+    begin shows only as they are decoded.
     """
-    return sorted({cut for budget in branch.budgets() if (cut := _cap(budget, room)) > start})
+    budgets = (*branch.forcing(), *branch.waiting, *(None for _ in branch.steps))
+    return sorted({cut for budget in budgets if (cut := _cap(budget, room)) > start})
 
 
 def wanted(tree: Tree, room: Room, known: Known, path: BranchPath = (), start: int = 0) -> Iterator[Want]:
@@ -146,16 +163,18 @@ def wanted(tree: Tree, room: Room, known: Known, path: BranchPath = (), start: i
     thinking = Key(path, "thinking")
     length, ended = known(thinking)
     position = start + length
-    positions = cuts(branch, start, room)
-    if not ended and position < positions[-1]:
-        yield Want(thinking, start, positions[-1] - start)
-    for cut in positions:
-        if cut > position:
-            break
-        yield from _wanted_answer(Key(path, "forced", cut), start, room, known)
+    after_steps = [_after_steps(tree, steps, room, known) for steps in branch.steps]
+    forced = sorted({_cap(budget, room) for budget in branch.forcing()}.union(after_steps))
+    furthest = max((*forced, *(_cap(budget, room) for budget in branch.waiting)))
+    if not ended and position < furthest:
+        yield Want(thinking, start, furthest - start)
+    for cut in forced:
+        if start < cut <= position:
+            yield from _wanted_answer(Key(path, "forced", cut), start, room, known)
     if not ended:
         return
-    if any(_stays(tree, budgets, string, position, room) for string, budgets in _exits(branch)):
+    stays = any(_stays(tree, budgets, string, position, room) for string, budgets in _exits(branch))
+    if stays or any(position < cut for cut in after_steps):
         yield from _wanted_answer(Key(path, "natural", position), start, room, known)
     for string, budgets in branch.extending:
         after = position + tree.injected[string]
@@ -167,7 +186,7 @@ def leaf(tree: Tree, policy: Policy, room: Room, known: Known) -> Leaf:
     """The account of `policy`. Raises ValueError when its pieces are not all known."""
     if room.thinking < 1:
         return Leaf(None, 0, 0, "context", 0, "context", 0, 0)
-    cap = _cap(policy.budget, room)
+    cap = _cap(policy.cut, room) if policy.steps is None else _after_steps(tree, policy.steps, room, known)
     path: BranchPath = ()
     start = injected = skipped = 0
     end: ThinkingEnd
@@ -175,7 +194,9 @@ def leaf(tree: Tree, policy: Policy, room: Room, known: Known) -> Leaf:
         length, ended = known(Key(path, "thinking"))
         position = start + length
         if position >= cap:
-            budget_came_first = policy.budget is not None and policy.budget <= room.thinking
+            budget_came_first = cap < room.thinking or policy.cut == cap
+            if not policy.forced:
+                return Leaf(None, cap, 0, "rejected" if budget_came_first else "context", 0, "none", 0, 0)
             key, end = Key(path, "forced", cap), "forced" if budget_came_first else "context"
             break
         if not ended:
@@ -201,9 +222,18 @@ def _cap(budget: int | None, room: Room) -> int:
     return room.thinking if budget is None else min(budget, room.thinking)
 
 
+def _after_steps(tree: Tree, steps: int, room: Room, known: Known) -> int:
+    """The position at which thinking of so many steps is cut, as far as that is known.
+
+    The header of one more shows where it ends only: there must be room for it.
+    """
+    begins, found = known(Key((), "step", steps))
+    return begins if found and begins + tree.header <= room.thinking else room.thinking
+
+
 def _exits(branch: Branch) -> Iterator[tuple[str | None, tuple[int | None, ...]]]:
     """What policies do at the branch's natural end: the string they append (None: they end), and their budgets."""
-    yield None, branch.ending
+    yield None, (*branch.ending, *branch.waiting)
     yield from branch.extending
 
 

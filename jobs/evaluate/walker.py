@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from jobs.evaluate.engines import Engine, EngineError, Request, Sampling
 from jobs.evaluate.prompts import Forcing, Unit
+from jobs.evaluate.steps import Headers
 from jobs.evaluate.traces import Segment, Trace
 from jobs.evaluate.tree import Key, Tree, Want, cuts, wanted
 
@@ -72,22 +73,28 @@ class _Walk:
         ahead = iter(self._crossings(want) if thinking else ())
         crossing = next(ahead, want.limit)
         ended = False
+        headers = self._headers(key)
+        begun: list[int] = []
         async with aclosing(self.walker.engine.stream(self._request(want, known))) as stream:
             async for tokens, end in stream:
                 self.trace.extend(key, tokens)
                 known += len(tokens)
                 ended = end == "stop"
-                if thinking and crossing <= known < want.limit and not ended:
-                    self._keep(key, kept, ended)
+                begun += [] if headers is None else headers.fresh(self.trace.tokens(key))
+                if thinking and (begun or crossing <= known) and known < want.limit and not ended:
+                    self._keep(key, kept, ended, begun)
                     kept = known
                     self.start(key.path, want.start)
                     while crossing <= known:
                         crossing = next(ahead, want.limit)
+                    if begun and not self._goes_on(want):
+                        return
+                    begun = []
         if known > want.limit or (known < want.limit and not ended):
             raise EngineError(f"the engine decoded {known} tokens of {want.limit} without a stop")
         if ended:
             self.trace.end(key)
-        self._keep(key, kept, ended)
+        self._keep(key, kept, ended, begun)
         if thinking:
             self.start(key.path, want.start)
 
@@ -106,17 +113,32 @@ class _Walk:
             stop=forcing.thinking_stops if thinking else forcing.end_of_turn,
             forbid_stop_first=thinking and bool(key.path) and known == 0,
             sampling=self.walker.sampling,
-            seed=_stream(self.walker.seed, self.unit, key),
+            seed=stream_seed(self.walker.seed, self.unit, key),
             position=known,
             priority=priority,
         )
 
-    def _keep(self, key: Key, start: int, ended: bool) -> None:
+    def _headers(self, key: Key) -> Headers | None:
+        """Finds the steps of the trunk that are not known yet; None where no model writes any."""
+        header, steps = self.walker.forcing.step, self.trace.steps
+        if key.path or key.kind != "thinking" or not header:
+            return None
+        return Headers(header, steps[-1] + len(header) if steps else 0)
+
+    def _goes_on(self, want: Want) -> bool:
+        """Whether a branch is still wanted: the step that began may have been the last that any policy takes."""
+        left = wanted(self.walker.tree, self.unit.room, self.trace.extent, want.key.path, want.start)
+        return any(each.key == want.key for each in left)
+
+    def _keep(self, key: Key, start: int, ended: bool, steps: Sequence[int] = ()) -> None:
+        """Records a piece from `start` on, and the `steps` that begin there, at one go: both are kept, or neither."""
         if ended or self.trace.extent(key).length > start:
             self.walker.record(self.trace.keep(key, start))
+        for begins in steps:
+            self.walker.record(self.trace.keep_step(begins))
 
 
-def _stream(seed: int, unit: Unit, key: Key) -> int:
+def stream_seed(seed: int, unit: Unit, key: Key) -> int:
     """The random stream of a piece: its own, and the same in whatever sweep the piece is decoded."""
     name = repr((seed, unit.item, unit.sample, key.path, key.kind, key.cut))
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 2

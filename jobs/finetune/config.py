@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES
 from orchestrator.step import (
     DatasetSource,
@@ -30,8 +31,6 @@ HEAD_SIZE = 64
 
 FROM_SCRATCH: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 4e-3}
 """Defaults for a random model: it sees much more data, once, and moves further."""
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def _whole_heads(hidden_size: int) -> int:
@@ -118,15 +117,7 @@ class Config(StepConfig):
         data = self.data_file
         if data is not None and not data.is_file():
             yield Problem(("data",), f"{self.data!r} is no file: give a JSONL file or ${{step}}")
-        folder = self.model_folder
-        if folder is None:
-            return
-        if not folder.is_dir():
-            yield Problem(("model",), f"{self.model!r} is no folder: give a model's folder, its hub name or ${{step}}")
-        elif not (folder / "config.json").is_file():
-            yield Problem(("model",), f"{self.model!r} has no config.json: give a folder in Hugging Face's layout")
-        elif not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-            yield Problem(("model",), f"{self.model!r} has no tokenizer.json: save the model's tokenizer beside it")
+        yield from folder_problems(self.model)
 
     def external_inputs(self) -> Mapping[str, Path]:
         """The user's own data file and model folder."""
@@ -146,9 +137,5 @@ class Config(StepConfig):
 
     @property
     def model_folder(self) -> Path | None:
-        """The model when it is a local folder: written as a path, or there. Else it is a step's or the hub's."""
-        if not isinstance(self.model, str):
-            return None
-        path = Path(self.model).expanduser()
-        written_as_path = self.model.startswith((".", "/", "~")) or self.model.count("/") != 1
-        return path if written_as_path or path.exists() else None
+        """The model when it is a local folder."""
+        return local_folder(self.model)

@@ -28,18 +28,28 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
     capacity = unit.room.thinking
     if capacity < 1:
         return Outcome((), 0, "context", (), "context", 0, 0, 0)
-    budget = capacity if policy.budget is None else min(policy.budget, capacity)
+    # Where only a natural end counts, one token more shows whether thinking ends at the budget.
+    most = policy.budget if policy.budget is None or policy.forced else policy.budget + 1
+    budget = capacity if most is None else min(most, capacity)
     thinking: list[int] = []
     injected = used = skipped = 0
     forbid = False
     while True:
         if len(thinking) == budget:
-            end = "forced" if policy.budget is not None and policy.budget <= capacity else "context"
+            end = "forced" if most is not None and most <= capacity else "context"
+            if not policy.forced:
+                end = "rejected" if end == "forced" else end
+                return Outcome(tuple(thinking), 0, end, (), "none", 0, 0, len(thinking))
             break
         token = script.next((*unit.prompt, *thinking), forcing.thinking_stops, forbid)
         forbid = False
         if token not in forcing.thinking_stops:
             thinking.append(token)
+            begins = headers(thinking, forcing.step)
+            if policy.steps is not None and len(begins) > policy.steps:
+                del thinking[begins[policy.steps] :]
+                end = "forced"
+                break
             continue
         if used == policy.count:
             end = "natural"
@@ -65,3 +75,15 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
         answer.append(token)
     decoded = len(thinking) - injected + len(answer)
     return Outcome(tuple(thinking), injected, end, tuple(answer), answer_end, used, skipped, decoded)
+
+
+def headers(tokens: list[int], header: tuple[int, ...]) -> list[int]:
+    """Where `header` is in `tokens`, from the left."""
+    found, at = [], 0
+    while header and at + len(header) <= len(tokens):
+        if tuple(tokens[at : at + len(header)]) == header:
+            found.append(at)
+            at += len(header)
+        else:
+            at += 1
+    return found

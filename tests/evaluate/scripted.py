@@ -8,20 +8,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import resource
+import time
 from array import array
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.evaluate.engines import Chunk, EngineError, Request
+from jobs.evaluate import engines
+from jobs.evaluate.engines import Chunk, Engine, EngineError, EngineSpec, Request
 from jobs.evaluate.prompts import Forcing
 
 CLOSE, END_OF_TURN, NEWLINE, FINAL, FIRST_WORD, VOCABULARY = 0, 1, 2, 3, 4, 16
 INJECTED_NEWLINE = 31
 """Ends in a newline, and is never decoded."""
+STEP = (NEWLINE, NEWLINE)
+"""The header of a step."""
 
 
-def forcing(injected: dict[str, tuple[int, ...]]) -> Forcing:
+def forcing(injected: dict[str, tuple[int, ...]], step: tuple[int, ...] = ()) -> Forcing:
     return Forcing(
         close=(CLOSE, 5),
         newline=(NEWLINE,),
@@ -29,6 +34,7 @@ def forcing(injected: dict[str, tuple[int, ...]]) -> Forcing:
         newline_ends=frozenset({NEWLINE, INJECTED_NEWLINE}),
         end_of_turn=(END_OF_TURN,),
         injected=injected,
+        step=step,
     )
 
 
@@ -59,6 +65,10 @@ class ScriptedEngine:
     """Requests after which every stream fails."""
     delay: float = 0
     """Seconds that each chunk takes."""
+    hang_after: int | None = None
+    """Requests after which no stream goes on."""
+    holds_loop: bool = False
+    """Whether a hanging engine lets nothing else in its process go on either."""
     requests: list[Request] = field(default_factory=list)
     open: int = 0
     decoded: int = 0
@@ -77,6 +87,10 @@ class ScriptedEngine:
             for count in range(request.max_tokens):
                 if self.fail_after is not None and len(self.requests) > self.fail_after:
                     raise EngineError("the script says so")
+                if self.hang_after is not None and len(self.requests) > self.hang_after:
+                    if self.holds_loop:
+                        time.sleep(3600)
+                    await asyncio.Event().wait()
                 token = self.script.next(prefix, request.stop, request.forbid_stop_first and count == 0)
                 if token in request.stop:
                     yield Chunk(pending, "stop")
@@ -100,6 +114,29 @@ async def start(pids: Path, script: Script, fail_after: int | None = None, delay
     """For replicas. Leaves a file named by its process, so that a test can kill it."""
     (pids / str(os.getpid())).touch()
     return ScriptedEngine(script, fail_after=fail_after, delay=delay)
+
+
+async def start_and_hang_once(pids: Path, script: Script, holds_loop: bool) -> ScriptedEngine:
+    """Only the first engine that is started hangs, after a while."""
+    first = not any(pids.iterdir())
+    engine = await start(pids, script, delay=0.005)
+    engine.hang_after = 40 if first else None
+    engine.holds_loop = holds_loop
+    return engine
+
+
+async def start_on_a_full_disk(pids: Path, script: Script, most: int) -> ScriptedEngine:
+    """No file of the replica's process can grow beyond `most` bytes, which is what a full disk looks like to it."""
+    engine = await start(pids, script)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    return engine
+
+
+async def start_real(pids: Path, spec: EngineSpec) -> Engine:
+    """A real engine, in a process that leaves a file with its name."""
+    (pids / str(os.getpid())).touch()
+    return await engines.start(spec)
 
 
 async def start_in_vain() -> ScriptedEngine:

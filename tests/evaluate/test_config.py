@@ -37,6 +37,11 @@ def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
     assert "[4, 8, 16, 32, 'auto']" in shuffled.notes()[0]
 
 
+def test_batch_invariance_says_what_it_costs() -> None:
+    (note,) = config(batch_invariant=True, resources={"gpus": 1}).notes()
+    assert note.startswith("batch_invariant: slower: ")
+
+
 @pytest.mark.parametrize(
     ("change", "field", "said"),
     [
@@ -53,10 +58,31 @@ def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
         ({"samples": 2000, "temperature": 1.0}, ("samples",), "less than or equal to 1024"),
         ({"samples": 4}, (), "samples: 4 needs a temperature above 0"),
         ({"top_p": 0.9}, (), "top_p: 0.9 needs a temperature above 0"),
+        ({"batch_invariant": True}, (), "is for vllm on GPUs, and this is transformers with 0 GPUs"),
+        ({"batch_invariant": True, "engine": "vllm"}, (), "and this is vllm with 0 GPUs: set resources.gpus"),
+        ({"resources": {"token_deadline": 0}}, ("resources", "token_deadline"), "greater than 0"),
         ({"temperature": -1}, ("temperature",), "greater than or equal to 0"),
-        ({"engine": "vlm"}, ("engine",), "'auto', 'transformers' or 'vllm'"),
-        ({"template": "thinking"}, ("template",), "known are s1, think"),
+        ({"engine": "vlm"}, ("engine",), "'auto', 'transformers', 'vllm' or 'openai'"),
+        ({"template": "thinking"}, ("template",), "known are auto, deepseek-r1, qwen3, s1, think"),
+        ({"template": {"open": "<a>"}}, ("template",), "both open and close"),
+        ({"template": {"name": "s1", "open": "<a>", "close": "<b>"}}, ("template",), "has delimiters of its own"),
+        ({"template": {"open": "", "close": "<b>"}}, ("template", "open"), "at least 1 character"),
+        ({"template": {"opens": "<a>", "name": "s1"}}, ("template", "opens"), "not permitted"),
         ({"max_answer_tokens": 0}, ("max_answer_tokens",), "0 is no number of tokens"),
+        ({"step_budgets": [2]}, (), "step_budgets: needs the header of a step"),
+        ({"step_budgets": [0]}, ("step_budgets", 0), "0 is no limit"),
+        ({"template": {"name": "auto", "step": "<step>"}}, ("template",), "auto cannot have a step"),
+        ({"conditional": {}}, ("conditional",), "give tokens, steps or classes"),
+        ({"conditional": {"tokens": [0]}}, ("conditional", "tokens", 0), "0 is no limit"),
+        ({"conditional": {"tokens": []}}, ("conditional", "tokens"), "empty"),
+        ({"conditional": {"classes": ["huge"]}}, ("conditional", "classes", 0), "'short' or 'long'"),
+        ({"rejection": {"limits": [8], "max_tries": 2}}, (), "rejection: needs a temperature above 0"),
+        (
+            {"rejection": {"limits": [8], "max_tries": 5}, "temperature": 1.0, "samples": 4},
+            (),
+            "max_tries 5 is more than the 4 samples",
+        ),
+        ({"rejection": {"limits": [], "max_tries": 1}, "temperature": 1.0}, ("rejection", "limits"), "empty"),
         ({"tasks": ["letters", "letters"]}, (), "'letters' is there twice"),
         ({"resources": {"replicas": {"min": 3, "max": 2}}}, ("resources", "replicas"), "min 3 is more than max 2"),
     ],
@@ -69,6 +95,52 @@ def test_what_cannot_be_meant_is_one_error_that_names_it(
     (error,) = caught.value.errors()
     assert error["loc"] == field
     assert said in error["msg"]
+
+
+def test_every_method_of_the_paper_is_in_one_sweep() -> None:
+    asked = config(
+        budgets=["auto"],
+        extensions=None,
+        baseline=True,
+        conditional={"tokens": [64, 16], "steps": [4], "classes": ["short", "long"], "budget_forcing": True},
+        rejection={"limits": [32, 8], "max_tries": 4},
+        samples=4,
+        temperature=1.0,
+    )
+    assert [policy.name for policy in asked.policies] == [
+        "auto",
+        "no forcing",
+        *(alone := ["token-conditional 16", "token-conditional 64", "step-conditional 4"]),
+        *(words := ["class-conditional short", "class-conditional long"]),
+        *(f"{name} + budget forcing" for name in alone + words),
+        "rejection sampling 8",
+        "rejection sampling 32",
+    ]
+    assert [note.partition(":")[0] for note in asked.notes()] == [
+        "conditional.tokens",
+        "rejection.limits",
+    ]
+
+
+def test_steps_are_enforced_where_the_model_writes_headers() -> None:
+    wishes = {"steps": [4], "budget_forcing": True}
+    without = config(conditional=wishes).policies[-1]
+    stepped = config(conditional=wishes, step_budgets=[8, 2], template={"name": "think", "step": "<step>"})
+    assert (without.name, without.steps) == ("step-conditional 4 + budget forcing", None)
+    assert (stepped.policies[-1].name, stepped.policies[-1].steps) == (without.name, 4)
+    assert [policy.name for policy in stepped.policies if policy.steps and not policy.wish] == [
+        "step budget 2",
+        "step budget 8",
+    ]
+    assert str(stepped.template) == "think, steps <step>"
+
+
+def test_a_template_is_a_style_or_delimiters_or_the_tokenizers_own() -> None:
+    assert config().template.style == config(template={"name": "think"}).template.style
+    assert config(template="auto").template.style is None
+    own = config(template={"open": "<a>", "close": "</a>"}).template
+    assert own.style is not None
+    assert (own.style.open, own.style.close, str(own)) == ("<a>", "</a>", "<a> … </a>")
 
 
 def test_a_model_folder_must_be_one(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -242,6 +243,33 @@ def test_a_model_that_cannot_be_loaded_is_an_engine_error(tmp_path: Path) -> Non
         asyncio.run(start(broken))
 
 
+def test_running_out_of_memory_while_decoding_is_an_engine_error(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: Any) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    async def use(engine: Engine) -> None:
+        async with aclosing(engine.stream(Request((5, 6, 7), 200, ()))) as chunks:
+            await anext(chunks)
+            monkeypatch.setattr("jobs.evaluate.engines.transformers._Batch._advance", exhausted)
+            with pytest.raises(EngineError, match="failed while decoding: tried to allocate 20 GiB"):
+                async for _ in chunks:
+                    pass
+        with pytest.raises(EngineError, match="20 GiB"):
+            await stream(engine, Request((5,), 2, ()))
+
+    run(model_folder, "transformers", use)
+
+
+def test_vllm_that_dies_while_loading_says_why(model_folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "model"
+    shutil.copytree(model_folder, broken)
+    (broken / "model.safetensors").write_bytes(b"not weights at all")
+    with pytest.raises(EngineError, match=r"^vllm cannot load [^\n]*its log says: .*Error: [^\n]*header[^\n]*$"):
+        asyncio.run(start(spec("vllm", broken)))
+
+
 def test_sampling_follows_the_distribution() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     draws = 20_000
@@ -254,6 +282,20 @@ def test_sampling_follows_the_distribution() -> None:
         assert torch.allclose(share, kept / kept.sum(), atol=2e-4)
 
 
+async def check_death(engine: Engine) -> None:
+    """A core that is killed is an error of every open request, and of later ones."""
+    async with aclosing(engine.stream(Request((5, 6, 7), 200, ()))) as chunks:
+        await anext(chunks)
+        for process in psutil.Process().children(recursive=True):
+            if "EngineCore" in process.name():
+                process.kill()
+        with pytest.raises(EngineError, match="vllm failed while decoding"):
+            async for _ in chunks:
+                pass
+    with pytest.raises(EngineError):
+        await stream(engine, Request((5,), 2, ()))
+
+
 @pytest.fixture(scope="module")
 def vllm_traces(model_folder: Path, units: list[Unit], forcing: Forcing) -> list[Trace]:
     """The one start of vLLM in these tests: the tree decoded, the protocol checked, the processes gone."""
@@ -264,6 +306,7 @@ def vllm_traces(model_folder: Path, units: list[Unit], forcing: Forcing) -> list
         assert engine.sequences > 8
         traces.extend(await decode(engine, units, forcing))
         await check_requests(engine, model_folder)
+        await check_death(engine)
 
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     run(model_folder, "vllm", use)

@@ -152,6 +152,123 @@ def test_an_interrupted_and_damaged_store_ends_with_the_same_samples(
     assert decode["thinking_tokens_decoded"] < total
 
 
+METHODS = {
+    "extensions": None,
+    "budgets": [8, "auto"],
+    "baseline": True,
+    "conditional": {"tokens": [4, 8], "steps": [2], "classes": ["short"], "budget_forcing": True},
+    "rejection": {"limits": [4, 24], "max_tries": 3},
+    "samples": 4,
+    "temperature": 1.0,
+}
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory: pytest.TempPathFactory, sweep: dict[str, Any]) -> tuple[Path, pd.DataFrame]:
+    store = tmp_path_factory.mktemp("methods")
+    return store, evaluate(store, "methods", sweep | METHODS)[0]
+
+
+def test_every_method_is_one_sweep_with_one_table(methods: tuple[Path, pd.DataFrame]) -> None:
+    store, samples = methods
+    policies = Config.model_validate_json(json.dumps({"model": "m/m", "tasks": ["letters"]} | METHODS)).policies
+    rows = samples.groupby("policy").size()
+    assert dict(rows) == {policy.name: ITEMS * 4 for policy in policies}
+    asked = samples.groupby("policy")["asked"].first()
+    assert {name: asked[name] for name in ("8", "token-conditional 4", "step-conditional 2")} == {
+        "8": 8,
+        "token-conditional 4": 4,
+        "step-conditional 2": 2,
+    }
+    assert asked[["auto", "no forcing", "class-conditional short"]].isna().all()
+    curves = json.loads((store / "methods" / "output" / "curves.json").read_text())
+    assert [curve["curve"] for curve in curves] == [
+        "budget",
+        "no forcing",
+        *(f"{kind}-conditional" for kind in ("token", "step", "class")),
+        *(f"{kind}-conditional + budget forcing" for kind in ("token", "step", "class")),
+        "rejection sampling",
+        "pass@k",
+        "majority@k",
+    ]
+    table = pd.read_csv(store / "methods" / "output" / "table.csv")
+    assert table["tries"].notna().sum() == table["accepted_share"].notna().sum() == 2
+
+
+def test_the_baseline_is_the_natural_end_and_no_answer_where_there_is_none(methods: tuple[Path, pd.DataFrame]) -> None:
+    _, samples = methods
+    auto, baseline = (
+        samples[samples["policy"] == name].set_index(["item", "sample"]) for name in ("auto", "no forcing")
+    )
+    ended = auto["thinking_end"] == "natural"
+    assert 0 < ended.sum() < len(auto)
+    pd.testing.assert_frame_equal(auto[ended].drop(columns="policy"), baseline[ended].drop(columns="policy"))
+    cut = baseline[~ended].reset_index()
+    assert set(cut["thinking_end"]) == {"context"}
+    assert set(cut["answer"]) == {""}
+    assert set(cut["verdict"]) == {"no_answer"}
+    assert set(cut[cut["item"] != "long"]["answer_end"]) == {"none"}
+
+
+@pytest.mark.parametrize("limit", [4, 24])
+def test_rejection_sampling_takes_the_first_of_the_samples_that_ends_within_the_limit(
+    methods: tuple[Path, pd.DataFrame], limit: int
+) -> None:
+    _, samples = methods
+    baseline = samples[samples["policy"] == "no forcing"].set_index(["item", "sample"])
+    found = samples[samples["policy"] == f"rejection sampling {limit}"]
+    assert {"natural", "rejected"} <= set(found["thinking_end"])
+    for row in found.itertuples():
+        turn = [baseline.loc[(row.item, (row.sample + number) % 4)] for number in range(3)]
+        fits = [each["thinking_end"] == "natural" and each["thinking_tokens"] <= limit for each in turn]
+        assert row.tries == (fits.index(True) + 1 if any(fits) else 3)
+        if any(fits):
+            taken = turn[fits.index(True)]
+            assert (row.thinking_tokens, row.answer) == (taken["thinking_tokens"], taken["answer"])
+        else:
+            assert (row.answer, row.answer_tokens, row.verdict) == ("", 0, "no_answer")
+
+
+def test_a_wish_is_another_prompt_with_traces_of_its_own(methods: tuple[Path, pd.DataFrame]) -> None:
+    _, samples = methods
+    rows = samples[samples["item"] == "q0"].set_index(["policy", "sample"])["thinking_tokens"]
+    natural, short = ([rows[name, sample] for sample in range(4)] for name in ("no forcing", "class-conditional short"))
+    assert natural != short
+    cut = [rows["token-conditional 8 + budget forcing", sample] for sample in range(4)]
+    assert cut == [min(8, rows["token-conditional 8", sample]) for sample in range(4)]
+
+
+def test_a_method_added_to_a_finished_sweep_decodes_no_thinking_again(
+    methods: tuple[Path, pd.DataFrame], sweep: dict[str, Any]
+) -> None:
+    store, samples = methods
+    more = METHODS | {"rejection": {"limits": [2, 4, 24], "max_tries": 4}}
+    again, decode = evaluate(store, "more methods", sweep | more)
+    assert decode["thinking_tokens_decoded"] == decode["answer_tokens_decoded"] == 0
+    assert "rejection sampling 2" in set(again["policy"]) - set(samples["policy"])
+
+
+def test_steps_are_cut_where_the_next_begins(sweep: dict[str, Any], tmp_path: Path) -> None:
+    """The random model writes the header now and then; its steps are the same whatever they are compared with."""
+    stepped = sweep | {"extensions": None, "budgets": ["auto"], "samples": 4, "temperature": 4.0}
+    stepped["template"] = {"name": "think", "step": "<|im_start|>"}
+    one, first = evaluate(tmp_path, "one", stepped | {"budgets": [3], "step_budgets": [1]})
+    more, second = evaluate(tmp_path, "more", stepped | {"step_budgets": [1, 2]})
+    apart, whole = evaluate(tmp_path / "apart", "more", stepped | {"step_budgets": [1, 2]})
+    pd.testing.assert_frame_equal(more, apart)
+    keys = ["item", "sample"]
+    rows = {name: frame.set_index(keys) for name, frame in more.groupby("policy")}
+    alone = one[one["policy"] == "step budget 1"].set_index(keys)
+    pd.testing.assert_frame_equal(alone, rows["step budget 1"], check_dtype=False)
+    assert first["thinking_tokens_decoded"] + second["thinking_tokens_decoded"] == whole["thinking_tokens_decoded"]
+    short, long, auto = (rows[name]["thinking_tokens"] for name in ("step budget 1", "step budget 2", "auto"))
+    assert (short <= long).all()
+    assert (long <= auto).all()
+    assert (short < long).any()
+    assert set(rows["step budget 1"]["thinking_end"]) >= {"forced", "natural"}
+    assert set(rows["step budget 1"]["asked"]) == {1}
+
+
 @pytest.mark.parametrize(
     "change", [{"seed": 1}, {"temperature": 0.5}, {"template": "think", "dtype": "bfloat16"}, {"engine": "vllm"}]
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.evaluate.policies import Policy, curves, grid
+from jobs.evaluate.policies import Policy, Wish, conditional, curves, grid, no_forcing, rejection, step_budgets
 
 BUDGETS = st.lists(st.one_of(st.none(), st.integers(1, 9)), min_size=1)
 STRINGS = st.lists(st.sampled_from(["Wait", "Wait in 9", "pass@k", '"Wait"', "", "nothing", "budget"]))
@@ -66,3 +66,54 @@ def test_every_policy_is_on_a_curve_and_curves_have_names_of_their_own(
 
 def test_policies_of_one_budget_alone_are_one_point() -> None:
     assert [curve.points for curve in curves([Policy(8)])] == [(Policy(8),)]
+
+
+def test_other_methods_have_curves_of_their_own_named_by_method() -> None:
+    wishes = [Wish("token", 1024), Wish("token", 2048), Wish("step", 16), Wish("class", "short")]
+    policies = grid([None]) + step_budgets([8, 2]) + no_forcing()
+    policies += conditional(wishes, True, headers=True) + rejection([512, 64, 64], 8)
+    found = {curve.name: [point.setting for point in curve.points] for curve in curves(policies)}
+    assert found == {
+        "budget": ["auto"],
+        "step budget": ["2", "8"],
+        "no forcing": ["auto"],
+        "token-conditional": ["1024", "2048"],
+        "step-conditional": ["16"],
+        "class-conditional": ["short"],
+        "token-conditional + budget forcing": ["1024", "2048"],
+        "step-conditional + budget forcing": ["16"],
+        "class-conditional + budget forcing": ["short"],
+        "rejection sampling": ["64", "512"],
+    }
+    assert len({policy.name for policy in policies}) == len(policies)
+    assert "token-conditional 2048 + budget forcing" in {policy.name for policy in policies}
+
+
+def test_a_wish_for_tokens_is_enforced_as_a_budget_of_as_many() -> None:
+    alone, enforced = conditional([Wish("token", 1024)], True)
+    assert (alone.budget, alone.forced, enforced.budget, enforced.forced) == (None, False, 1024, True)
+    assert alone.asked == enforced.asked == 1024
+    assert conditional([Wish("token", 1024)], False) == (alone,)
+
+
+def test_wishes_are_sentences() -> None:
+    wishes = [Wish("token", 1024), Wish("step", 16), Wish("class", "long")]
+    assert [wish.sentence for wish in wishes] == [
+        "Think for up to 1024 tokens.",
+        "Think for up to 16 steps.",
+        "Think for a long time.",
+    ]
+
+
+def test_strings_that_read_like_a_method_are_told_from_it() -> None:
+    strings = ["no forcing", "step budget", "rejection sampling", "token-conditional", "Wait"]
+    policies = (
+        grid([None], strings, [1])
+        + no_forcing()
+        + step_budgets([2])
+        + rejection([8], 2)
+        + conditional([Wish("token", 8)], True)
+    )
+    names = [curve.name for curve in curves(policies)]
+    assert len(set(names)) == len(names)
+    assert '"no forcing"' in names

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,17 +18,19 @@ import psutil
 import pytest
 import ray
 import scripted
+import tiny
 from oracle import alone
 from ray.util.placement_group import placement_group, placement_group_table
 from scripted import Script, forcing
 
+from jobs.evaluate import pool
 from jobs.evaluate.config import EvaluateResources, Replicas
-from jobs.evaluate.engines import Engine, EngineError, Sampling
+from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Sampling
 from jobs.evaluate.policies import grid
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import Unit
 from jobs.evaluate.replica import Decoded, ReplicaSpec, Work
-from jobs.evaluate.trace_files import Index, write
+from jobs.evaluate.trace_files import Index, read_tokens, write
 from jobs.evaluate.traces import Segment, root
 from jobs.evaluate.tree import Key, Room, grow, leaf
 from orchestrator.step import StepError
@@ -67,12 +71,18 @@ def units(count: int) -> list[Unit]:
     return [Unit(f"item {number}", 0, (5, 6, 7 + number), Room(60, 4)) for number in range(count)]
 
 
-def resources(most: int = 1, in_flight: int = 8, retries: int = 3, wait: float = 60) -> EvaluateResources:
-    return EvaluateResources(replicas=Replicas(max=most), in_flight=in_flight, retries=retries, wait=wait)
+def resources(
+    most: int = 1, in_flight: int = 8, retries: int = 3, wait: float = 60, token_deadline: float = 60
+) -> EvaluateResources:
+    return EvaluateResources(
+        replicas=Replicas(max=most), in_flight=in_flight, retries=retries, wait=wait, token_deadline=token_deadline
+    )
 
 
-def spec(folder: Path, start: Callable[[], Awaitable[Engine]], in_flight: int = 8) -> ReplicaSpec:
-    return ReplicaSpec(start, TREE, forcing(INJECTED), Sampling(), 0, folder, in_flight)
+def spec(
+    folder: Path, start: Callable[[], Awaitable[Engine]], in_flight: int = 8, token_deadline: float = 60
+) -> ReplicaSpec:
+    return ReplicaSpec(start, (TREE,), forcing(INJECTED), Sampling(), 0, folder, in_flight, token_deadline)
 
 
 def pids(folder: Path) -> Path:
@@ -160,6 +170,40 @@ def test_an_engine_that_never_starts_is_the_users_to_put_right(tmp_path: Path) -
         decode([Work(units(1)[0])], vain, Index(tmp_path, quiet), resources(), CPU, "vain", untold)
 
 
+@pytest.mark.parametrize("holds_loop", [False, True], ids=["its process answers", "its process does not"])
+def test_a_replica_whose_engine_hangs_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], holds_loop: bool
+) -> None:
+    monkeypatch.setattr(pool, "OVERDUE_SECONDS", 2)
+    start = partial(scripted.start_and_hang_once, pids(tmp_path), SCRIPT, holds_loop)
+    work = [Work(unit) for unit in units(40)]
+    own = spec(tmp_path, start, token_deadline=1)
+    decode(work, own, Index(tmp_path, quiet), resources(token_deadline=1), CPU, "hang", untold)
+    assert_every_leaf_is_there(tmp_path, units(40))
+    assert ("did not answer" if holds_loop else "engine hangs: no token of") in capfd.readouterr().out
+    started = [int(file.name) for file in pids(tmp_path).iterdir()]
+    assert len(started) == 2
+    assert not any(psutil.pid_exists(pid) for pid in started)
+
+
+def test_a_full_disk_is_an_error_with_nothing_half_written(tmp_path: Path) -> None:
+    full = partial(scripted.start_on_a_full_disk, pids(tmp_path), SCRIPT, most=48 << 10)
+    work = [Work(unit) for unit in units(600)]
+    with pytest.raises(StepError, match=r"^traces: no space left in .*: free some") as raised:
+        decode(work, spec(tmp_path, full, 600), Index(tmp_path, quiet), resources(in_flight=600), CPU, "full", untold)
+    assert "\n" not in str(raised.value)
+    assert [file for file in tmp_path.iterdir() if file.is_file() and file.suffix != ".parquet"] == []
+    index = Index(tmp_path, quiet)
+    left = [
+        Work(unit, tuple(known.rows), tuple(index.places(known.rows)))
+        for unit in units(600)
+        for known in [index.unit(unit.item, 0)]
+    ]
+    start = partial(scripted.start, pids(tmp_path), SCRIPT)
+    decode(left, spec(tmp_path, start, 600), index, resources(in_flight=600), CPU, "freed", untold)
+    assert_every_leaf_is_there(tmp_path, units(600))
+
+
 def test_resources_that_never_come_are_an_error_with_what_was_asked_and_what_there_is(tmp_path: Path) -> None:
     never = spec(tmp_path, partial(scripted.start, pids(tmp_path), SCRIPT))
     demand = {"CPU": 64.0, "GPU": 2.0}
@@ -198,3 +242,51 @@ def test_a_partial_unit_is_continued_and_a_damaged_one_decoded_again(tmp_path: P
     assert [damaged.name in line for line in said] == [True]
     total = assert_every_leaf_is_there(tmp_path, both)
     assert decoded.thinking == total.thinking - 4
+
+
+@pytest.mark.timeout(300)
+def test_a_real_engine_killed_at_random_moments_leaves_the_results_of_an_undisturbed_run(tmp_path: Path) -> None:
+    model = tiny.save(tmp_path / "model", context_length=512)
+    engine = EngineSpec("transformers", str(model), None, "float32", 512, 261, gpus=0, cpus=1)
+    start = partial(scripted.start_real, pids(tmp_path), engine)
+    close = 260  # </think>
+    real = replace(forcing(INJECTED), close=(close,), final=(10, 11), injected={"Wait": (55, 66), "": ()})
+    tree = grow(POLICIES, {string: len(ids) for string, ids in real.injected.items()})
+    work = [Work(Unit(f"item {number}", 0, (5, 6, 7 + number), Room(400, 20))) for number in range(48)]
+    moments = random.Random(3)
+    killed: list[int] = []
+    finished = threading.Event()
+
+    def kill() -> None:
+        while len(killed) < 4 and not finished.is_set():
+            for pid in [int(file.name) for file in pids(tmp_path).iterdir()]:
+                if pid not in killed and not finished.wait(moments.uniform(0.5, 4)):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+            finished.wait(0.05)
+
+    def pieces(name: str, retries: int) -> dict[tuple[str, Key], tuple[int, ...]]:
+        folder = tmp_path / name
+        folder.mkdir()
+        own = ReplicaSpec(start, tree, real, Sampling(1.0), 7, folder, 16)
+        decode(work, own, Index(folder, quiet), resources(in_flight=16, retries=retries), CPU, name, untold)
+        index = Index(folder, quiet)
+        found: dict[tuple[str, Key], tuple[int, ...]] = {}
+        for unit in (one.unit for one in work):
+            rows = sorted(index.unit(unit.item, 0).rows, key=lambda row: row.start)
+            for row, tokens in zip(rows, read_tokens(index.places(rows)), strict=True):
+                found[unit.item, row.key] = found.get((unit.item, row.key), ()) + tokens
+        return found
+
+    undisturbed = pieces("undisturbed", retries=0)
+    for file in pids(tmp_path).iterdir():
+        file.unlink()
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        disturbed = pieces("disturbed", retries=5)
+    finally:
+        finished.set()
+        killer.join()
+    assert len(killed) >= 2
+    assert disturbed == undisturbed

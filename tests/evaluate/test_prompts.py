@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import tiny
+from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerFast
 
+from jobs.evaluate.policies import Wish
 from jobs.evaluate.prompts import Forcing, Prompter, room, unit_key
 from jobs.template import TEMPLATES, ThinkingTemplate
 from orchestrator.step import StepError
@@ -27,6 +32,11 @@ def text(tokens: tuple[int, ...]) -> str:
 
 def test_the_prompt_ends_with_the_delimiter_that_opens_thinking(prompter: Prompter) -> None:
     assert text(prompter.prompt("1+1?")) == "<|im_start|>user\n1+1?<|im_end|><|im_start|>assistant\n<think>"
+
+
+def test_a_wish_ends_the_question(prompter: Prompter) -> None:
+    expected = "<|im_start|>user\n1+1?\n\nThink for up to 16 tokens.<|im_end|><|im_start|>assistant\n<think>"
+    assert text(prompter.prompt("1+1?", Wish("token", 16))) == expected
 
 
 def test_thinking_stops_at_the_close_delimiter_and_at_the_end_of_turn(forcing: Forcing) -> None:
@@ -79,6 +89,108 @@ def test_delimiters_without_a_token_are_refused(template: ThinkingTemplate) -> N
         template = ThinkingTemplate("think", "<think>", "</thought>")
     with pytest.raises(StepError, match=r"template: .* delimiter .* has no token"):
         Prompter(bare, template, [EOS])
+
+
+QWEN3 = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+    "{% endif %}"
+)
+QWQ = QWEN3.partition("{% if enable")[0] + "<think>\n{% endif %}"
+DEEPSEEK_R1 = (
+    "<s>{% for message in messages %}"
+    "{% if message.role == 'user' %}<|User|>{{ message.content }}"
+    "{% else %}<|Assistant|>{{ message.content.split('</think>')[-1] }}</s>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|Assistant|><think>\\n' }}{% endif %}"
+)
+OLD_DEEPSEEK_R1 = DEEPSEEK_R1.replace("<think>\\n", "")
+"""The real models' chat templates in miniature."""
+
+
+def styled(chat_template: str, *tokens: str) -> PreTrainedTokenizerFast:
+    fast = tiny.tokenizer()
+    fast.add_tokens([AddedToken(token, special=True, normalized=False) for token in tokens])
+    fast.chat_template = chat_template
+    return fast
+
+
+@pytest.mark.parametrize(
+    ("name", "chat_template", "prompt"),
+    [
+        ("s1", tiny.TEMPLATE, "<|im_start|>user\n1+1?<|im_end|><|im_start|>assistant\n<|im_start|>think"),
+        ("think", tiny.TEMPLATE, "<|im_start|>user\n1+1?<|im_end|><|im_start|>assistant\n<think>"),
+        ("think", QWQ, "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n<think>\n"),
+        ("qwen3", QWEN3, "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n<think>\n"),
+        ("qwen3", QWQ, "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n<think>\n"),
+        (
+            "qwen3",
+            QWQ.replace("<think>\n", "<think>"),
+            "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n<think>\n",
+        ),
+        ("deepseek-r1", DEEPSEEK_R1, "<s><|User|>1+1?<|Assistant|><think>\n"),
+        ("deepseek-r1", OLD_DEEPSEEK_R1, "<s><|User|>1+1?<|Assistant|><think>\n"),
+    ],
+)
+def test_thinking_is_opened_once_by_whoever_opens_it(name: str, chat_template: str, prompt: str) -> None:
+    fast = styled(chat_template, "<s>", "</s>", "<|User|>", "<|Assistant|>")
+    prompter = Prompter(fast, TEMPLATES[name], [EOS])
+    assert fast.decode(list(prompter.prompt("1+1?"))) == prompt
+
+
+def test_a_question_about_the_delimiter_does_not_count_as_opening_it() -> None:
+    prompter = Prompter(styled(QWEN3), TEMPLATES["qwen3"], [EOS])
+    assert text(prompter.prompt("What is <think>\n")).count("<think>") == 2
+
+
+def test_s1_closes_with_two_tokens_and_stops_at_the_first(prompter: Prompter) -> None:
+    forcing = Prompter(TOKENIZER, TEMPLATES["s1"], [EOS]).forcing([])
+    assert text(forcing.thinking_stops) == "<|im_start|><|im_end|>"
+    assert text(forcing.closing("natural", 65)) == "<|im_start|>answer"
+    assert text(forcing.closing("forced", 65)) == "\n<|im_start|>answer\nFinal Answer:"
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "tokens", "expected"),
+    [
+        (tiny.TEMPLATE, ("<think>", "</think>"), ("<think>", "</think>")),
+        (QWEN3, ("<think>", "</think>"), ("<think>\n", "</think>")),
+        (QWQ, ("<think>", "</think>"), ("<think>\n", "</think>")),
+        (DEEPSEEK_R1, ("<think>", "</think>"), ("<think>\n", "</think>")),
+        ("{{ messages[0].content }}[THINK]", ("[THINK]", "[/THINK]"), ("[THINK]", "[/THINK]")),
+    ],
+)
+def test_delimiters_are_read_from_the_tokenizer(
+    chat_template: str, tokens: tuple[str, ...], expected: tuple[str, str]
+) -> None:
+    fast = tiny.tokenizer(["<|im_end|>", "<|pad|>", *tokens])
+    fast.chat_template = chat_template
+    template = Prompter(fast, None, [EOS]).template
+    assert (template.open, template.close) == expected
+
+
+def test_a_step_needs_a_header_that_is_told_from_thinking_and_from_its_end() -> None:
+    def prompter(step: str) -> Prompter:
+        return Prompter(TOKENIZER, replace(TEMPLATES["s1"], step=step), [EOS])
+
+    assert text(prompter("<think>step").forcing([]).step) == "<think>step"
+    assert Prompter(TOKENIZER, TEMPLATES["s1"], [EOS]).forcing([]).step == ()
+    for step in ("<|im_start|>2 steps left", "<|im_end|>"):
+        with pytest.raises(StepError, match="begins with a token that ends thinking"):
+            prompter(step)
+    with pytest.raises(StepError, match=r"the step delimiter 'Step', .* has no token"):
+        prompter("Step")
+
+
+def test_auto_refuses_a_tokenizer_without_delimiters() -> None:
+    plain = tiny.tokenizer(["<|im_start|>", "<|im_end|>", "<|pad|>"])
+    with pytest.raises(StepError, match="template: auto finds no delimiters"):
+        Prompter(plain, None, [EOS])
+
+
+def test_thinking_opened_again_is_seen_whatever_follows_the_delimiter() -> None:
+    prompter = Prompter(TOKENIZER, TEMPLATES["qwen3"], [EOS])
+    assert prompter.reopens(TOKENIZER.encode("hm<think>so"))
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused() -> None:

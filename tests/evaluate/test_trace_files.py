@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from jobs.evaluate import trace_files
 from jobs.evaluate.trace_files import DamagedFile, Index, compact, read_tokens, shared, write
 from jobs.evaluate.traces import Segment, root
 from jobs.evaluate.tree import Extent, Key
+from orchestrator.step import StepError
 
 TRUNK = Key((), "thinking")
 
@@ -136,13 +138,28 @@ def test_damaged_tokens_are_found_when_they_are_read(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_not_finished_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
+    def broken(_: int) -> None:
+        raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(trace_files.os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(trace_files.os, "fsync", broken)
+    with pytest.raises(OSError, match="Input/output error"):
         write(tmp_path, unit_segments("a"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_space_left_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    tokens = tuple(random.Random(0).sample(range(1 << 30), 10_000))
+    large = Segment("a", 0, Key((), "thinking"), 0, tokens, False, root("a", 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 10, hard))
+    try:
+        with pytest.raises(StepError, match=r"^traces: no space left in [^\n]* is kept$"):
+            write(tmp_path, [large])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    write(tmp_path, [large])
+    assert Index(tmp_path, print).unit("a", 0).extent(large.key) == Extent(10_000, False)
 
 
 def test_compaction_keeps_every_record(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import alone
-from scripted import INJECTED_NEWLINE, VOCABULARY, Script, ScriptedEngine, forcing
+from scripted import INJECTED_NEWLINE, STEP, VOCABULARY, Script, ScriptedEngine, forcing
 
 from jobs.evaluate.engines import Sampling
 from jobs.evaluate.policies import Policy
@@ -17,17 +17,21 @@ from jobs.evaluate.tree import UNKNOWN, Extent, Key, Room, Tree, cuts, grow, lea
 from jobs.evaluate.walker import Walker
 
 INJECTED = {"": (), "Wait": (16,), "Hmm\n": (17, INJECTED_NEWLINE), "But wait, also": (18, 19, 20, 18)}
+FORCING = forcing(INJECTED, STEP)
 
 BUDGETS = st.one_of(st.none(), st.integers(1, 40), st.just(10_000))
 POLICIES = st.lists(
     st.one_of(
         st.builds(Policy, BUDGETS),
         st.builds(Policy, BUDGETS, st.sampled_from(sorted(INJECTED)), st.integers(1, 4)),
+        st.builds(Policy, BUDGETS, forced=st.just(False)),
+        st.builds(Policy, steps=st.integers(1, 4)),
     ),
     min_size=1,
     max_size=12,
     unique=True,
 )
+IN_TOKENS = POLICIES.map(lambda policies: [policy for policy in policies if policy.steps is None]).filter(bool)
 SCRIPTS = st.builds(Script, st.integers(0, 2**20), st.sampled_from([0, 4, 16, 48, 128, 256]))
 ROOMS = st.builds(Room, st.integers(-2, 50), st.integers(1, 6))
 
@@ -37,12 +41,12 @@ def unit_of(room: Room) -> Unit:
 
 
 def tree_of(policies: list[Policy]) -> Tree:
-    return grow(policies, {string: len(ids) for string, ids in INJECTED.items()})
+    return grow(policies, {string: len(ids) for string, ids in INJECTED.items()}, len(STEP))
 
 
 def decode(policies: list[Policy], unit: Unit, engine: ScriptedEngine, trace: Trace) -> list[Segment]:
     kept: list[Segment] = []
-    walker = Walker(engine, tree_of(policies), forcing(INJECTED), Sampling(), 0, kept.append)
+    walker = Walker(engine, tree_of(policies), FORCING, Sampling(), 0, kept.append)
     asyncio.run(walker.walk(unit, trace))
     assert engine.open == 0
     return kept
@@ -52,7 +56,7 @@ def assert_leaves_are_those_of_policies_alone(policies: list[Policy], unit: Unit
     tree = tree_of(policies)
     assert not list(wanted(tree, unit.room, trace.extent))
     for policy in policies:
-        expected = alone(policy, unit, script, forcing(INJECTED))
+        expected = alone(policy, unit, script, FORCING)
         got = leaf(tree, policy, unit.room, trace.extent)
         assert got.thinking_tokens == len(expected.thinking)
         assert got.injected_tokens == expected.injected
@@ -67,7 +71,7 @@ def assert_leaves_are_those_of_policies_alone(policies: list[Policy], unit: Unit
 @given(POLICIES, SCRIPTS, ROOMS, st.integers(1, 5))
 def test_leaves_equal_running_each_policy_alone(policies: list[Policy], script: Script, room: Room, chunk: int) -> None:
     unit = unit_of(room)
-    trace = Trace(unit, forcing(INJECTED))
+    trace = Trace(unit, FORCING)
     decode(policies, unit, ScriptedEngine(script, chunk), trace)
     assert_leaves_are_those_of_policies_alone(policies, unit, script, trace)
 
@@ -79,10 +83,11 @@ def test_a_partial_trace_of_another_sweep_is_continued(
 ) -> None:
     """Whatever subset of records survived, what they and the rest of the decoding amount to is the same."""
     unit = unit_of(room)
-    kept = decode(
-        before, unit_of(room_before), ScriptedEngine(script, 3), Trace(unit_of(room_before), forcing(INJECTED))
-    )
+    kept = decode(before, unit_of(room_before), ScriptedEngine(script, 3), Trace(unit_of(room_before), FORCING))
     survived = data.draw(st.lists(st.sampled_from(kept), unique_by=id)) if kept else []
+    survived = [segment for segment in survived if segment.key.kind != "step"]
+    digests = {segment.digest for segment in survived}  # the steps of a segment are in the same file
+    survived += [segment for segment in kept if segment.key.kind == "step" and segment.parent in digests]
     trace = restored(unit, survived)
     lengths = {key: trace.extent(key) for key in {segment.key for segment in survived}}
     engine = ScriptedEngine(script, 3)
@@ -99,7 +104,7 @@ def restored(unit: Unit, segments: list[Segment]) -> Trace:
         for place, segment in enumerate(segments)
     ]
     resolved = resolve(root(unit.item, unit.sample), rows)
-    trace = Trace(unit, forcing(INJECTED))
+    trace = Trace(unit, FORCING)
     for row in resolved.rows:
         trace.restore(segments[row.place])
     for key, extent in resolved.extents.items():
@@ -108,15 +113,15 @@ def restored(unit: Unit, segments: list[Segment]) -> Trace:
 
 
 @settings(max_examples=100, deadline=None)
-@given(POLICIES, SCRIPTS, ROOMS)
+@given(IN_TOKENS, SCRIPTS, ROOMS)
 def test_no_token_is_decoded_twice(policies: list[Policy], script: Script, room: Room) -> None:
     """Decoded tokens are the distinct prefixes of all policies' sequences that do not end in an injected one."""
     unit = unit_of(room)
     engine = ScriptedEngine(script)
-    decode(policies, unit, engine, Trace(unit, forcing(INJECTED)))
+    decode(policies, unit, engine, Trace(unit, FORCING))
     decoded: set[tuple[object, ...]] = set()
     for policy in policies:
-        outcome = alone(policy, unit, script, forcing(INJECTED))
+        outcome = alone(policy, unit, script, FORCING)
         thinking, answer = outcome.thinking, outcome.answer
         positions = [size for size in range(1, len(thinking) + 1) if thinking[size - 1] < VOCABULARY]
         decoded |= {("thinking", thinking[:size]) for size in positions}
@@ -125,11 +130,12 @@ def test_no_token_is_decoded_twice(policies: list[Policy], script: Script, room:
     assert engine.decoded == len(decoded)
 
 
+@settings(deadline=None)
 @given(POLICIES, ROOMS.filter(lambda room: room.thinking > 0))
 def test_a_branch_is_cut_at_every_budget_on_it_within_the_context(policies: list[Policy], room: Room) -> None:
     for path, branch in tree_of(policies).branches.items():
         passing = [policy for policy in policies if path == (policy.string,) * len(path) and policy.count >= len(path)]
-        expected = {room.thinking if policy.budget is None else min(policy.budget, room.thinking) for policy in passing}
+        expected = {room.thinking if policy.cut is None else min(policy.cut, room.thinking) for policy in passing}
         assert cuts(branch, 0, room) == sorted(expected)
 
 
@@ -171,6 +177,27 @@ def test_thinking_cut_by_the_context_is_told_from_thinking_cut_by_the_budget() -
     ends = [leaf(tree_of(policies), policy, room, known.__getitem__) for policy in policies]
     assert [end.thinking_end for end in ends] == ["forced", "forced", "context", "context"]
     assert [end.thinking_tokens for end in ends] == [30, 50, 50, 50]
+
+
+@pytest.mark.parametrize(("length", "end"), [(12, "natural"), (13, "natural"), (14, "rejected")])
+def test_only_thinking_that_ends_by_itself_within_the_limit_is_answered_without_forcing(length: int, end: str) -> None:
+    policy = Policy(13, forced=False, tries=1)
+    known = {Key((), "thinking"): Extent(length, True), Key((), "natural", length): Extent(3, True)}
+    found = leaf(tree_of([policy]), policy, Room(500, 10), known.__getitem__)
+    assert found.thinking_end == end
+    assert found.answer_tokens == (3 if end == "natural" else 0)
+    assert found.answer_end == ("stop" if end == "natural" else "none")
+
+
+def test_nothing_is_decoded_for_thinking_that_is_cut_without_forcing() -> None:
+    policies = [Policy(4, forced=False, tries=2), Policy(forced=False)]
+    known = {Key((), "thinking"): Extent(50, False)}
+    assert not list(wanted(tree_of(policies), Room(50, 10), lambda key: known.get(key, UNKNOWN)))
+    ends = [leaf(tree_of(policies), policy, Room(50, 10), known.__getitem__) for policy in policies]
+    assert [(each.answer, each.thinking_end, each.thinking_tokens) for each in ends] == [
+        (None, "rejected", 5),
+        (None, "context", 50),
+    ]
 
 
 def test_a_prompt_that_leaves_no_room_has_no_thinking_and_no_answer() -> None:

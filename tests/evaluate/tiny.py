@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ TEMPLATE = (
 )
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer(special: Sequence[str] = SPECIAL) -> PreTrainedTokenizerFast:
     """Bytes and a few special tokens: 261 ids."""
     alphabet = sorted(ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={character: index for index, character in enumerate(alphabet)}, merges=[]))
@@ -26,7 +27,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=backend,
         eos_token="<|im_end|>",
         pad_token="<|pad|>",
-        additional_special_tokens=[token for token in SPECIAL if token not in ("<|im_end|>", "<|pad|>")],
+        additional_special_tokens=[token for token in special if token not in ("<|im_end|>", "<|pad|>")],
     )
     fast.chat_template = TEMPLATE
     return fast

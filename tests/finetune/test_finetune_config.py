@@ -51,7 +51,7 @@ def test_the_gang_holds_one_bundle_per_worker() -> None:
         ({"model": TINY | {"random": "llama"}}, "'qwen2'"),
         ({"model": TINY | {"heads": 2}}, "Extra inputs are not permitted"),
         ({"strategy": "deepspeed"}, "'fsdp'"),
-        ({"template": "thnk"}, "unknown template 'thnk': known are s1, think"),
+        ({"template": "thnk"}, "unknown template 'thnk': known are deepseek-r1, qwen3, s1, think"),
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"epochs": "3"}, "valid integer"),
         ({"batch_size": 0}, "greater than or equal to 1"),

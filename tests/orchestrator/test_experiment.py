@@ -102,7 +102,7 @@ BAD = {
     "unknown job": (("job: evaluate", "job: evalute"), '16: steps.sweep.job: "evalute" is no job; did you mean'),
     "unknown engine": (
         ("job: evaluate", "job: evaluate\n    engine: vlm"),
-        "17: steps.sweep.engine: \"vlm\": must be 'auto', 'transformers' or 'vllm'; did you mean vllm?",
+        "17: steps.sweep.engine: \"vlm\": must be 'auto', 'transformers', 'vllm' or 'openai'; did you mean vllm?",
     ),
     "missing step": (("${tiny}", "${tyni}"), "17: steps.sweep.model: there is no step 'tyni'; did you mean 'tiny'?"),
     "negative budget": (("[4, 8,", "[4, -8,"), "19: steps.sweep.budgets[1]: -8 is no number of tokens"),

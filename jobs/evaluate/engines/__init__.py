@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from jobs.evaluate.config import EngineName
+from jobs.evaluate.server import Server
 
 
 class EngineError(Exception):
@@ -45,6 +46,11 @@ class Request:
     priority: int = 0
     """Lower goes first when not all requests fit."""
 
+    @property
+    def generator_seed(self) -> int:
+        """For engines that seed a generator per request: a continued piece starts another stream at its position."""
+        return hash((self.seed, self.position)) & (2**63 - 1)
+
 
 class Chunk(NamedTuple):
     """Tokens as they come. The last chunk of a request has an end; it may be empty."""
@@ -71,6 +77,17 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
+class ServedModel:
+    """The model on an OpenAI-compatible server."""
+
+    name: str
+    """What the server calls it."""
+    ids: int
+    """How many ids it may emit, those that only pad its embeddings included."""
+    server: Server
+
+
+@dataclass(frozen=True)
 class EngineSpec:
     """What an engine is started with, the same on every replica."""
 
@@ -85,6 +102,10 @@ class EngineSpec:
     """Ids that the tokenizer knows. A model with padded embeddings emits ids beyond; they are masked."""
     gpus: int
     cpus: int
+    served: ServedModel | None = None
+    """Where the model is, for the engine that does not load it."""
+    batch_invariant: bool = False
+    """Whether the kernels give the same tokens whatever shares the batch (vLLM on GPUs)."""
 
 
 async def start(spec: EngineSpec) -> Engine:

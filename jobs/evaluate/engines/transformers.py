@@ -16,6 +16,7 @@ import itertools
 import struct
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,7 @@ MOST_ROWS = 128
 """Rows decoded at once; a small model on a CPU core decodes no faster per token with more."""
 PREFILL_TOKENS = 8192
 """Padded tokens prefilled at once, which bounds the memory of their activations."""
+CLOSING_SECONDS = 30.0
 CACHE_SHARE = 0.25
 """Of the memory that is free once the model is loaded, what keys and values may take."""
 
@@ -51,7 +53,7 @@ def _load(spec: EngineSpec) -> Any:
     try:
         model = AutoModelForCausalLM.from_pretrained(spec.model, revision=spec.revision, dtype=dtype)
         model = model.to(device).eval()
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
         raise EngineError(f"transformers cannot load {spec.model}: {error}") from error
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
@@ -115,7 +117,8 @@ class TransformersEngine:
         """Ends the computing thread; streams that are still open fail."""
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
-        self._thread.shutdown()
+        with suppress(TimeoutError):  # a step that hangs ends with the process
+            await asyncio.wait_for(asyncio.to_thread(self._thread.shutdown), CLOSING_SECONDS)
         self._fail(EngineError("the engine was closed"))
 
     async def _run(self) -> None:
@@ -128,7 +131,7 @@ class TransformersEngine:
                 continue
             try:
                 emitted = await loop.run_in_executor(self._thread, self._batch.step, joining)
-            except RuntimeError as error:  # torch's own errors, running out of memory among them
+            except (RuntimeError, MemoryError) as error:  # torch runs out of memory with a RuntimeError
                 self._fail(EngineError(f"transformers failed while decoding: {error}"))
                 return
             for row, chunk in emitted:

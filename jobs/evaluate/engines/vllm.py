@@ -9,27 +9,45 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
 from jobs.evaluate.engines import Chunk, EngineError, EngineSpec, Request
+from jobs.evaluate.engines.log_tail import log_tail, reason
 
 CPU_CACHE_SHARE, CPU_CACHE_MOST = 0.25, 4 << 30
 """Key-value cache on CPUs: this share of the memory that is free, at most so many bytes."""
+STREAM_TOKENS = 8
+"""Tokens handed over at once: each hand-over wakes a task, on cores that a CPU engine needs itself."""
 CLOSING_SECONDS = 30.0
 
 
-async def start(spec: EngineSpec) -> VllmEngine:
-    """Starts the engine's processes and loads the model: half a minute on CPUs, minutes on GPUs."""
+@dataclass
+class CacheUse:
+    """Tokens of prompts, and how many of them were computed before."""
+
+    asked: int = 0
+    cached: int = 0
+
+
+async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
+    """Starts the engine's processes and loads the model: half a minute on CPUs, minutes on GPUs.
+
+    `overrides` are arguments of vLLM's own, for measurements.
+    """
     # Read when vllm is imported and when its processes start; what the user has set stays.
     quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
     # Binding threads to cores would put every replica of a machine on the same ones.
     threads = {} if spec.gpus else {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(spec.cpus)}
     for name, value in (quiet | threads).items():
         os.environ.setdefault(name, value)
+    # Traces are kept by it, so the environment has no say.
+    os.environ["VLLM_BATCH_INVARIANT"] = str(int(spec.batch_invariant))
 
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -53,23 +71,30 @@ async def start(spec: EngineSpec) -> VllmEngine:
             "distributed_executor_backend": "mp" if spec.gpus > 1 else "uni",
         }
     else:
-        # Compiling takes longer than it saves on models that fit a CPU.
-        arguments |= {"enforce_eager": True}
+        # Compiling takes longer than it saves on models that fit a CPU. Blocks are what a prefix is found by: the CPU
+        # build's 128 tokens would have every fork compute up to as many again.
+        arguments |= {"enforce_eager": True, "block_size": 32}
         if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
             free = psutil.virtual_memory().available
             arguments |= {"kv_cache_memory_bytes": min(int(free * CPU_CACHE_SHARE), CPU_CACHE_MOST)}
-    try:
-        return VllmEngine(AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments)), spec.context_length)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise EngineError(f"vllm cannot load {spec.model}: {error}") from error
+    with log_tail() as tail:
+        try:
+            engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, **overrides))
+        except (RuntimeError, ValueError, OSError, MemoryError) as error:
+            raise EngineError(f"vllm cannot load {spec.model}: {_with_reason(error, tail)}") from error
+    return VllmEngine(engine, spec.context_length, tail)
 
 
 class VllmEngine:
     """An AsyncLLM behind the protocol of engines."""
 
-    def __init__(self, engine: Any, context_length: int):
+    def __init__(self, engine: Any, context_length: int, tail: deque[str]):
+        """`tail` are the last lines that the engine's processes wrote."""
         self._engine = engine
+        self._tail = tail
         self._names = itertools.count()
+        self.cache_use: defaultdict[int, CacheUse] = defaultdict(CacheUse)
+        """By priority of the request."""
         cache = engine.vllm_config.cache_config
         self._sequences = cache.num_gpu_blocks * cache.block_size // context_length
 
@@ -89,11 +114,12 @@ class VllmEngine:
             min_tokens=int(request.forbid_stop_first),
             temperature=request.sampling.temperature,
             top_p=request.sampling.top_p,
-            seed=None if request.sampling.temperature == 0 else _seed(request),
+            seed=None if request.sampling.temperature == 0 else request.generator_seed,
             stop_token_ids=list(request.stop),
             ignore_eos=True,  # `stop` says all of it
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
+            stream_interval=STREAM_TOKENS,
         )
         outputs = self._engine.generate(
             {"prompt_token_ids": list(request.prompt)},
@@ -103,10 +129,21 @@ class VllmEngine:
         )
         try:
             async with aclosing(outputs):
+                seen = False
                 async for output in outputs:
+                    if not seen:
+                        seen = True
+                        use = self.cache_use[request.priority]
+                        use.asked += len(request.prompt)
+                        use.cached += output.num_cached_tokens or 0
                     yield _chunk(output.outputs[0])
         except (EngineDeadError, EngineGenerateError, ValueError) as error:
-            raise EngineError(f"vllm failed while decoding: {error or type(error).__name__}") from error
+            raise EngineError(f"vllm failed while decoding: {_with_reason(error, self._tail)}") from error
+
+    async def forget(self) -> None:
+        """Empties the prefix cache. Nothing may be under way."""
+        if not await self._engine.reset_prefix_cache():
+            raise EngineError("vllm's prefix cache is in use")
 
     async def close(self) -> None:
         """Stops the engine's processes; raises EngineError when one of them does not go."""
@@ -120,6 +157,12 @@ class VllmEngine:
             raise EngineError(f"vllm's processes {[process.pid for process in alive]} do not end")
 
 
+def _with_reason(error: Exception, tail: deque[str]) -> str:
+    """`error`, and what the engine's processes said last: the error itself says no more than that one died."""
+    said = reason(tail.copy())
+    return f"{error or type(error).__name__}{said and f'; its log says: {said}'}"
+
+
 def _chunk(output: Any) -> Chunk:
     tokens = list(output.token_ids)
     if output.finish_reason is None:
@@ -129,8 +172,3 @@ def _chunk(output: Any) -> Chunk:
     if output.finish_reason == "length":
         return Chunk(tokens, "length")
     raise EngineError(f"vllm ended a request as {output.finish_reason!r}")
-
-
-def _seed(request: Request) -> int:
-    """vLLM seeds a generator per request, so a continued piece starts another stream at its position."""
-    return hash((request.seed, request.position)) & (2**63 - 1)

@@ -1,0 +1,149 @@
+"""What a large sweep costs beside its decoding: scheduling, the scan of a resumed run, the driver's memory.
+
+    python benchmarks/sweep_scale.py [--units 50000] [--items 500] [--samples 64] [--trace 32768] [--json FILE]
+
+A pool with one replica on a Ray cluster of its own, whose engine gives any number of tokens at once and for nothing. So
+all of the time is the system's: the units' way to the replica and back, requests, records and their files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import ray
+from rich.console import Console
+from rich.table import Table
+
+from jobs.evaluate.config import EvaluateResources
+from jobs.evaluate.engines import Chunk, Request, Sampling
+from jobs.evaluate.policies import grid
+from jobs.evaluate.pool import decode
+from jobs.evaluate.prompts import Forcing, Unit
+from jobs.evaluate.replica import ReplicaSpec, Work
+from jobs.evaluate.trace_files import Index, read_tokens
+from jobs.evaluate.tree import Room, Tree, grow, wanted
+
+FORCING = Forcing((1,), (2,), (2, 3), frozenset({2}), (4,), {})
+ANSWER = 25
+
+
+@dataclass(frozen=True)
+class Instant:
+    """Gives all tokens of a request at once; thinking and answers end where their limits are."""
+
+    words: list[int]
+
+    @property
+    def sequences(self) -> int | None:
+        """As many as are asked for."""
+        return None
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """See :meth:`Engine.stream`."""
+        yield Chunk(self.words[: request.max_tokens], "length")
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+async def start(most: int) -> Instant:
+    """An engine for traces of at most so many tokens. They repeat, so the files are small."""
+    return Instant([10 + number % 1000 for number in range(most)])
+
+
+def sweep(folder: Path, units: Sequence[Unit], tree: Tree, most: int) -> float:
+    """Seconds to decode all of `units`."""
+    spec = ReplicaSpec(partial(start, most), (tree,), FORCING, Sampling(), 0, folder, EvaluateResources().in_flight)
+    began = time.perf_counter()
+    decode(map(Work, units), spec, Index(folder, print), EvaluateResources(), {"CPU": 1.0}, "scale", lambda done: None)
+    return time.perf_counter() - began
+
+
+def scan(folder: Path, units: Sequence[Unit], tree: Tree) -> float:
+    """Seconds until a resumed run knows that nothing is left."""
+    began = time.perf_counter()
+    index = Index(folder, print)
+    left = [
+        unit for unit in units if any(True for _ in wanted(tree, unit.room, index.unit(unit.item, unit.sample).extent))
+    ]
+    assert not left, f"{len(left)} units were not finished"
+    return time.perf_counter() - began
+
+
+def read_answers(folder: Path, units: Sequence[Unit]) -> int:
+    """Reads every answer, as grading does; returns their tokens."""
+    index = Index(folder, print)
+    rows = [row for unit in units for row in index.unit(unit.item, unit.sample).rows if row.key.kind != "thinking"]
+    return sum(map(len, read_tokens(sorted(index.places(rows)))))
+
+
+def driver_memory(folder: Path, items: int, samples: int, trace: int) -> float:
+    """Most bytes that this process held, over the whole of a sweep with long traces."""
+    room = Room(trace, ANSWER)
+    units = [Unit(f"item {item}", sample, (5, 6, 7), room) for item in range(items) for sample in range(samples)]
+    tree = grow(grid([None]), {})
+    sweep(folder, units, tree, trace)
+    assert read_answers(folder, units) == len(units) * ANSWER
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """The figures of the table, by name. Memory first: what a process held at most does not sink again."""
+    memory = driver_memory(folder / "long", arguments.items, arguments.samples, arguments.trace)
+    units = [Unit(f"item {number}", 0, (5, 6, 7), Room(64, ANSWER)) for number in range(arguments.units)]
+    tree = grow(grid([None]), {})
+    seconds = sweep(folder / "many", units, tree, 64)
+    return {
+        "units": arguments.units,
+        "traces": arguments.items * arguments.samples,
+        "trace_tokens": arguments.trace,
+        "scheduling_seconds_per_unit": seconds / arguments.units,
+        "resume_scan_seconds": scan(folder / "many", units, tree),
+        "driver_memory_bytes": memory,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--units", type=int, default=50_000)
+    parser.add_argument("--items", type=int, default=500)
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--trace", type=int, default=32_768, help="tokens")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    arguments = parser.parse_args()
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    with tempfile.TemporaryDirectory(prefix="scale", dir="/tmp") as temporary:
+        ray.init(
+            num_cpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
+            _temp_dir=f"{temporary}/ray",
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
+        )
+        try:
+            figures = measure(arguments, Path(temporary))
+        finally:
+            ray.shutdown()
+    table = Table("", "measured", title="A large sweep, beside its decoding")
+    table.add_row(
+        f"scheduling, per unit of {arguments.units:,}", f"{figures['scheduling_seconds_per_unit'] * 1e3:.2f} ms"
+    )
+    table.add_row(f"resume scan of {arguments.units:,} finished units", f"{figures['resume_scan_seconds']:.1f} s")
+    traces = f"{figures['traces']:,} traces of {arguments.trace:,} tokens"
+    table.add_row(f"driver's memory, {traces}", f"{figures['driver_memory_bytes'] / 2**30:.2f} GiB")
+    Console().print(table)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

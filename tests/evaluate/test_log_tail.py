@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jobs.evaluate.engines.log_tail import log_tail, reason
+
+
+def test_what_a_child_says_is_kept_and_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
+    program = "import sys, time; print('loading'); sys.stdout.flush(); time.sleep(0.5); raise ValueError('no weights')"
+    with log_tail() as tail:
+        child = subprocess.Popen([sys.executable, "-c", program])
+    print("our own", flush=True)
+    child.wait()
+    deadline = time.monotonic() + 10
+    while "ValueError: no weights" not in tail and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert tail[0] == "loading"
+    assert "our own" not in tail
+    captured = capfd.readouterr()
+    assert "ValueError: no weights" in captured.err
+    assert captured.out == "our own\n"
+
+
+def test_the_reason_is_the_first_exception_and_the_last_line() -> None:
+    lines = [
+        "loading 3 files",
+        "(Worker pid=7) ERROR 11-22 06:45 [worker.py:7] safetensors_rust.SafetensorError: header too large",
+        "Traceback (most recent call last):",
+        "RuntimeError: the worker failed, see above",
+    ]
+    assert (
+        reason(lines)
+        == "safetensors_rust.SafetensorError: header too large ... RuntimeError: the worker failed, see above"
+    )
+    assert reason(lines[:2]) == lines[1]
+    assert reason(lines[:1]) == "loading 3 files"
+    assert reason([]) == ""
