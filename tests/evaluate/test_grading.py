@@ -16,7 +16,7 @@ TASK = Task("numbers", (Item("i", "?", "16"),))
 
 
 def ledger(answer: str, item: str = "i") -> Ledger:
-    return Ledger(item, 0, "auto", 10, 0, 5, "natural", "stop", 0, 0, False, answer)
+    return Ledger(item, 0, "auto", 10, 0, 5, "natural", "stop", 0, 0, False, None, 1, answer)
 
 
 @pytest.mark.parametrize(

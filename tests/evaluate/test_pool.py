@@ -268,7 +268,7 @@ def test_a_real_engine_killed_at_random_moments_leaves_the_results_of_an_undistu
     def pieces(name: str, retries: int) -> dict[tuple[str, Key], tuple[int, ...]]:
         folder = tmp_path / name
         folder.mkdir()
-        own = ReplicaSpec(start, tree, real, Sampling(1.0), 7, folder, 16)
+        own = ReplicaSpec(start, (tree,), real, Sampling(1.0), 7, folder, 16)
         decode(work, own, Index(folder, quiet), resources(in_flight=16, retries=retries), CPU, name, untold)
         index = Index(folder, quiet)
         found: dict[tuple[str, Key], tuple[int, ...]] = {}
