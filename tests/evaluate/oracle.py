@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scripted import Script
-
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.prompts import Forcing, Unit
+from tests.evaluate.scripted import Script
 
 
 @dataclass(frozen=True)

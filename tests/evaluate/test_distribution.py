@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
-from oracle import Outcome, alone
 from scipy.stats import chi2_contingency
-from scripted import FIRST_WORD, Script, forcing
 
 from jobs.evaluate.engines import Chunk, Request, Sampling
 from jobs.evaluate.policies import Policy, grid, no_forcing, rejection
@@ -24,6 +22,8 @@ from jobs.evaluate.samples import tries
 from jobs.evaluate.traces import Trace
 from jobs.evaluate.tree import Leaf, Room, Tree, grow, leaf
 from jobs.evaluate.walker import Walker
+from tests.evaluate.oracle import Outcome, alone
+from tests.evaluate.scripted import FIRST_WORD, Script, forcing
 
 SAMPLES = 2000
 ROOM = Room(40, 3)

@@ -13,9 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-import tiny
 import torch
-from oracle import Outcome
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Request, Sampling, start
@@ -26,6 +24,8 @@ from jobs.evaluate.traces import Trace
 from jobs.evaluate.tree import grow, leaf
 from jobs.evaluate.walker import Walker
 from jobs.template import TEMPLATES
+from tests.evaluate import tiny
+from tests.evaluate.oracle import Outcome
 
 CONTEXT = 256
 POLICIES = grid([1, 2, 5, 16, 40, None], ["Wait", "Hmm\n", ""], [1, 2, 4], [24, None])
@@ -275,7 +275,8 @@ def test_sampling_follows_the_distribution() -> None:
     draws = 20_000
     uniform = (torch.arange(draws) + 0.5) / draws
     for temperature, top_p, support in ((1.0, 1.0, 4), (0.5, 1.0, 4), (1.0, 0.9, 3), (1.0, 1e-6, 1)):
-        tokens = sample(logits.expand(draws, -1), *(torch.full((draws,), x) for x in (temperature, top_p)), uniform)
+        temperatures, top_ps = torch.full((draws,), temperature), torch.full((draws,), top_p)
+        tokens = sample(logits.expand(draws, -1), temperatures, top_ps, uniform)
         share = torch.bincount(tokens, minlength=4) / draws
         kept = (logits[0] / temperature).softmax(0)
         kept[support:] = 0

@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import ray
-import tiny
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.run import prepare, run
 from jobs.evaluate.trace_files import Index
 from orchestrator.step import StepContext, StepError
+from tests.evaluate import tiny
 
 ITEMS = 12
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 from aiohttp import web
 from pydantic import ValidationError
 
@@ -23,6 +22,7 @@ from jobs.evaluate.engines.turns import Turns
 from jobs.evaluate.run import prepare
 from jobs.evaluate.server import Server
 from orchestrator.step import StepContext
+from tests.evaluate import tiny
 
 VOCABULARY, IDS, CONTEXT = 100, 103, 64
 STOP = 7

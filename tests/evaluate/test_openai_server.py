@@ -23,8 +23,6 @@ import pandas as pd
 import psutil
 import pytest
 import ray
-import tiny
-from test_engines import CONTEXT, POLICIES, QUESTIONS, check_requests, decode, spec, stream
 from transformers import AutoTokenizer
 
 from jobs.evaluate.config import Config
@@ -36,6 +34,8 @@ from jobs.evaluate.traces import Trace
 from jobs.evaluate.tree import grow, leaf
 from jobs.template import TEMPLATES
 from orchestrator.step import StepContext
+from tests.evaluate import tiny
+from tests.evaluate.test_engines import CONTEXT, POLICIES, QUESTIONS, check_requests, decode, spec, stream
 
 KEY = "sk-canary-7d1f0c5e9b"
 VARIABLE = "SERVED_MODEL_KEY"

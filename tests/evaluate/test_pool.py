@@ -17,11 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
-import scripted
-import tiny
-from oracle import alone
 from ray.util.placement_group import placement_group, placement_group_table
-from scripted import Script, forcing
 
 from jobs.evaluate import pool
 from jobs.evaluate.config import EvaluateResources, Replicas
@@ -34,6 +30,9 @@ from jobs.evaluate.trace_files import Index, read_tokens, write
 from jobs.evaluate.traces import Segment, root
 from jobs.evaluate.tree import Key, Room, grow, leaf
 from orchestrator.step import StepError
+from tests.evaluate import scripted, tiny
+from tests.evaluate.oracle import alone
+from tests.evaluate.scripted import Script, forcing
 
 INJECTED = {"Wait": (16,), "": ()}
 POLICIES = grid([2, 8, 16, None], ["Wait", ""], [1, 2])

@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import tiny
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
@@ -11,6 +10,7 @@ from jobs.evaluate.policies import Wish
 from jobs.evaluate.prompts import Forcing, Prompter, room, unit_key
 from jobs.template import TEMPLATES, ThinkingTemplate
 from orchestrator.step import StepError
+from tests.evaluate import tiny
 
 TOKENIZER = tiny.tokenizer()
 EOS = TOKENIZER.eos_token_id

@@ -10,7 +10,7 @@ from jobs.evaluate.tree import Leaf
 
 
 def leaf(end: str) -> Leaf:
-    return Leaf(None, 5, 0, end, 0, "stop", 0, 0)  # type: ignore[arg-type]
+    return Leaf(None, 5, 0, end, 0, "stop", 0, 0)
 
 
 POOLS = st.lists(st.booleans(), min_size=1, max_size=8)

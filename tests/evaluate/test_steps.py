@@ -4,8 +4,6 @@ import asyncio
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import headers
-from scripted import NEWLINE, STEP, Script, ScriptedEngine, forcing
 
 from jobs.evaluate.engines import Sampling
 from jobs.evaluate.policies import Policy, step_budgets
@@ -14,6 +12,8 @@ from jobs.evaluate.steps import Headers
 from jobs.evaluate.traces import Segment, Trace
 from jobs.evaluate.tree import Extent, Key, Room, grow, leaf, wanted
 from jobs.evaluate.walker import Walker
+from tests.evaluate.oracle import headers
+from tests.evaluate.scripted import NEWLINE, STEP, Script, ScriptedEngine, forcing
 
 ROOM = Room(200, 4)
 UNIT = Unit("item", 0, (5, 6, 7), ROOM)

@@ -6,8 +6,6 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import alone
-from scripted import INJECTED_NEWLINE, STEP, VOCABULARY, Script, ScriptedEngine, forcing
 
 from jobs.evaluate.engines import Sampling
 from jobs.evaluate.policies import Policy
@@ -15,6 +13,8 @@ from jobs.evaluate.prompts import Unit
 from jobs.evaluate.traces import Row, Segment, Trace, resolve, root
 from jobs.evaluate.tree import UNKNOWN, Extent, Key, Room, Tree, cuts, grow, leaf, wanted
 from jobs.evaluate.walker import Walker
+from tests.evaluate.oracle import alone
+from tests.evaluate.scripted import INJECTED_NEWLINE, STEP, VOCABULARY, Script, ScriptedEngine, forcing
 
 INJECTED = {"": (), "Wait": (16,), "Hmm\n": (17, INJECTED_NEWLINE), "But wait, also": (18, 19, 20, 18)}
 FORCING = forcing(INJECTED, STEP)

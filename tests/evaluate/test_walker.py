@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from scripted import Script, ScriptedEngine, forcing
 
 from jobs.evaluate.engines import EngineError, Sampling
 from jobs.evaluate.policies import Policy, grid
@@ -11,6 +10,7 @@ from jobs.evaluate.prompts import Unit
 from jobs.evaluate.traces import Segment, Trace
 from jobs.evaluate.tree import Key, Room, grow
 from jobs.evaluate.walker import CHILD, FORK, TRUNK, Walker
+from tests.evaluate.scripted import Script, ScriptedEngine, forcing
 
 INJECTED = {"Wait": (16,), "": ()}
 UNIT = Unit("item", 0, (5, 6, 7), Room(60, 4))
@@ -113,7 +113,7 @@ def test_a_cancelled_unit_leaves_no_request_behind(moment: int) -> None:
 
 def test_an_engine_that_ends_early_without_a_stop_is_not_believed() -> None:
     class Short(ScriptedEngine):
-        async def stream(self, request):  # type: ignore[no-untyped-def, override]
+        async def stream(self, request):  # type: ignore[no-untyped-def]
             async for chunk in super().stream(request):
                 yield chunk
                 return

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from gang import config
 from torch import nn
 
 from jobs.finetune.optimizer import build_optimizer, learning_rate, set_learning_rate
+from tests.finetune.gang import config
 
 
 def test_the_rate_rises_linearly_to_its_peak_then_falls_to_almost_nothing() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from gang import config, train_in_processes
 from transformers import AutoModelForCausalLM
+
+from tests.finetune.gang import config, train_in_processes
 
 SAMPLES = 60
 STEPS = 10
