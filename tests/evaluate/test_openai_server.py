@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import os
 import random
 import socket
@@ -13,7 +12,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -142,9 +140,7 @@ def test_the_same_items_through_all_three_engines(
 ) -> None:
     through_server = leaves(served(model_folder, server), *forcing)
     through_transformers = leaves(spec("transformers", model_folder), *forcing)
-    # In a process of its own, as in a replica: when the engine is closed, its process ends all that it started.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as replica:
-        through_vllm = replica.submit(leaves, spec("vllm", model_folder), *forcing).result()
+    through_vllm = leaves(spec("vllm", model_folder), *forcing)
     assert through_server == through_transformers
     assert through_vllm == through_transformers
 
