@@ -306,8 +306,8 @@ def vllm_traces(model_folder: Path, units: list[Unit], forcing: Forcing) -> list
     traces: list[Trace] = []
 
     async def use(engine: Engine) -> None:
-        assert engine.sequences is not None
-        assert engine.sequences > 8
+        assert engine.cache_tokens is not None
+        assert engine.cache_tokens > 8 * CONTEXT
         traces.extend(await decode(engine, units, forcing))
         await check_requests(engine, model_folder)
         await check_death(engine)

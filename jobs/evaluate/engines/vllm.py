@@ -82,13 +82,13 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
             engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, **overrides))
         except (RuntimeError, ValueError, OSError, MemoryError) as error:
             raise EngineError(f"vllm cannot load {spec.model}: {_with_reason(error, tail)}") from error
-    return VllmEngine(engine, spec.context_length, tail)
+    return VllmEngine(engine, tail)
 
 
 class VllmEngine:
     """An AsyncLLM behind the protocol of engines."""
 
-    def __init__(self, engine: Any, context_length: int, tail: deque[str]):
+    def __init__(self, engine: Any, tail: deque[str]):
         """`tail` are the last lines that the engine's processes wrote."""
         self._engine = engine
         self._tail = tail
@@ -97,12 +97,12 @@ class VllmEngine:
         """By priority of the request."""
         self._processes = _processes(engine)
         cache = engine.vllm_config.cache_config
-        self._sequences = cache.num_gpu_blocks * cache.block_size // context_length
+        self._cache_tokens: int = cache.num_gpu_blocks * cache.block_size
 
     @property
-    def sequences(self) -> int | None:
-        """Sequences of full length that the reserved key-value cache holds."""
-        return self._sequences
+    def cache_tokens(self) -> int | None:
+        """Those of the reserved key-value cache."""
+        return self._cache_tokens
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`."""
