@@ -204,7 +204,9 @@ class EvaluateResources(Resources):
     replicas: Replicas = Replicas()
     cpus: int = Field(default=1, ge=1, description="CPU cores of one replica")
     gpus: int = Field(default=0, ge=0, description="GPUs of one replica; vllm splits the model over them")
-    in_flight: int = Field(default=64, ge=1, description="traces that a replica decodes at once")
+    in_flight: int = Field(
+        default=128, ge=1, description="traces that a replica decodes at once, if its cache holds them"
+    )
     server: Server | None = Field(default=None, description="engine openai: where the model is served")
     token_deadline: float = Field(
         default=600, gt=0, allow_inf_nan=False, description="seconds without any token before a replica is replaced"
