@@ -12,16 +12,35 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jobs.evaluate import interactive, plots, tables, tasks
+from jobs.evaluate.comparisons import POWER, Comparison, compare
 from jobs.evaluate.config import Config
-from jobs.evaluate.curves import MeasuredCurve, Point, measure
+from jobs.evaluate.curves import NATURAL_END, MeasuredCurve, Point, drawn
+from jobs.evaluate.outcomes import read
+from jobs.evaluate.statistics import CONFIDENCE, RESAMPLES
 from orchestrator.step import Reference, StepContext
 
-PUBLISHED = ("plot.png", "plot.html", "table.csv", "table.md", "curves.json")
+PUBLISHED = (
+    *("plot.png", "plot.html", "table.csv", "table.md"),
+    *("curves.json", "comparisons.json", "comparisons.parquet"),
+)
 """In the step's output, and with each of its tracked runs."""
+
+
+COMPARISONS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("task", "policy", "reference")),
+        ("items", pa.int32()),
+        *((name, pa.float64()) for name in ("difference", "difference_low", "difference_high")),
+        *((name, pa.float64()) for name in ("p_value", "t_p_value", "p_holm", "detectable")),
+        *((name, pa.int32()) for name in ("better", "worse")),
+    ]
+)
+"""The columns of ``comparisons.parquet``, which are the fields of ``comparisons.json`` too."""
 
 
 def publish(config: Config, context: StepContext, samples: Path, decode: Mapping[str, object]) -> None:
@@ -29,20 +48,28 @@ def publish(config: Config, context: StepContext, samples: Path, decode: Mapping
 
     `decode` says what decoding took; its numbers are tracked as ``sweep_<name>``.
     """
-    curves = measure(samples, config.policies, config.seed)
-    write(curves, _title(config), _subtitle(config, curves), context.output)
+    outcomes = read(samples, [policy.name for policy in config.policies])
+    curves = drawn(outcomes, config.policies, config.seed)
+    comparisons = compare(outcomes, NATURAL_END.name, config.seed)
+    write(curves, comparisons, _title(config), _subtitle(config, curves), context.output)
     hashes = {task.name: tasks.load(task, context.inputs).hash for task in config.tasks}
     for members in plots.by_task(curves).values():
         for number, curve in enumerate(members):
             _track(config, context, curve, number, hashes[curve.task], samples, decode)
 
 
-def write(curves: Sequence[MeasuredCurve], title: str, subtitle: str, folder: Path) -> None:
+def write(
+    curves: Sequence[MeasuredCurve], comparisons: Sequence[Comparison], title: str, subtitle: str, folder: Path
+) -> None:
     """The files of :data:`PUBLISHED`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.csv").write_text(tables.as_csv(curves))
     (folder / "table.md").write_text(tables.as_markdown(curves))
     (folder / "curves.json").write_text(json.dumps(tables.as_record(curves), indent=1) + "\n")
+    compared = tables.comparison_rows(comparisons)
+    record = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "power": POWER, "comparisons": compared}
+    (folder / "comparisons.json").write_text(json.dumps(record, indent=1) + "\n")
+    pq.write_table(pa.Table.from_pylist(compared, COMPARISONS), folder / "comparisons.parquet")
     plots.write_png(curves, title, subtitle, folder / "plot.png")
     interactive.write_html(curves, title, subtitle, folder / "plot.html")
 

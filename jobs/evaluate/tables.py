@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from jobs.evaluate.comparisons import Comparison
 from jobs.evaluate.curves import MeasuredCurve, Point
 from jobs.evaluate.together import Together
 
@@ -113,6 +114,28 @@ def _at_k(together: Together) -> dict[str, float | None]:
     return found
 
 
+def comparison_rows(comparisons: Iterable[Comparison]) -> list[Row]:
+    """``comparisons.json`` and ``comparisons.parquet``: `policy` less `reference`; None where undefined."""
+    return [
+        {
+            "task": each.task,
+            "policy": each.policy,
+            "reference": each.reference,
+            "items": each.items,
+            "difference": _number(each.difference.value),
+            "difference_low": _number(each.difference.interval.low),
+            "difference_high": _number(each.difference.interval.high),
+            "p_value": _number(each.difference.p_value),
+            "t_p_value": _chance(each.t_p_value),
+            "p_holm": _chance(each.p_holm),
+            "detectable": _number(each.detectable),
+            "better": each.better,
+            "worse": each.worse,
+        }
+        for each in comparisons
+    ]
+
+
 def as_markdown(curves: Sequence[MeasuredCurve]) -> str:
     """``table.md``: accuracy in percent, its 95% interval, and what it gains over the natural end.
 
@@ -145,6 +168,11 @@ def _asked(points: Sequence[Point]) -> str:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else round(value, DIGITS)
+
+
+def _chance(p_value: float) -> float | None:
+    """Small ones keep their size: as many digits as decimals elsewhere."""
+    return None if math.isnan(p_value) else float(f"{p_value:.{DIGITS}g}")
 
 
 def _policy(point: Point) -> str:
