@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from jobs.evaluate.outcomes import TOKENS, Outcomes, read
-from jobs.evaluate.policies import Policy, curves
+from jobs.evaluate.policies import Policy, curves, printable
 from jobs.evaluate.statistics import Difference, Estimate, Interval, estimates, resampled_shares
 from jobs.evaluate.together import Together, taken_together
 
@@ -144,11 +144,6 @@ def drawn(outcomes: Iterable[Outcomes], policies: Sequence[Policy], seed: int = 
             found.append(MeasuredCurve(task.task, "pass@k", natural.scaled("pass@k")))
             found.append(MeasuredCurve(task.task, "majority@k", natural.scaled("majority@k")))
     return tuple(found)
-
-
-def printable(name: str) -> str:
-    """`name` on one line, other names on others: what cannot be printed, and a backslash, as Python writes it."""
-    return "".join(letter if letter.isprintable() and letter != "\\" else repr(letter)[1:-1] for letter in name)
 
 
 def _points(task: Outcomes, policies: Sequence[Policy], seed: int) -> list[Point]:
