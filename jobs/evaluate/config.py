@@ -5,6 +5,7 @@ Light: every experiment file is checked against it before torch, ray or an engin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +20,13 @@ from jobs.evaluate.policies import (
     conditional,
     efforts,
     grid,
+    methods,
     no_forcing,
     ordered,
     rejection,
     step_budgets,
 )
+from jobs.evaluate.published import Published
 from jobs.evaluate.server import Server
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import folder_problems, local_folder
@@ -40,6 +43,9 @@ BATCH_INVARIANT_COSTS = (
     "batch_invariant: slower: attention in one split, matrix products without split-K and TF32, no fused all-reduce, "
     "and NCCL on one channel"
 )
+
+_VOTES = re.compile(r"auto (pass|majority)@[0-9]+")
+"""What tables call several samples of the natural end."""
 
 EngineName = Literal["transformers", "vllm", "openai"]
 Items = TypeVar("Items", bound=tuple[Any, ...])
@@ -220,7 +226,7 @@ _SERVED = {
 class Config(StepConfig):
     """One sweep: every policy of the grid, on every item of the tasks."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PRODUCES: ClassVar[OutputKind] = "curves"
 
     model: ModelSource | None = Field(
@@ -250,6 +256,7 @@ class Config(StepConfig):
     batch_invariant: bool = Field(
         default=False, description="the same tokens whatever shares a batch, with slower kernels; vllm on GPUs"
     )
+    published: Published | None = Field(default=None, description="values of others, to lay beside the results")
     resources: EvaluateResources = EvaluateResources()
 
     @model_validator(mode="after")
@@ -370,6 +377,12 @@ class Config(StepConfig):
             for name, written, understood in given
             if list(written) != list(understood)
         ]
+        if self.published is not None:
+            points = {policy.name for policy in self.policies} | {each.name for each in methods(self.policies)}
+            tasks = {task.name for task in self.tasks}
+            for task, name in self.published.names():
+                if task not in tasks or (name not in points and not _VOTES.fullmatch(name)):
+                    notes.append(f"published: {name} on {task} is not in this sweep, so nothing is laid beside it")
         return notes + [BATCH_INVARIANT_COSTS] * self.batch_invariant
 
     def problems(self) -> Iterator[Problem]:
