@@ -8,6 +8,7 @@ has defaults of its own where it differs: :data:`FROM_SCRATCH`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -45,6 +46,16 @@ def _known_template(name: str) -> str:
     return name
 
 
+def _checkpoint_place(location: str) -> str:
+    scheme, separator, rest = location.partition("://")
+    if not separator:
+        return location
+    bucket = rest.partition("/")[0]
+    if scheme != "s3" or not bucket or "@" in bucket or ":" in bucket:
+        raise ValueError(f"{location!r} is neither a folder nor s3://bucket/key, without credentials in it")
+    return location
+
+
 def _as_tuple(value: Any) -> Any:
     # Strict validation takes JSON lists for tuples, but no longer once _fill_in_for_scratch has had its hands on them.
     return tuple(value) if isinstance(value, list) else value
@@ -71,6 +82,10 @@ class FinetuneResources(Resources):
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="0: train on CPUs")
     tokens_in_memory: int = Field(default=2048, ge=1, description="padded tokens in the model at once, on each worker")
     checkpoint_every: int = Field(default=100, ge=1, description="optimizer steps between checkpoints")
+    keep_checkpoints: int = Field(default=2, ge=1, description="the latest so many, until the step is done")
+    checkpoints: Annotated[str, AfterValidator(_checkpoint_place)] | None = Field(
+        default=None, description="a folder that all workers mount, or s3://bucket/key; else the step's own folder"
+    )
 
 
 class Config(StepConfig):
@@ -118,6 +133,13 @@ class Config(StepConfig):
         if data is not None and not data.is_file():
             yield Problem(("data",), f"{self.data!r} is no file: give a JSONL file or ${{step}}")
         yield from folder_problems(self.model)
+        yield from self._checkpoint_problems()
+
+    def _checkpoint_problems(self) -> Iterator[Problem]:
+        if self.resources.checkpoints and "://" in self.resources.checkpoints and find_spec("s3fs") is None:
+            yield Problem(
+                ("resources", "checkpoints"), "needs s3fs, which is not installed: pip install 's3fs', or give a folder"
+            )
 
     def external_inputs(self) -> Mapping[str, Path]:
         """The user's own data file and model folder."""
