@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -23,10 +23,11 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse
-from torch.distributed.checkpoint.stateful import Stateful
 from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future as TorchFuture
 
 from jobs.finetune.checkpoint_files import CheckpointFolder, Contents
 from orchestrator.step import StepError
@@ -35,11 +36,20 @@ _STATE = "training"
 _INDEX = ".metadata"
 
 
+class Restorable(Protocol):
+    """What checkpoints need of a :class:`jobs.finetune.strategy.Strategy`."""
+
+    def state(self) -> dict[str, Any]:
+        """Weights and optimizer, nested by names that do not depend on the number of workers; live tensors."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continues from `state`, as :meth:`state` returned it and a checkpoint filled it in place."""
+
+
 class Checkpoints:
     """Saves and restores one run. Made, used and closed by all workers together, as a context.
 
-    `trained` are torch's ``Stateful``: what a strategy knows of model and optimizer, as tensors (DTensors where they
-    are sharded) under names that do not depend on the number of workers. `recipe` tells one run from another.
+    `recipe` tells one run from another.
     """
 
     def __init__(self, folder: CheckpointFolder, recipe: Mapping[str, Any], *, every: int, keep: int):
@@ -67,7 +77,7 @@ class Checkpoints:
             self._stager.close()
             dist.destroy_process_group(self._group)
 
-    def after(self, step: int, trained: Stateful, *, last: bool) -> None:
+    def after(self, step: int, trained: Restorable, *, last: bool) -> None:
         """Saves the state after `step` optimizer steps when a checkpoint is due: every so many, and after the last.
 
         Raises StepError when a checkpoint cannot be written; earlier ones are then as they were.
@@ -78,12 +88,12 @@ class Checkpoints:
             self._finish()
             self._writing = step, self._start(step, trained)
 
-    def restore(self, trained: Stateful) -> int:
+    def restore(self, trained: Restorable) -> int:
         """Loads the latest checkpoint that is whole. The optimizer steps it has behind it; 0 where there is none.
 
         Raises StepError where it is of another run, or where all that there are turn out to be damaged.
         """
-        state = {_STATE: trained.state_dict()}
+        state = {_STATE: trained.state()}
         found = self._found()
         for step, contents in found:
             self._refuse_another(step, contents, state)
@@ -93,7 +103,7 @@ class Checkpoints:
             except CheckpointException as error:
                 print(f"{self._folder.step(step)} is damaged, trying an earlier one: {_reason(error)}", flush=True)
                 continue
-            trained.load_state_dict(state[_STATE])
+            trained.load_state(state[_STATE])
             return step
         if found:
             raise StepError(
@@ -102,10 +112,10 @@ class Checkpoints:
             )
         return 0
 
-    def _start(self, step: int, trained: Stateful) -> Future[Any]:
+    def _start(self, step: int, trained: Restorable) -> Future[Any]:
         writer = _Writer(self._folder, step, self._recipe, self._keep, dist.get_world_size())
         saving = dcp.async_save(
-            {_STATE: trained.state_dict()},
+            {_STATE: trained.state()},
             storage_writer=writer,
             process_group=self._group,
             async_stager=self._stager,
@@ -179,6 +189,16 @@ class _Writer(FsspecWriter):
         super().set_up_storage_writer(is_coordinator, *args, **kwargs)
         if is_coordinator:  # Nobody writes before the coordinator has everyone's plan, which it makes after this.
             self._folder.drop(self._step)
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> TorchFuture[list[WriteResult]]:
+        try:
+            return super().write_data(plan, planner)
+        except RuntimeError as error:
+            # torch.save complains that its archive is incomplete, in place of the error that made it so.
+            cause = error.__context__
+            if cause is not None and self._folder.is_complaint(cause):
+                raise cause from error
+            raise
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Called by the coordinator, once everything that `results` tells of is written."""

@@ -25,11 +25,11 @@ class Trained:
         self._model = model
         self._optimizer = optimizer
 
-    def state_dict(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         weights, moments = get_state_dict(self._model, self._optimizer)
         return {"model": weights, "optimizer": moments}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         set_state_dict(
             self._model, self._optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
         )
