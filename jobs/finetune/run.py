@@ -30,6 +30,7 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
 
+from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
 from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.data import read_samples, tokenize
 from jobs.finetune.export import export
@@ -53,8 +54,8 @@ class Assignment:
     """A JSONL file."""
 
     @property
-    def checkpoints(self) -> Path:
-        return self.context.folder / "checkpoints"
+    def checkpoints(self) -> CheckpointFolder:
+        return checkpoints_of(self.config, self.context)
 
     @property
     def gang(self) -> Path:
@@ -70,11 +71,13 @@ class Assignment:
 def run(config: Config, context: StepContext) -> None:
     """Trains and writes the model to the step's output. Continues from the step's last checkpoint when it has one.
 
-    Raises StepError when the cluster does not have the gang's resources within ``resources.wait`` seconds.
+    Raises StepError where checkpoints cannot be written, and when the cluster does not have the gang's resources within
+    ``resources.wait`` seconds.
     """
     # Ray Train starts its workers in a folder of its own, where relative paths mean nothing.
     context = dataclasses.replace(context, folder=context.folder.absolute())
     assignment = Assignment(config, context, _model_source(config, context), _data_file(config, context))
+    assignment.checkpoints.check_writable()
     _release_former_gang(assignment)
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
     for attempts_left in reversed(range(config.resources.retries + 1)):
@@ -86,7 +89,7 @@ def run(config: Config, context: StepContext) -> None:
             if not attempts_left:
                 raise
             print(f"A worker was lost; starting the gang again ({attempts_left} attempts left): {error}", flush=True)
-    shutil.rmtree(assignment.checkpoints)
+    assignment.checkpoints.remove()
     shutil.rmtree(assignment.gang)
 
 
