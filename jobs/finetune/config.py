@@ -13,14 +13,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from jobs.finetune.data_config import DataConfig
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES
 from orchestrator.step import (
-    DatasetSource,
     ModelSource,
     OutputKind,
     Problem,
-    Reference,
     Resources,
     StepConfig,
     StrictModel,
@@ -76,13 +75,16 @@ class FinetuneResources(Resources):
 class Config(StepConfig):
     """One training run, from a model and a dataset to a model."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PRODUCES: ClassVar[OutputKind] = "model"
 
     model: RandomModel | ModelSource = Field(
         description="{random: qwen2, layers, hidden_size}, ${step}, a folder in Hugging Face's layout, or a hub name"
     )
-    data: DatasetSource = Field(description="${step}, or a JSONL file with question, trace and answer in each line")
+    data: DataConfig = Field(description="${step}, a file, a folder, a hub name, or a mapping with columns")
+    packing: bool = Field(
+        default=False, description="rows of block_size tokens, of several samples each; batch_size then counts rows"
+    )
     strategy: Literal["fsdp"] = "fsdp"
     template: Annotated[str, AfterValidator(_known_template)] = Field(
         default="think", description="delimiters of thinking"
@@ -114,26 +116,19 @@ class Config(StepConfig):
 
     def problems(self) -> Iterator[Problem]:
         """Files that are not there, seen before anything heavy is loaded."""
-        data = self.data_file
-        if data is not None and not data.is_file():
-            yield Problem(("data",), f"{self.data!r} is no file: give a JSONL file or ${{step}}")
+        yield from self.data.problems()
         yield from folder_problems(self.model)
 
     def external_inputs(self) -> Mapping[str, Path]:
-        """The user's own data file and model folder."""
-        files = {"data": self.data_file, "model": self.model_folder}
+        """The user's own data and model folder."""
+        files = {"data": self.data.file, "model": self.model_folder}
         return {name: path for name, path in files.items() if path is not None}
 
     def describe(self) -> str:
         """``2 workers, 1 epoch of batches of 64``."""
         workers = f"{self.resources.workers} worker{'s' * (self.resources.workers > 1)}"
         epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
-        return f"{workers}, {epochs} in batches of {self.batch_size}"
-
-    @property
-    def data_file(self) -> Path | None:
-        """The data when it is the user's own file."""
-        return None if isinstance(self.data, Reference) else Path(self.data).expanduser()
+        return f"{workers}, {epochs} in batches of {self.batch_size}{' packed rows' * self.packing}"
 
     @property
     def model_folder(self) -> Path | None:
