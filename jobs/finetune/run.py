@@ -30,6 +30,7 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
 
+from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
 from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.export import export
 from jobs.finetune.loop import StepReport, train
@@ -55,8 +56,8 @@ class Assignment:
         return self.context.folder / "data"
 
     @property
-    def checkpoints(self) -> Path:
-        return self.context.folder / "checkpoints"
+    def checkpoints(self) -> CheckpointFolder:
+        return checkpoints_of(self.config, self.context)
 
     @property
     def gang(self) -> Path:
@@ -72,12 +73,13 @@ class Assignment:
 def run(config: Config, context: StepContext) -> None:
     """Trains and writes the model to the step's output. Continues from the step's last checkpoint when it has one.
 
-    Raises StepError when the data cannot be used, before anything is taken, or when the cluster does not have the
-    gang's resources within ``resources.wait`` seconds.
+    Raises StepError where the data cannot be used or checkpoints cannot be written, before anything is taken, and when
+    the cluster does not have the gang's resources within ``resources.wait`` seconds.
     """
     # Ray Train starts its workers in a folder of its own, where relative paths mean nothing.
     context = dataclasses.replace(context, folder=context.folder.absolute())
     assignment = Assignment(config, context, model_source(config, context))
+    assignment.checkpoints.check_writable()
     prepare(config, context, assignment.data)
     _release_former_gang(assignment)
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
@@ -90,7 +92,7 @@ def run(config: Config, context: StepContext) -> None:
             if not attempts_left:
                 raise
             print(f"A worker was lost; starting the gang again ({attempts_left} attempts left): {error}", flush=True)
-    shutil.rmtree(assignment.checkpoints)
+    assignment.checkpoints.remove()
     shutil.rmtree(assignment.gang)
     shutil.rmtree(assignment.data)
 

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
 
+from jobs.finetune.checkpoint_files import CheckpointFolder
 from jobs.finetune.config import Config
 from jobs.finetune.data import tokenize
 from jobs.finetune.export import export
@@ -80,7 +81,7 @@ def _work(rank: int, config: Config, folder: Path, samples: int, workers: int, i
         data,
         padding=padding,
         device=torch.device("cpu"),
-        checkpoints=folder / "checkpoints",
+        checkpoints=CheckpointFolder(str(folder / "checkpoints")),
         report=report,
     )
     export(loss, tokenizer, folder / "output")
