@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class Batch:
     """[batch, seq], int64"""
     labels: Tensor
     """[batch, seq], int64: the next token of each, or :data:`IGNORED`."""
+    samples: tuple[int, ...] = ()
+    """The places in the dataset of what is in it, counted from 0."""
     positions: Tensor | None = None
     """[1, seq], int64: of each token in its own document; None: rows are documents."""
     documents: tuple[int, ...] | None = None
@@ -52,7 +54,7 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
         positions = None if self.positions is None else self.positions.to(device)
-        return Batch(self.ids.to(device), self.labels.to(device), positions, self.documents)
+        return replace(self, ids=self.ids.to(device), labels=self.labels.to(device), positions=positions)
 
 
 @dataclass(frozen=True)
@@ -115,19 +117,17 @@ def share(rows: Sequence[int], data: TokenizedData, *, rank: int, workers: int, 
 def collate(rows: Sequence[int], data: TokenizedData, padding: int) -> Batch:
     """`rows` as tensors. An empty micro-batch is one token from which nothing is learned."""
     drawn = [sample for row in rows for sample in data.row(row)]
-    if data.packed and drawn:
-        lengths = tuple(len(ids) for ids, _ in drawn)
-        joined = [_collate([sample], padding) for sample in drawn]
-        return Batch(
-            ids=torch.cat([batch.ids for batch in joined], dim=1),
-            labels=torch.cat([batch.labels for batch in joined], dim=1),
-            positions=torch.cat([torch.arange(length) for length in lengths])[None],
-            documents=lengths,
-        )
-    return _collate(drawn, padding)
+    members = data.members(rows)
+    if not data.packed or not drawn:
+        return Batch(*_padded(drawn, padding), members)
+    lengths = tuple(len(ids) for ids, _ in drawn)
+    ids, labels = zip(*(_padded([sample], padding) for sample in drawn), strict=True)
+    positions = torch.cat([torch.arange(length) for length in lengths])[None]
+    return Batch(torch.cat(ids, dim=1), torch.cat(labels, dim=1), members, positions, lengths)
 
 
-def _collate(samples: Sequence[tuple[NDArray[np.int32], int]], padding: int) -> Batch:
+def _padded(samples: Sequence[tuple[NDArray[np.int32], int]], padding: int) -> tuple[Tensor, Tensor]:
+    """Ids and labels."""
     width = max((len(ids) for ids, _ in samples), default=1)
     ids = torch.full((max(len(samples), 1), width), padding, dtype=torch.int64)
     labels = torch.full_like(ids, IGNORED)
@@ -135,7 +135,7 @@ def _collate(samples: Sequence[tuple[NDArray[np.int32], int]], padding: int) -> 
         tokens = torch.from_numpy(sample.astype(np.int64))
         ids[row, : len(tokens)] = tokens
         labels[row, prompt - 1 : len(tokens) - 1] = tokens[prompt:]
-    return Batch(ids, labels)
+    return ids, labels
 
 
 def plan_step(

@@ -46,6 +46,8 @@ class TokenizedData:
     """[samples]: tokens of each sample that are read and not learned."""
     cut: NDArray[np.int64]
     """[samples]: tokens of each sample that the block had no room for."""
+    numbers: NDArray[np.int64]
+    """[samples]: the place of each in the dataset that was read, counted from 0."""
     rows: NDArray[np.int64]
     """[rows + 1]: row i is the samples from ``rows[i]`` to before ``rows[i + 1]``."""
 
@@ -61,6 +63,10 @@ class TokenizedData:
         """Whether rows may have several samples."""
         return len(self) < self.samples
 
+    def members(self, rows: Sequence[int]) -> tuple[int, ...]:
+        """:attr:`numbers` of the samples in `rows`."""
+        return tuple(int(number) for row in rows for number in self.numbers[self.rows[row] : self.rows[row + 1]])
+
     def lengths(self, rows: Sequence[int]) -> NDArray[np.int64]:
         """Tokens of each of `rows`."""
         chosen = np.asarray(rows, dtype=np.int64)
@@ -75,6 +81,23 @@ class TokenizedData:
     def row(self, index: int) -> list[tuple[NDArray[np.int32], int]]:
         """The samples of a row: ids, and how many of them are the prompt."""
         return [self.sample(sample) for sample in range(self.rows[index], self.rows[index + 1])]
+
+    def choose(self, rows: Sequence[int]) -> TokenizedData:
+        """The data that has only `rows`, in the order given."""
+        chosen = [np.arange(self.rows[row], self.rows[row + 1]) for row in rows]
+        return self.arrange(np.concatenate(chosen), [len(samples) for samples in chosen])
+
+    def arrange(self, samples: NDArray[np.int64], rows: Sequence[int]) -> TokenizedData:
+        """The data that has only `samples`, in the order given; `rows` says how many of them each row takes."""
+        lengths = self.starts[samples + 1] - self.starts[samples]
+        return TokenizedData(
+            ids=np.concatenate([self.sample(sample)[0] for sample in samples]),
+            starts=np.concatenate([[0], np.cumsum(lengths)]),
+            prompts=self.prompts[samples],
+            cut=self.cut[samples],
+            numbers=self.numbers[samples],
+            rows=np.concatenate([[0], np.cumsum(rows)]),
+        )
 
     def sample(self, index: int) -> tuple[NDArray[np.int32], int]:
         """The ids of a sample, and how many of them are the prompt."""
@@ -132,6 +155,7 @@ def tokenize(
         starts=np.asarray(starts, np.int64),
         prompts=np.asarray(prompts, np.int64),
         cut=np.asarray(cut, np.int64),
+        numbers=np.arange(len(prompts), dtype=np.int64),
         rows=np.arange(len(prompts) + 1, dtype=np.int64),
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -20,14 +19,7 @@ def pack(data: TokenizedData, block_size: int) -> TokenizedData:
     """The same samples, in rows of at most `block_size` tokens. None of them may be longer."""
     rows = assign([int(length) for length in np.diff(data.starts)], block_size)
     order = np.asarray([sample for row in rows for sample in row], dtype=np.int64)
-    return replace(
-        data,
-        ids=np.concatenate([data.ids[data.starts[sample] : data.starts[sample + 1]] for sample in order]),
-        starts=np.concatenate([[0], np.cumsum(np.diff(data.starts)[order])]),
-        prompts=data.prompts[order],
-        cut=data.cut[order],
-        rows=np.concatenate([[0], np.cumsum([len(row) for row in rows])]),
-    )
+    return data.arrange(order, [len(row) for row in rows])
 
 
 def assign(lengths: Sequence[int], size: int) -> list[list[int]]:

@@ -59,6 +59,13 @@ def test_a_packed_batch_has_no_padding_and_its_documents_start_at_position_0() -
     assert collate([], packed, PADDING).ids.tolist() == [[PADDING]]
 
 
+def test_samples_are_known_by_their_place_in_the_dataset() -> None:
+    packed = pack(data([2, 3, 4]), 6)
+    assert [collate([row], packed, PADDING).samples for row in (0, 1)] == [(2, 0), (1,)]
+    assert collate([0], packed.choose([1]), PADDING).samples == (1,)
+    assert collate([0], packed.choose([1]), PADDING).ids.tolist() == [[2, 3, 4]]
+
+
 def test_a_batch_counts_rows_when_samples_are_packed() -> None:
     packed = pack(data(LENGTHS), 15)
     schedule = Schedule(rows=len(packed), batch_size=2, epochs=1, seed=0)

@@ -16,7 +16,8 @@ def data(lengths: list[int], prompt: int = 1) -> TokenizedData:
     count = len(lengths)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.arange(sum(lengths), dtype=np.int32)
-    return TokenizedData(ids, starts, np.full(count, prompt), np.zeros(count, np.int64), np.arange(count + 1))
+    every = np.arange(count)
+    return TokenizedData(ids, starts, np.full(count, prompt), np.zeros(count, np.int64), every, np.arange(count + 1))
 
 
 def test_an_epoch_has_every_sample_once_and_the_next_another_order() -> None:

@@ -163,7 +163,7 @@ def test_saved_data_comes_back_and_is_known_by_its_tokens(tmp_path: Path) -> Non
     data = tokenize([SAMPLE] * 3, tokenizer, TEMPLATES["think"], 40)
     data.save(tmp_path)
     loaded = TokenizedData.load(tmp_path)
-    for name in ("ids", "starts", "prompts", "cut", "rows"):
+    for name in ("ids", "starts", "prompts", "cut", "numbers", "rows"):
         assert np.array_equal(getattr(loaded, name), getattr(data, name))
     assert loaded.fingerprint == data.fingerprint
     assert tokenize([SAMPLE] * 3, tokenizer, TEMPLATES["s1"], 40).fingerprint != data.fingerprint
