@@ -5,6 +5,7 @@ Light: every experiment file is checked against it before torch, ray or an engin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +14,20 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from jobs.evaluate.chat.config import EFFORTS, Chat, Effort, cannot
+from jobs.evaluate.grading.config import Judge, JudgeResources
 from jobs.evaluate.policies import (
     Policy,
     Wish,
     conditional,
     efforts,
     grid,
+    methods,
     no_forcing,
     ordered,
     rejection,
     step_budgets,
 )
+from jobs.evaluate.published import Published
 from jobs.evaluate.server import Server
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import folder_problems, local_folder
@@ -40,6 +44,9 @@ BATCH_INVARIANT_COSTS = (
     "batch_invariant: slower: attention in one split, matrix products without split-K and TF32, no fused all-reduce, "
     "and NCCL on one channel"
 )
+
+_VOTES = re.compile(r"auto (pass|majority)@[0-9]+")
+"""What tables call several samples of the natural end."""
 
 EngineName = Literal["transformers", "vllm", "openai"]
 Items = TypeVar("Items", bound=tuple[Any, ...])
@@ -98,6 +105,7 @@ Count = Annotated[int, BeforeValidator(_count)]
 Counts = Annotated[tuple[Count, ...], AfterValidator(_filled), PlainSerializer(lambda counts: sorted(set(counts)))]
 Limit = Annotated[int, BeforeValidator(_limit)]
 Limits = Annotated[tuple[Limit, ...], AfterValidator(_filled), PlainSerializer(lambda limits: sorted(set(limits)))]
+Together = Annotated[tuple[Count, ...], AfterValidator(_filled), PlainSerializer(lambda counts: sorted(set(counts)))]
 Words = Annotated[tuple[Literal["short", "long"], ...], AfterValidator(_filled), PlainSerializer(_words)]
 Efforts = Annotated[tuple[Effort, ...], AfterValidator(_filled), PlainSerializer(_ascending)]
 
@@ -208,6 +216,7 @@ class EvaluateResources(Resources):
         default=128, ge=1, description="traces that a replica decodes at once, if its cache holds them"
     )
     server: Server | None = Field(default=None, description="engine openai: where the model is served")
+    judge: JudgeResources = JudgeResources()
     token_deadline: float = Field(
         default=600, gt=0, allow_inf_nan=False, description="seconds without any token before a replica is replaced"
     )
@@ -222,7 +231,7 @@ _SERVED = {
 class Config(StepConfig):
     """One sweep: every policy of the grid, on every item of the tasks."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PRODUCES: ClassVar[OutputKind] = "curves"
 
     model: ModelSource | None = Field(
@@ -238,6 +247,7 @@ class Config(StepConfig):
     efforts: Efforts | None = Field(default=None, description="reasoning efforts, of a server that only chats")
     template: Template = Field(default=Template(name="think"), description="a style's name, auto, or {open, close}")
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
+    together: Together | None = Field(default=None, description="the k of pass@k and majority@k; None: 1, 2, 4, 8 …")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0, le=MAX_LENGTH)
@@ -252,6 +262,8 @@ class Config(StepConfig):
     batch_invariant: bool = Field(
         default=False, description="the same tokens whatever shares a batch, with slower kernels; vllm on GPUs"
     )
+    published: Published | None = Field(default=None, description="values of others, to lay beside the results")
+    judge: Judge | None = Field(default=None, description="who compares the answers of tasks of type judged")
     resources: EvaluateResources = EvaluateResources()
 
     @model_validator(mode="after")
@@ -277,10 +289,30 @@ class Config(StepConfig):
                 f"batch_invariant: true is for vllm on GPUs, and this is {self.engine_name} with "
                 f"{self.resources.gpus} GPUs: set resources.gpus, or leave it out"
             )
+        if self.together is not None and max(self.together) > self.samples:
+            raise ValueError(
+                f"together: {max(self.together)} is more than the {self.samples} samples that each item has: raise "
+                "samples, or lower it"
+            )
         names = [task.name for task in self.tasks]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"tasks: {name!r} is there twice: give each task a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_judge_where_one_is_needed(self) -> Self:
+        judged = [task.name for task in self.tasks if task.answers == "judged"]
+        if judged and self.judge is None:
+            raise ValueError(
+                f"judge: task {judged[0]!r} is of type judged: give judge: {{model: …}}, or its answers another type"
+            )
+        if self.judge is None:
+            return self
+        if not judged:
+            raise ValueError("judge: no task is of type judged: leave it out, or give a task type: judged")
+        if (self.judge.engine == "openai") != (self.resources.judge.server is not None):
+            raise ValueError("resources.judge.server: is where a judge of engine openai is: give both or neither")
         return self
 
     @model_validator(mode="after")
@@ -367,11 +399,19 @@ class Config(StepConfig):
             given.append(("efforts", self.efforts, _ascending(self.efforts)))
         if self.rejection is not None:
             given.append(("rejection.limits", self.rejection.limits, sorted(set(self.rejection.limits))))
+        if self.together is not None:
+            given.append(("together", self.together, sorted(set(self.together))))
         notes = [
             f"{name}: {list(written)} taken as {list(understood)}"
             for name, written, understood in given
             if list(written) != list(understood)
         ]
+        if self.published is not None:
+            points = {policy.name for policy in self.policies} | {each.name for each in methods(self.policies)}
+            tasks = {task.name for task in self.tasks}
+            for task, name in self.published.names():
+                if task not in tasks or (name not in points and not _VOTES.fullmatch(name)):
+                    notes.append(f"published: {name} on {task} is not in this sweep, so nothing is laid beside it")
         return notes + [BATCH_INVARIANT_COSTS] * self.batch_invariant
 
     def problems(self) -> Iterator[Problem]:
@@ -381,11 +421,16 @@ class Config(StepConfig):
         if self.chat is None:
             yield from folder_problems(self.model)
         yield from cannot(self)
+        if self.judge is not None:
+            for problem in folder_problems(self.judge.model):
+                yield replace(problem, field=("judge", *problem.field))
 
     def external_inputs(self) -> Mapping[str, Path]:
-        """The user's own task files and model folder."""
+        """The user's own task files and model folders."""
         files = {f"tasks.{index}.path": task.file for index, task in enumerate(self.tasks)}
-        return {name: path for name, path in (files | {"model": self.model_folder}).items() if path is not None}
+        files["model"] = self.model_folder
+        files["judge.model"] = None if self.judge is None else local_folder(self.judge.model)
+        return {name: path for name, path in files.items() if path is not None}
 
     def describe(self) -> str:
         """``17 policies x 200 items``, or ``x the items of ${letters}`` where only that step knows how many."""

@@ -1,13 +1,13 @@
 """What a sweep compares: policies, each a rule for when thinking stops and how it is made to go on.
 
 :func:`grid` spells out the policies that an experiment file asks for; :func:`curves` says which of them are the points
-of one line in the plot.
+of one line in the plot, and :func:`methods` which are the runs of one way of spending more thinking.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -208,6 +208,21 @@ def curves(policies: Iterable[Policy]) -> tuple[Curve, ...]:
         if policy not in forcing:
             others.setdefault(_method(policy), []).append(policy)
     return (*found, *(Curve(name, tuple(points)) for name, points in others.items()))
+
+
+def methods(policies: Iterable[Policy]) -> Iterator[Curve]:
+    """The curves with several runs, and the budgets together with each string that extends the natural end."""
+    found = [curve for curve in curves(policies) if len(curve.points) > 1]
+    yield from found
+    budgets = [curve for curve in found if curve.name == "budget"]
+    for curve in found:
+        if budgets and any(point.count for point in curve.points) and not any(point.budget for point in curve.points):
+            yield Curve(f"budget + {curve.name}", tuple(dict.fromkeys((*budgets[0].points, *curve.points))))
+
+
+def printable(name: str) -> str:
+    """`name` on one line, other names on others: what cannot be printed, and a backslash, as Python writes it."""
+    return "".join(letter if letter.isprintable() and letter != "\\" else repr(letter)[1:-1] for letter in name)
 
 
 def _method(policy: Policy) -> str:

@@ -18,6 +18,8 @@ SWEEP: dict[str, Any] = {
     "extensions": {"strings": ["Wait", "Hmm", "Alternatively", ""], "counts": [1, 2, 4]},
 }
 
+JUDGED = {"name": "essay", "path": "essay.jsonl", "type": "judged"}
+
 
 def config(**changes: Any) -> Config:
     return Config.model_validate_json(json.dumps(SWEEP | changes))
@@ -89,6 +91,16 @@ def test_batch_invariance_says_what_it_costs() -> None:
             "max_tries 5 is more than the 4 samples",
         ),
         ({"rejection": {"limits": [], "max_tries": 1}, "temperature": 1.0}, ("rejection", "limits"), "empty"),
+        ({"samples": 16, "temperature": 1.0, "together": [64]}, (), "together: 64 is more than the 16 samples"),
+        ({"together": []}, ("together",), "empty"),
+        ({"judge": {"model": "m/j"}}, (), "judge: no task is of type judged"),
+        ({"tasks": [JUDGED]}, (), "judge: task 'essay' is of type judged: give judge: {model"),
+        ({"tasks": [JUDGED], "judge": {"model": "m/j", "engine": "openai"}}, ("judge",), "served_model go together"),
+        (
+            {"tasks": [JUDGED], "judge": {"model": "m/j", "engine": "openai", "served_model": "j"}},
+            (),
+            "resources.judge.server: is where a judge of engine openai is",
+        ),
         ({"tasks": ["letters", "letters"]}, (), "'letters' is there twice"),
         ({"resources": {"replicas": {"min": 3, "max": 2}}}, ("resources", "replicas"), "min 3 is more than max 2"),
     ],
