@@ -37,12 +37,12 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.evaluate.admission import Admission
-from jobs.evaluate.config import EvaluateResources
 from jobs.evaluate.engines import EngineSpec, Request, Sampling
 from jobs.evaluate.engines.vllm import VllmEngine, start
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.prompts import Unit
 from jobs.evaluate.replica import Work
+from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, write
 from jobs.evaluate.traces import Segment
 from jobs.evaluate.tree import Key, grow

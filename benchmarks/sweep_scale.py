@@ -23,12 +23,12 @@ import ray
 from rich.console import Console
 from rich.table import Table
 
-from jobs.evaluate.config import EvaluateResources
 from jobs.evaluate.engines import Chunk, Request, Sampling
 from jobs.evaluate.policies import grid
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import Forcing, Unit
 from jobs.evaluate.replica import ReplicaSpec, Work
+from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, read_tokens
 from jobs.evaluate.tree import Room, Tree, grow, wanted
 

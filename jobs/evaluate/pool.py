@@ -29,9 +29,9 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from jobs.evaluate.config import EvaluateResources
 from jobs.evaluate.engines import EngineError
 from jobs.evaluate.replica import Decoded, Replica, ReplicaSpec, Report, Work
+from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, UnitId
 from jobs.evaluate.tree import wanted
 from orchestrator.step import StepError
