@@ -51,6 +51,8 @@ def _known_template(name: str) -> str:
 def _checkpoint_place(location: str) -> str:
     scheme, separator, rest = location.partition("://")
     if not separator:
+        if not location.startswith("/"):
+            raise ValueError(f"{location!r} is no absolute path: workers run elsewhere; give one, or s3://bucket/key")
         return location
     bucket = rest.partition("/")[0]
     if scheme != "s3" or not bucket or "@" in bucket or ":" in bucket:
@@ -111,6 +113,9 @@ class FinetuneResources(Resources):
     """The gang that trains. The result does not depend on it, but for rounding."""
 
     workers: int = Field(default=1, ge=1, description="processes, each with a shard of the model")
+    min_workers: int | None = Field(
+        default=None, ge=1, description="after `wait` seconds, start with as many as there are, down to this; else fail"
+    )
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="0: train on CPUs")
     tokens_in_memory: int = Field(default=2048, ge=1, description="padded tokens in the model at once, on each worker")
@@ -200,6 +205,11 @@ class Config(StepConfig):
                 ("resources", "workers"),
                 f"{workers} workers cannot share batches of {self.batch_size} (batch_size) equally: take "
                 f"{', '.join(possible)}, or another batch_size",
+            )
+        if self.resources.min_workers is not None and self.resources.min_workers > workers:
+            yield Problem(
+                ("resources", "min_workers"),
+                f"{self.resources.min_workers} is more than the {workers} workers: take {workers} or less",
             )
         if group is not None and self.strategy != "fsdp":
             yield Problem(("resources", "shard_group"), "is a field of strategy fsdp: leave it out, or change strategy")
