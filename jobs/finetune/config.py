@@ -192,7 +192,7 @@ class Config(StepConfig):
         yield from folder_problems(self.model)
         if self.resources.checkpoints and "://" in self.resources.checkpoints and find_spec("s3fs") is None:
             yield Problem(
-                ("resources", "checkpoints"), "needs s3fs, which is not installed: pip install 's3fs', or give a folder"
+                ("resources", "checkpoints"), "needs s3fs, which is not installed: pip install s3fs, or give a folder"
             )
         yield from self._gang_problems()
 
