@@ -30,10 +30,12 @@ class Batch:
     """[batch, seq], int64"""
     labels: Tensor
     """[batch, seq], int64: the next token of each, or :data:`IGNORED`."""
+    samples: tuple[int, ...]
+    """The data's indices of what is in it."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        return Batch(self.ids.to(device), self.labels.to(device))
+        return Batch(self.ids.to(device), self.labels.to(device), self.samples)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def collate(samples: Sequence[int], data: TokenizedData, padding: int) -> Batch:
         tokens = torch.from_numpy(sample.astype(np.int64))
         ids[row, : len(tokens)] = tokens
         labels[row, prompt - 1 : len(tokens) - 1] = tokens[prompt:]
-    return Batch(ids, labels)
+    return Batch(ids, labels, tuple(samples))
 
 
 def plan_step(

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch.distributed as dist
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase
-
-from jobs.finetune.model import CausalLoss
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 
-def export(loss: CausalLoss, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Gathers the weights on worker 0, which writes them with config and tokenizer to `folder`. Called by all workers.
+def export(
+    weights: Iterable[tuple[str, Tensor]],
+    architecture: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+) -> None:
+    """Writes a strategy's `weights` with config and tokenizer to `folder`, on worker 0. Called by all workers.
 
     Decoding defaults to greedy and stops at the tokenizer's end of turn, the token that training put there.
     """
-    weights = get_model_state_dict(loss, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    gathered = dict(weights)
     if dist.get_rank() == 0:
-        model = AutoModelForCausalLM.from_config(loss.model.config)
-        model.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()})
+        dtype = next(iter(gathered.values())).dtype
+        model = AutoModelForCausalLM.from_config(architecture, dtype=dtype)
+        model.load_state_dict(gathered, strict=False)
         model.generation_config = GenerationConfig(
             eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
         )

@@ -6,18 +6,14 @@ it does not tell a lost worker from a mistake in the config: the former is worth
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
-import torch
 from ray import PlacementGroupID
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
@@ -30,42 +26,9 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
 
-from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
-from jobs.finetune.config import Config, RandomModel
-from jobs.finetune.data import read_samples, tokenize
-from jobs.finetune.export import export
-from jobs.finetune.loop import StepReport, train
-from jobs.finetune.model import CausalLoss, build_model, load_tokenizer
-from jobs.template import TEMPLATES
-from orchestrator.step import Reference, StepContext, StepError
-
-_SECONDS_BETWEEN_PROGRESS = 0.5
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What every worker is told."""
-
-    config: Config
-    context: StepContext
-    model: RandomModel | str
-    """A random model, a folder or a hub name."""
-    data: Path
-    """A JSONL file."""
-
-    @property
-    def checkpoints(self) -> CheckpointFolder:
-        return checkpoints_of(self.config, self.context)
-
-    @property
-    def gang(self) -> Path:
-        """Ray Train's own records."""
-        return self.context.folder / "gang"
-
-    @property
-    def reservation(self) -> Path:
-        """The id, in hexadecimal, of the placement group that the gang holds."""
-        return self.gang / "placement_group"
+from jobs.finetune.config import Config
+from jobs.finetune.worker import BACKENDS, Assignment, assign, work
+from orchestrator.step import StepContext, StepError
 
 
 def run(config: Config, context: StepContext) -> None:
@@ -74,9 +37,7 @@ def run(config: Config, context: StepContext) -> None:
     Raises StepError where checkpoints cannot be written, and when the cluster does not have the gang's resources within
     ``resources.wait`` seconds.
     """
-    # Ray Train starts its workers in a folder of its own, where relative paths mean nothing.
-    context = dataclasses.replace(context, folder=context.folder.absolute())
-    assignment = Assignment(config, context, _model_source(config, context), _data_file(config, context))
+    assignment = assign(config, context)
     assignment.checkpoints.check_writable()
     _release_former_gang(assignment)
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
@@ -90,14 +51,25 @@ def run(config: Config, context: StepContext) -> None:
                 raise
             print(f"A worker was lost; starting the gang again ({attempts_left} attempts left): {error}", flush=True)
     assignment.checkpoints.remove()
-    shutil.rmtree(assignment.gang)
+    shutil.rmtree(_gang(assignment))
 
 
 def _release_former_gang(assignment: Assignment) -> None:
     """Frees what this step's gang still holds when its coordinator was killed: Ray itself waits for the job to end."""
-    if assignment.reservation.exists():
-        group = PlacementGroupID(bytes.fromhex(assignment.reservation.read_text()))
+    reservation = _reservation(assignment)
+    if reservation.exists():
+        group = PlacementGroupID(bytes.fromhex(reservation.read_text()))
         remove_placement_group(PlacementGroup(group))
+
+
+def _gang(assignment: Assignment) -> Path:
+    """Ray Train's own records."""
+    return assignment.context.folder / "gang"
+
+
+def _reservation(assignment: Assignment) -> Path:
+    """The id, in hexadecimal, of the placement group that the gang holds."""
+    return _gang(assignment) / "placement_group"
 
 
 def _trainer(assignment: Assignment) -> TorchTrainer:
@@ -106,13 +78,13 @@ def _trainer(assignment: Assignment) -> TorchTrainer:
     return TorchTrainer(
         _work,
         train_loop_config={"assignment": assignment},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        torch_config=TorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"]),
         scaling_config=ScalingConfig(
             num_workers=config.resources.workers, use_gpu=bool(gpus), resources_per_worker=config.demands()[0]
         ),
         run_config=RunConfig(
-            name=assignment.gang.name,
-            storage_path=str(assignment.gang.parent),
+            name=_gang(assignment).name,
+            storage_path=str(_gang(assignment).parent),
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
     )
@@ -121,68 +93,11 @@ def _trainer(assignment: Assignment) -> TorchTrainer:
 def _work(loop_config: dict[str, Any]) -> None:
     """What one worker does, in its own process, as a member of an initialised process group."""
     assignment: Assignment = loop_config["assignment"]
-    config = assignment.config
     rank = ray.train.get_context().get_world_rank()
     assignment.context.redirect_output(f"rank-{rank}")
     if rank == 0:
-        assignment.reservation.write_text(get_current_placement_group().id.hex())
-    torch.set_num_threads(config.resources.cpus_per_worker)
-    tokenizer = load_tokenizer(assignment.model)
-    data = tokenize(read_samples(assignment.data), tokenizer, TEMPLATES[config.template], config.block_size)
-    loss = CausalLoss(build_model(assignment.model, tokenizer, config.seed))
-    padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    train(
-        config,
-        loss,
-        data,
-        padding=padding,
-        device=get_device(),
-        checkpoints=assignment.checkpoints,
-        report=Recorder(assignment) if rank == 0 else _say_nothing,
-    )
-    export(loss, tokenizer, assignment.context.output)
-
-
-class Recorder:
-    """Writes what each optimizer step did to the step's tracked run, and how far it is to the step's progress."""
-
-    def __init__(self, assignment: Assignment):
-        self._context = assignment.context
-        params = assignment.config.model_dump(mode="json", exclude={"resources"})
-        workers = assignment.config.resources.workers
-        self._run = self._context.track("finetune", params | {"workers": workers}, group="training")
-        self._rewound = False
-        self._last_progress = 0.0
-
-    def __call__(self, report: StepReport) -> None:
-        if not self._rewound:
-            self._run.rewind(report.step - 1)
-            self._rewound = True
-        values = dataclasses.asdict(report)
-        step, steps = values.pop("step"), values.pop("steps")
-        self._run.metrics(values, step)
-        now = time.monotonic()
-        if step == steps or now - self._last_progress > _SECONDS_BETWEEN_PROGRESS:
-            self._context.progress(step, steps, "steps")
-            self._last_progress = now
-
-
-def _say_nothing(report: StepReport) -> None:
-    pass
-
-
-def _model_source(config: Config, context: StepContext) -> RandomModel | str:
-    if isinstance(config.model, Reference):
-        return str(context.input(config.model).output.absolute())
-    if isinstance(config.model, RandomModel) or config.model_folder is None:
-        return config.model
-    return str(config.model_folder.absolute())
-
-
-def _data_file(config: Config, context: StepContext) -> Path:
-    if isinstance(config.data, Reference):
-        return context.input(config.data).output.absolute() / "train.jsonl"
-    return Path(config.data).expanduser().absolute()
+        _reservation(assignment).write_text(get_current_placement_group().id.hex())
+    work(assignment, get_device())
 
 
 def _raise_unless_lost(error: TrainingFailedError, config: Config) -> None:
