@@ -14,15 +14,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from jobs.finetune.data_config import DataConfig
 from jobs.finetune.deepspeed_config import deepspeed_problems
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES
 from orchestrator.step import (
-    DatasetSource,
     ModelSource,
     OutputKind,
     Problem,
-    Reference,
     Resources,
     StepConfig,
     StrictModel,
@@ -51,6 +50,8 @@ def _known_template(name: str) -> str:
 def _checkpoint_place(location: str) -> str:
     scheme, separator, rest = location.partition("://")
     if not separator:
+        if not location.startswith("/"):
+            raise ValueError(f"{location!r} is no absolute path: workers run elsewhere; give one, or s3://bucket/key")
         return location
     bucket = rest.partition("/")[0]
     if scheme != "s3" or not bucket or "@" in bucket or ":" in bucket:
@@ -111,6 +112,9 @@ class FinetuneResources(Resources):
     """The gang that trains. The result does not depend on it, but for rounding."""
 
     workers: int = Field(default=1, ge=1, description="processes, each with a shard of the model")
+    min_workers: int | None = Field(
+        default=None, ge=1, description="after `wait` seconds, start with as many as there are, down to this; else fail"
+    )
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="0: train on CPUs")
     tokens_in_memory: int = Field(default=2048, ge=1, description="padded tokens in the model at once, on each worker")
@@ -144,7 +148,10 @@ class Config(StepConfig):
     model: RandomModel | ModelSource = Field(
         description="{random: qwen2, layers, hidden_size}, ${step}, a folder in Hugging Face's layout, or a hub name"
     )
-    data: DatasetSource = Field(description="${step}, or a JSONL file with question, trace and answer in each line")
+    data: DataConfig = Field(description="${step}, a file, a folder, a hub name, or a mapping with columns")
+    packing: bool = Field(
+        default=False, description="rows of block_size tokens, of several samples each; batch_size then counts rows"
+    )
     strategy: Literal["fsdp", "deepspeed"] = Field(default="fsdp", description="what divides the model among workers")
     precision: Literal["bf16", "float32", "float64"] = Field(
         default="bf16", description="of the computation; bf16 keeps weights, optimizer and sums over workers in float32"
@@ -181,13 +188,11 @@ class Config(StepConfig):
 
     def problems(self) -> Iterator[Problem]:
         """Files that are not there, seen before anything heavy is loaded."""
-        data = self.data_file
-        if data is not None and not data.is_file():
-            yield Problem(("data",), f"{self.data!r} is no file: give a JSONL file or ${{step}}")
+        yield from self.data.problems()
         yield from folder_problems(self.model)
         if self.resources.checkpoints and "://" in self.resources.checkpoints and find_spec("s3fs") is None:
             yield Problem(
-                ("resources", "checkpoints"), "needs s3fs, which is not installed: pip install 's3fs', or give a folder"
+                ("resources", "checkpoints"), "needs s3fs, which is not installed: pip install s3fs, or give a folder"
             )
         yield from self._gang_problems()
 
@@ -200,6 +205,11 @@ class Config(StepConfig):
                 ("resources", "workers"),
                 f"{workers} workers cannot share batches of {self.batch_size} (batch_size) equally: take "
                 f"{', '.join(possible)}, or another batch_size",
+            )
+        if self.resources.min_workers is not None and self.resources.min_workers > workers:
+            yield Problem(
+                ("resources", "min_workers"),
+                f"{self.resources.min_workers} is more than the {workers} workers: take {workers} or less",
             )
         if group is not None and self.strategy != "fsdp":
             yield Problem(("resources", "shard_group"), "is a field of strategy fsdp: leave it out, or change strategy")
@@ -215,20 +225,15 @@ class Config(StepConfig):
             yield Problem(("resources", "deepspeed"), "is for strategy deepspeed: leave it out, or change strategy")
 
     def external_inputs(self) -> Mapping[str, Path]:
-        """The user's own data file and model folder."""
-        files = {"data": self.data_file, "model": self.model_folder}
+        """The user's own data and model folder."""
+        files = {"data": self.data.file, "model": self.model_folder}
         return {name: path for name, path in files.items() if path is not None}
 
     def describe(self) -> str:
         """``2 workers, 1 epoch of batches of 64``."""
         workers = f"{self.resources.workers} worker{'s' * (self.resources.workers > 1)}"
         epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
-        return f"{workers}, {epochs} in batches of {self.batch_size}"
-
-    @property
-    def data_file(self) -> Path | None:
-        """The data when it is the user's own file."""
-        return None if isinstance(self.data, Reference) else Path(self.data).expanduser()
+        return f"{workers}, {epochs} in batches of {self.batch_size}{' packed rows' * self.packing}"
 
     @property
     def model_folder(self) -> Path | None:

@@ -64,7 +64,7 @@ def train(
             sums = _accumulate(strategy, step, device)
             norm = strategy.update(rate)
             if not math.isfinite(sums.loss + norm):
-                named = ", ".join(str(parts.rows[sample] + 1) for sample in _suspects(step, sums)[:_NAMED])
+                named = ", ".join(str(sample + 1) for sample in _suspects(step, sums)[:_NAMED])
                 raise StepError(
                     f"learning_rate: {config.learning_rate} made training diverge at step {number + 1} (loss "
                     f"{sums.loss}, gradient norm {norm}) on samples {named} of the data, counted from 1: lower it, "
@@ -76,7 +76,7 @@ def train(
             if config.evaluation and parts.held_out and (last or done % config.evaluation.every == 0):
                 evaluated = held_out_loss(strategy, parts.held_out, tokens=tokens, padding=padding, device=device)
             epoch, position = divmod(done, schedule.steps_per_epoch)
-            samples = epoch * schedule.samples + min(position * schedule.batch_size, schedule.samples)
+            rows = epoch * schedule.rows + min(position * schedule.batch_size, schedule.rows)
             report(
                 StepReport(
                     step=done,
@@ -87,8 +87,8 @@ def train(
                     tokens_per_second=step.tokens / seconds,
                     peak_memory=peak_memory(device),
                     padding=1 - step.tokens / sums.positions,
-                    epoch=samples / schedule.samples,
-                    samples=samples,
+                    epoch=rows / schedule.rows,
+                    rows=rows,
                     evaluation_loss=evaluated,
                 )
             )

@@ -30,8 +30,8 @@ class StepReport:
     """Share of the positions computed by all workers that were padding."""
     epoch: float
     """How often the data has been gone through: 1.5 is in the middle of the second time."""
-    samples: int
-    """Samples learned from so far, each counted as often as it came."""
+    rows: int
+    """Rows learned from so far, each counted as often as it came. A row is a sample, unless samples are packed."""
     evaluation_loss: float | None = None
     """Mean over the learned tokens that are kept from training, after the update; None where it is not due."""
 

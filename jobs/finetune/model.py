@@ -23,6 +23,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from jobs.finetune.attention import stay_within_documents
 from jobs.finetune.batches import IGNORED, Batch
 from jobs.finetune.config import HEAD_SIZE, Config, Lora, RandomModel
 from jobs.finetune.lora import attach
@@ -69,10 +70,11 @@ class CausalLoss(nn.Module):
         super().__init__()
         self.model: Any = model
         """As transformers makes it: ``model.model`` gives the hidden states, ``model.lm_head`` the logits."""
+        stay_within_documents(model)
 
     def forward(self, batch: Batch) -> Tensor:
         """The sum of the cross-entropies, in nats, of the batch's learned tokens: a scalar, at least float32."""
-        hidden = self.model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
+        hidden = self.model.model(**batch.inputs, use_cache=False).last_hidden_state
         learned = batch.labels != IGNORED
         return sum_of_losses(hidden[learned], self.model.lm_head.weight, batch.labels[learned])
 

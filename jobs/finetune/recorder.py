@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+
+import torch.distributed as dist
 
 from jobs.finetune.config import Config
 from jobs.finetune.measures import StepReport
+from jobs.finetune.prepare import publish, seen
 from orchestrator.step import StepContext
 
 _SECONDS_BETWEEN_PROGRESS = 0.5
@@ -14,10 +18,13 @@ _SECONDS_BETWEEN_PROGRESS = 0.5
 class Recorder:
     """Writes what each optimizer step did to the step's tracked run, and how far it is to the step's progress."""
 
-    def __init__(self, config: Config, context: StepContext, workers: int):
+    def __init__(self, config: Config, context: StepContext, data: Path):
+        """`data` is the folder of the prepared data (:mod:`jobs.finetune.prepare`)."""
         self._context = context
         params = config.model_dump(mode="json", exclude={"resources"})
-        self._run = context.track("finetune", params | {"workers": workers}, group="training")
+        params |= {"workers": dist.get_world_size()} | seen(data)
+        self._run = context.track("finetune", params, group="training")
+        publish(data, self._run.artifacts)
         self._rewound = False
         self._last_progress = 0.0
 

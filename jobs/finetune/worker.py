@@ -16,17 +16,16 @@ import torch.distributed as dist
 
 from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
 from jobs.finetune.config import Config, RandomModel
-from jobs.finetune.data import read_samples, tokenize
 from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.export import export
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.loop import train
 from jobs.finetune.measures import StepReport
 from jobs.finetune.model import Blueprint, draw, load_tokenizer
+from jobs.finetune.prepare import model_source, prepared
 from jobs.finetune.recorder import Recorder
 from jobs.finetune.strategy import Strategy
-from jobs.template import TEMPLATES
-from orchestrator.step import Reference, StepContext
+from orchestrator.step import StepContext
 
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 """Of the process group, by device. Checkpoints and what is offloaded travel between CPUs on GPU machines too."""
@@ -40,10 +39,13 @@ class Assignment:
     context: StepContext
     model: RandomModel | str
     """A random model, a folder or a hub name."""
-    data: Path
-    """A JSONL file."""
     deepspeed: Mapping[str, Any] | None
     """DeepSpeed's settings, where it is the strategy."""
+
+    @property
+    def data(self) -> Path:
+        """What was prepared to be trained on (:mod:`jobs.finetune.prepare`)."""
+        return self.context.folder / "data"
 
     @property
     def checkpoints(self) -> CheckpointFolder:
@@ -54,7 +56,7 @@ def assign(config: Config, context: StepContext) -> Assignment:
     """The assignment for a step. Raises StepError for a ds_config.json that cannot be used."""
     context = dataclasses.replace(context, folder=context.folder.absolute())
     deepspeed = deepspeed_settings(config) if config.strategy == "deepspeed" else None
-    return Assignment(config, context, _model_source(config, context), _data_file(config, context), deepspeed)
+    return Assignment(config, context, model_source(config, context), deepspeed)
 
 
 def work(assignment: Assignment, device: torch.device) -> None:
@@ -65,22 +67,21 @@ def work(assignment: Assignment, device: torch.device) -> None:
     config = assignment.config
     torch.set_num_threads(config.resources.cpus_per_worker)
     tokenizer = load_tokenizer(assignment.model)
-    data = tokenize(read_samples(assignment.data), tokenizer, TEMPLATES[config.template], config.block_size)
     blueprint = draw(assignment.model, tokenizer, config)
-    strategy = prepare(config, blueprint, device, assignment.deepspeed)
+    strategy = make_strategy(config, blueprint, device, assignment.deepspeed)
     train(
         config,
         strategy,
-        data,
+        prepared(assignment.data),
         padding=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         device=device,
         checkpoints=assignment.checkpoints,
-        report=Recorder(config, assignment.context, dist.get_world_size()) if dist.get_rank() == 0 else _say_nothing,
+        report=Recorder(config, assignment.context, assignment.data) if dist.get_rank() == 0 else _say_nothing,
     )
     export(strategy.weights(), blueprint.architecture, tokenizer, assignment.context.output)
 
 
-def prepare(
+def make_strategy(
     config: Config, blueprint: Blueprint, device: torch.device, deepspeed: Mapping[str, Any] | None
 ) -> Strategy:
     """The model in memory, divided among the workers as `config` says. Called by all of them."""
@@ -94,17 +95,3 @@ def prepare(
 
 def _say_nothing(report: StepReport) -> None:
     pass
-
-
-def _model_source(config: Config, context: StepContext) -> RandomModel | str:
-    if isinstance(config.model, Reference):
-        return str(context.input(config.model).output.absolute())
-    if isinstance(config.model, RandomModel) or config.model_folder is None:
-        return config.model
-    return str(config.model_folder.absolute())
-
-
-def _data_file(config: Config, context: StepContext) -> Path:
-    if isinstance(config.data, Reference):
-        return context.input(config.data).output.absolute() / "train.jsonl"
-    return Path(config.data).expanduser().absolute()

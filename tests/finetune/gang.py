@@ -14,13 +14,14 @@ import torch.multiprocessing as processes
 
 from jobs.finetune.checkpoint_files import CheckpointFolder
 from jobs.finetune.config import Config
-from jobs.finetune.data import Sample, tokenize
+from jobs.finetune.data import tokenize
 from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.export import export
 from jobs.finetune.loop import train
 from jobs.finetune.measures import StepReport
 from jobs.finetune.model import draw, load_tokenizer
-from jobs.finetune.worker import prepare
+from jobs.finetune.samples import Sample
+from jobs.finetune.worker import make_strategy
 from jobs.letters.generator import training
 from jobs.template import TEMPLATES
 
@@ -79,7 +80,7 @@ def _work(rank: int, config: Config, folder: Path, samples: int, workers: int, i
     data = tokenize(letters_samples(samples), tokenizer, TEMPLATES[config.template], config.block_size)
     blueprint = draw(config.model, tokenizer, config)
     settings = deepspeed_settings(config) if config.strategy == "deepspeed" else None
-    strategy = prepare(config, blueprint, torch.device("cpu"), settings)
+    strategy = make_strategy(config, blueprint, torch.device("cpu"), settings)
     train(
         config,
         strategy,
