@@ -173,11 +173,6 @@ def draw(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase, config: 
             architecture = AutoConfig.from_pretrained(source)
         except (OSError, ValueError) as error:
             raise StepError(f"model: {source!r} cannot be loaded ({_first_line(error)})") from error
-    if architecture.vocab_size < len(tokenizer):
-        raise StepError(
-            f"model: its vocabulary of {architecture.vocab_size} is smaller than its tokenizer's {len(tokenizer)}: "
-            "give a tokenizer that belongs to the model"
-        )
     return Blueprint(source, architecture, PRECISIONS[config.precision], config.lora, config.seed)
 
 
