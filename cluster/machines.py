@@ -18,6 +18,9 @@ from typing import Any
 
 import yaml
 
+CPU = "cpu"
+"""The name of a CPU's core."""
+
 _CATALOGUE = Path(__file__).with_name("machines.yaml")
 
 
@@ -39,11 +42,7 @@ class Card:
     mfu: float
     """Share of `tflops` that training is planned to reach."""
     priced_as: str
-
-    @property
-    def usable(self) -> float:
-        """Bytes that tensors can take."""
-        return self.memory - self.reserved
+    """The machine whose share of the price it is given."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What one worker holds at the worst moment of a training step, in bytes, from shapes alone.
 
-Standard library only: ``plan`` calls it before anything heavy is imported, and ``benchmarks/finetune_gpu.py`` compares it
-with a card's own count. Three things make up the sum.
+Standard library only: ``plan`` calls it before anything heavy is imported, and ``benchmarks/finetune_gpu.py`` compares
+it with a card's own count. Three things make up the sum.
 
 **What is held all the time.** With Adam in mixed precision each number costs its float32 master, its float32 gradient
 and two float32 moments: 16 bytes, divided by the workers that share a copy (ZeRO, arXiv 1910.02054, section 3.1;
@@ -75,6 +75,7 @@ class Memory:
     activations: float
     """Kept from the forward pass for the backward pass, by the layers."""
     logits: float
+    """And what is computed from them; after the loss, the head's gradient."""
     transients: float
     """Gathered weights and gradients before they are reduced, the layer that is computed again, norms and casts."""
     moment: str
@@ -114,54 +115,47 @@ class _Moment:
 def memory(model: Architecture, layout: Layout) -> Memory:
     """What a worker needs to train `model` as laid out."""
     parameters, gradients, optimizer = _states(model, layout)
-    states = parameters + gradients + optimizer
+    host = 0.0
+    if layout.offload:
+        # ZeRO-2 keeps the weights that compute on the device, and offloads the rest.
+        stays = float(layout.compute * model.parameters) if layout.strategy == "zero-2" else 0.0
+        host = parameters + gradients + optimizer - stays
+        parameters, gradients, optimizer = stays, 0.0, 0.0
     worst = max(_moments(model, layout), key=lambda moment: moment.total)
-    on_device = 0 if layout.offload else 1
-    if layout.offload and layout.strategy == "zero-2":
-        # Stage 2 offloads masters, moments and gradients; the weights that compute stay.
-        on_device, kept = 0, float(layout.compute * model.parameters)
-        return Memory(kept, 0, 0, worst.activations, worst.logits, worst.transients, worst.name, states - kept)
-    return Memory(
-        parameters * on_device,
-        gradients * on_device,
-        optimizer * on_device,
-        worst.activations,
-        worst.logits,
-        worst.transients,
-        worst.name,
-        host=states * (1 - on_device),
-    )
-
-
-def trained_shapes(model: Architecture, layout: Layout) -> tuple[Shape, ...]:
-    """The weights that have gradients: all, or the adapters'."""
-    if layout.adapter_rank is None:
-        return (*model.root_shapes, *(shape for _ in range(model.layers) for shape in model.layer_shapes))
-    targets = [shape for name, shape in model.linears.items() if name in layout.adapter_targets]
-    rank = layout.adapter_rank
-    return tuple(part for _ in range(model.layers) for out, into in targets for part in ((rank, into), (out, rank)))
+    beside = worst.activations, worst.logits, worst.transients
+    return Memory(parameters, gradients, optimizer, *beside, moment=worst.name, host=host)
 
 
 def _states(model: Architecture, layout: Layout) -> tuple[float, float, float]:
-    """Bytes of weights, gradients and Adam's moments on one worker."""
-    trained = trained_shapes(model, layout)
-    every = (*model.root_shapes, *(shape for _ in range(model.layers) for shape in model.layer_shapes))
-    frozen = () if layout.adapter_rank is None else every
+    """Bytes of weights, gradients and Adam's moments on one worker.
+
+    FSDP2 splits each matrix along its first dimension and pads the last shard; DeepSpeed splits what it has flattened.
+    Frozen weights, beside adapters, are kept in the computation's precision.
+    """
+    whole_only = layout.strategy != "fsdp"
+    shards = 1 if whole_only else layout.shards
+    every = model.layers * _sharded(model.layer_shapes, shards) + _sharded(model.root_shapes, shards)
+    trained, frozen = every, 0.0
+    if layout.adapter_rank is not None:
+        trained, frozen = model.layers * _sharded(_adapters(model, layout), shards), every
     master = layout.master
-    if layout.strategy == "fsdp":
-        ours = _sharded(trained, layout.shards)
-        weights = master * (ours + _sharded(frozen, layout.shards))
-        return weights, master * ours, 2 * master * ours
-    numbers = sum(map(math.prod, trained))
-    ours = numbers / layout.shards
-    whole = numbers + sum(map(math.prod, frozen))
-    computing = layout.compute * (whole / layout.shards if layout.strategy == "zero-3" else whole)
+    if not whole_only:
+        return master * trained + layout.compute * frozen, master * trained, 2 * master * trained
+    ours = trained / layout.shards
+    computing = layout.compute * (trained + frozen) / (layout.shards if layout.strategy == "zero-3" else 1)
     return computing + master * ours, master * ours, 2 * master * ours
 
 
 def _sharded(shapes: tuple[Shape, ...], shards: int) -> float:
-    """Numbers of `shapes` on the first worker: FSDP2 splits each along its first dimension, the last shard is padded."""
+    """Numbers of `shapes` on one worker, each split along its first dimension, padding included."""
     return float(sum(-(-shape[0] // shards) * math.prod(shape[1:]) for shape in shapes))
+
+
+def _adapters(model: Architecture, layout: Layout) -> tuple[Shape, ...]:
+    """The matrices that LoRA puts into one layer, two for each target."""
+    rank = layout.adapter_rank or 0
+    targets = [shape for name, shape in model.linears.items() if name in layout.adapter_targets]
+    return tuple(part for out, into in targets for part in ((rank, into), (out, rank)))
 
 
 def _moments(model: Architecture, layout: Layout) -> tuple[_Moment, ...]:
@@ -175,13 +169,13 @@ def _moments(model: Architecture, layout: Layout) -> tuple[_Moment, ...]:
     head_gradient = 0.0 if layout.adapter_rank is not None else float(compute * model.head_parameters)
     # In the layer whose turn it is: what it saved, less what the loss of its product frees, the gradients of both
     # factors of the gated MLP at once, and the gradient that flows along the residual stream.
-    again = saved if layout.checkpointing != "off" else 0.0
+    again = {"full": saved, "selective": saved - _shared(model, layout), "off": 0.0}[layout.checkpointing]
     at_work = again + 2 * compute * tokens * model.intermediate_size + stream
     return (
         # The last norm's tensors, the learned positions picked from its output, and their gradient.
         _Moment("in the loss", model.layers * kept, _logits(model, layout), gathered + norm + 2 * stream),
-        _Moment("in a layer's backward pass", model.layers * kept, 0, gathered + head_gradient + around_layer + at_work),
-        _Moment("while the embedding's gradient is reduced", 0, 0, gathered + at_the_end + stream),
+        _Moment("in a layer's backward pass", model.layers * kept, head_gradient, gathered + around_layer + at_work),
+        _Moment("while the embedding's gradient is reduced", 0, 0, at_the_end + stream),
     )
 
 
@@ -209,6 +203,13 @@ def _products(model: Architecture, layout: Layout) -> float:
     """Bytes of a layer's matrix products and attention, which selective checkpointing keeps."""
     outputs = sum(shape[0] for shape in model.linears.values()) + model.heads * model.head_size
     return float(layout.tokens * (layout.compute * outputs + _SINGLE * model.heads))
+
+
+def _shared(model: Architecture, layout: Layout) -> float:
+    """Bytes of those products that the backward pass uses as they are, and so are not held a second time."""
+    queries, keys = model.heads * model.head_size, model.kv_heads * model.head_size
+    numbers = layout.compute * (queries + keys + 2 * model.intermediate_size)
+    return float(layout.tokens * (numbers + _SINGLE * model.heads))
 
 
 def _logits(model: Architecture, layout: Layout) -> float:
@@ -243,7 +244,9 @@ def _in_transit(model: Architecture, layout: Layout) -> tuple[float, float, floa
         return 0.0, float(2 * master * bucket), float(2 * master * bucket)
     if layout.strategy == "zero-3":
         live = float(compute * min(_LIVE, model.parameters))
-        return live, float(2 * master * bucket), float(2 * master * bucket)
+        return live, float(2 * master * bucket), live + float(2 * master * bucket)
     gradients = (compute + master) if trains else 0
     weights = compute * (1 if layout.shards == 1 else 2)
-    return float(compute * root), float((weights + gradients) * layer), float(gradients * root)
+    # The root's weights are freed by then; its gradients, and what they are copied into; or that, and what comes of it.
+    reduced = max(gradients, master * (1 + 1 / layout.shards)) if trains else 0
+    return float(compute * root), float((weights + gradients) * layer), float(reduced * root)
