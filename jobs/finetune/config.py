@@ -8,22 +8,22 @@ has defaults of its own where it differs: :data:`FROM_SCRATCH`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cluster.machines import known_machine
+from jobs.finetune.data_config import DataConfig
 from jobs.finetune.deepspeed_config import deepspeed_problems
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES
 from orchestrator.step import (
-    DatasetSource,
     Estimate,
     ModelSource,
     OutputKind,
     Problem,
-    Reference,
     Resources,
     StepConfig,
     StrictModel,
@@ -51,6 +51,16 @@ def _known_template(name: str) -> str:
     if name not in TEMPLATES:
         raise ValueError(f"unknown template {name!r}: known are {', '.join(sorted(TEMPLATES))}")
     return name
+
+
+def _checkpoint_place(location: str) -> str:
+    scheme, separator, rest = location.partition("://")
+    if not separator:
+        return location
+    bucket = rest.partition("/")[0]
+    if scheme != "s3" or not bucket or "@" in bucket or ":" in bucket:
+        raise ValueError(f"{location!r} is neither a folder nor s3://bucket/key, without credentials in it")
+    return location
 
 
 def _as_tuple(value: Any) -> Any:
@@ -110,6 +120,12 @@ class FinetuneResources(Resources):
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="0: train on CPUs")
     tokens_in_memory: int = Field(default=2048, ge=1, description="padded tokens in the model at once, on each worker")
     checkpoint_every: int = Field(default=100, ge=1, description="optimizer steps between checkpoints")
+    keep_checkpoints: int = Field(default=2, ge=1, description="the latest so many, until the step is done")
+    checkpoints: Annotated[str, AfterValidator(_checkpoint_place)] | None = Field(
+        default=None,
+        min_length=1,
+        description="a folder that all workers mount, or s3://bucket/key; else the step's own folder",
+    )
     activation_checkpointing: Literal["off", "selective", "full"] = Field(
         default="off",
         description="of each layer keep all that its gradient needs, or only matrix products, or only its input",
@@ -139,7 +155,10 @@ class Config(StepConfig):
     model: RandomModel | ModelSource = Field(
         description="{random: qwen2, layers, hidden_size}, ${step}, a folder in Hugging Face's layout, or a hub name"
     )
-    data: DatasetSource = Field(description="${step}, or a JSONL file with question, trace and answer in each line")
+    data: DataConfig = Field(description="${step}, a file, a folder, a hub name, or a mapping with columns")
+    packing: bool = Field(
+        default=False, description="rows of block_size tokens, of several samples each; batch_size then counts rows"
+    )
     strategy: Literal["fsdp", "deepspeed"] = Field(default="fsdp", description="what divides the model among workers")
     precision: Literal["bf16", "float32", "float64"] = Field(
         default="bf16", description="of the computation; bf16 keeps weights, optimizer and sums over workers in float32"
@@ -176,10 +195,12 @@ class Config(StepConfig):
 
     def problems(self) -> Iterator[Problem]:
         """Files that are not there, seen before anything heavy is loaded."""
-        data = self.data_file
-        if data is not None and not data.is_file():
-            yield Problem(("data",), f"{self.data!r} is no file: give a JSONL file or ${{step}}")
+        yield from self.data.problems()
         yield from folder_problems(self.model)
+        if self.resources.checkpoints and "://" in self.resources.checkpoints and find_spec("s3fs") is None:
+            yield Problem(
+                ("resources", "checkpoints"), "needs s3fs, which is not installed: pip install 's3fs', or give a folder"
+            )
         yield from self._gang_problems()
 
     def _gang_problems(self) -> Iterator[Problem]:
@@ -206,26 +227,21 @@ class Config(StepConfig):
             yield Problem(("resources", "deepspeed"), "is for strategy deepspeed: leave it out, or change strategy")
 
     def external_inputs(self) -> Mapping[str, Path]:
-        """The user's own data file and model folder."""
-        files = {"data": self.data_file, "model": self.model_folder}
+        """The user's own data and model folder."""
+        files = {"data": self.data.file, "model": self.model_folder}
         return {name: path for name, path in files.items() if path is not None}
 
     def describe(self) -> str:
         """``2 workers, 1 epoch of batches of 64``."""
         workers = f"{self.resources.workers} worker{'s' * (self.resources.workers > 1)}"
         epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
-        return f"{workers}, {epochs} in batches of {self.batch_size}"
+        return f"{workers}, {epochs} in batches of {self.batch_size}{' packed rows' * self.packing}"
 
     def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate:
         """Memory of each worker, time and cost, from the model's config.json alone."""
         from jobs.finetune.estimate import estimate
 
         return estimate(self, inputs)
-
-    @property
-    def data_file(self) -> Path | None:
-        """The data when it is the user's own file."""
-        return None if isinstance(self.data, Reference) else Path(self.data).expanduser()
 
     @property
     def model_folder(self) -> Path | None:

@@ -146,20 +146,22 @@ def _strategy(config: Config) -> Strategy:
 
 def _volume(config: Config, inputs: Mapping[str, Upcoming]) -> _Volume | None:
     """How much data there is, where that can be told without reading it token by token."""
-    if not isinstance(config.data, Reference):
-        file = config.data_file
-        return _PUBLISHED.get(config.data) if file is None or not file.is_file() else _of_file(file, config)
-    made = inputs[config.data.step]
-    if made.output is not None and (made.output / "train.jsonl").is_file():
-        return _of_file(made.output / "train.jsonl", config)
-    if isinstance(made.config, Letters):
-        samples = made.config.train
-        return _Volume(samples, samples * _LETTERS_TOKENS, f"{samples:,} samples of about {_LETTERS_TOKENS} tokens")
-    return None
+    source = config.data.path
+    if isinstance(source, Reference):
+        made = inputs[source.step]
+        if made.output is not None:
+            return _of_file(made.output / "train.jsonl", config)
+        if isinstance(made.config, Letters):
+            samples = made.config.train
+            return _Volume(samples, samples * _LETTERS_TOKENS, f"{samples:,} samples of about {_LETTERS_TOKENS} tokens")
+        return None
+    if config.data.file is not None:
+        return _of_file(config.data.file, config)
+    return _PUBLISHED.get(config.data.dataset or "")
 
 
 def _of_file(file: Path, config: Config) -> _Volume | None:
-    """Counts lines, and tokens by the characters of their texts; None for what is no JSONL."""
+    """Counts lines, and tokens by the characters of their texts; None for what is no JSONL in UTF-8."""
     characters = samples = 0
     try:
         with file.open(encoding="utf-8") as lines:
@@ -167,7 +169,7 @@ def _of_file(file: Path, config: Config) -> _Volume | None:
                 row = json.loads(line)
                 characters += sum(len(value) for value in row.values() if isinstance(value, str))
                 samples += 1
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError):
         return None
     tokens = characters / (1 if isinstance(config.model, RandomModel) else _BYTES_PER_TOKEN)
     return _Volume(samples, tokens, f"{samples:,} samples of about {tokens / 1e6:.2g}M tokens") if samples else None
@@ -175,7 +177,8 @@ def _of_file(file: Path, config: Config) -> _Volume | None:
 
 def _seconds(config: Config, model: Architecture, setting: Setting, volume: _Volume) -> float:
     length = volume.tokens / volume.samples
-    steps = config.epochs * math.ceil(volume.samples / config.batch_size)
+    rows = math.ceil(volume.tokens / config.block_size) if config.packing else volume.samples
+    steps = config.epochs * math.ceil(rows / config.batch_size)
     work = Work(config.epochs * volume.tokens, length, steps)
     samples_at_once = max(1, int(setting.tokens_in_memory // length))
     micro_batches = steps * math.ceil(config.batch_size / config.resources.workers / samples_at_once)

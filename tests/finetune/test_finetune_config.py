@@ -33,7 +33,7 @@ def test_a_random_model_gets_a_recipe_of_its_own_that_can_be_overridden() -> Non
 def test_references_are_the_outputs_of_steps_of_the_right_kind() -> None:
     recipe = config(model="${base}")
     assert recipe.model == Reference("base", "model")
-    assert recipe.data == Reference("letters", "dataset")
+    assert recipe.data.path == Reference("letters", "dataset")
     assert list(recipe.problems()) == []
     assert recipe.external_inputs() == {}
 
@@ -80,7 +80,7 @@ def test_missing_files_are_problems_of_their_fields(tmp_path: Path) -> None:
     problems = {problem.field: problem.message for problem in recipe.problems()}
     assert set(problems) == {("model",), ("data",)}
     assert "is no folder" in problems[("model",)]
-    assert "is no file" in problems[("data",)]
+    assert "is no file or folder" in problems[("data",)]
 
 
 def test_a_model_folder_needs_a_config_and_a_tokenizer(tmp_path: Path) -> None:
