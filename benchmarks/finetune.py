@@ -9,8 +9,8 @@ float32, both on the same number of threads. Each side runs in processes of its 
 peak of its memory. Two workloads:
 
 ``speed``  samples as unequal in length as reasoning traces are (log-normal; the longest of 16 is about three times
-           the mean), in batches of 16. TRL takes four at once, padded to the longest of them; ours as many padded tokens
-           at once as four long ones have, of samples of about equal length. Tokens are counted without padding.
+           the mean), in batches of 16. TRL takes four at once, padded to the longest of them; ours as many padded
+           tokens at once as half of four long ones, of about equal length. Tokens are counted without padding.
 ``memory`` single samples of 16,384 tokens, with activation checkpointing on both sides.
 """
 
