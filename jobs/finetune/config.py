@@ -14,21 +14,27 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from cluster.machines import known_machine
 from jobs.finetune.data_config import DataConfig
 from jobs.finetune.deepspeed_config import deepspeed_problems
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES
 from orchestrator.step import (
+    Estimate,
     ModelSource,
     OutputKind,
     Problem,
     Resources,
     StepConfig,
     StrictModel,
+    Upcoming,
 )
 
 HEAD_SIZE = 64
 """Width of an attention head: one that every engine supports."""
+
+BYTE_VOCABULARY = 266
+"""Ids of the tokenizer that a random model gets (:mod:`jobs.finetune.tokenizer`)."""
 
 FROM_SCRATCH: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 4e-3, "precision": "float32"}
 """Defaults for a random model: it sees much more data, once, and moves further; it is small, so rounding is cheap to
@@ -136,6 +142,12 @@ class FinetuneResources(Resources):
         description="fsdp: workers that hold one copy of the model together, such as a node's 8; all",
     )
     compile: bool = Field(default=False, description="compile each layer with torch.compile")
+    machine: Annotated[str, AfterValidator(known_machine)] | None = Field(
+        default=None, description="what the plan reckons with, such as h100 or p5.48xlarge; else h100, or cpu"
+    )
+    mfu: float | None = Field(
+        default=None, gt=0, le=1, description="share of the peak that the plan reckons with; else the catalogue's"
+    )
     deepspeed: DeepSpeed = DeepSpeed()
 
 
@@ -234,6 +246,12 @@ class Config(StepConfig):
         workers = f"{self.resources.workers} worker{'s' * (self.resources.workers > 1)}"
         epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
         return f"{workers}, {epochs} in batches of {self.batch_size}{' packed rows' * self.packing}"
+
+    def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate:
+        """Memory of each worker, time and cost, from the model's config.json alone."""
+        from jobs.finetune.estimate import estimate
+
+        return estimate(self, inputs)
 
     @property
     def model_folder(self) -> Path | None:

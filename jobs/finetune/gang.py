@@ -30,6 +30,7 @@ from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from torch.distributed import DistError
 
 from jobs.finetune.config import Config
+from jobs.finetune.worker import BACKENDS
 from orchestrator.step import StepError
 
 Argument = TypeVar("Argument")
@@ -80,7 +81,7 @@ def _trainer(
     return TorchTrainer(
         _work,
         train_loop_config={"work": work, "argument": argument, "reservation": _reservation(records)},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        torch_config=TorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"]),
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=bool(gpus),

@@ -16,10 +16,13 @@ import torch.multiprocessing as processes
 from jobs.finetune.checkpoint_files import CheckpointFolder
 from jobs.finetune.config import Config
 from jobs.finetune.data import tokenize
+from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.export import export
-from jobs.finetune.loop import StepReport, train
-from jobs.finetune.model import CausalLoss, build_model, load_tokenizer
+from jobs.finetune.loop import train
+from jobs.finetune.measures import StepReport
+from jobs.finetune.model import draw, load_tokenizer
 from jobs.finetune.samples import Sample
+from jobs.finetune.worker import make_strategy
 from jobs.letters.generator import training
 from jobs.template import TEMPLATES
 
@@ -62,6 +65,7 @@ def train_in_processes(
 
 def _work(rank: int, config: Config, folder: Path, samples: int, workers: int, interrupt_at: int | None) -> None:
     torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(rank)
     store = dist.FileStore(str(folder / "meeting-point"), workers)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=workers)
 
@@ -74,19 +78,20 @@ def _work(rank: int, config: Config, folder: Path, samples: int, workers: int, i
 
     tokenizer = load_tokenizer(config.model)
     data = tokenize(letters_samples(samples), tokenizer, TEMPLATES[config.template], config.block_size)
-    loss = CausalLoss(build_model(config.model, tokenizer, config.seed))
-    padding = tokenizer.pad_token_id
+    blueprint = draw(config.model, tokenizer, config)
+    settings = deepspeed_settings(config) if config.strategy == "deepspeed" else None
+    strategy = make_strategy(config, blueprint, torch.device("cpu"), settings)
     train(
         config,
-        loss,
+        strategy,
         data,
-        padding=padding,
+        padding=tokenizer.pad_token_id,
         device=torch.device("cpu"),
         checkpoints=CheckpointFolder(str(folder / "checkpoints")),
         report=report,
     )
-    export(loss, tokenizer, folder / "output")
-    weights = {name: weight.full_tensor().detach() for name, weight in loss.named_parameters()}
+    weights = dict(strategy.weights())
+    export(weights.items(), blueprint.architecture, tokenizer, folder / "output")
     if rank == 0:
         torch.save(weights, folder / "weights")
     dist.destroy_process_group()
