@@ -109,6 +109,8 @@ def plan(file: Path, overrides: tuple[str, ...]) -> None:
     from rich.table import Table
 
     from orchestrator.display import console
+    from orchestrator.estimate_view import show
+    from orchestrator.plan import estimates
 
     table = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left")
     for column in ("step", "job", "fingerprint", "plan", "why", "what", "resources"):
@@ -123,6 +125,8 @@ def plan(file: Path, overrides: tuple[str, ...]) -> None:
     for note in experiment.notes:
         out.print(f"note: {note}", markup=False, soft_wrap=True)
     out.print(table)
+    for name, estimate in estimates(planned).items():
+        show(name, estimate, out)
 
 
 @main.command()
