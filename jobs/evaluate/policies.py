@@ -14,7 +14,8 @@ from typing import Literal
 NO_FORCING = "no forcing"
 REJECTION = "rejection sampling"
 STEPS = "step budget"
-_TAKEN = ("budget", "nothing", "pass@k", "majority@k", NO_FORCING, REJECTION, STEPS)
+EFFORT = "reasoning effort"
+_TAKEN = ("budget", "nothing", "pass@k", "majority@k", NO_FORCING, REJECTION, STEPS, EFFORT)
 """Names of curves that are no string's."""
 _TAKEN_WITH = re.compile(r" in \d+$|^(token|step|class)-conditional")
 
@@ -54,6 +55,8 @@ class Policy:
         each sample is taken as it is. Such policies are not `forced`.
     `steps`
         Most steps of thinking: it is cut where the header of one more begins. Nothing is then extended.
+    `effort`
+        What a server that only chats is told of how hard to think. Nothing is then forced.
     """
 
     budget: int | None = None
@@ -63,14 +66,18 @@ class Policy:
     forced: bool = True
     tries: int = 0
     steps: int | None = None
+    effort: str | None = None
 
     @property
     def name(self) -> str:
         """Unique within a sweep and stable across runs: ``32``, ``auto``, ``2x"Wait"``, ``2x"Wait" in 2048``,
-        ``no forcing``, ``token-conditional 1024 + budget forcing``, ``rejection sampling 512``."""
+        ``no forcing``, ``token-conditional 1024 + budget forcing``, ``rejection sampling 512``,
+        ``reasoning effort low``."""
         if self.wish is not None:
             asked = f"{self.wish.kind}-conditional {self.wish.value}"
             return f"{asked} + budget forcing" if self.forced else asked
+        if self.effort is not None:
+            return f"{EFFORT} {self.effort}"
         if not self.forced:
             return f"{REJECTION} {self.budget}" if self.tries else NO_FORCING
         if self.steps is not None:
@@ -85,6 +92,8 @@ class Policy:
         """What sets it apart from policies of its method: ``32``, ``auto``, ``short``."""
         if self.wish is not None:
             return str(self.wish.value)
+        if self.effort is not None:
+            return self.effort
         if self.steps is not None:
             return str(self.steps)
         return "auto" if self.budget is None else str(self.budget)
@@ -141,6 +150,11 @@ def grid(
 def no_forcing() -> tuple[Policy, ...]:
     """The baseline: the model ends its thinking by itself, or it does not answer."""
     return (Policy(forced=False),)
+
+
+def efforts(words: Iterable[str]) -> tuple[Policy, ...]:
+    """Each reasoning effort, in the order given."""
+    return tuple(Policy(forced=False, effort=word) for word in words)
 
 
 def step_budgets(steps: Iterable[int]) -> tuple[Policy, ...]:
@@ -212,6 +226,8 @@ def printable(name: str) -> str:
 
 
 def _method(policy: Policy) -> str:
+    if policy.effort is not None:
+        return EFFORT
     if policy.wish is None:
         return STEPS if policy.steps is not None else REJECTION if policy.tries else NO_FORCING
     return f"{policy.wish.kind}-conditional" + (" + budget forcing" if policy.forced else "")

@@ -154,15 +154,10 @@ def _track(
         "points": ", ".join(curve.label(point) for point in curve.points),
         "items": max(point.items for point in curve.points),
         "samples_per_item": config.samples,
-        "temperature": config.temperature,
-        "top_p": config.top_p,
         "seed": config.seed,
-        "template": str(config.template),
-        "max_answer_tokens": config.max_answer_tokens,
-        "context_length": config.context_length,
         "engine": config.engine_name,
         **({"served_model": config.served_model} if config.served_model else {}),
-        "dtype": config.dtype,
+        **_decoding(config),
     }
     tags = {"sweep": f"{context.experiment}/{context.name}", "color": plots.colour(number)}
     if isinstance(config.model, Reference):
@@ -196,10 +191,26 @@ def _write_samples(curve: MeasuredCurve, samples: Path, path: Path) -> None:
 
 
 def _model(config: Config) -> str:
-    """As it is called: the step that made it, the folder's last name, or the name on its hub."""
+    """As it is called: the step that made it, the folder's last name, or the name on its hub or server."""
+    if config.model is None:
+        return str(config.served_model)
     if isinstance(config.model, Reference):
         return config.model.step
     return Path(config.model).name if Path(config.model).is_dir() else config.model
+
+
+def _decoding(config: Config) -> dict[str, str | int | float]:
+    """What is tracked of how tokens come about: on a server that only chats, what it was told."""
+    if config.chat is not None:
+        return {f"chat.{name}": json.dumps(value) for name, value in config.chat.parameters.items()}
+    return {
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "template": str(config.template),
+        "max_answer_tokens": config.max_answer_tokens,
+        "context_length": config.context_length,
+        "dtype": config.dtype,
+    }
 
 
 def _title(config: Config) -> str:
@@ -214,6 +225,7 @@ def _subtitle(config: Config, curves: Sequence[MeasuredCurve]) -> str:
         what.append(f"{max(point.items for point in points):,} items")
     if config.samples > 1:
         what.append(f"{config.samples} samples each")
-    what.append(f"temperature {config.temperature:g}" if config.temperature else "greedy")
+    if config.chat is None:
+        what.append(f"temperature {config.temperature:g}" if config.temperature else "greedy")
     what.append("95% intervals")
     return " · ".join(what)
