@@ -22,6 +22,7 @@ from scipy.stats import t as student
 
 from jobs.evaluate.outcomes import Outcomes
 from jobs.evaluate.statistics import CONFIDENCE, Difference, Floats, paired_differences, resampled_shares
+from jobs.evaluate.together import shown
 
 POWER = 0.8
 """The chance with which a difference called detectable is detected."""
@@ -69,8 +70,8 @@ class Scores:
         return Scores((*self.points, *other.points), np.hstack(right), np.hstack(asked))
 
 
-def scores(task: Outcomes, natural: str) -> Scores:
-    """The accuracy of every policy, that of the natural end first, then its majority@k for k = 2, 4, 8 … samples.
+def scores(task: Outcomes, natural: str, together: Sequence[int] | None = None) -> Scores:
+    """The accuracy of every policy, that of the natural end first, then its majority@k for each k that is shown.
 
     pass@k is none of them: it is no accuracy that a user would see, so comparing it with one says nothing.
     """
@@ -80,18 +81,20 @@ def scores(task: Outcomes, natural: str) -> Scores:
         return found
     first = task.policies.index(natural)
     elected = task.votes.scores(slice(first, first + 1), task.most)[:, 0, 1]
-    shown = [k for k in range(2, task.most + 1) if k & (k - 1) == 0 or k == task.most]
-    elected = elected[:, [k - 1 for k in shown]]
+    several = [k for k in shown(task.most, together) if 1 < k <= task.most]
+    elected = elected[:, [k - 1 for k in several]]
     told = ~np.isnan(elected)
-    names = tuple(f"{natural} majority@{k}" for k in shown)
+    names = tuple(f"{natural} majority@{k}" for k in several)
     return found.beside(Scores(names, np.where(told, elected, 0.0), told.astype(np.float64)))
 
 
-def compare(tasks: Iterable[Outcomes], natural: str, seed: int) -> tuple[Comparison, ...]:
+def compare(
+    tasks: Iterable[Outcomes], natural: str, seed: int, together: Sequence[int] | None = None
+) -> tuple[Comparison, ...]:
     """All pairs of points of each task, the later against the earlier, corrected for their number."""
     found: list[Comparison] = []
     for task in tasks:
-        points = scores(task, natural)
+        points = scores(task, natural, together)
         found += differences(task.task, points, list(combinations(range(len(points.points)), 2)), seed)
     return corrected(found)
 
