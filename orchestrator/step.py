@@ -315,6 +315,25 @@ class StepContext:
         return TrackedRun(self.folder / "tracked" / _folder_name(name), name, params, tags or {}, group)
 
 
+@dataclass(frozen=True)
+class Compared:
+    """One side of a comparison, as the kind that made it is handed it."""
+
+    name: str
+    """What tables call it."""
+    output: Path
+    """The folder with what the step published."""
+
+
+class Comparer(Protocol):
+    """What a kind of step offers as ``jobs.<kind>.compare.compare``: two of its results against each other, as text.
+
+    Raises :class:`StepError` where they cannot be compared.
+    """
+
+    def __call__(self, first: Compared, second: Compared, points: tuple[str, str] | None = None) -> str: ...
+
+
 def _folder_name(name: str) -> str:
     """`name` where it can be a folder's; else what of it can, and a hash that keeps it apart from others."""
     safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64]
