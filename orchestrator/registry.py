@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 
-from orchestrator.step import StepConfig, StepContext
+from orchestrator.step import ReportWriter, StepConfig, StepContext
 
 JOBS = ("evaluate", "finetune", "letters")
 
@@ -20,3 +21,14 @@ def config_class(kind: str) -> type[StepConfig]:
 def entrypoint(kind: str) -> Callable[[StepConfig, StepContext], None]:
     """The function that does the work of a kind; imports whatever that needs."""
     return importlib.import_module(f"jobs.{kind}.run").run
+
+
+def offers_report(kind: str) -> bool:
+    """Whether finished steps of a kind can be reported on."""
+    return importlib.util.find_spec(f"jobs.{kind}.report") is not None
+
+
+def report_writer(kind: str) -> ReportWriter:
+    """What writes the report of a kind that offers one; imports whatever that needs."""
+    writer: ReportWriter = importlib.import_module(f"jobs.{kind}.report").write
+    return writer
