@@ -152,6 +152,12 @@ def test_a_sample_shows_its_branches_cuts_answers_and_verdicts(browser: webdrive
     for text in ("What is 1+2?", "Right answer: 3", "injected at the natural end", "✂ 4", "cut by the budget at 4"):
         assert text in said
     assert "Wait" in [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#sample .injected")]
+    folded = browser.find_elements(By.CSS_SELECTOR, "#sample details.branch:not([open])")
+    assert folded, "branches that neither policy walks are folded"
+    for branch in folded:
+        assert not branch.find_elements(By.CSS_SELECTOR, ".policy.chosen")
+    for branch in browser.find_elements(By.CSS_SELECTOR, "#sample details.branch[open]"):
+        assert branch.find_elements(By.CSS_SELECTOR, ".policy.chosen")
     rows = browser.find_elements(By.CSS_SELECTOR, "#sample table tbody tr")
     assert len(rows) == len(browser.execute_script("return viewer.index.policies"))
 

@@ -195,7 +195,8 @@ const viewer = {
     const answers = record.answers.map((answer) => this.answer(answer, record, numbers));
     if (record.note) found.push(element("p", "elsewhere", written(record.note)));
     if (!record.branches.length) found.push(element("div", "answers", ...answers));
-    const drawn = record.branches.map((branch, number) => this.branch(branch, number, record, answers));
+    const inside = this.inside(record);
+    const drawn = record.branches.map((branch, number) => this.branch(branch, number, record, answers, inside[number], numbers));
     record.branches.forEach((branch, number) => {
       if (branch.parent === null) found.push(drawn[number]);
       else drawn[branch.parent].append(drawn[number]);
@@ -204,11 +205,33 @@ const viewer = {
     return found;
   },
 
-  branch(branch, number, record, answers) {
-    const header = element("header");
+  // Of each branch, the policies that end on it or beyond it: numbers of rows.
+  inside(record) {
+    const found = record.branches.map(() => []);
+    for (const answer of record.answers) {
+      for (let at = answer.branch; at !== null; at = record.branches[at].parent) found[at].push(...answer.policies);
+    }
+    return found;
+  },
+
+  // A branch with what leaves it. Those that lead to neither of the two policies are folded.
+  branch(branch, number, record, answers, inside, numbers) {
+    const range = `tokens ${branch.start.toLocaleString("en")} – ${(branch.start + branch.tokens).toLocaleString("en")}`;
+    const made = element(branch.parent === null ? "div" : "details", "branch");
+    const header = element(branch.parent === null ? "header" : "summary");
     if (branch.parent === null) header.append(element("strong", "", branch.wish ? `Thinking, asked: ${branch.wish}` : "Thinking"));
-    else header.append(element("span", "injected", branch.string ? written(branch.string) : "nothing, but no end"), element("span", "", "injected at the natural end"));
-    header.append(element("span", "", `tokens ${branch.start.toLocaleString("en")} – ${(branch.start + branch.tokens).toLocaleString("en")}`));
+    else if (branch.string) header.append(element("span", "injected", written(branch.string)), element("span", "", "injected at the natural end"));
+    else header.append(element("span", "injected", "no end"), element("span", "", "nothing injected, the natural end forbidden"));
+    header.append(element("span", "", range));
+    if (branch.parent !== null) {
+      const ends = [...inside].sort((one, other) => one - other).map((row) => {
+        const verdict = record.rows[row].verdict;
+        const glyph = GLYPHS[Object.keys(VERDICTS).find((letter) => VERDICTS[letter] === verdict)];
+        return element("span", `mini ${verdict}`, `${plain(record.rows[row].policy)} ${glyph}`);
+      });
+      header.append(element("span", "ends", ...ends));
+      made.open = inside.some((row) => numbers[row] === this.before || numbers[row] === this.after);
+    }
     const text = element("pre", "thinking");
     text.tabIndex = 0;
     text.setAttribute("role", "region");
@@ -223,13 +246,14 @@ const viewer = {
         const mark = element("button", `cut ${answer.end}`, answer.end === "natural" ? `end ${at.toLocaleString("en")}` : `✂ ${at.toLocaleString("en")}`);
         mark.type = "button";
         mark.title = "its answer";
-        mark.addEventListener("click", () => { answers[which].focus(); answers[which].scrollIntoView({block: "nearest"}); });
+        mark.addEventListener("click", () => { answers[which].focus({preventScroll: true}); answers[which].scrollIntoView({block: "nearest"}); });
         text.append(mark);
         cards.append(answers[which]);
       });
     });
     if (branch.ended && !branch.cuts.includes(branch.start + branch.tokens)) text.append(element("span", "cut natural", `end ${(branch.start + branch.tokens).toLocaleString("en")}`));
-    return element("div", "branch", header, text, cards);
+    made.append(header, text, cards);
+    return made;
   },
 
   answer(answer, record, numbers) {
