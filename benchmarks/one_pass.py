@@ -36,6 +36,7 @@ from paper_workload import (
 from rich.console import Console
 from rich.table import Table
 
+from jobs.evaluate.admission import Admission
 from jobs.evaluate.config import EvaluateResources
 from jobs.evaluate.engines import EngineSpec, Request, Sampling
 from jobs.evaluate.engines.vllm import VllmEngine, start
@@ -74,12 +75,13 @@ async def tree_pass(engine: Scripted, work: Iterable[Work], policies: Sequence[P
     kept: list[Segment] = []
     tree = grow(policies, {string: len(ids) for string, ids in FORCING.injected.items()})
     walker = Walker(engine, tree, FORCING, Sampling(), SEED, kept.append)
-    fitting = engine.sequences
-    slots = asyncio.Semaphore(IN_FLIGHT if fitting is None else min(IN_FLIGHT, fitting))
+    admission = Admission(engine.cache_tokens, IN_FLIGHT)
 
     async def walk(one: Work) -> None:
-        async with slots:
-            await walker.walk(one.unit, one.trace(FORCING))
+        async with admission.turn(one.longest(tree, FORCING)) as place:
+            trace = one.trace(FORCING)
+            place.size = lambda: len(one.unit.prompt) + trace.thinking_tokens
+            await walker.walk(one.unit, trace)
 
     await asyncio.gather(*map(walk, work))
     return kept

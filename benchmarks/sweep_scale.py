@@ -43,7 +43,7 @@ class Instant:
     words: list[int]
 
     @property
-    def sequences(self) -> int | None:
+    def cache_tokens(self) -> int | None:
         """As many as are asked for."""
         return None
 

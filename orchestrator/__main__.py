@@ -123,6 +123,37 @@ def plan(file: Path, overrides: tuple[str, ...]) -> None:
 @main.command()
 @_file
 @_set
+@click.option("--step", "name", help="Only this step.")
+def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
+    """Show the data that steps would learn from: counts, lengths, what is cut, one sample and what of it is learned."""
+    experiment, store, planned = _prepare(file, overrides)
+    from orchestrator import registry
+    from orchestrator.step import StepContext, StepError, StepInput
+
+    chosen = [item for item in planned if item.step.kind in registry.LOOKS and name in (None, item.step.name)]
+    if not chosen:
+        raise _Refused(
+            f"{file}: no step {name or ''} that learns from data: look is for jobs {', '.join(registry.LOOKS)}"
+        )
+    outputs = {item.step.name: item for item in planned}
+    for item in chosen:
+        if waiting := [target for target in item.inputs if outputs[target].verdict != "done"]:
+            raise _Refused(f"{item.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first")
+        inputs = {
+            target: StepInput(target, fingerprint, outputs[target].folder.output)
+            for target, fingerprint in item.inputs.items()
+        }
+        context = StepContext(experiment.name, item.step.name, item.fingerprint, item.folder.path, store.traces, inputs)
+        try:
+            text = registry.look(item.step.kind)(item.step.config, context)
+        except StepError as error:
+            raise _Refused(f"{item.step.name}: {error}") from None
+        click.echo(f"{item.step.name}\n{text}\n")
+
+
+@main.command()
+@_file
+@_set
 def status(file: Path, overrides: tuple[str, ...]) -> None:
     """Show how far each step is, from the store alone: works while it runs, from any machine that sees the store."""
     experiment, _, planned = _prepare(file, overrides)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from orchestrator.step import ReportWriter, StepConfig, StepContext
 
 JOBS = ("evaluate", "finetune", "letters")
+LOOKS = ("finetune",)
 
 
 def config_class(kind: str) -> type[StepConfig]:
@@ -16,6 +17,11 @@ def config_class(kind: str) -> type[StepConfig]:
     if kind not in JOBS:
         raise KeyError(kind)
     return importlib.import_module(f"jobs.{kind}.config").Config
+
+
+def look(kind: str) -> Callable[[StepConfig, StepContext], str]:
+    """What shows the data that a step of one of `LOOKS` would learn from, as text, before it runs."""
+    return importlib.import_module(f"jobs.{kind}.prepare").look
 
 
 def entrypoint(kind: str) -> Callable[[StepConfig, StepContext], None]:

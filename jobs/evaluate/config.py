@@ -5,6 +5,7 @@ Light: every experiment file is checked against it before torch, ray or an engin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,21 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from jobs.evaluate.policies import Policy, Wish, conditional, grid, no_forcing, ordered, rejection, step_budgets
+from jobs.evaluate.chat.config import EFFORTS, Chat, Effort, cannot
+from jobs.evaluate.grading.config import Judge, JudgeResources
+from jobs.evaluate.policies import (
+    Policy,
+    Wish,
+    conditional,
+    efforts,
+    grid,
+    methods,
+    no_forcing,
+    ordered,
+    rejection,
+    step_budgets,
+)
+from jobs.evaluate.published import Published
 from jobs.evaluate.server import Server
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import folder_problems, local_folder
@@ -29,6 +44,9 @@ BATCH_INVARIANT_COSTS = (
     "batch_invariant: slower: attention in one split, matrix products without split-K and TF32, no fused all-reduce, "
     "and NCCL on one channel"
 )
+
+_VOTES = re.compile(r"auto (pass|majority)@[0-9]+")
+"""What tables call several samples of the natural end."""
 
 EngineName = Literal["transformers", "vllm", "openai"]
 Items = TypeVar("Items", bound=tuple[Any, ...])
@@ -77,13 +95,19 @@ def _words(classes: Iterable[str]) -> list[str]:
     return sorted(set(classes), reverse=True)
 
 
+def _ascending(efforts: Iterable[Effort]) -> list[Effort]:
+    return sorted(set(efforts), key=EFFORTS.index)
+
+
 Length = Annotated[int | Literal["auto"], BeforeValidator(_length)]
 Budgets = Annotated[tuple[Length, ...], AfterValidator(_filled), PlainSerializer(_canonical_budgets)]
 Count = Annotated[int, BeforeValidator(_count)]
 Counts = Annotated[tuple[Count, ...], AfterValidator(_filled), PlainSerializer(lambda counts: sorted(set(counts)))]
 Limit = Annotated[int, BeforeValidator(_limit)]
 Limits = Annotated[tuple[Limit, ...], AfterValidator(_filled), PlainSerializer(lambda limits: sorted(set(limits)))]
+Together = Annotated[tuple[Count, ...], AfterValidator(_filled), PlainSerializer(lambda counts: sorted(set(counts)))]
 Words = Annotated[tuple[Literal["short", "long"], ...], AfterValidator(_filled), PlainSerializer(_words)]
+Efforts = Annotated[tuple[Effort, ...], AfterValidator(_filled), PlainSerializer(_ascending)]
 
 
 class Extensions(StrictModel):
@@ -190,6 +214,7 @@ class EvaluateResources(Resources):
     gpus: int = Field(default=0, ge=0, description="GPUs of one replica; vllm splits the model over them")
     in_flight: int = Field(default=64, ge=1, description="traces that a replica decodes at once")
     server: Server | None = Field(default=None, description="engine openai: where the model is served")
+    judge: JudgeResources = JudgeResources()
     token_deadline: float = Field(
         default=600, gt=0, allow_inf_nan=False, description="seconds without any token before a replica is replaced"
     )
@@ -204,10 +229,12 @@ _SERVED = {
 class Config(StepConfig):
     """One sweep: every policy of the grid, on every item of the tasks."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PRODUCES: ClassVar[OutputKind] = "curves"
 
-    model: ModelSource = Field(description="${step}, a folder in Hugging Face's layout, or a model's name on its hub")
+    model: ModelSource | None = Field(
+        default=None, description="${step}, a folder in Hugging Face's layout, or a model's name on its hub"
+    )
     tasks: Annotated[tuple[TaskConfig, ...], AfterValidator(_filled)]
     budgets: Budgets = ("auto",)
     extensions: Extensions | None = None
@@ -215,8 +242,10 @@ class Config(StepConfig):
     baseline: bool = Field(default=False, description="also the model's own end of thinking, with nothing forced")
     conditional: Conditional | None = None
     rejection: Rejection | None = None
+    efforts: Efforts | None = Field(default=None, description="reasoning efforts, of a server that only chats")
     template: Template = Field(default=Template(name="think"), description="a style's name, auto, or {open, close}")
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
+    together: Together | None = Field(default=None, description="the k of pass@k and majority@k; None: 1, 2, 4, 8 …")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0, le=MAX_LENGTH)
@@ -226,23 +255,27 @@ class Config(StepConfig):
         default="auto", description="auto: vllm on GPUs, else transformers"
     )
     served_model: str | None = Field(default=None, min_length=1, description="engine openai: the server's name for it")
+    chat: Chat | None = Field(default=None, description="engine openai: the server only chats; {} or what it is told")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="auto: the model's own")
     batch_invariant: bool = Field(
         default=False, description="the same tokens whatever shares a batch, with slower kernels; vllm on GPUs"
     )
+    published: Published | None = Field(default=None, description="values of others, to lay beside the results")
+    judge: Judge | None = Field(default=None, description="who compares the answers of tasks of type judged")
     resources: EvaluateResources = EvaluateResources()
 
     @model_validator(mode="after")
     def _has_one_meaning(self) -> Self:
-        if self.samples > 1 and self.temperature == 0:
+        greedy = self.temperature == 0 and self.chat is None
+        if self.samples > 1 and greedy:
             raise ValueError(f"samples: {self.samples} needs a temperature above 0: greedy samples are all the same")
-        if self.top_p < 1 and self.temperature == 0:
+        if self.top_p < 1 and greedy:
             raise ValueError(f"top_p: {self.top_p} needs a temperature above 0: greedy decoding does not use it")
         if self.step_budgets is not None and self.template.step is None:
             raise ValueError(
                 'step_budgets: needs the header of a step: give template: {name: think, step: "<step>"}, with yours'
             )
-        if self.rejection is not None and self.temperature == 0:
+        if self.rejection is not None and greedy:
             raise ValueError("rejection: needs a temperature above 0: greedy samples are all the same")
         if self.rejection is not None and self.rejection.max_tries > self.samples:
             raise ValueError(
@@ -254,6 +287,11 @@ class Config(StepConfig):
                 f"batch_invariant: true is for vllm on GPUs, and this is {self.engine_name} with "
                 f"{self.resources.gpus} GPUs: set resources.gpus, or leave it out"
             )
+        if self.together is not None and max(self.together) > self.samples:
+            raise ValueError(
+                f"together: {max(self.together)} is more than the {self.samples} samples that each item has: raise "
+                "samples, or lower it"
+            )
         names = [task.name for task in self.tasks]
         for name in names:
             if names.count(name) > 1:
@@ -261,11 +299,30 @@ class Config(StepConfig):
         return self
 
     @model_validator(mode="after")
+    def _has_a_judge_where_one_is_needed(self) -> Self:
+        judged = [task.name for task in self.tasks if task.answers == "judged"]
+        if judged and self.judge is None:
+            raise ValueError(
+                f"judge: task {judged[0]!r} is of type judged: give judge: {{model: …}}, or its answers another type"
+            )
+        if self.judge is None:
+            return self
+        if not judged:
+            raise ValueError("judge: no task is of type judged: leave it out, or give a task type: judged")
+        if (self.judge.engine == "openai") != (self.resources.judge.server is not None):
+            raise ValueError("resources.judge.server: is where a judge of engine openai is: give both or neither")
+        return self
+
+    @model_validator(mode="after")
     def _has_one_place(self) -> Self:
         """A server is said where one decodes, and what a server decides is not said here too."""
+        if self.model is None and self.chat is None:
+            raise ValueError("has no model, which is needed")
+        if self.efforts is not None and self.chat is None:
+            raise ValueError("efforts: are for a server that only chats: give chat: {}, or leave them out")
         served = {"served_model": self.served_model, "resources.server": self.resources.server}
         if self.engine != "openai":
-            for name, value in served.items():
+            for name, value in (served | {"chat": self.chat}).items():
                 if value is not None:
                     raise ValueError(f"{name}: engine {self.engine} has no server: leave it out, or set engine: openai")
             return self
@@ -283,13 +340,16 @@ class Config(StepConfig):
     @property
     def policies(self) -> tuple[Policy, ...]:
         """What is compared, in the order of tables."""
-        found = grid(_tokens(self.budgets))
+        # What is cut where the context ends has no meaning on a server that only chats.
+        budgets = [each for each in _tokens(self.budgets) if each is not None or self.chat is None]
+        found = grid(budgets)
         if self.extensions is not None:
             extensions = self.extensions
-            found = grid(_tokens(self.budgets), extensions.strings, extensions.counts, _tokens(extensions.budgets))
+            found = grid(budgets, extensions.strings, extensions.counts, _tokens(extensions.budgets))
         found += step_budgets(self.step_budgets or ())
         if self.baseline:
             found += no_forcing()
+        found += efforts(_ascending(self.efforts or ()))
         if self.conditional is not None:
             found += conditional(
                 self.conditional.wishes, self.conditional.budget_forcing, self.template.step is not None
@@ -312,6 +372,8 @@ class Config(StepConfig):
 
     def demands(self) -> list[dict[str, float]]:
         """What the sweep needs at least; it takes up to ``replicas.max`` such bundles when they are free."""
+        if self.chat is not None:
+            return []  # its controller asks the server itself
         return [self.replica_demand()] * self.resources.replicas.min
 
     def notes(self) -> list[str]:
@@ -331,31 +393,49 @@ class Config(StepConfig):
             given.append(("conditional.tokens", asked.tokens or (), sorted(set(asked.tokens or ()))))
             given.append(("conditional.steps", asked.steps or (), sorted(set(asked.steps or ()))))
             given.append(("conditional.classes", asked.classes or (), _words(asked.classes or ())))
+        if self.efforts is not None:
+            given.append(("efforts", self.efforts, _ascending(self.efforts)))
         if self.rejection is not None:
             given.append(("rejection.limits", self.rejection.limits, sorted(set(self.rejection.limits))))
+        if self.together is not None:
+            given.append(("together", self.together, sorted(set(self.together))))
         notes = [
             f"{name}: {list(written)} taken as {list(understood)}"
             for name, written, understood in given
             if list(written) != list(understood)
         ]
+        if self.published is not None:
+            points = {policy.name for policy in self.policies} | {each.name for each in methods(self.policies)}
+            tasks = {task.name for task in self.tasks}
+            for task, name in self.published.names():
+                if task not in tasks or (name not in points and not _VOTES.fullmatch(name)):
+                    notes.append(f"published: {name} on {task} is not in this sweep, so nothing is laid beside it")
         return notes + [BATCH_INVARIANT_COSTS] * self.batch_invariant
 
     def problems(self) -> Iterator[Problem]:
         """Files that are not there, seen before anything heavy is loaded."""
         for index, task in enumerate(self.tasks):
             yield from task.problems(("tasks", index))
-        yield from folder_problems(self.model)
+        if self.chat is None:
+            yield from folder_problems(self.model)
+        yield from cannot(self)
+        if self.judge is not None:
+            for problem in folder_problems(self.judge.model):
+                yield replace(problem, field=("judge", *problem.field))
 
     def external_inputs(self) -> Mapping[str, Path]:
-        """The user's own task files and model folder."""
+        """The user's own task files and model folders."""
         files = {f"tasks.{index}.path": task.file for index, task in enumerate(self.tasks)}
-        return {name: path for name, path in (files | {"model": self.model_folder}).items() if path is not None}
+        files["model"] = self.model_folder
+        files["judge.model"] = None if self.judge is None else local_folder(self.judge.model)
+        return {name: path for name, path in files.items() if path is not None}
 
     def describe(self) -> str:
-        """``17 policies x 200 items``."""
-        counts = [task.known_items() for task in self.tasks]
-        known = sum(count for count in counts if count is not None)
-        items = f"{known or '?'} items" if None not in counts else f"{known} items and more" if known else "? items"
+        """``17 policies x 200 items``, or ``x the items of ${letters}`` where only that step knows how many."""
+        counts = {task: task.known_items() for task in self.tasks}
+        known = sum(count for count in counts.values() if count is not None)
+        others = ", ".join(f"the items of {task.path}" for task, count in counts.items() if count is None)
+        items = " and ".join([f"{known} items"] * (known > 0) + [others] * (others != ""))
         samples = f" x {self.samples} samples" if self.samples > 1 else ""
         return f"{len(self.policies)} policies x {items}{samples}"
 

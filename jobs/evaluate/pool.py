@@ -167,7 +167,8 @@ class _Pool:
             self._release(member)
             return
         if member.state == "starting":
-            member.state, (_, member.at_once) = "working", answer
+            _, cache_tokens = answer
+            member.state, member.at_once = "working", self._at_once(cache_tokens)
             self._ever_started = True
         else:
             self._acknowledge(member, answer)
@@ -187,12 +188,21 @@ class _Pool:
         for unit in report.finished:
             del member.holding[unit]
         member.finished_lately = len(report.finished)
+        member.at_once = report.at_once
         self._done += len(report.finished)
         self._decoded += report.decoded
         for file in report.damaged:
             self._index.discard(file)
         if report.unreadable:
             self._take_back([member.holding.pop(unit) for unit in report.unreadable])
+
+    def _at_once(self, cache_tokens: int | None) -> int:
+        """Units that a replica decodes at once, before it can tell: as if each became as long as it may."""
+        most = self._resources.in_flight
+        if cache_tokens is None or not self._queue:
+            return most
+        first = self._queue[0]
+        return max(1, min(most, cache_tokens // first.longest(self._spec.trees[first.unit.tree], self._spec.forcing)))
 
     def _grant(self, member: _Member) -> list[Work]:
         """Units for `member`: what it lacks to be busy, and a reserve that lasts until it is heard again.

@@ -117,8 +117,7 @@ class Prompter:
 
     def prompt(self, question: str, wish: Wish | None = None) -> tuple[int, ...]:
         """The chat prompt of `question` and `wish`, ending with the delimiter that opens thinking, whoever wrote it."""
-        content = question if wish is None else f"{question}\n\n{wish.sentence}"
-        turns = [{"role": "user", "content": content}]
+        turns = [{"role": "user", "content": put(question, wish)}]
         text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         return self._ids(self.template.opened(text))
 
@@ -152,6 +151,11 @@ def _read(tokenizer: Any) -> ThinkingTemplate:
             "that the model was trained with, or {open, close}"
         )
     return found
+
+
+def put(question: str, wish: Wish | None) -> str:
+    """What the user of a model says: the question, and the wish after an empty line."""
+    return question if wish is None else f"{question}\n\n{wish.sentence}"
 
 
 def unit_key(item: str, prompt: Sequence[int]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.evaluate.grading import grade
-from jobs.evaluate.ledger import Ledger
+from jobs.evaluate.ledger import Graded, Ledger
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.prompts import Prompter, Unit
 from jobs.evaluate.tasks import Item, Task
@@ -66,24 +67,32 @@ def write_samples(
     Returns the tokens that running each policy by itself would have decoded. Raises DamagedFile.
     """
     alone = 0
+    with samples_file(path) as add:
+        for batch in _batches(questions):
+            rows: list[Graded] = []
+            for question, decoded in _decoded(batch, index):
+                for ledger, tokens in _ledgers(question, decoded, trees, prompter):
+                    alone += tokens
+                    rows.append(grade(question.task, ledger))
+            add(rows)
+    return alone
+
+
+@contextmanager
+def samples_file(path: Path) -> Iterator[Callable[[Iterable[Graded]], None]]:
+    """A file of rows that appears, whole, when the block ends without an error. Each call adds a row group."""
     temporary = path.with_name(f".{path.name}")
     try:
         with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-            for batch in _batches(questions):
-                rows: list[dict[str, Any]] = []
-                for question, decoded in _decoded(batch, index):
-                    for ledger, tokens in _ledgers(question, decoded, trees, prompter):
-                        alone += tokens
-                        graded = grade(question.task, ledger)
-                        row = asdict(ledger) | {"task": graded.task, "gold": graded.gold}
-                        rows.append(
-                            row | {"extracted": graded.extracted, "rule": graded.rule, "verdict": graded.verdict}
-                        )
-                writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+            yield lambda rows: writer.write_table(pa.Table.from_pylist([_row(each) for each in rows], SCHEMA))
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return alone
+
+
+def _row(graded: Graded) -> dict[str, Any]:
+    row = asdict(graded)
+    return row.pop("ledger") | row
 
 
 def _batches(questions: Sequence[Question]) -> Iterator[list[Question]]:

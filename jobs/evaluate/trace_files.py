@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import pairwise
@@ -31,6 +32,7 @@ import pyarrow.parquet as pq
 from jobs.evaluate.traces import Resolved, Row, Segment, resolve, root
 from jobs.evaluate.tree import Key
 from orchestrator.step import StepError
+from orchestrator.store import write_json_atomically
 
 SCHEMA = pa.schema(
     [
@@ -61,6 +63,16 @@ COMPACTED_BYTES = 64 << 20
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 UnitId = tuple[str, int]
+
+
+def traces_folder(traces: Path, determined_by: Mapping[str, object]) -> Path:
+    """The folder of what these values determine; it says so in ``key.json``."""
+    text = json.dumps(determined_by, sort_keys=True, indent=1)
+    folder = traces / hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "key.json").exists():
+        write_json_atomically(folder / "key.json", determined_by)
+    return folder
 
 
 def write(folder: Path, segments: Sequence[Segment]) -> None:

@@ -77,6 +77,11 @@ class Trace:
         """Positions on the trunk at which steps are known to begin, ascending."""
         return self._steps
 
+    @property
+    def thinking_tokens(self) -> int:
+        """Tokens of thinking that are known, those of all branches."""
+        return sum(len(piece.tokens) for key, piece in self._pieces.items() if key.kind == "thinking")
+
     def restore(self, segment: Segment) -> None:
         """Adds what was kept earlier. Its parent must have been added before."""
         if segment.key.kind == "step":

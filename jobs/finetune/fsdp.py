@@ -5,12 +5,34 @@ Weights, gradients and their reduction are float32; on GPUs the computation is b
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.optim import Optimizer
 
 from jobs.finetune.model import CausalLoss, decoder_layers
+
+
+class Trained:
+    """A model and its optimizer as checkpoints see them: sharded tensors, by the names of the model's parameters."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer):
+        self._model = model
+        self._optimizer = optimizer
+
+    def state(self) -> dict[str, Any]:
+        weights, moments = get_state_dict(self._model, self._optimizer)
+        return {"model": weights, "optimizer": moments}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        set_state_dict(
+            self._model, self._optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
+        )
 
 
 def shard(loss: CausalLoss, device: torch.device) -> None:

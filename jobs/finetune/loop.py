@@ -11,17 +11,17 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from jobs.finetune import checkpoint
 from jobs.finetune.batches import Schedule, Step, plan_step
+from jobs.finetune.checkpoint import Checkpoints
+from jobs.finetune.checkpoint_files import CheckpointFolder
 from jobs.finetune.config import Config
 from jobs.finetune.data import TokenizedData
-from jobs.finetune.fsdp import shard
+from jobs.finetune.fsdp import Trained, shard
 from jobs.finetune.model import CausalLoss
 from jobs.finetune.optimizer import build_optimizer, learning_rate, set_learning_rate
 from orchestrator.step import StepError
@@ -56,7 +56,7 @@ def train(
     *,
     padding: int,
     device: torch.device,
-    checkpoints: Path,
+    checkpoints: CheckpointFolder,
     report: Report,
 ) -> None:
     """Shards `loss` and trains it in place, from the latest of `checkpoints` on. Called by all workers.
@@ -68,27 +68,30 @@ def train(
     shard(loss, device)
     optimizer = build_optimizer(loss, config)
     loss.train()
-    for number in range(checkpoint.restore(checkpoints, loss, optimizer), schedule.steps):
-        started = time.perf_counter()
-        torch.manual_seed(config.seed + number)
-        tokens = config.resources.tokens_in_memory
-        step = plan_step(schedule, number, data, rank=rank, workers=workers, tokens=tokens, padding=padding)
-        rate = learning_rate(number, schedule.steps, config)
-        set_learning_rate(optimizer, rate)
-        mean = _accumulate(loss, step, device)
-        norm = _clip(loss, config.max_gradient_norm)
-        if not math.isfinite(mean + norm):
-            raise StepError(
-                f"learning_rate: {config.learning_rate} made training diverge at step {number + 1} (loss {mean}, "
-                f"gradient norm {norm}): lower it, or raise warmup"
-            )
-        optimizer.step()
-        optimizer.zero_grad()
-        seconds = time.perf_counter() - started
-        done = number + 1
-        report(StepReport(done, schedule.steps, mean, rate, norm, step.tokens / seconds, _peak_memory(device)))
-        if done % config.resources.checkpoint_every == 0 or done == schedule.steps:
-            checkpoint.save(checkpoints, done, loss, optimizer)
+    trained = Trained(loss, optimizer)
+    recipe = config.model_dump(mode="json", exclude={"resources"})
+    every, keep = config.resources.checkpoint_every, config.resources.keep_checkpoints
+    with Checkpoints(checkpoints, recipe, every=every, keep=keep) as saved:
+        for number in range(saved.restore(trained), schedule.steps):
+            started = time.perf_counter()
+            torch.manual_seed(config.seed + number)
+            tokens = config.resources.tokens_in_memory
+            step = plan_step(schedule, number, data, rank=rank, workers=workers, tokens=tokens, padding=padding)
+            rate = learning_rate(number, schedule.steps, config)
+            set_learning_rate(optimizer, rate)
+            mean = _accumulate(loss, step, device)
+            norm = _clip(loss, config.max_gradient_norm)
+            if not math.isfinite(mean + norm):
+                raise StepError(
+                    f"learning_rate: {config.learning_rate} made training diverge at step {number + 1} (loss {mean}, "
+                    f"gradient norm {norm}): lower it, or raise warmup"
+                )
+            optimizer.step()
+            optimizer.zero_grad()
+            seconds = time.perf_counter() - started
+            done = number + 1
+            report(StepReport(done, schedule.steps, mean, rate, norm, step.tokens / seconds, _peak_memory(device)))
+            saved.after(done, trained, last=done == schedule.steps)
 
 
 def _accumulate(loss: CausalLoss, step: Step, device: torch.device) -> float:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear_cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen2Config
 
+from jobs.finetune.attention import stay_within_documents
 from jobs.finetune.batches import IGNORED, Batch
 from jobs.finetune.config import HEAD_SIZE, RandomModel
 from jobs.finetune.tokenizer import byte_tokenizer
@@ -32,10 +33,11 @@ class CausalLoss(nn.Module):
         super().__init__()
         self.model: Any = model
         """As transformers makes it: ``model.model`` gives the hidden states, ``model.lm_head`` the logits."""
+        stay_within_documents(model)
 
     def forward(self, batch: Batch) -> Tensor:
         """The sum of the cross-entropies, in nats, of the batch's learned tokens: a scalar in float32."""
-        hidden = self.model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
+        hidden = self.model.model(**batch.inputs, use_cache=False).last_hidden_state
         learned = batch.labels != IGNORED
         loss = linear_cross_entropy(hidden[learned], self.model.lm_head.weight, batch.labels[learned], reduction="sum")
         return loss.float()

@@ -30,13 +30,13 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
 
+from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
 from jobs.finetune.config import Config, RandomModel
-from jobs.finetune.data import read_samples, tokenize
 from jobs.finetune.export import export
 from jobs.finetune.loop import StepReport, train
 from jobs.finetune.model import CausalLoss, build_model, load_tokenizer
-from jobs.template import TEMPLATES
-from orchestrator.step import Reference, StepContext, StepError
+from jobs.finetune.prepare import model_source, prepare, prepared, publish, seen
+from orchestrator.step import StepContext, StepError
 
 _SECONDS_BETWEEN_PROGRESS = 0.5
 
@@ -49,12 +49,15 @@ class Assignment:
     context: StepContext
     model: RandomModel | str
     """A random model, a folder or a hub name."""
-    data: Path
-    """A JSONL file."""
 
     @property
-    def checkpoints(self) -> Path:
-        return self.context.folder / "checkpoints"
+    def data(self) -> Path:
+        """What was prepared to be trained on."""
+        return self.context.folder / "data"
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        return checkpoints_of(self.config, self.context)
 
     @property
     def gang(self) -> Path:
@@ -70,11 +73,14 @@ class Assignment:
 def run(config: Config, context: StepContext) -> None:
     """Trains and writes the model to the step's output. Continues from the step's last checkpoint when it has one.
 
-    Raises StepError when the cluster does not have the gang's resources within ``resources.wait`` seconds.
+    Raises StepError where the data cannot be used or checkpoints cannot be written, before anything is taken, and when
+    the cluster does not have the gang's resources within ``resources.wait`` seconds.
     """
     # Ray Train starts its workers in a folder of its own, where relative paths mean nothing.
     context = dataclasses.replace(context, folder=context.folder.absolute())
-    assignment = Assignment(config, context, _model_source(config, context), _data_file(config, context))
+    assignment = Assignment(config, context, model_source(config, context))
+    assignment.checkpoints.check_writable()
+    prepare(config, context, assignment.data)
     _release_former_gang(assignment)
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
     for attempts_left in reversed(range(config.resources.retries + 1)):
@@ -86,8 +92,9 @@ def run(config: Config, context: StepContext) -> None:
             if not attempts_left:
                 raise
             print(f"A worker was lost; starting the gang again ({attempts_left} attempts left): {error}", flush=True)
-    shutil.rmtree(assignment.checkpoints)
+    assignment.checkpoints.remove()
     shutil.rmtree(assignment.gang)
+    shutil.rmtree(assignment.data)
 
 
 def _release_former_gang(assignment: Assignment) -> None:
@@ -125,13 +132,12 @@ def _work(loop_config: dict[str, Any]) -> None:
         assignment.reservation.write_text(get_current_placement_group().id.hex())
     torch.set_num_threads(config.resources.cpus_per_worker)
     tokenizer = load_tokenizer(assignment.model)
-    data = tokenize(read_samples(assignment.data), tokenizer, TEMPLATES[config.template], config.block_size)
     loss = CausalLoss(build_model(assignment.model, tokenizer, config.seed))
     padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     train(
         config,
         loss,
-        data,
+        prepared(assignment.data),
         padding=padding,
         device=get_device(),
         checkpoints=assignment.checkpoints,
@@ -147,7 +153,9 @@ class Recorder:
         self._context = assignment.context
         params = assignment.config.model_dump(mode="json", exclude={"resources"})
         workers = assignment.config.resources.workers
-        self._run = self._context.track("finetune", params | {"workers": workers}, group="training")
+        params |= {"workers": workers} | seen(assignment.data)
+        self._run = self._context.track("finetune", params, group="training")
+        publish(assignment.data, self._run.artifacts)
         self._rewound = False
         self._last_progress = 0.0
 
@@ -166,20 +174,6 @@ class Recorder:
 
 def _say_nothing(report: StepReport) -> None:
     pass
-
-
-def _model_source(config: Config, context: StepContext) -> RandomModel | str:
-    if isinstance(config.model, Reference):
-        return str(context.input(config.model).output.absolute())
-    if isinstance(config.model, RandomModel) or config.model_folder is None:
-        return config.model
-    return str(config.model_folder.absolute())
-
-
-def _data_file(config: Config, context: StepContext) -> Path:
-    if isinstance(config.data, Reference):
-        return context.input(config.data).output.absolute() / "train.jsonl"
-    return Path(config.data).expanduser().absolute()
 
 
 def _raise_unless_lost(error: TrainingFailedError, config: Config) -> None:

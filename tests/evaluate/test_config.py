@@ -18,6 +18,8 @@ SWEEP: dict[str, Any] = {
     "extensions": {"strings": ["Wait", "Hmm", "Alternatively", ""], "counts": [1, 2, 4]},
 }
 
+JUDGED = {"name": "essay", "path": "essay.jsonl", "type": "judged"}
+
 
 def config(**changes: Any) -> Config:
     return Config.model_validate_json(json.dumps(SWEEP | changes))
@@ -27,6 +29,12 @@ def test_the_shipped_sweep_has_17_policies_on_200_items() -> None:
     assert config().describe() == "17 policies x 200 items"
     assert config().notes() == []
     assert list(config().problems()) == []
+
+
+def test_items_of_another_step_are_said_to_be_its_own() -> None:
+    assert config(tasks=["${words}"]).describe() == "17 policies x the items of ${words}"
+    assert config(tasks=["${words}", "letters"]).describe() == "17 policies x 200 items and the items of ${words}"
+    assert config(tasks=[{"name": "few", "path": "${words}", "items": 5}]).describe() == "17 policies x 5 items"
 
 
 def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
@@ -83,6 +91,16 @@ def test_batch_invariance_says_what_it_costs() -> None:
             "max_tries 5 is more than the 4 samples",
         ),
         ({"rejection": {"limits": [], "max_tries": 1}, "temperature": 1.0}, ("rejection", "limits"), "empty"),
+        ({"samples": 16, "temperature": 1.0, "together": [64]}, (), "together: 64 is more than the 16 samples"),
+        ({"together": []}, ("together",), "empty"),
+        ({"judge": {"model": "m/j"}}, (), "judge: no task is of type judged"),
+        ({"tasks": [JUDGED]}, (), "judge: task 'essay' is of type judged: give judge: {model"),
+        ({"tasks": [JUDGED], "judge": {"model": "m/j", "engine": "openai"}}, ("judge",), "served_model go together"),
+        (
+            {"tasks": [JUDGED], "judge": {"model": "m/j", "engine": "openai", "served_model": "j"}},
+            (),
+            "resources.judge.server: is where a judge of engine openai is",
+        ),
         ({"tasks": ["letters", "letters"]}, (), "'letters' is there twice"),
         ({"resources": {"replicas": {"min": 3, "max": 2}}}, ("resources", "replicas"), "min 3 is more than max 2"),
     ],

@@ -30,6 +30,25 @@ def load_file(path: Path, **fields: object) -> object:
 GOOD = {"id": "a", "question": "1 + 1?", "answer": "2"}
 
 
+def test_benchmarks_know_their_items_and_answers_wherever_they_are_read_from() -> None:
+    assert [parsed(name).known_items() for name in ("aime24", "aime25", "math500", "gpqa_diamond")] == [
+        30,
+        30,
+        500,
+        198,
+    ]
+    assert parsed({"name": "math500", "items": 20}).known_items() == 20
+    assert [parsed(name).answers for name in ("letters", "aime24", "math500", "gpqa_diamond")] == [
+        "integer",
+        "integer",
+        "math",
+        "choice",
+    ]
+    assert parsed({"name": "math500", "path": "m.jsonl"}).answers == "math"
+    assert parsed({"name": "mine", "path": "m.jsonl", "type": "text"}).answers == "text"
+    assert parsed({"name": "gpqa_diamond", "seed": 3}).seed == 3
+
+
 def test_a_word_is_a_built_in_task_a_reference_is_a_steps_output_and_an_object_is_a_file() -> None:
     assert parsed("letters") == TaskConfig(name="letters")
     assert parsed("${words}") == TaskConfig(name="words", path=Reference("words", "dataset"))
@@ -39,10 +58,14 @@ def test_a_word_is_a_built_in_task_a_reference_is_a_steps_output_and_an_object_i
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("leters", "unknown task 'leters': built in is letters"),
+        ("leters", "unknown task 'leters': built in is letters, aime24, aime25, math500, gpqa_diamond"),
         ({"name": "letters", "pth": "x.jsonl"}, "Extra inputs are not permitted"),
         ({"name": "letters", "items": 0}, "greater than 0"),
-        ({"name": "mine", "path": "x.jsonl", "seed": 3}, "seed is for the items that a built-in task generates"),
+        ({"name": "mine", "path": "x.jsonl", "seed": 3}, "seed: is for letters, which are generated"),
+        ({"name": "math500", "seed": 3}, "and for the order of options; math500 has neither"),
+        ({"name": "math500", "type": "integer"}, "type: math500 has answers of type math"),
+        ({"name": "mine", "path": "x.jsonl", "type": "maths"}, "'integer', 'math', 'choice', 'text' or 'judged'"),
+        ({"name": "aime24", "prompt": "polite"}, "'paper', 'boxed' or 'answer'"),
         ({"name": "../mine", "path": "x.jsonl"}, "should match pattern"),
         (7, "should be an object"),
     ],

@@ -38,12 +38,16 @@ def rows(item: str, answers: list[str], policy: Policy = AUTO) -> list[dict[str,
     ]
 
 
+def write(tmp_path: Path, *of_items: list[dict[str, object]]) -> Path:
+    frame = pd.DataFrame([row for each in of_items for row in each]).astype({"extracted": "string"})
+    frame.to_parquet(tmp_path / "samples.parquet")
+    return tmp_path / "samples.parquet"
+
+
 def measured(
     tmp_path: Path, *of_items: list[dict[str, object]], policies: tuple[Policy, ...] = (AUTO,)
 ) -> dict[str, MeasuredCurve]:
-    frame = pd.DataFrame([row for each in of_items for row in each]).astype({"extracted": "string"})
-    frame.to_parquet(tmp_path / "samples.parquet")
-    return {curve.name: curve for curve in measure(tmp_path / "samples.parquet", policies)}
+    return {curve.name: curve for curve in measure(write(tmp_path, *of_items), policies)}
 
 
 def test_one_curve_each_of_what_k_samples_pass_and_elect(tmp_path: Path) -> None:

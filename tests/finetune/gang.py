@@ -11,11 +11,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
 
+from jobs.finetune.checkpoint_files import CheckpointFolder
 from jobs.finetune.config import Config
-from jobs.finetune.data import Sample, tokenize
+from jobs.finetune.data import tokenize
 from jobs.finetune.export import export
 from jobs.finetune.loop import StepReport, train
 from jobs.finetune.model import CausalLoss, build_model, load_tokenizer
+from jobs.finetune.samples import Sample
 from jobs.letters.generator import training
 from jobs.template import TEMPLATES
 
@@ -79,7 +81,7 @@ def _work(rank: int, config: Config, folder: Path, samples: int, workers: int, i
         data,
         padding=padding,
         device=torch.device("cpu"),
-        checkpoints=folder / "checkpoints",
+        checkpoints=CheckpointFolder(str(folder / "checkpoints")),
         report=report,
     )
     export(loss, tokenizer, folder / "output")

@@ -33,7 +33,7 @@ def test_a_random_model_gets_a_recipe_of_its_own_that_can_be_overridden() -> Non
 def test_references_are_the_outputs_of_steps_of_the_right_kind() -> None:
     recipe = config(model="${base}")
     assert recipe.model == Reference("base", "model")
-    assert recipe.data == Reference("letters", "dataset")
+    assert recipe.data.path == Reference("letters", "dataset")
     assert list(recipe.problems()) == []
     assert recipe.external_inputs() == {}
 
@@ -50,7 +50,13 @@ def test_the_gang_holds_one_bundle_per_worker() -> None:
         ({"model": TINY | {"layers": 0}}, "greater than or equal to 1"),
         ({"model": TINY | {"random": "llama"}}, "'qwen2'"),
         ({"model": TINY | {"heads": 2}}, "Extra inputs are not permitted"),
-        ({"strategy": "deepspeed"}, "'fsdp'"),
+        ({"strategy": "megatron"}, "'fsdp' or 'deepspeed'"),
+        ({"precision": "fp8"}, "'bf16', 'float32' or 'float64'"),
+        ({"lora": {"rank": 0}}, "greater than or equal to 1"),
+        ({"lora": {"targets": []}}, "at least 1 item"),
+        ({"evaluation": {"share": 1.0}}, "less than 1"),
+        ({"resources": {"deepspeed": {"stage": 1}}}, "2 or 3"),
+        ({"resources": {"activation_checkpointing": "some"}}, "'off', 'selective' or 'full'"),
         ({"template": "thnk"}, "unknown template 'thnk': known are deepseek-r1, qwen3, s1, think"),
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"epochs": "3"}, "valid integer"),
@@ -74,7 +80,7 @@ def test_missing_files_are_problems_of_their_fields(tmp_path: Path) -> None:
     problems = {problem.field: problem.message for problem in recipe.problems()}
     assert set(problems) == {("model",), ("data",)}
     assert "is no folder" in problems[("model",)]
-    assert "is no file" in problems[("data",)]
+    assert "is no file or folder" in problems[("data",)]
 
 
 def test_a_model_folder_needs_a_config_and_a_tokenizer(tmp_path: Path) -> None:
@@ -97,3 +103,19 @@ def test_a_config_is_checked_without_anything_heavy() -> None:
         "print([name for name in ('torch', 'ray', 'transformers', 'numpy', 'mlflow') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "at", "message"),
+    [
+        ({"batch_size": 16, "resources": {"workers": 3}}, ("resources", "workers"), "take 1, 2, 4, 8, 16, or another"),
+        ({"resources": {"workers": 4, "shard_group": 3}}, ("resources", "shard_group"), "3 does not divide the 4"),
+        ({"strategy": "deepspeed", "resources": {"shard_group": 1}}, ("resources", "shard_group"), "strategy fsdp"),
+        ({"strategy": "deepspeed", "precision": "float64"}, ("precision",), "DeepSpeed has no float64"),
+        ({"resources": {"deepspeed": {"stage": 2}}}, ("resources", "deepspeed"), "for strategy deepspeed"),
+    ],
+)
+def test_what_does_not_go_together_is_a_problem(fields: dict[str, object], at: tuple[str, ...], message: str) -> None:
+    [problem] = config(**fields).problems()
+    assert problem.field == at
+    assert message in problem.message

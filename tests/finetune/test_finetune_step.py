@@ -118,6 +118,10 @@ def test_training_lowers_the_loss_and_tells_how_it_goes(trained: StepContext) ->
     record = json.loads((trained.folder / "tracked" / "finetune" / "run.json").read_text())
     assert record["group"] == "training"
     assert record["params"]["learning_rate"] == 4e-3
+    assert (record["params"]["data_samples"], record["params"]["data_cut_share"]) == (240, 0.0)
+    artifacts = trained.folder / "tracked" / "finetune" / "artifacts"
+    assert "240" in (artifacts / "data.txt").read_text()
+    assert (artifacts / "data.html").stat().st_size > 1000
     line = json.loads((trained.folder / "tracked" / "finetune" / "metrics.jsonl").read_text().splitlines()[-1])
     assert set(line["values"]) == {"loss", "learning_rate", "gradient_norm", "tokens_per_second", "peak_memory"}
     progress = json.loads((trained.folder / "progress.json").read_text())
@@ -190,12 +194,14 @@ def test_a_killed_step_continues_when_it_is_run_again(trained: StepContext, lett
     assert losses(disturbed) == losses(trained)
 
 
-def test_a_mistake_in_the_data_ends_the_step_at_once_with_one_line(letters: StepInput, tmp_path: Path) -> None:
+def test_a_mistake_in_the_data_ends_the_step_with_one_line_before_a_gang_is_asked_for(
+    letters: StepInput, tmp_path: Path
+) -> None:
     data = tmp_path / "data.jsonl"
-    data.write_text('{"question": "q", "trace": "t"}\n')
-    with pytest.raises(StepError, match=re.escape(f"data: {data}:1 lacks a string for one of question, trace, answer")):
+    data.write_text('{"question": "q", "trace": "t", "answer": ""}\n')
+    with pytest.raises(StepError, match=re.escape(f"data: {data}:1 has an empty answer: fill it in or drop the row")):
         train(config(data=str(data)), context(tmp_path / "step", letters))
-    assert (tmp_path / "step" / "logs" / "rank-0.txt").read_text().count("lacks a string") <= 2
+    assert not (tmp_path / "step" / "gang").exists()
 
 
 def test_a_gang_that_cannot_be_had_ends_with_what_was_asked_and_what_there_is(

@@ -1,11 +1,14 @@
 """How an experiment file names a task. Light: read before anything else is imported.
 
-Three spellings, one meaning::
+Four spellings::
 
     tasks:
-      - letters                                  # built in
-      - ${words}                                 # the held-out items that another step made
-      - {name: mine, path: questions.jsonl}      # one object per line: id, question, answer
+      - letters                                              # generated
+      - math500                                              # a published benchmark, from the hub at a fixed commit
+      - ${words}                                             # the held-out items that another step made
+      - {name: mine, path: questions.jsonl, type: integer}   # one object per line: id, question, answer
+
+A benchmark may have a `path` too, which is then read instead of the hub.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from jobs.evaluate.tasks.benchmarks import BENCHMARKS, OWN_COLUMNS, AnswerType, Benchmark, Columns
+from jobs.evaluate.tasks.wording import PromptName
 from orchestrator.step import DatasetSource, Problem, Reference, StrictModel, parse_reference
 
-BUILTIN = ("letters",)
+BUILTIN = ("letters", *BENCHMARKS)
 
 LETTERS_ITEMS = 200
 """Held-out words of the built-in task when `items` is not given."""
@@ -28,9 +33,12 @@ class TaskConfig(StrictModel):
     """One task of a sweep. Its name is what tables and curves call it, unique within a sweep."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
-    path: DatasetSource | None = Field(default=None, description="a JSONL file, or ${step}; None: the task is built in")
+    path: DatasetSource | None = Field(default=None, description="a JSONL or CSV file, or ${step}; None: built in")
+    type: AnswerType | None = Field(default=None, description="of its answers; None: a benchmark's own, else integer")
+    prompt: PromptName = Field(default="paper", description="what is asked besides the question")
+    fallback: bool = Field(default=True, description="without a box or Answer:, take the last number or letter")
     items: int | None = Field(default=None, gt=0, description="the first so many; None: all (letters: 200)")
-    seed: int = Field(default=0, ge=0, description="of the items that a built-in task generates")
+    seed: int = Field(default=0, ge=0, description="of the items that letters generates; of the order of options")
 
     @model_validator(mode="before")
     @classmethod
@@ -41,15 +49,37 @@ class TaskConfig(StrictModel):
         return {"name": value} if step is None else {"name": step, "path": value}
 
     @model_validator(mode="after")
-    def _is_one_of_the_three(self) -> Self:
+    def _is_one_of_the_four(self) -> Self:
         if self.path is None and self.name not in BUILTIN:
             raise ValueError(
                 f"unknown task {self.name!r}: built in is {', '.join(BUILTIN)}; for your own questions write "
                 f"{{name: {self.name}, path: questions.jsonl}}"
             )
-        if self.path is not None and "seed" in self.model_fields_set:
-            raise ValueError("seed is for the items that a built-in task generates; a task with a path has its own")
+        if self.path is None and self.type not in (None, self.answers):
+            raise ValueError(f"type: {self.name} has answers of type {self.answers}: leave it out")
+        generated = self.path is None and self.name == "letters"
+        if "seed" in self.model_fields_set and not generated and self.answers != "choice":
+            raise ValueError(
+                f"seed: is for letters, which are generated, and for the order of options; {self.name} has neither: "
+                "leave it out"
+            )
         return self
+
+    @property
+    def benchmark(self) -> Benchmark | None:
+        """The published benchmark of that name, wherever it is read from; None for other tasks."""
+        return None if isinstance(self.path, Reference) else BENCHMARKS.get(self.name)
+
+    @property
+    def answers(self) -> AnswerType:
+        """How its answers are read and compared."""
+        own: AnswerType = "integer" if self.benchmark is None else self.benchmark.type
+        return own if self.path is None or self.type is None else self.type
+
+    @property
+    def columns(self) -> Columns:
+        """What the fields of its rows are called."""
+        return OWN_COLUMNS if self.benchmark is None else self.benchmark.columns
 
     @property
     def file(self) -> Path | None:
@@ -61,7 +91,7 @@ class TaskConfig(StrictModel):
         if self.file is None:
             return
         if not self.file.is_file():
-            yield Problem((*field, "path"), f"{str(self.file)!r} is not a file: give a JSONL file of questions")
+            yield Problem((*field, "path"), f"{str(self.file)!r} is not a file: give a JSONL or CSV file of questions")
         elif not self.file.read_text(errors="replace").strip():
             yield Problem((*field, "path"), f"{str(self.file)!r} has no items: one JSON object per line is needed")
 
@@ -70,9 +100,12 @@ class TaskConfig(StrictModel):
         if isinstance(self.path, Reference):
             return self.items
         if self.file is None:
-            return LETTERS_ITEMS if self.items is None else self.items
+            known = LETTERS_ITEMS if self.benchmark is None else self.benchmark.items
+            return self.items if self.benchmark is None and self.items is not None else min(known, self.items or known)
         if not self.file.is_file():
             return None
+        if self.file.suffix == ".csv":
+            return self.items
         with self.file.open(errors="replace") as file:
             lines = sum(1 for line in file if line.strip())
         return lines if self.items is None else min(lines, self.items)

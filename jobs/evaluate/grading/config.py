@@ -1,0 +1,36 @@
+"""Who decides where rules cannot: a language model that is asked whether two answers are the same. Light."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from jobs.evaluate.server import Server
+from orchestrator.step import ModelSource, StrictModel
+
+
+class Judge(StrictModel):
+    """A model that compares answers. What it is enters the sweep's identity; where it runs does not."""
+
+    model: ModelSource = Field(description="${step}, a folder in Hugging Face's layout, or a model's name on its hub")
+    engine: Literal["auto", "transformers", "vllm", "openai"] = Field(
+        default="auto", description="auto: vllm on GPUs, else transformers"
+    )
+    served_model: str | None = Field(default=None, min_length=1, description="engine openai: the server's name for it")
+    max_tokens: int = Field(default=1024, ge=16, le=1 << 20, description="of a reply, whatever it thinks included")
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> Self:
+        if (self.engine == "openai") != (self.served_model is not None):
+            raise ValueError("engine: openai and served_model go together: give both or neither")
+        return self
+
+
+class JudgeResources(StrictModel):
+    """What the judge holds while it is asked."""
+
+    cpus: int = Field(default=1, ge=1)
+    gpus: int = Field(default=0, ge=0, description="vllm splits the judge over them")
+    server: Server | None = Field(default=None, description="engine openai: where the judge is served")
+    in_flight: int = Field(default=64, ge=1, description="questions that it is asked at once")
