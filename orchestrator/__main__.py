@@ -128,7 +128,7 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
     """Show the data that steps would learn from: counts, lengths, what is cut, one sample and what of it is learned."""
     experiment, store, planned = _prepare(file, overrides)
     from orchestrator import registry
-    from orchestrator.step import StepContext, StepError, StepInput
+    from orchestrator.step import StepError
 
     chosen = [item for item in planned if item.step.kind in registry.LOOKS and name in (None, item.step.name)]
     if not chosen:
@@ -139,13 +139,8 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
     for item in chosen:
         if waiting := [target for target in item.inputs if outputs[target].verdict != "done"]:
             raise _Refused(f"{item.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first")
-        inputs = {
-            target: StepInput(target, fingerprint, outputs[target].folder.output)
-            for target, fingerprint in item.inputs.items()
-        }
-        context = StepContext(experiment.name, item.step.name, item.fingerprint, item.folder.path, store.traces, inputs)
         try:
-            text = registry.look(item.step.kind)(item.step.config, context)
+            text = registry.look(item.step.kind)(item.step.config, item.context(experiment, store))
         except StepError as error:
             raise _Refused(f"{item.step.name}: {error}") from None
         click.echo(f"{item.step.name}\n{text}\n")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 
 from orchestrator.step import ReportWriter, StepConfig, StepContext
 
 JOBS = ("evaluate", "finetune", "letters")
 LOOKS = ("finetune",)
+REPORTS = ("evaluate",)
 
 
 def config_class(kind: str) -> type[StepConfig]:
@@ -29,12 +29,7 @@ def entrypoint(kind: str) -> Callable[[StepConfig, StepContext], None]:
     return importlib.import_module(f"jobs.{kind}.run").run
 
 
-def offers_report(kind: str) -> bool:
-    """Whether finished steps of a kind can be reported on."""
-    return importlib.util.find_spec(f"jobs.{kind}.report") is not None
-
-
 def report_writer(kind: str) -> ReportWriter:
-    """What writes the report of a kind that offers one; imports whatever that needs."""
+    """What writes the report on finished steps of one of `REPORTS`; imports whatever that needs."""
     writer: ReportWriter = importlib.import_module(f"jobs.{kind}.report").write
     return writer

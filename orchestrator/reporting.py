@@ -45,12 +45,10 @@ def write_reports(
     """
     by_kind: dict[str, list[PlannedStep]] = {}
     for step in planned:
-        if step.folder.path.joinpath("done.json").exists():
+        if step.step.kind in registry.REPORTS and step.folder.path.joinpath("done.json").exists():
             by_kind.setdefault(step.step.kind, []).append(step)
     pages = []
     for kind, steps in by_kind.items():
-        if not registry.offers_report(kind):
-            continue
         what = fingerprint({step.step.name: step.fingerprint for step in steps})
         folder = store.root / "reports" / f"{experiment.name}-{what}"
         pages.append(folder / PAGE)

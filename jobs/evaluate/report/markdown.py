@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jobs.evaluate.report.listings import listings
 from jobs.evaluate.report.results import Results, difference, p_value, percent
-from jobs.evaluate.report.summary import about, cost, facts, pairs, tiles
+from jobs.evaluate.report.summary import about, cost, facts, tiles
 from jobs.evaluate.report.viewer import TaskData
 from orchestrator.step import ReportRequest
 
@@ -51,12 +52,11 @@ def _task(sweep: Results, data: TaskData, several: bool) -> list[str]:
         *("cut", "out of context", "answer cut off", "no answer", "not graded"),
     ]
     headline = "; ".join(f"**{escaped(tile.value)}** {escaped(tile.what)}" for tile in tiles(sweep, data))
-    compared = pairs(sweep, data.task)
-    differences = [[escaped(cell) for cell in row] for row in compared.rows]
-    return [
-        *(f"## {escaped(title)}", escaped(about(sweep, data.task)), headline, table(columns, rows)),
-        *([f"{compared.title}.", table(compared.columns, differences, texts=2)] if differences else []),
-    ]
+    parts = [f"## {escaped(title)}", escaped(about(sweep, data.task)), headline, table(columns, rows)]
+    for each in listings(sweep, data.task):
+        cells = [[escaped(cell) for cell in row] for row in each.rows]
+        parts += [f"### {each.title}", table(each.columns, cells, each.texts), escaped(each.note)]
+    return parts
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:

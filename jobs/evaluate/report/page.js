@@ -5,7 +5,7 @@
 const VERDICTS = {c: "correct", w: "wrong", n: "no_answer", e: "error", u: "ungraded", "-": "error"};
 const WORDS = {correct: "correct", wrong: "wrong", no_answer: "no answer", error: "not graded", ungraded: "not graded"};
 const GLYPHS = {c: "✓", w: "✗", n: "–", e: "?", u: "?", "-": " "};
-const ENDS = {natural: "natural end", forced: "cut by the budget", context: "out of context", rejected: "rejected"};
+const ENDS = {natural: "natural end", forced: "cut by the budget", context: "out of context", rejected: "rejected", ignored: "beyond its budget"};
 const SHOWN_AT_ONCE = 200;
 const FILTERS = [
   ["all", "all", () => true],

@@ -20,8 +20,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from jobs.evaluate.report.charts import WIDTHS, chart
+from jobs.evaluate.report.listings import listings
 from jobs.evaluate.report.results import Point, Results, count, difference, p_value, percent
-from jobs.evaluate.report.summary import Cost, about, cost, facts, pairs, subtitle, tiles
+from jobs.evaluate.report.summary import NATURAL_END, Cost, about, cost, facts, subtitle, tiles
 from jobs.evaluate.report.viewer import TaskData
 from orchestrator.step import ReportRequest
 
@@ -93,17 +94,22 @@ def _task(sweep: Results, data: TaskData, title: str) -> dict[str, Any]:
     curves = sweep.of_task(data.task)
     points = sweep.points(data.task)
     span = _span(points)
+    corrected = {
+        each["policy"]: each["p_holm"]
+        for each in sweep.comparisons
+        if (each["task"], each["reference"]) == (data.task, NATURAL_END)
+    }
     return {
         "key": f"{data.key}-results",
         "title": title,
         "about": about(sweep, data.task),
         "tiles": tiles(sweep, data),
         "charts": [chart(curves, width) for width in WIDTHS],
-        "rows": [_row(point) for point in points],
+        "rows": [_row(point, corrected.get(str(point["policy"]))) for point in points],
         "span": f"{100 * span:g}",
         "scale": lambda value: round(80 + 78 * max(-1.0, min(1.0, value / span)), 1),
         "ledger": [_ledger(point) for point in points],
-        "pairs": pairs(sweep, data.task),
+        "listings": list(listings(sweep, data.task)),
     }
 
 
@@ -118,7 +124,7 @@ def _span(points: Sequence[Point]) -> float:
     return max(0.05, math.ceil(20 * max(ends, default=0.05)) / 20)
 
 
-def _row(point: Point) -> dict[str, Any]:
+def _row(point: Point, corrected: float | None) -> dict[str, Any]:
     low, high = point["difference_low"], point["difference_high"]
     known = point["difference"] is not None
     return {
@@ -134,6 +140,7 @@ def _row(point: Point) -> dict[str, Any]:
         "difference_text": difference(point),
         "side": "none" if not known or low <= 0 <= high else "up" if low > 0 else "down",
         "p": p_value(point["p_value"]),
+        "corrected": p_value(corrected),
     }
 
 

@@ -1,7 +1,7 @@
 """What a finished sweep says in its own files: nothing is measured again for a report.
 
-``curves.json`` has the points, ``comparisons.json`` their differences, ``decode.json`` what they cost,
-``samples.parquet`` every verdict.
+``curves.json`` has the points, ``comparisons.json`` their differences, ``methods.json`` what they come to,
+``published.json`` what others measured, ``decode.json`` what they cost, ``samples.parquet`` every verdict.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from orchestrator.step import FinishedStep, Reference, StepContext
 Point = Mapping[str, Any]
 """A point of ``curves.json``: its policy's fields, its label, and its row of the table."""
 
-Comparison = Mapping[str, Any]
-"""A row of ``comparisons.json``: `policy` less `reference`, paired by item."""
+Record = Mapping[str, Any]
+"""A row of one of the other files."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,10 @@ class Results:
 
     @property
     def model(self) -> str:
-        """As it is called: the step that made it, its folder's last name, or its name on a hub."""
+        """As it is called: the step that made it, its folder's last name, or its name on a hub or a server."""
         model = self.config.model
+        if model is None:
+            return str(self.config.served_model)
         if isinstance(model, Reference):
             return model.step
         return Path(model).name if Path(model).is_dir() else model
@@ -91,12 +93,24 @@ class Results:
         return found
 
     @cached_property
-    def comparisons(self) -> Sequence[Comparison]:
-        """All pairs of points, the surest difference first; none in sweeps published before there were any."""
-        if not (self.context.output / "comparisons.json").exists():
-            return ()
-        found: list[Comparison] = self._read("comparisons.json")["comparisons"]
+    def comparisons(self) -> Sequence[Record]:
+        """All pairs of points, the surest difference first."""
+        found: list[Record] = self._read("comparisons.json")["comparisons"]
         return sorted(found, key=lambda each: (_last(each["p_holm"]), _last(each["t_p_value"])))
+
+    @cached_property
+    def methods(self) -> Sequence[Record]:
+        """What each way of spending more thinking comes to."""
+        found: list[Record] = self._read("methods.json")
+        return found
+
+    @cached_property
+    def published(self) -> tuple[str, Sequence[Record]]:
+        """Where others' values are from, and each beside ours; nothing where the experiment file has none."""
+        if self.config.published is None:
+            return "", ()
+        found = self._read("published.json")
+        return found["source"], found["values"]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -134,7 +148,7 @@ def _last(value: float | None) -> float:
     return math.inf if value is None else value
 
 
-def difference(point: Point | Comparison) -> str:
+def difference(point: Point | Record) -> str:
     """``+47.5 (+40.0 … +54.5)``: what a point gains over the natural end, or a policy over another; empty where that
     is undefined."""
     if point["difference"] is None:

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.evaluate.policies import Policy
-from jobs.evaluate.report.results import Point, Results, count, difference, p_value, percent, points_of_100
+from jobs.evaluate.report.results import Point, Results, count, percent, points_of_100
 from jobs.evaluate.report.viewer import TaskData
 
 NATURAL_END = Policy().name
-
-MOST_PAIRS = 1000
-"""Rows of a table of pairs: 100 policies have 4,950, which nobody reads."""
 
 
 @dataclass(frozen=True)
@@ -69,38 +66,6 @@ def tiles(sweep: Results, data: TaskData) -> list[Tile]:
         won, lost = data.verdicts.flips(NATURAL_END, str(best["policy"]))
         found.append(Tile(f"{won:,} / {lost:,}", f"of {data.samples:,} samples wrong → right / right → wrong"))
     return found
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """The paired differences of one task, as a table."""
-
-    title: str
-    columns: Sequence[str]
-    """Two of text, the others of numbers."""
-    rows: Sequence[Sequence[str]]
-
-
-def pairs(sweep: Results, task: str) -> Pairs:
-    """Every two points of a task, the surest differences first."""
-    found = [each for each in sweep.comparisons if each["task"] == task]
-    rows = [
-        (
-            str(each["policy"]),
-            str(each["reference"]),
-            difference(each),
-            p_value(each["p_value"]),
-            p_value(each["p_holm"]),
-            f"{each['better']:,} / {each['worse']:,}",
-            "" if each["detectable"] is None else f"{100 * each['detectable']:.1f}",
-        )
-        for each in found[:MOST_PAIRS]
-    ]
-    sure = sum(each["p_holm"] is not None and each["p_holm"] < 0.05 for each in found)
-    shown = "" if len(found) <= MOST_PAIRS else f"; the surest {MOST_PAIRS:,} are listed, comparisons.json has all"
-    title = f"All {len(found):,} pairs: {sure:,} differ by more than luck, corrected for their number{shown}"
-    columns = ("policy", "less", "difference", "p", "p corrected", "items better / worse", "detectable")
-    return Pairs(title, columns, rows)
 
 
 def cost(sweep: Results) -> Cost:

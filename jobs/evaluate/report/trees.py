@@ -35,11 +35,6 @@ class Trees:
         for question in sweep.questions:
             self._questions.setdefault((question.task.name, question.item.id), []).append(question)
 
-    def question(self, task: str, item: str) -> tuple[str, str]:
-        """What the item asks, and its gold answer."""
-        found = self._questions[task, item][0].item
-        return found.question, found.answer
-
     def read(self, task: str, item: str, sample: int, rows: Sequence[Row]) -> Record:
         """The tree of one sample; `rows` are its policies'. Falls back to :func:`without_traces`."""
         record: Record = {"branches": [], "answers": [], "rows": [_account(row) for row in rows]}

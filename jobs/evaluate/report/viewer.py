@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from jobs.evaluate.report.results import Results
 from jobs.evaluate.report.trees import Trees, without_traces
 from jobs.evaluate.report.verdicts import Verdicts, read_verdicts, rows_of
 from jobs.evaluate.run import prepare
+from jobs.evaluate.tasks import load
 from orchestrator.step import ReportRequest, StepError
 
 AT_ONCE = 256
@@ -65,51 +66,61 @@ def collect(sweeps: Sequence[Results], request: ReportRequest) -> tuple[TaskData
             some = ", ".join(sorted(known)[:3])
             raise StepError(f"--item: no item {item!r} in this experiment's sweeps: give an id, such as {some}")
     share = int(request.megabytes * 1e6 / max(1, len(verdicts)))
-    found = []
-    for number, sweep in enumerate(sweeps):
-        trees, note = _trees(sweep)
-        for task in sweep.tasks:
-            found.append(
-                _task(
-                    f"s{number}-t{sweep.tasks.index(task)}",
-                    sweep,
-                    verdicts[number, task],
-                    task,
-                    trees,
-                    note,
-                    request,
-                    share,
-                )
-            )
-    return tuple(found)
+    sources = [_Source.of(sweep) for sweep in sweeps]
+    return tuple(
+        _task(f"s{number}-t{sweeps[number].tasks.index(task)}", task, sources[number], own, request, share)
+        for (number, task), own in verdicts.items()
+    )
 
 
-def _trees(sweep: Results) -> tuple[Trees | None, str]:
-    try:
-        return Trees(prepare(sweep.config, sweep.context)), ""
-    except StepError as error:
-        return None, f"Only its answers, without their thinking: {error}"
+@dataclass(frozen=True)
+class _Source:
+    """What can be told of a sweep's samples."""
+
+    sweep: Results
+    questions: Mapping[tuple[str, str], str]
+    """By task and item; empty where the tasks cannot be read any more."""
+    trees: Trees | None
+    why: str
+    """There are no trees."""
+
+    @classmethod
+    def of(cls, sweep: Results) -> _Source:
+        config, context = sweep.config, sweep.context
+        questions: dict[tuple[str, str], str] = {}
+        try:
+            for task in (load(each, context.inputs) for each in config.tasks):
+                questions |= {(task.name, item.id): item.question for item in task.items}
+            if config.chat is not None:
+                return cls(sweep, questions, None, "The server that answered only chats: its thinking is not known.")
+            return cls(sweep, questions, Trees(prepare(config, context)), "")
+        except StepError as error:
+            return cls(sweep, questions, None, f"Only its answers, without their thinking: {error}")
+
+    def records(
+        self, task: str, verdicts: Verdicts, items: Collection[str]
+    ) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
+        """All units with their trees, the most interesting first."""
+        order = verdicts.by_interest(items)
+        for start in range(0, len(order), AT_ONCE):
+            rows = rows_of(self.sweep.samples, task, order[start : start + AT_ONCE])
+            for (item, sample), found in rows.items():
+                own = sorted(found, key=lambda row: verdicts.policies.index(row["policy"]))
+                told = without_traces(own, self.why) if self.trees is None else self.trees.read(task, item, sample, own)
+                question = self.questions.get((task, item), "")
+                yield (item, sample), {"question": question, "gold": own[0]["gold"], **told}
 
 
-def _task(
-    key: str,
-    sweep: Results,
-    verdicts: Verdicts,
-    task: str,
-    trees: Trees | None,
-    note: str,
-    request: ReportRequest,
-    limit: int,
-) -> TaskData:
+def _task(key: str, task: str, source: _Source, verdicts: Verdicts, request: ReportRequest, limit: int) -> TaskData:
     numbers = {unit: number for number, unit in enumerate(verdicts.units)}
     packed: list[tuple[int, str]] = []
     size = 0
-    for (item, sample), record in _records(sweep, verdicts, task, trees, note, request):
+    for unit, record in source.records(task, verdicts, request.items):
         text = pack(record)
         size += len(text)
         if size > limit:
             break
-        packed.append((numbers[item, sample], text))
+        packed.append((numbers[unit], text))
     places = {item: place for place, item in enumerate(verdicts.items)}
     index = {
         "policies": list(verdicts.policies),
@@ -117,21 +128,4 @@ def _task(
         "units": [[places[item], sample] for item, sample in verdicts.units],
         "verdicts": verdicts.text,
     }
-    return TaskData(key, sweep.name, task, verdicts, pack(index), tuple(packed))
-
-
-def _records(
-    sweep: Results, verdicts: Verdicts, task: str, trees: Trees | None, note: str, request: ReportRequest
-) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
-    """The trees, the most interesting first."""
-    order = verdicts.by_interest(request.items)
-    for start in range(0, len(order), AT_ONCE):
-        batch = order[start : start + AT_ONCE]
-        rows = rows_of(sweep.samples, task, batch)
-        for item, sample in batch:
-            own = sorted(rows[item, sample], key=lambda row: verdicts.policies.index(row["policy"]))
-            if trees is None:
-                yield (item, sample), {"gold": own[0]["gold"], **without_traces(own, note)}
-            else:
-                question, gold = trees.question(task, item)
-                yield (item, sample), {"question": question, "gold": gold, **trees.read(task, item, sample, own)}
+    return TaskData(key, source.sweep.name, task, verdicts, pack(index), tuple(packed))

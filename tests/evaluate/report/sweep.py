@@ -43,6 +43,7 @@ def fields(folder: Path, **changes: Any) -> Mapping[str, Any]:
         "temperature": 1.0,
         "max_answer_tokens": 60,
         "context_length": 256,
+        "published": {"source": "<u>a paper</u>", "accuracy": {"sums": {"auto": 50.0, "4": {"accuracy": 0.0}}}},
     } | changes
 
 
