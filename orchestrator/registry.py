@@ -6,10 +6,11 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 
-from orchestrator.step import Comparer, StepConfig, StepContext
+from orchestrator.step import Comparer, ReportWriter, StepConfig, StepContext
 
 JOBS = ("evaluate", "finetune", "letters")
 LOOKS = ("finetune",)
+REPORTS = ("evaluate",)
 
 
 def config_class(kind: str) -> type[StepConfig]:
@@ -38,3 +39,9 @@ def comparer(kind: str) -> Comparer:
     """What compares two results of a kind that offers it; imports whatever that needs."""
     found: Comparer = importlib.import_module(f"jobs.{kind}.compare").compare
     return found
+
+
+def report_writer(kind: str) -> ReportWriter:
+    """What writes the report on finished steps of one of `REPORTS`; imports whatever that needs."""
+    writer: ReportWriter = importlib.import_module(f"jobs.{kind}.report").write
+    return writer
