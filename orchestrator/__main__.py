@@ -6,6 +6,8 @@ Exit status: 0 finished, 1 a step failed, 2 bad input and nothing started, 130 o
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 FAILED, BAD_INPUT = 1, 2
+
+WATCH_SECONDS = 2.0
+
+CANCEL_SECONDS = 60.0
+"""Within which a run that was asked to stop has stopped: its next heartbeat, and the end of what it started."""
 
 
 class _Refused(click.ClickException):
@@ -149,21 +156,109 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
 @main.command()
 @_file
 @_set
-def status(file: Path, overrides: tuple[str, ...]) -> None:
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until nothing runs any more.")
+def status(file: Path, overrides: tuple[str, ...], watch: bool) -> None:
     """Show how far each step is, from the store alone: works while it runs, from any machine that sees the store."""
+    experiment, store, planned = _prepare(file, overrides)
+    from rich.live import Live
+
+    from orchestrator.display import console
+    from orchestrator.plan import plan as make_plan
+    from orchestrator.progress import running, table
+
+    out = console()
+    if not watch:
+        out.print(table(experiment, planned))
+        return
+    with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
+        while True:
+            live.update(table(experiment, planned), refresh=True)
+            if not running(planned):
+                return
+            time.sleep(WATCH_SECONDS)
+            planned = make_plan(experiment, store)
+
+
+@main.command()
+@_file
+@click.argument("step")
+@_set
+@click.option("--follow", is_flag=True, help="Go on while the step runs.")
+def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> None:
+    """Show what the processes of STEP said: controller, ranks, replicas."""
+    _, _, planned = _prepare(file, overrides)
+    found = next((item for item in planned if item.step.name == step), None)
+    if found is None:
+        raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(item.step.name for item in planned)}")
+    if not found.folder.logs.is_dir():
+        raise _Refused(f"{step}: nothing was logged, because it never ran as it is written now")
+    from orchestrator.logs import follow as lines
+
+    with suppress(KeyboardInterrupt):
+        for process, line in lines(found.folder.logs, lambda: not follow or found.folder.claimed_by() is None):
+            click.echo(f"{process} | {line}")
+
+
+@main.command()
+@_file
+@_set
+def cancel(file: Path, overrides: tuple[str, ...]) -> None:
+    """Stop a run of FILE, on whatever machine it is. What is done stays, and the same run command continues."""
     experiment, _, planned = _prepare(file, overrides)
+    holders = {claim.run: claim for item in planned if (claim := item.folder.claimed_by()) is not None}
+    if not holders:
+        click.echo(f"{experiment.name}: nothing is running")
+        return
+    for item in planned:
+        if claim := item.folder.claimed_by():
+            item.folder.request_cancel(claim.run)
+    click.echo(f"{experiment.name}: asked {', '.join(map(str, holders.values()))} to stop")
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while any((claim := item.folder.claimed_by()) is not None and claim.run in holders for item in planned):
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"it has not stopped within {CANCEL_SECONDS:.0f} s: see its log, or kill it")
+        time.sleep(0.2)
+    click.echo("stopped; the same run command continues")
+
+
+@main.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_set
+@click.option("--delete", is_flag=True, help="Delete what is listed. Without, nothing is touched.")
+def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool) -> None:
+    """List what the store of FILE... has that none of these experiments needs: old steps, and their traces.
+
+    Name every experiment that is to be kept: the store does not know of files.
+    """
+    prepared = [_prepare(file, overrides) for file in files]
+    stores = {store.root.resolve(): store for _, store, _ in prepared}
+    if len(stores) > 1:
+        named = ", ".join(map(str, stores))
+        raise _Refused(f"these experiments have {len(stores)} stores ({named}): name the experiments of one")
+    from rich.filesize import decimal
     from rich.table import Table
 
     from orchestrator.display import console
-    from orchestrator.progress import look
+    from orchestrator.garbage import unreachable
 
-    table = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left")
-    for column in ("step", "state", "progress", "elapsed", "ETA", "note"):
-        table.add_column(column, overflow="fold")
-    for item in planned:
-        view = look(item)
-        table.add_row(item.step.name, view.state, view.progress, view.elapsed, view.eta, view.note)
-    console().print(table)
+    (store,) = stores.values()
+    garbage = list(unreachable(store, [step for _, _, planned in prepared for step in planned]))
+    table = Table(title=f"not needed in {store.root}", title_justify="left")
+    table.add_column("folder", overflow="fold")
+    table.add_column("size", justify="right")
+    table.add_column("last changed")
+    for item in garbage:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.changed)) if item.changed else ""
+        table.add_row(str(item.path.relative_to(store.root)), decimal(item.size), when)
+    if garbage:
+        console().print(table)
+    total = f"{len(garbage)} folders, {decimal(sum(item.size for item in garbage))}"
+    if not delete:
+        click.echo(f"{total}; nothing was deleted: --delete does")
+        return
+    for item in garbage:
+        item.remove()
+    click.echo(f"deleted {total}")
 
 
 @main.command()

@@ -91,28 +91,34 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
     claim = Claim.by_this_process(uuid.uuid4().hex[:8])
     with (
         claimed([step.folder for step in todo], claim),
-        _heartbeat(todo, claim) as taken_over,
+        _heartbeat(todo, claim) as (taken_over, cancelled),
         connected(),
         # Innermost, because ray.init installs a handler of its own.
         _signals() as signals,
     ):
-        return _Run(experiment, store, planned, display, mirror, claim.run, taken_over, signals).loop()
+        return _Run(experiment, store, planned, display, mirror, claim.run, taken_over, cancelled, signals).loop()
 
 
 @contextmanager
-def _heartbeat(steps: list[PlannedStep], claim: Claim) -> Iterator[threading.Event]:
-    """Keeps the claims alive. The event is set when one is lost: this process slept so long that it seemed dead."""
-    stop, taken_over = threading.Event(), threading.Event()
+def _heartbeat(steps: list[PlannedStep], claim: Claim) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Keeps the claims alive.
+
+    The first event is set when one is lost: this process slept so long that it seemed dead. The second is set when the
+    run is asked to stop through the store.
+    """
+    stop, taken_over, cancelled = threading.Event(), threading.Event(), threading.Event()
 
     def beat() -> None:
         while not stop.wait(HEARTBEAT):
             if not all(step.folder.refresh(claim) for step in steps):
                 taken_over.set()
+            if any(step.folder.cancel_requested(claim.run) for step in steps):
+                cancelled.set()
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:
-        yield taken_over
+        yield taken_over, cancelled
     finally:
         stop.set()
         thread.join()
@@ -149,6 +155,7 @@ class _Run:
         mirror: Mirror,
         run: str,
         taken_over: threading.Event,
+        cancelled: threading.Event,
         signals: list[int],
     ):
         self.experiment = experiment
@@ -158,6 +165,7 @@ class _Run:
         self.mirror = mirror
         self.run = run
         self.taken_over = taken_over
+        self.cancelled = cancelled
         self.signals = signals
         self.done = {name for name, step in self.planned.items() if step.verdict == "done"}
         self.failed: dict[str, str] = {}
@@ -172,6 +180,8 @@ class _Run:
             while waiting or self.running or self.restart_at:
                 if self.signals:
                     raise Interrupted(self.signals[0])
+                if self.cancelled.is_set():
+                    raise Interrupted(signal.SIGTERM)
                 if self.taken_over.is_set():
                     raise StoreError("another run has taken over a step of this one, which seemed dead; this one stops")
                 waiting = [name for name in waiting if not self._started_or_skipped(name)]

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -235,6 +236,15 @@ class StepContext:
             os.dup2(file, 2)
         finally:
             os.close(file)
+        where = f"{process} on {socket.gethostname()}, process {os.getpid()}, attempt {self.attempt}"
+        print(f"--- {where}, {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)
+
+    def use_traces(self, folder: Path) -> None:
+        """Notes that the step's result stands on a folder of :attr:`traces`, so that it is not taken for garbage."""
+        from orchestrator.store import read_json, write_json_atomically
+
+        path = self.folder / "uses.json"
+        write_json_atomically(path, sorted({*(read_json(path) or []), folder.name}))
 
     def track(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, group: str | None = None
