@@ -111,6 +111,8 @@ def plan(file: Path, overrides: tuple[str, ...]) -> None:
     from rich.table import Table
 
     from orchestrator.display import console
+    from orchestrator.estimate_view import show
+    from orchestrator.plan import estimates
 
     table = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left")
     for column in ("step", "job", "fingerprint", "plan", "why", "what", "resources"):
@@ -125,6 +127,8 @@ def plan(file: Path, overrides: tuple[str, ...]) -> None:
     for note in experiment.notes:
         out.print(f"note: {note}", markup=False, soft_wrap=True)
     out.print(table)
+    for name, estimate in estimates(planned).items():
+        show(name, estimate, out)
 
 
 @main.command()
@@ -286,6 +290,35 @@ def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megab
         mirror.catch_up(step)
     _show_results(planned, pages)
     sys.exit(0 if all(step.verdict == "done" for step in planned) else FAILED)
+
+
+@main.command()
+@click.argument("first")
+@click.argument("second")
+@click.option(
+    "--points", nargs=2, metavar="A B", help="Compare FIRST's A with SECOND's B: policies as tables name them."
+)
+@click.option("--tracking", envvar="MLFLOW_TRACKING_URI", default="sqlite:///mlflow.db", help="Where MLflow runs are.")
+def compare(first: str, second: str, points: tuple[str, str] | None, tracking: str) -> None:
+    """Show what SECOND gains over FIRST, paired by item: two models, two steps, two runs.
+
+    Each is the folder of a finished step (runs/sweep-e70df17c11b46128) or the id of an MLflow run.
+    """
+    from orchestrator import registry
+    from orchestrator.finished import finished
+    from orchestrator.step import StepError
+    from orchestrator.store import DamagedRecord
+    from orchestrator.tracking import TrackingError
+
+    try:
+        with finished(first, tracking) as (kind, one), finished(second, tracking) as (other_kind, other):
+            if kind != other_kind or not registry.offers_comparison(kind):
+                raise StepError(
+                    f"compare: {one.name} is a step of {kind}, {other.name} of {other_kind}: give two sweeps"
+                )
+            click.echo(registry.comparer(kind)(one, other, points).rstrip())
+    except (StepError, TrackingError, DamagedRecord) as error:
+        raise _Refused(str(error)) from None
 
 
 def _prepare(file: Path, overrides: tuple[str, ...]) -> tuple[Experiment, Store, list[PlannedStep]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 
-from orchestrator.step import ReportWriter, StepConfig, StepContext
+from orchestrator.step import Comparer, ReportWriter, StepConfig, StepContext
 
 JOBS = ("evaluate", "finetune", "letters")
 LOOKS = ("finetune",)
@@ -27,6 +28,17 @@ def look(kind: str) -> Callable[[StepConfig, StepContext], str]:
 def entrypoint(kind: str) -> Callable[[StepConfig, StepContext], None]:
     """The function that does the work of a kind; imports whatever that needs."""
     return importlib.import_module(f"jobs.{kind}.run").run
+
+
+def offers_comparison(kind: str) -> bool:
+    """Whether two results of a kind can be compared."""
+    return importlib.util.find_spec(f"jobs.{kind}.compare") is not None
+
+
+def comparer(kind: str) -> Comparer:
+    """What compares two results of a kind that offers it; imports whatever that needs."""
+    found: Comparer = importlib.import_module(f"jobs.{kind}.compare").compare
+    return found
 
 
 def report_writer(kind: str) -> ReportWriter:

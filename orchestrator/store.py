@@ -8,9 +8,9 @@
         status.json      state, times, attempt, error
         progress.json    how far the running attempt is
         claim.json       which run works on it, refreshed while it lives
-        provenance.json  the commit and the versions that the last attempt ran with
         cancel.json      the run that was asked to stop
         uses.json        the folders of traces that its result stands on
+        provenance.json  the commit and the versions that the last attempt ran with
         logs/            what each process of the step said
         output/          what the job wrote
         tracked/         numbers for the tracking server
