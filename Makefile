@@ -32,7 +32,7 @@ test: $(INSTALLED) browser
 	ruff check .
 	ruff format --check .
 	mypy
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile || pytest --last-failed --last-failed-no-failures none
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
 
 install: $(INSTALLED)
 
