@@ -141,6 +141,29 @@ def status(file: Path, overrides: tuple[str, ...]) -> None:
 @main.command()
 @_file
 @_set
+def grade(file: Path, overrides: tuple[str, ...]) -> None:
+    """Grade what is done once more, decoding nothing, and show which verdicts changed.
+
+    Tables, curves and MLflow then say what the graders of this version say.
+    """
+    experiment, store, planned = _prepare(file, overrides)
+    from orchestrator import grade as grading
+    from orchestrator.display import console
+    from orchestrator.mirror import Mirror
+    from orchestrator.store import StoreError
+
+    out = console()
+    try:
+        with Mirror(experiment, out) as mirror:
+            finished = grading.grade(experiment, store, planned, out, mirror)
+    except StoreError as error:
+        raise _Refused(str(error)) from None
+    sys.exit(0 if finished else FAILED)
+
+
+@main.command()
+@_file
+@_set
 def report(file: Path, overrides: tuple[str, ...]) -> None:
     """Show the tables of what is done, and where its plots and samples are."""
     _, _, planned = _prepare(file, overrides)

@@ -88,7 +88,7 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
     claim = Claim.by_this_process(uuid.uuid4().hex[:8])
     with (
         claimed([step.folder for step in todo], claim),
-        _heartbeat(todo, claim) as taken_over,
+        heartbeat(todo, claim) as taken_over,
         connected(),
         # Innermost, because ray.init installs a handler of its own.
         _signals() as signals,
@@ -97,7 +97,7 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
 
 
 @contextmanager
-def _heartbeat(steps: list[PlannedStep], claim: Claim) -> Iterator[threading.Event]:
+def heartbeat(steps: list[PlannedStep], claim: Claim) -> Iterator[threading.Event]:
     """Keeps the claims alive. The event is set when one is lost: this process slept so long that it seemed dead."""
     stop, taken_over = threading.Event(), threading.Event()
 

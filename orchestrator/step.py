@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -113,6 +113,24 @@ class StepConfig(StrictModel):
     def describe(self) -> str:
         """A few words for the plan: ``17 policies x 200 items``."""
         return ""
+
+
+@dataclass(frozen=True)
+class Regraded:
+    """What grading a finished step again came to. Nothing of it is in the step's output before `apply` was called."""
+
+    title: str
+    """One line: by what it was graded before and now, and how many verdicts differ."""
+    by_group: Sequence[Mapping[str, str]]
+    """What changed, summed up: rows of a table, all with the same columns."""
+    items: Sequence[Mapping[str, str]]
+    """Every answer whose verdict changed."""
+    file: Path
+    """What has all of `items`."""
+    changed: bool
+    """Whether the output would be another."""
+    apply: Callable[[], None]
+    """Puts it into the output, and publishes anew what follows from it."""
 
 
 class StepError(Exception):

@@ -207,7 +207,7 @@ _SERVED = {
 class Config(StepConfig):
     """One sweep: every policy of the grid, on every item of the tasks."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PRODUCES: ClassVar[OutputKind] = "curves"
 
     model: ModelSource = Field(description="${step}, a folder in Hugging Face's layout, or a model's name on its hub")

@@ -48,9 +48,10 @@ _COLUMNS = (
     "thinking_end",
     "answer_end",
     "extracted",
-    "rule",
 )
-_CATEGORIES = ["task", "item", "policy", "verdict", "thinking_end", "answer_end", "extracted", "rule"]
+_CATEGORIES = ["task", "item", "policy", "verdict", "thinking_end", "answer_end", "extracted"]
+_UNKNOWN = ["error", "ungraded"]
+"""Verdicts of samples that count neither for nor against a policy."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Point:
     items: int
     samples: int
     accuracy: float
-    """Correct among all samples but those whose verdict is ``error``; NaN when there is no other."""
+    """Correct among all samples but those whose verdict is ``error`` or ``ungraded``; NaN when there is no other."""
     interval: Interval
     """Wilson's, for the number of independent trials that the samples are worth."""
     bootstrap: Interval
@@ -195,7 +196,8 @@ def _points(frame: pd.DataFrame, policies: Sequence[Policy], seed: int) -> list[
 
     asked = cells.sum(np.ones(len(frame)))
     correct = cells.sum(frame["verdict"] == "correct")
-    graded = asked - cells.sum(frame["verdict"] == "error")
+    unknown = frame["verdict"].isin(_UNKNOWN)
+    graded = asked - cells.sum(unknown)
     samples = asked.sum(axis=0)
 
     def mean(values: Any) -> Floats:
@@ -212,7 +214,7 @@ def _points(frame: pd.DataFrame, policies: Sequence[Policy], seed: int) -> list[
         "context": mean(frame["thinking_end"] == "context"),
         "truncated": mean(frame["answer_end"] == "length"),
         "no_answer": mean(frame["verdict"] == "no_answer"),
-        "error": mean(frame["verdict"] == "error"),
+        "error": mean(unknown),
     }
     if "tries" in frame:
         rates["tries"] = mean(frame["tries"])

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from jobs.evaluate import interactive, plots, tables, tasks
 from jobs.evaluate.config import Config
 from jobs.evaluate.curves import MeasuredCurve, Point, measure
+from jobs.evaluate.grading.session import was_graded_by
 from orchestrator.step import Reference, StepContext
 
 PUBLISHED = ("plot.png", "plot.html", "table.csv", "table.md", "curves.json")
@@ -100,6 +101,7 @@ def _track(
         "dtype": config.dtype,
     }
     tags = {"sweep": f"{context.experiment}/{context.name}", "color": plots.colour(number)}
+    tags |= {name: str(value) for name, value in was_graded_by(context.output).items()}
     if isinstance(config.model, Reference):
         tags["model_fingerprint"] = context.input(config.model).fingerprint
     run = context.track(" · ".join(named), params, tags)

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.evaluate.grading import grade
-from jobs.evaluate.ledger import Ledger
+from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.ledger import Graded, Ledger
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.prompts import Prompter, Unit
 from jobs.evaluate.tasks import Item, Task
@@ -59,7 +59,7 @@ class Question:
 
 
 def write_samples(
-    path: Path, questions: Sequence[Question], trees: Sequence[Tree], prompter: Prompter, index: Index
+    path: Path, questions: Sequence[Question], trees: Sequence[Tree], prompter: Prompter, index: Index, grader: Grader
 ) -> int:
     """Writes a row per question, sample and policy, in their order, to a file that appears whole.
 
@@ -70,20 +70,23 @@ def write_samples(
     try:
         with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
             for batch in _batches(questions):
-                rows: list[dict[str, Any]] = []
+                answers: list[tuple[Task, Ledger]] = []
                 for question, decoded in _decoded(batch, index):
                     for ledger, tokens in _ledgers(question, decoded, trees, prompter):
                         alone += tokens
-                        graded = grade(question.task, ledger)
-                        row = asdict(ledger) | {"task": graded.task, "gold": graded.gold}
-                        rows.append(
-                            row | {"extracted": graded.extracted, "rule": graded.rule, "verdict": graded.verdict}
-                        )
+                        answers.append((question.task, ledger))
+                rows = [row(graded) for graded in grader.grade(answers)]
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
     return alone
+
+
+def row(graded: Graded) -> dict[str, Any]:
+    """A sample as one row."""
+    fields = asdict(graded)
+    return {**fields.pop("ledger"), **fields}
 
 
 def _batches(questions: Sequence[Question]) -> Iterator[list[Question]]:

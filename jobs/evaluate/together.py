@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jobs.evaluate.grading import meaning
+from jobs.evaluate.grading.words import meaning
 from jobs.evaluate.repeated import Counts, majority_at, pass_at
 from jobs.evaluate.statistics import (
     Difference,
@@ -84,13 +84,9 @@ def wrong_answers(frame: pd.DataFrame, index: NDArray[np.int64], shape: tuple[in
     `index` says where the sample in each row of `frame` lies in the flattened matrix of `shape`, ``[items, policies]``.
     """
     wrong = frame["verdict"].to_numpy() == "wrong"
-    extracted, rule = frame["extracted"].cat, frame["rule"].cat
-    pairs = extracted.codes.to_numpy(np.int64)[wrong] * len(rule.categories) + rule.codes.to_numpy(np.int64)[wrong]
-    said, which = np.unique(pairs, return_inverse=True)
-    words = [
-        meaning(str(extracted.categories[text]), str(rule.categories[found_by]))
-        for text, found_by in zip(*np.divmod(said, max(1, len(rule.categories))), strict=True)
-    ]
+    extracted = frame["extracted"].cat
+    said, which = np.unique(extracted.codes.to_numpy(np.int64)[wrong], return_inverse=True)
+    words = [meaning(str(extracted.categories[text])) for text in said]
     answer = pd.factorize(np.array(words, dtype=object))[0].astype(np.int64)[which]
     kinds = int(answer.max(initial=0)) + 1
     found, votes = np.unique(index[wrong] * kinds + answer, return_counts=True)
