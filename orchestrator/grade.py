@@ -37,7 +37,8 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
     if not todo:
         return False
     finished = len(todo) == len(gradable)
-    with claimed([step.folder for step in todo], claim), heartbeat(todo, claim), connected():
+    cluster = connected() if any(step.step.config.grades_on_cluster() for step in todo) else nullcontext()
+    with claimed([step.folder for step in todo], claim), heartbeat(todo, claim), cluster:
         for step in todo:
             try:
                 _grade(experiment, store, planned, step, out)

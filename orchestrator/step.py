@@ -102,6 +102,10 @@ class StepConfig(StrictModel):
         """What was understood other than written ("budgets sorted"), one line each."""
         return []
 
+    def grades_on_cluster(self) -> bool:
+        """Whether grading the finished step again needs the cluster: a model that judges, for one."""
+        return False
+
     def problems(self) -> Iterator[Problem]:
         """Checks that need the file system but nothing heavy: missing files, empty task files."""
         return iter(())
