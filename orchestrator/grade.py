@@ -7,6 +7,7 @@ output is written. Should that be interrupted, the step is not done, and the nex
 from __future__ import annotations
 
 import uuid
+from contextlib import nullcontext
 
 from rich.console import Console
 from rich.table import Table
