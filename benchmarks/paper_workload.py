@@ -114,9 +114,9 @@ class Scripted:
     decoded: int = field(default=0, init=False)
 
     @property
-    def sequences(self) -> int | None:
+    def cache_tokens(self) -> int | None:
         """The engine's."""
-        return self.engine.sequences
+        return self.engine.cache_tokens
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`. A natural end costs a token, as the stop token does that it stands for."""

@@ -2,9 +2,9 @@
 
     python benchmarks/tree_equals_policies.py --model DIR [--engine transformers|vllm] [--items 200] [--json FILE]
 
-Decodes the grid of ``experiments/scaling_sweep.yaml`` (five budgets; four strings at three counts) on held-out items of
-the letters task: first the tree, then one policy after the other, all on the same engine, greedy, in float32. Nothing
-is graded: answers are compared as token ids.
+Decodes 30 policies (six budgets; four strings at three counts, within 24 tokens and within the context) on held-out
+items of the letters task: first the tree, then one policy after the other, all on the same engine, greedy, in float32.
+Nothing is graded: answers are compared as token ids.
 """
 
 from __future__ import annotations
@@ -48,8 +48,12 @@ def sweep(model: str, engine: str, items: int) -> Config:
     fields: dict[str, Any] = {
         "model": str(Path(model).resolve()),
         "tasks": [{"name": "letters", "items": items}],
-        "budgets": [4, 8, 16, 32, "auto"],
-        "extensions": {"strings": ["Wait", "Hmm", "Alternatively", ""], "counts": [1, 2, 4]},
+        "budgets": [1, 4, 8, 16, 32, "auto"],
+        "extensions": {
+            "strings": ["Wait", "Hmm", "Alternatively", ""],
+            "counts": [1, 2, 4],
+            "budgets": [24, "auto"],
+        },
         "engine": engine,
         "dtype": "float32",
     }

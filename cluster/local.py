@@ -1,9 +1,14 @@
 """A Ray head on this machine's loopback interface, for as long as one command runs.
 
     python -m cluster.local ray job submit experiments/scaling_sweep.yaml
+    python -m cluster.local --autoscaling cluster/local.yaml ray job submit experiments/scaling_sweep.yaml
 
-If a cluster answers already (RAY_API_SERVER_ADDRESS, else Ray's usual dashboard port), the command gets that one, and
-nothing is started or stopped. Otherwise a head starts on free ports, and all of it is gone when the command ends.
+With ``--autoscaling``, the head is one of Ray's autoscaler and a cluster file of simulated machines, each a raylet of
+its own that comes when something asks for it and goes when it is idle.
+
+Without, if a cluster answers already (RAY_API_SERVER_ADDRESS, else Ray's usual dashboard port), the command gets that
+one, and nothing is started or stopped. Otherwise a head starts on free ports, and all of it is gone when the command
+ends.
 
 ``ray start`` replaces a loopback address by one that other machines reach, so that they can join. Nothing joins here,
 and Ray's servers execute code for whoever reaches them, so that is turned off, and a token is asked for besides: other
@@ -28,11 +33,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import yaml
 
 USUAL_ADDRESS = "http://127.0.0.1:8265"
 
+FAKE_HEAD_NODE_ID = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
+"""The head's id with Ray's provider of simulated machines."""
+
 START_LIMIT = 120.0
 """Seconds for a head to answer; 5 are usual."""
+
+SIMULATION: Mapping[str, str] = {
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+    "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+    "RAY_enable_autoscaler_v2": "1",
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+}
+"""What Ray asks of the environment of a head with simulated machines.
+
+The second version of its autoscaler, because it takes a gang as one: asked for 5 machines where 4 can be had, it brings
+none, where the first brings 4 and leaves them waiting for the fifth.
+"""
 
 STOP_LIMIT = 3.0
 """Seconds for the processes of a head to end when asked, and then when killed."""
@@ -67,10 +89,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def head(cpus: int | None = None, gpus: int | None = None) -> Iterator[Mapping[str, str]]:
+def head(
+    cpus: int | None = None, gpus: int | None = None, autoscaling: Path | None = None
+) -> Iterator[Mapping[str, str]]:
     """Starts a head; yields the environment with which the ray command line and drivers reach it.
 
-    Yields once jobs can be submitted. Raises HeadError where it does not come up.
+    `autoscaling` is a cluster file of simulated machines; the head then has what that file gives it, not `cpus` and
+    `gpus`. Yields once jobs can be submitted. Raises HeadError where it does not come up.
     """
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         token = Path(folder) / "token"
@@ -87,17 +112,23 @@ def head(cpus: int | None = None, gpus: int | None = None) -> Iterator[Mapping[s
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         environment.pop("RAY_ADDRESS", None)
-        command = ["ray", "start", "--head", "--block", "--port=0", "--dashboard-host=127.0.0.1"]
+        command = ["ray", "start", "--head", "--block", "--dashboard-host=127.0.0.1"]
         command += [f"--dashboard-port={address.rpartition(':')[2]}", f"--temp-dir={folder}/r", "--log-style=record"]
         agent = free_port()
         command += [f"--dashboard-agent-listen-port={agent}"]
-        command += [f"--num-cpus={cpus}"] if cpus is not None else []
-        command += [f"--num-gpus={gpus}"] if gpus is not None else []
+        simulation: Mapping[str, str] = {}
+        if autoscaling is None:
+            command += ["--port=0"]
+            command += [f"--num-cpus={cpus}"] if cpus is not None else []
+            command += [f"--num-gpus={gpus}"] if gpus is not None else []
+        else:
+            command += _autoscaled(autoscaling, free_port(), Path(folder) / "cluster.yaml")
+            simulation = SIMULATION
         log = Path(folder) / "head.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [str(Path(sys.executable).with_name(command[0])), *command[1:]],
-                env=environment,
+                env={**environment, **simulation},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -108,6 +139,21 @@ def head(cpus: int | None = None, gpus: int | None = None) -> Iterator[Mapping[s
             yield environment
         finally:
             _stop(process)
+
+
+def _autoscaled(file: Path, port: int, filled_in: Path) -> list[str]:
+    """Writes the cluster file with the head's port filled in; returns the options that start the head of it."""
+    cluster = yaml.safe_load(file.read_text())
+    provider = cluster.get("provider", {})
+    if "fake_multi_node" not in provider.get("module", ""):
+        raise HeadError(
+            f"{file}: provider.type is {provider.get('type')!r}, which one machine has not: start it with ray up {file}"
+        )
+    provider["gcs_address"] = f"127.0.0.1:{port}"
+    filled_in.write_text(yaml.safe_dump(cluster))
+    own = cluster["available_node_types"][cluster["head_node_type"]]["resources"]
+    counts = [f"--num-{kind.lower()}s={own.get(kind, 0)}" for kind in ("CPU", "GPU")]
+    return [f"--port={port}", f"--autoscaling-config={filled_in}", *counts]
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], address: str, agent: int, log: Path) -> None:
@@ -146,18 +192,26 @@ def _session(leader: int) -> list[psutil.Process]:
 
 def main(command: list[str]) -> int:
     """Runs a command against a running cluster, or against one of its own; returns the command's exit status."""
-    if not command:
-        print("usage: python -m cluster.local COMMAND [ARGUMENT ...]", file=sys.stderr)
+    autoscaling = None
+    if command[:1] == ["--autoscaling"]:
+        autoscaling, command = Path("".join(command[1:2])), command[2:]
+    if not command or (autoscaling and not autoscaling.is_file()):
+        missing = f"{autoscaling} is no file\n" if autoscaling and command else ""
+        print(f"{missing}usage: python -m cluster.local [--autoscaling FILE] COMMAND [ARGUMENT ...]", file=sys.stderr)
         return 2
     running = os.environ.get("RAY_API_SERVER_ADDRESS", USUAL_ADDRESS)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    if answers(running):
+    if autoscaling is None and answers(running):
         print(f"using the Ray cluster at {running}", flush=True)
         return subprocess.call(command, env={**os.environ, "RAY_API_SERVER_ADDRESS": running, "PATH": path})
     os.environ["PATH"] = path
-    with head() as environment:
-        print(f"started a Ray head at {environment['RAY_API_SERVER_ADDRESS']} for this command", flush=True)
-        return subprocess.call(command, env=environment)
+    try:
+        with head(autoscaling=autoscaling) as environment:
+            print(f"started a Ray head at {environment['RAY_API_SERVER_ADDRESS']} for this command", flush=True)
+            return subprocess.call(command, env=environment)
+    except HeadError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

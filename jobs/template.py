@@ -28,6 +28,8 @@ class ThinkingTemplate:
     after_close: str = "\n"
     step: str | None = None
     """The header of each step of thinking, in models trained to write one."""
+    whole_turn: bool = False
+    """Whether what a chat template writes after the end of a turn is learned too. No engine ever decodes it."""
 
     def opened(self, prompt: str) -> str:
         """`prompt` with thinking open: as it is where its chat template opened it, else with `open` after it.
@@ -39,12 +41,17 @@ class ThinkingTemplate:
             return prompt + self.open
         return prompt if prompt != said else prompt + self.open[len(delimiter) :]
 
+    def after_opening(self, prompt: str) -> str:
+        """What training writes between the open delimiter and the trace, where the chat prompt has not yet done so."""
+        return "" if prompt.rstrip().endswith(self.open.rstrip()) and prompt[-1].isspace() else self.after_open
+
 
 TEMPLATES = {
     template.name: template
     for template in (
-        # The s1 paper: only <|im_start|> is a special token, "think" and "answer" are ordinary tokens after it.
-        ThinkingTemplate("s1", open="<|im_start|>think", close="<|im_start|>answer"),
+        # The s1 paper: only <|im_start|> is a special token, "think" and "answer" are ordinary tokens after it. Its
+        # text is what the chat template makes of the turn, to the newline after its end.
+        ThinkingTemplate("s1", open="<|im_start|>think", close="<|im_start|>answer", whole_turn=True),
         ThinkingTemplate("think", open="<think>", close="</think>"),
         # Qwen3's chat template leaves opening to the model, QwQ's and DeepSeek's do it themselves.
         ThinkingTemplate("qwen3", open="<think>\n", close="</think>", after_open="", after_close="\n\n"),

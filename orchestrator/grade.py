@@ -17,7 +17,7 @@ from orchestrator.executor import connected, heartbeat
 from orchestrator.experiment import Experiment
 from orchestrator.mirror import Mirror
 from orchestrator.plan import PlannedStep
-from orchestrator.step import Regraded, StepContext, StepError, StepInput
+from orchestrator.step import Regraded, StepError
 from orchestrator.store import Claim, Store, claimed
 
 SHOWN = 20
@@ -42,7 +42,7 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
     with claimed([step.folder for step in todo], claim), heartbeat(todo, claim), cluster:
         for step in todo:
             try:
-                _grade(experiment, store, planned, step, out)
+                _grade(experiment, store, step, out)
             except StepError as error:
                 _say(out, f"{step.step.name}: {error}")
                 finished = False
@@ -50,22 +50,10 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
     return finished
 
 
-def _grade(experiment: Experiment, store: Store, planned: list[PlannedStep], step: PlannedStep, out: Console) -> None:
+def _grade(experiment: Experiment, store: Store, step: PlannedStep, out: Console) -> None:
     regrade = registry.regrader(step.step.kind)
     assert regrade is not None
-    folders = {other.step.name: other.folder for other in planned}
-    context = StepContext(
-        experiment=experiment.name,
-        name=step.step.name,
-        fingerprint=step.fingerprint,
-        folder=step.folder.path,
-        traces=store.traces,
-        inputs={
-            target: StepInput(target, fingerprint, folders[target].output)
-            for target, fingerprint in step.inputs.items()
-        },
-    )
-    regraded = regrade(step.step.config, context)
+    regraded = regrade(step.step.config, step.context(experiment, store))
     _say(out, f"{step.step.name}: {regraded.title}")
     if regraded.changed:
         step.folder.unmark_done()

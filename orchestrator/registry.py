@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 
-from orchestrator.step import Regraded, StepConfig, StepContext
+from orchestrator.step import Comparer, Regraded, ReportWriter, StepConfig, StepContext
 
 JOBS = ("evaluate", "finetune", "letters")
+LOOKS = ("finetune",)
+REPORTS = ("evaluate",)
 
 GRADED = ("evaluate",)
 """Those whose results are verdicts, which can be given again."""
@@ -20,6 +23,11 @@ def config_class(kind: str) -> type[StepConfig]:
     return importlib.import_module(f"jobs.{kind}.config").Config
 
 
+def look(kind: str) -> Callable[[StepConfig, StepContext], str]:
+    """What shows the data that a step of one of `LOOKS` would learn from, as text, before it runs."""
+    return importlib.import_module(f"jobs.{kind}.prepare").look
+
+
 def entrypoint(kind: str) -> Callable[[StepConfig, StepContext], None]:
     """The function that does the work of a kind; imports whatever that needs."""
     return importlib.import_module(f"jobs.{kind}.run").run
@@ -28,3 +36,20 @@ def entrypoint(kind: str) -> Callable[[StepConfig, StepContext], None]:
 def regrader(kind: str) -> Callable[[StepConfig, StepContext], Regraded] | None:
     """The function that grades a finished step of a kind again; None for kinds that are not graded."""
     return importlib.import_module(f"jobs.{kind}.regrade").regrade if kind in GRADED else None
+
+
+def offers_comparison(kind: str) -> bool:
+    """Whether two results of a kind can be compared."""
+    return importlib.util.find_spec(f"jobs.{kind}.compare") is not None
+
+
+def comparer(kind: str) -> Comparer:
+    """What compares two results of a kind that offers it; imports whatever that needs."""
+    found: Comparer = importlib.import_module(f"jobs.{kind}.compare").compare
+    return found
+
+
+def report_writer(kind: str) -> ReportWriter:
+    """What writes the report on finished steps of one of `REPORTS`; imports whatever that needs."""
+    writer: ReportWriter = importlib.import_module(f"jobs.{kind}.report").write
+    return writer

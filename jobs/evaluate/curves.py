@@ -4,54 +4,23 @@ A *point* is what one policy did on one task: accuracy with its intervals, token
 ended. A *curve* is points that vary one thing: the budget, how often one extension string was used, or, where items
 have several samples, how many of them are taken together (pass@k, majority@k). The policy that thinks to its natural
 end belongs to every extension curve, as 0×, and is what all others are compared with.
-
-Everything is columnar: 640,000 samples are a few matrices of ``[items, policies]``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
-
-from jobs.evaluate.policies import Policy, curves
-from jobs.evaluate.statistics import (
-    Difference,
-    Floats,
-    Interval,
-    effective_trials,
-    paired_difference,
-    percentile_interval,
-    resampled_shares,
-    wilson,
-)
-from jobs.evaluate.together import Together, Votes, taken_together, wrong_answers
+from jobs.evaluate.outcomes import TOKENS, Outcomes, read
+from jobs.evaluate.policies import Policy, curves, printable
+from jobs.evaluate.statistics import Difference, Estimate, Interval, estimates, resampled_shares
+from jobs.evaluate.together import Together, shown, taken_together
 
 Score = Literal["accuracy", "pass@k", "majority@k"]
 
 NATURAL_END = Policy()
-
-_COLUMNS = (
-    "task",
-    "item",
-    "policy",
-    "verdict",
-    "thinking_tokens",
-    "injected_tokens",
-    "answer_tokens",
-    "thinking_end",
-    "answer_end",
-    "extracted",
-)
-_CATEGORIES = ["task", "item", "policy", "verdict", "thinking_end", "answer_end", "extracted"]
-_UNKNOWN = ["error", "ungraded"]
-"""Verdicts of samples that count neither for nor against a policy."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +33,8 @@ class Point:
     policy: Policy
     items: int
     samples: int
-    accuracy: float
-    """Correct among all samples but those whose verdict is ``error`` or ``ungraded``; NaN when there is no other."""
-    interval: Interval
-    """Wilson's, for the number of independent trials that the samples are worth."""
-    bootstrap: Interval
-    """Over items, with all their samples."""
+    estimate: Estimate
+    """Correct among all samples but those whose verdict is ``error``, and how far that is from the natural end's."""
     thinking_tokens: float
     injected_tokens: float
     answer_tokens: float
@@ -82,10 +47,10 @@ class Point:
     no_answer: float
     error: float
     """Samples that could not be graded."""
-    difference: Difference | None
-    """Accuracy minus that of the natural end, paired by item; None at the natural end, and in sweeps without it."""
     together: tuple[Together, ...] = ()
     """For k = 1, 2, 3 … all samples of an item; empty where there is one, and at points of pass@k and majority@k."""
+    shown: tuple[int, ...] = ()
+    """The k that have points of their own."""
     score: Score = "accuracy"
     k: int = 1
     """How many samples are taken together."""
@@ -93,6 +58,23 @@ class Point:
     """Mean samples that were looked at until one was taken: 1, but for rejection sampling."""
     accepted: float | None = None
     """Share of samples for which rejection sampling found a try within its limit; None for other policies."""
+
+    @property
+    def accuracy(self) -> float:
+        return self.estimate.value
+
+    @property
+    def interval(self) -> Interval:
+        return self.estimate.interval
+
+    @property
+    def bootstrap(self) -> Interval:
+        return self.estimate.bootstrap
+
+    @property
+    def difference(self) -> Difference | None:
+        """From the natural end; None at the natural end, and in sweeps without it."""
+        return self.estimate.difference
 
     @property
     def name(self) -> str:
@@ -105,25 +87,19 @@ class Point:
         return self.score.replace("@k", f"@{self.k}")
 
     def scaled(self, score: Literal["pass@k", "majority@k"]) -> tuple[Point, ...]:
-        """This policy with k = 1, 2, 4, 8 … and all samples of an item."""
-        most = len(self.together)
-        return tuple(
-            self._scaled(score, each) for each in self.together if each.k & (each.k - 1) == 0 or each.k == most
-        )
+        """This policy with several samples of an item."""
+        return tuple(self._scaled(score, self.together[k - 1]) for k in self.shown if k <= len(self.together))
 
     def _scaled(self, score: Literal["pass@k", "majority@k"], together: Together) -> Point:
-        estimate = together.passed if score == "pass@k" else together.majority
         return replace(
             self,
             items=together.items,
-            accuracy=estimate.value,
-            interval=estimate.interval,
-            bootstrap=estimate.bootstrap,
-            difference=estimate.difference,
+            estimate=together.passed if score == "pass@k" else together.majority,
             thinking_tokens=together.k * self.thinking_tokens,
             injected_tokens=together.k * self.injected_tokens,
             answer_tokens=together.k * self.answer_tokens,
             together=(),
+            shown=(),
             score=score,
             k=together.k,
         )
@@ -153,101 +129,55 @@ class MeasuredCurve:
 
 def measure(samples: Path, policies: Sequence[Policy], seed: int = 0) -> tuple[MeasuredCurve, ...]:
     """The curves of a sweep from its ``samples.parquet``, task by task. `seed` is that of the bootstrap."""
-    columns = [*_COLUMNS, *(["tries"] if any(policy.tries for policy in policies) else [])]
-    frame = pq.read_table(samples, columns=columns, read_dictionary=_CATEGORIES).to_pandas()
+    return drawn(read(samples, [policy.name for policy in policies]), policies, seed)
+
+
+def drawn(
+    outcomes: Iterable[Outcomes], policies: Sequence[Policy], seed: int = 0, together: Sequence[int] | None = None
+) -> tuple[MeasuredCurve, ...]:
+    """The curves of a sweep from its outcomes, whose columns are `policies`.
+
+    `together` are the k of pass@k and majority@k; None: 1, 2, 4, 8 … and all.
+    """
     found = []
-    for task in dict.fromkeys(frame["task"]):
-        points = {point.policy: point for point in _points(frame[frame["task"] == task], policies, seed)}
+    for task in outcomes:
+        points = {point.policy: point for point in _points(task, policies, seed, together)}
         for curve in curves(policies):
-            found.append(MeasuredCurve(str(task), printable(curve.name), tuple(points[each] for each in curve.points)))
+            found.append(MeasuredCurve(task.task, printable(curve.name), tuple(points[each] for each in curve.points)))
         if NATURAL_END in points and points[NATURAL_END].together:
             natural = points[NATURAL_END]
-            found.append(MeasuredCurve(str(task), "pass@k", natural.scaled("pass@k")))
-            found.append(MeasuredCurve(str(task), "majority@k", natural.scaled("majority@k")))
+            found.append(MeasuredCurve(task.task, "pass@k", natural.scaled("pass@k")))
+            found.append(MeasuredCurve(task.task, "majority@k", natural.scaled("majority@k")))
     return tuple(found)
 
 
-def printable(name: str) -> str:
-    """`name` on one line, other names on others: what cannot be printed, and a backslash, as Python writes it."""
-    return "".join(letter if letter.isprintable() and letter != "\\" else repr(letter)[1:-1] for letter in name)
-
-
-@dataclass(frozen=True)
-class _Cells:
-    """Where each sample of a task lies in a matrix of ``[items, policies]``."""
-
-    index: np.ndarray[Any, Any]
-    shape: tuple[int, int]
-
-    def sum(self, values: Any) -> Floats:
-        """Totals of `values`, one per sample, in each cell."""
-        weights = np.asarray(values, dtype=np.float64)
-        totals: Floats = np.bincount(self.index, weights, math.prod(self.shape)).astype(np.float64, copy=False)
-        return totals.reshape(self.shape)
-
-
-def _points(frame: pd.DataFrame, policies: Sequence[Policy], seed: int) -> list[Point]:
-    """One point per policy from the samples of one task."""
-    columns = {policy.name: column for column, policy in enumerate(policies)}
-    codes = frame["policy"].map(columns).to_numpy(dtype=np.int64)
-    # Sorted, so that the bootstrap draws the same items whatever order the samples were written in.
-    names, items = np.unique(frame["item"].astype(str).to_numpy(dtype=object), return_inverse=True)
-    cells = _Cells(items * len(policies) + codes, (len(names), len(policies)))
-
-    asked = cells.sum(np.ones(len(frame)))
-    correct = cells.sum(frame["verdict"] == "correct")
-    unknown = frame["verdict"].isin(_UNKNOWN)
-    graded = asked - cells.sum(unknown)
-    samples = asked.sum(axis=0)
-
-    def mean(values: Any) -> Floats:
-        with np.errstate(invalid="ignore"):
-            return np.asarray(cells.sum(values).sum(axis=0) / samples)
-
-    with np.errstate(invalid="ignore"):
-        accuracy = correct.sum(axis=0) / graded.sum(axis=0)
-    shares = resampled_shares(correct, graded, seed)
+def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[int] | None) -> list[Point]:
+    """One point per policy."""
     natural = policies.index(NATURAL_END) if NATURAL_END in policies else None
-    tokens = {name: mean(frame[name]) for name in ("thinking_tokens", "injected_tokens", "answer_tokens")}
-    rates = {
-        "forced": mean(frame["thinking_end"] == "forced"),
-        "context": mean(frame["thinking_end"] == "context"),
-        "truncated": mean(frame["answer_end"] == "length"),
-        "no_answer": mean(frame["verdict"] == "no_answer"),
-        "error": mean(unknown),
-    }
-    if "tries" in frame:
-        rates["tries"] = mean(frame["tries"])
-    natural_end = mean(frame["thinking_end"] == "natural")
-
-    def difference(column: int) -> Difference | None:
-        if natural is None or column == natural:
-            return None
-        value = float(accuracy[column] - accuracy[natural])
-        return paired_difference(value, shares[:, column], shares[:, natural])
-
+    reference = None
+    if natural is not None:
+        own = slice(natural, natural + 1)
+        (alone,) = estimates(task.correct[:, own], task.graded[:, own], seed)
+        reference = alone.value, resampled_shares(task.correct[:, own], task.graded[:, own], seed)[:, 0]
+    found = estimates(task.correct, task.graded, seed, reference)
     together: list[tuple[Together, ...]] = [()] * len(policies)
-    if asked.max() > 1:
-        reference = None if natural is None else (float(accuracy[natural]), shares[:, natural])
-        blank = cells.sum(frame["verdict"] == "no_answer")
-        votes = Votes(correct, blank, wrong_answers(frame, cells.index, cells.shape), graded)
-        together = taken_together(votes, int(asked.max()), reference, seed)
-
+    if task.most > 1:
+        together = taken_together(task.votes, task.most, reference, seed)
+    means = {name: task.mean(name) for name in task.totals}
+    averaged = (*TOKENS, "forced", "context", "truncated", "no_answer", "error", "tries")
     return [
         Point(
             policy=policy,
-            items=int((asked[:, column] > 0).sum()),
-            samples=int(samples[column]),
-            accuracy=float(accuracy[column]),
-            interval=wilson(float(accuracy[column]), effective_trials(correct[:, column], graded[:, column])),
-            bootstrap=percentile_interval(shares[:, column]),
-            difference=difference(column),
+            items=int((task.samples[:, column] > 0).sum()),
+            samples=int(task.samples[:, column].sum()),
+            estimate=replace(found[column], difference=None) if column == natural else found[column],
             # Its samples were drawn from the others', so they cannot be taken together once more.
             together=() if policy.tries else together[column],
+            shown=shown(task.most, ks) if task.most > 1 else (),
             score="accuracy",
             k=1,
-            accepted=float(natural_end[column]) if policy.tries else None,
-            **{name: float(values[column]) for name, values in {**tokens, **rates}.items()},
+            accepted=float(means["natural"][column]) if policy.tries else None,
+            **{name: float(means[name][column]) for name in averaged},
         )
         for column, policy in enumerate(policies)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-ThinkingEnd = Literal["natural", "forced", "context", "rejected"]
+ThinkingEnd = Literal["natural", "forced", "context", "rejected", "ignored"]
 AnswerEnd = Literal["stop", "length", "context", "none"]
 Verdict = Literal["correct", "wrong", "no_answer", "error", "ungraded"]
 
@@ -26,10 +26,11 @@ class Ledger:
     thinking_end: ThinkingEnd
     """``natural``: the model ended it. ``forced``: the budget did. ``context``: the context length did, before the
     budget; a prompt that leaves no room at all is also ``context``, with no thinking and no answer. ``rejected``: it
-    was longer than the limit of rejection sampling, as was that of all other tries; the counts are of the last."""
+    was longer than the limit of rejection sampling, as was that of all other tries; the counts are of the last.
+    ``ignored``: a server went on beyond the budget that it was given, and the answer does not count."""
     answer_end: AnswerEnd
     """``stop``: the model ended it. ``length``: max_answer_tokens did. ``context``: there was no room for an answer.
-    ``none``: thinking did not end by itself, and the policy forces no answer."""
+    ``none``: thinking did not end by itself, and the policy forces no answer; or a server withheld it."""
     extensions_used: int
     extensions_skipped: int
     """Extensions that a natural end asked for and the budget had no room for."""

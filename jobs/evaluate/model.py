@@ -72,6 +72,7 @@ def _locate(config: Config, context: StepContext) -> tuple[str, str | None, str]
     folder = config.model_folder
     if folder is not None:
         return str(folder.resolve()), None, _folder_identity(folder)
+    assert config.model is not None, "only a server that chats does without"
     return _hub_model(config.model)
 
 

@@ -1,20 +1,21 @@
 """What a sweep compares: policies, each a rule for when thinking stops and how it is made to go on.
 
 :func:`grid` spells out the policies that an experiment file asks for; :func:`curves` says which of them are the points
-of one line in the plot.
+of one line in the plot, and :func:`methods` which are the runs of one way of spending more thinking.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 NO_FORCING = "no forcing"
 REJECTION = "rejection sampling"
 STEPS = "step budget"
-_TAKEN = ("budget", "nothing", "pass@k", "majority@k", NO_FORCING, REJECTION, STEPS)
+EFFORT = "reasoning effort"
+_TAKEN = ("budget", "nothing", "pass@k", "majority@k", NO_FORCING, REJECTION, STEPS, EFFORT)
 """Names of curves that are no string's."""
 _TAKEN_WITH = re.compile(r" in \d+$|^(token|step|class)-conditional")
 
@@ -54,6 +55,8 @@ class Policy:
         each sample is taken as it is. Such policies are not `forced`.
     `steps`
         Most steps of thinking: it is cut where the header of one more begins. Nothing is then extended.
+    `effort`
+        What a server that only chats is told of how hard to think. Nothing is then forced.
     """
 
     budget: int | None = None
@@ -63,14 +66,18 @@ class Policy:
     forced: bool = True
     tries: int = 0
     steps: int | None = None
+    effort: str | None = None
 
     @property
     def name(self) -> str:
         """Unique within a sweep and stable across runs: ``32``, ``auto``, ``2x"Wait"``, ``2x"Wait" in 2048``,
-        ``no forcing``, ``token-conditional 1024 + budget forcing``, ``rejection sampling 512``."""
+        ``no forcing``, ``token-conditional 1024 + budget forcing``, ``rejection sampling 512``,
+        ``reasoning effort low``."""
         if self.wish is not None:
             asked = f"{self.wish.kind}-conditional {self.wish.value}"
             return f"{asked} + budget forcing" if self.forced else asked
+        if self.effort is not None:
+            return f"{EFFORT} {self.effort}"
         if not self.forced:
             return f"{REJECTION} {self.budget}" if self.tries else NO_FORCING
         if self.steps is not None:
@@ -85,6 +92,8 @@ class Policy:
         """What sets it apart from policies of its method: ``32``, ``auto``, ``short``."""
         if self.wish is not None:
             return str(self.wish.value)
+        if self.effort is not None:
+            return self.effort
         if self.steps is not None:
             return str(self.steps)
         return "auto" if self.budget is None else str(self.budget)
@@ -143,6 +152,11 @@ def no_forcing() -> tuple[Policy, ...]:
     return (Policy(forced=False),)
 
 
+def efforts(words: Iterable[str]) -> tuple[Policy, ...]:
+    """Each reasoning effort, in the order given."""
+    return tuple(Policy(forced=False, effort=word) for word in words)
+
+
 def step_budgets(steps: Iterable[int]) -> tuple[Policy, ...]:
     """Thinking of so many steps each, ascending."""
     return tuple(Policy(steps=most) for most in sorted(set(steps)))
@@ -196,7 +210,24 @@ def curves(policies: Iterable[Policy]) -> tuple[Curve, ...]:
     return (*found, *(Curve(name, tuple(points)) for name, points in others.items()))
 
 
+def methods(policies: Iterable[Policy]) -> Iterator[Curve]:
+    """The curves with several runs, and the budgets together with each string that extends the natural end."""
+    found = [curve for curve in curves(policies) if len(curve.points) > 1]
+    yield from found
+    budgets = [curve for curve in found if curve.name == "budget"]
+    for curve in found:
+        if budgets and any(point.count for point in curve.points) and not any(point.budget for point in curve.points):
+            yield Curve(f"budget + {curve.name}", tuple(dict.fromkeys((*budgets[0].points, *curve.points))))
+
+
+def printable(name: str) -> str:
+    """`name` on one line, other names on others: what cannot be printed, and a backslash, as Python writes it."""
+    return "".join(letter if letter.isprintable() and letter != "\\" else repr(letter)[1:-1] for letter in name)
+
+
 def _method(policy: Policy) -> str:
+    if policy.effort is not None:
+        return EFFORT
     if policy.wish is None:
         return STEPS if policy.steps is not None else REJECTION if policy.tries else NO_FORCING
     return f"{policy.wish.kind}-conditional" + (" + budget forcing" if policy.forced else "")

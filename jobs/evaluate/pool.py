@@ -29,9 +29,9 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from jobs.evaluate.config import EvaluateResources
 from jobs.evaluate.engines import EngineError
 from jobs.evaluate.replica import Decoded, Replica, ReplicaSpec, Report, Work
+from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, UnitId
 from jobs.evaluate.tree import wanted
 from orchestrator.step import StepError
@@ -58,6 +58,7 @@ class _Member:
     state: Literal["starting", "working", "mute", "closing"] = "starting"
     holding: dict[UnitId, Work] = field(default_factory=dict)
     at_once: int = 0
+    """Units that it decodes at once, as far as is known; 0 before it has started."""
     finished_lately: int = 0
 
 
@@ -124,7 +125,8 @@ class _Pool:
         """Asks for as many replicas as there is work for."""
         resources = self._resources
         units = len(self._queue) + sum(len(member.holding) for member in self._members)
-        enough = max(resources.replicas.min, min(resources.replicas.max, ceil(units / resources.in_flight)))
+        each = min((member.at_once for member in self._members if member.at_once), default=resources.in_flight)
+        enough = max(resources.replicas.min, min(resources.replicas.max, ceil(units / each)))
         members = [member for member in self._members if member.state != "closing"]
         while self._queue and len(members) < enough:
             members.append(self._launch())
@@ -167,7 +169,8 @@ class _Pool:
             self._release(member)
             return
         if member.state == "starting":
-            member.state, (_, member.at_once) = "working", answer
+            _, cache_tokens = answer
+            member.state, member.at_once = "working", self._at_once(cache_tokens)
             self._ever_started = True
         else:
             self._acknowledge(member, answer)
@@ -187,12 +190,21 @@ class _Pool:
         for unit in report.finished:
             del member.holding[unit]
         member.finished_lately = len(report.finished)
+        member.at_once = report.at_once
         self._done += len(report.finished)
         self._decoded += report.decoded
         for file in report.damaged:
             self._index.discard(file)
         if report.unreadable:
             self._take_back([member.holding.pop(unit) for unit in report.unreadable])
+
+    def _at_once(self, cache_tokens: int | None) -> int:
+        """Units that a replica decodes at once, before it can tell: as if each became as long as it may."""
+        most = self._resources.in_flight
+        if cache_tokens is None or not self._queue:
+            return most
+        first = self._queue[0]
+        return max(1, min(most, cache_tokens // first.longest(self._spec.trees[first.unit.tree], self._spec.forcing)))
 
     def _grant(self, member: _Member) -> list[Work]:
         """Units for `member`: what it lacks to be busy, and a reserve that lasts until it is heard again.

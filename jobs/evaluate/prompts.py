@@ -117,8 +117,7 @@ class Prompter:
 
     def prompt(self, question: str, wish: Wish | None = None) -> tuple[int, ...]:
         """The chat prompt of `question` and `wish`, ending with the delimiter that opens thinking, whoever wrote it."""
-        content = question if wish is None else f"{question}\n\n{wish.sentence}"
-        turns = [{"role": "user", "content": content}]
+        turns = [{"role": "user", "content": put(question, wish)}]
         text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         return self._ids(self.template.opened(text))
 
@@ -133,6 +132,11 @@ class Prompter:
         after = tokens if closed < 0 else tokens[closed + len(self._closed) :]
         text: str = self._tokenizer.decode(list(after), skip_special_tokens=True)
         return FINAL_ANSWER + text if kind == "forced" and closed < 0 else text
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What thinking says, special tokens included."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return text
 
     def reopens(self, tokens: Sequence[int]) -> bool:
         """Whether thinking was opened again among the tokens of an answer."""
@@ -159,6 +163,11 @@ def _last(ids: tuple[int, ...], tokens: Sequence[int]) -> int:
     """Where `ids` stand in `tokens` for the last time; -1 where they do not."""
     starts = range(len(tokens) - len(ids), -1, -1)
     return next((at for at in starts if tokens[at] == ids[0] and tuple(tokens[at : at + len(ids)]) == ids), -1)
+
+
+def put(question: str, wish: Wish | None) -> str:
+    """What the user of a model says: the question, and the wish after an empty line."""
+    return question if wish is None else f"{question}\n\n{wish.sentence}"
 
 
 def unit_key(item: str, prompt: Sequence[int]) -> str:

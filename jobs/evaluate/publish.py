@@ -10,50 +10,114 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from jobs.evaluate import interactive, plots, tables, tasks
+from jobs.evaluate import comparison_tables, interactive, plots, tables, tasks
+from jobs.evaluate.agreement import Beside, lay_beside
+from jobs.evaluate.comparisons import POWER, Comparison, compare
 from jobs.evaluate.config import Config
-from jobs.evaluate.curves import MeasuredCurve, Point, measure
+from jobs.evaluate.curves import NATURAL_END, MeasuredCurve, Point, drawn
 from jobs.evaluate.grading.session import was_graded_by
+from jobs.evaluate.methods import Method, measure_methods
+from jobs.evaluate.outcomes import read
+from jobs.evaluate.published import Published
+from jobs.evaluate.statistics import CONFIDENCE, RESAMPLES
 from orchestrator.step import Reference, StepContext
 
-PUBLISHED = ("plot.png", "plot.html", "table.csv", "table.md", "curves.json")
-"""In the step's output, and with each of its tracked runs."""
+PUBLISHED = (
+    *("plot.png", "plot.html", "table.csv", "table.md"),
+    *("curves.json", "comparisons.json", "comparisons.parquet", "methods.json", "published.json"),
+)
+"""In the step's output, and with each of its tracked runs; the last where the experiment file has published values."""
+
+COMPARISONS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("task", "policy", "reference")),
+        ("items", pa.int32()),
+        *((name, pa.float64()) for name in ("difference", "difference_low", "difference_high")),
+        *((name, pa.float64()) for name in ("p_value", "t_p_value", "p_holm", "detectable")),
+        *((name, pa.int32()) for name in ("better", "worse")),
+    ]
+)
+"""The columns of ``comparisons.parquet``, which are the fields of ``comparisons.json`` too."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a sweep says, from its samples."""
+
+    curves: tuple[MeasuredCurve, ...]
+    comparisons: tuple[Comparison, ...]
+    methods: tuple[Method, ...]
+    published: Published | None
+
+    @property
+    def beside(self) -> tuple[Beside, ...]:
+        """Published values beside those of the sweep."""
+        if self.published is None:
+            return ()
+        return lay_beside(self.published, tables.measured_points(self.curves), self.methods)
+
+
+def results(config: Config, samples: Path) -> Results:
+    """What `samples` come to: a parquet file with a row per :class:`~jobs.evaluate.ledger.Graded`."""
+    outcomes = read(samples, [policy.name for policy in config.policies])
+    return Results(
+        curves=drawn(outcomes, config.policies, config.seed, config.together),
+        comparisons=compare(outcomes, NATURAL_END.name, config.seed, config.together),
+        methods=measure_methods(outcomes, config.policies, config.seed),
+        published=config.published,
+    )
 
 
 def publish(config: Config, context: StepContext, samples: Path, decode: Mapping[str, object]) -> None:
-    """Writes the sweep's results from `samples`, a parquet file with a row per :class:`~jobs.evaluate.ledger.Graded`.
-
-    `decode` says what decoding took; its numbers are tracked as ``sweep_<name>``.
-    """
-    curves = measure(samples, config.policies, config.seed)
-    write(curves, _title(config), _subtitle(config, curves), context.output)
+    """Writes the sweep's results from `samples`. `decode` says what decoding took; its numbers are tracked as
+    ``sweep_<name>``."""
+    found = results(config, samples)
+    write(found, _title(config), _subtitle(config, found.curves), context.output)
     hashes = {task.name: tasks.load(task, context.inputs).hash for task in config.tasks}
-    for members in plots.by_task(curves).values():
+    compared = tables.against_natural_end(found.comparisons)
+    for members in plots.by_task(found.curves).values():
         for number, curve in enumerate(members):
-            _track(config, context, curve, number, hashes[curve.task], samples, decode)
+            _track(config, context, curve, compared, number, hashes[curve.task], samples, decode)
 
 
-def write(curves: Sequence[MeasuredCurve], title: str, subtitle: str, folder: Path) -> None:
+def write(found: Results, title: str, subtitle: str, folder: Path) -> None:
     """The files of :data:`PUBLISHED`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.csv").write_text(tables.as_csv(curves))
-    (folder / "table.md").write_text(tables.as_markdown(curves))
-    (folder / "curves.json").write_text(json.dumps(tables.as_record(curves), indent=1) + "\n")
+    curves, beside = found.curves, found.beside
+    (folder / "table.csv").write_text(tables.as_csv(curves, found.comparisons))
+    sections = [tables.as_markdown(curves, found.comparisons), comparison_tables.methods_markdown(found.methods)]
+    if found.published is not None:
+        sections.append(comparison_tables.beside_markdown(beside, found.published.source))
+        values = comparison_tables.beside_rows(beside)
+        _write_json(folder / "published.json", {"source": found.published.source, "values": values})
+    (folder / "table.md").write_text("\n".join(section for section in sections if section))
+    _write_json(folder / "curves.json", tables.as_record(curves))
+    _write_json(folder / "methods.json", comparison_tables.method_rows(found.methods))
+    compared = comparison_tables.comparison_rows(found.comparisons)
+    how = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "power": POWER}
+    _write_json(folder / "comparisons.json", {**how, "comparisons": compared})
+    pq.write_table(pa.Table.from_pylist(compared, COMPARISONS), folder / "comparisons.parquet")
     plots.write_png(curves, title, subtitle, folder / "plot.png")
     interactive.write_html(curves, title, subtitle, folder / "plot.html")
 
 
-def metrics(point: Point) -> dict[str, float]:
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def metrics(point: Point, compared: Comparison | None) -> dict[str, float]:
     """What is tracked of a point: the numbers of its row in the table that are defined, and what k samples score.
 
     ``pass_at_8`` and ``majority_at_8`` are there for k = 2, 4, 8 …; their intervals are in the table.
     """
-    named = tables.row("", point)
+    named = tables.row("", point, compared)
     if point.score == "accuracy":
         named.pop("k", None)
     for each in (*point.scaled("pass@k"), *point.scaled("majority@k")):
@@ -76,6 +140,7 @@ def _track(
     config: Config,
     context: StepContext,
     curve: MeasuredCurve,
+    compared: Mapping[tuple[str, str], Comparison],
     number: int,
     task_hash: str,
     samples: Path,
@@ -90,15 +155,10 @@ def _track(
         "points": ", ".join(curve.label(point) for point in curve.points),
         "items": max(point.items for point in curve.points),
         "samples_per_item": config.samples,
-        "temperature": config.temperature,
-        "top_p": config.top_p,
         "seed": config.seed,
-        "template": str(config.template),
-        "max_answer_tokens": config.max_answer_tokens,
-        "context_length": config.context_length,
         "engine": config.engine_name,
         **({"served_model": config.served_model} if config.served_model else {}),
-        "dtype": config.dtype,
+        **_decoding(config),
     }
     tags = {"sweep": f"{context.experiment}/{context.name}", "color": plots.colour(number)}
     tags |= {name: str(value) for name, value in was_graded_by(context.output).items()}
@@ -108,7 +168,7 @@ def _track(
     run.rewind(-1)  # an attempt that was stopped while publishing may have logged some of it
     places = steps(curve)
     for place, point in places.items():
-        run.metrics(metrics(point), step=place)
+        run.metrics(metrics(point, compared.get((curve.task, point.name))), step=place)
     totals = {
         f"sweep_{name}": float(value)
         for name, value in decode.items()
@@ -116,7 +176,7 @@ def _track(
     }
     if totals:
         run.metrics(totals, step=max(places))
-    for name in PUBLISHED:
+    for name in PUBLISHED if config.published else PUBLISHED[:-1]:
         shutil.copyfile(context.output / name, run.artifacts / name)
     _write_samples(curve, samples, run.artifacts / "samples.parquet")
 
@@ -133,10 +193,26 @@ def _write_samples(curve: MeasuredCurve, samples: Path, path: Path) -> None:
 
 
 def _model(config: Config) -> str:
-    """As it is called: the step that made it, the folder's last name, or the name on its hub."""
+    """As it is called: the step that made it, the folder's last name, or the name on its hub or server."""
+    if config.model is None:
+        return str(config.served_model)
     if isinstance(config.model, Reference):
         return config.model.step
     return Path(config.model).name if Path(config.model).is_dir() else config.model
+
+
+def _decoding(config: Config) -> dict[str, str | int | float]:
+    """What is tracked of how tokens come about: on a server that only chats, what it was told."""
+    if config.chat is not None:
+        return {f"chat.{name}": json.dumps(value) for name, value in config.chat.parameters.items()}
+    return {
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "template": str(config.template),
+        "max_answer_tokens": config.max_answer_tokens,
+        "context_length": config.context_length,
+        "dtype": config.dtype,
+    }
 
 
 def _title(config: Config) -> str:
@@ -151,6 +227,7 @@ def _subtitle(config: Config, curves: Sequence[MeasuredCurve]) -> str:
         what.append(f"{max(point.items for point in points):,} items")
     if config.samples > 1:
         what.append(f"{config.samples} samples each")
-    what.append(f"temperature {config.temperature:g}" if config.temperature else "greedy")
+    if config.chat is None:
+        what.append(f"temperature {config.temperature:g}" if config.temperature else "greedy")
     what.append("95% intervals")
     return " · ".join(what)

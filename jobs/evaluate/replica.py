@@ -15,12 +15,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.evaluate.admission import Admission
 from jobs.evaluate.engines import Engine, Sampling
 from jobs.evaluate.engines.watched import Watched
 from jobs.evaluate.prompts import Forcing, Unit
 from jobs.evaluate.trace_files import DamagedFile, UnitId, read_tokens, write
 from jobs.evaluate.traces import Row, Segment, Trace
-from jobs.evaluate.tree import Tree
+from jobs.evaluate.tree import Tree, cuts
 from jobs.evaluate.walker import Walker
 
 FLUSH_SECONDS = 1.0
@@ -41,7 +42,7 @@ class ReplicaSpec:
     folder: Path
     """Where records go."""
     in_flight: int
-    """Units decoded at once, unless the engine's cache holds fewer."""
+    """Units decoded at once, unless the engine's cache is expected to hold fewer."""
     token_deadline: float = math.inf
     """Seconds without a token after which the engine is taken to hang."""
 
@@ -53,6 +54,12 @@ class Work:
     unit: Unit
     rows: tuple[Row, ...] = ()
     places: tuple[tuple[str, int, int], ...] = ()
+
+    def longest(self, tree: Tree, forcing: Forcing) -> int:
+        """Tokens of the longest sequence that the unit may need: to the last cut of the trunk, and an answer."""
+        unit = self.unit
+        last = max(cuts(tree.branches[()], 0, unit.room), default=0)
+        return len(unit.prompt) + last + forcing.reserve + unit.room.answer
 
     def trace(self, forcing: Forcing) -> Trace:
         """What is known, tokens and all. Raises DamagedFile."""
@@ -89,6 +96,8 @@ class Report:
     """Units given back, because what was known of them could not be read."""
     damaged: tuple[str, ...]
     """The files at fault."""
+    at_once: int
+    """Units that it can decode at once, as far as it can tell by now."""
 
 
 class Replica:
@@ -102,18 +111,16 @@ class Replica:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushed = time.monotonic()
 
-    async def start(self) -> tuple[int, int]:
-        """Starts the engine. Returns this process's id and how many units are decoded at once."""
+    async def start(self) -> tuple[int, int | None]:
+        """Starts the engine. Returns this process's id and the tokens that the engine's cache holds."""
         spec = self._spec
         self._engine = Watched(await spec.start(), spec.token_deadline)
         self._walkers = [
             Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._unwritten.append)
             for tree in spec.trees
         ]
-        fitting = self._engine.sequences
-        at_once = spec.in_flight if fitting is None else max(1, min(spec.in_flight, fitting))
-        self._slots = asyncio.Semaphore(at_once)
-        return os.getpid(), at_once
+        self._admission = Admission(self._engine.cache_tokens, spec.in_flight)
+        return os.getpid(), self._engine.cache_tokens
 
     async def exchange(self, work: list[Work]) -> Report:
         """Takes `work`; answers once all units are done, and every second at least.
@@ -129,10 +136,15 @@ class Replica:
             done = set()
         decoded = self._flush()
         self._engine.check()
+        self._admission.admit()
         for task in done:
             task.result()
         report = Report(
-            tuple(self._finished), decoded, tuple(self._unreadable), tuple(dict.fromkeys(self._unreadable.values()))
+            tuple(self._finished),
+            decoded,
+            tuple(self._unreadable),
+            tuple(dict.fromkeys(self._unreadable.values())),
+            self._admission.at_once,
         )
         self._finished, self._unreadable = [], {}
         return report
@@ -146,14 +158,16 @@ class Replica:
         await self._engine.close()
 
     async def _decode(self, work: Work) -> None:
-        name = (work.unit.item, work.unit.sample)
-        async with self._slots:
+        unit, spec = work.unit, self._spec
+        name = (unit.item, unit.sample)
+        async with self._admission.turn(work.longest(spec.trees[unit.tree], spec.forcing)) as place:
             try:
-                trace = work.trace(self._spec.forcing)
+                trace = work.trace(spec.forcing)
             except DamagedFile as error:
                 self._unreadable[name] = str(error)
                 return
-            await self._walkers[work.unit.tree].walk(work.unit, trace)
+            place.size = lambda: len(unit.prompt) + trace.thinking_tokens
+            await self._walkers[unit.tree].walk(unit, trace)
         self._finished.append(name)
 
     def _flush(self) -> Decoded:

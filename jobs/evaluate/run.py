@@ -7,15 +7,15 @@ it decoded everything, a part after a crash, or nothing because an earlier sweep
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from jobs.evaluate import model as models
+from jobs.evaluate.chat import run as chat
 from jobs.evaluate.config import Config
 from jobs.evaluate.engines import EngineSpec, Sampling, ServedModel, start
 from jobs.evaluate.grading.grader import Grader
@@ -27,10 +27,9 @@ from jobs.evaluate.publish import publish
 from jobs.evaluate.replica import Decoded, ReplicaSpec, Work
 from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
-from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared
+from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared, traces_folder
 from jobs.evaluate.tree import grow, wanted
 from orchestrator.step import StepContext, StepError
-from orchestrator.store import write_json_atomically
 
 ROUNDS = 5
 """How often records that turn out damaged are decoded again before the disk is blamed."""
@@ -57,21 +56,28 @@ def run(config: Config, context: StepContext) -> None:
     """Writes ``samples.parquet`` (a row per item, sample and policy), ``decode.json``, ``grading.json``, and what
     `publish` makes."""
     began = time.monotonic()
-    sweep = prepare(config, context)
     context.output.mkdir(parents=True, exist_ok=True)
     samples = context.output / "samples.parquet"
-    with shared(sweep.folder), grading(config, context, context.output) as grader:
+    with grading(config, context, context.output) as grader:
+        totals = (_decode if config.chat is None else chat.answer)(config, context, samples, grader)
+    totals["seconds"] = round(time.monotonic() - began, 3)
+    (context.output / "decode.json").write_text(json.dumps(totals, indent=1))
+    publish(config, context, samples, totals)
+
+
+def _decode(config: Config, context: StepContext, samples: Path, grader: Grader) -> dict[str, float]:
+    """Decodes what is missing and writes the samples. Returns what that took."""
+    sweep = prepare(config, context)
+    context.use_traces(sweep.folder)
+    with shared(sweep.folder):
         decoded, alone = _complete(config, context, sweep, samples, grader)
     compact(sweep.folder)
-    totals = {
+    return {
         "units": sum(1 for _ in sweep.units),
         "thinking_tokens_decoded": decoded.thinking,
         "answer_tokens_decoded": decoded.answers,
         "policies_alone_tokens": alone,
-        "seconds": round(time.monotonic() - began, 3),
     }
-    (context.output / "decode.json").write_text(json.dumps(totals, indent=1))
-    publish(config, context, samples, totals)
 
 
 def prepare(config: Config, context: StepContext) -> Sweep:
@@ -115,7 +121,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         "seed": config.seed,
         "numerics": _numerics(engine),
     }
-    folder = _folder(context.traces, determined_by)
+    folder = traces_folder(context.traces, determined_by)
     resources = config.resources
     replica = ReplicaSpec(
         *(partial(start, engine), trees, forcing, sampling, config.seed, folder),
@@ -175,13 +181,3 @@ def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path,
 
 def _tell(context: StepContext, before: int, units: int, done: int) -> None:
     context.progress(before + done, units, "units")
-
-
-def _folder(traces: Path, determined_by: Mapping[str, object]) -> Path:
-    """The folder of traces that these values determine; it says so in ``key.json``."""
-    text = json.dumps(determined_by, sort_keys=True, indent=1)
-    folder = traces / hashlib.sha256(text.encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "key.json").exists():
-        write_json_atomically(folder / "key.json", determined_by)
-    return folder

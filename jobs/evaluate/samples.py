@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -66,21 +67,27 @@ def write_samples(
     Returns the tokens that running each policy by itself would have decoded. Raises DamagedFile.
     """
     alone = 0
+    with samples_file(path) as add:
+        for batch in _batches(questions):
+            answers: list[tuple[Task, Ledger]] = []
+            for question, decoded in _decoded(batch, index):
+                for ledger, tokens in _ledgers(question, decoded, trees, prompter):
+                    alone += tokens
+                    answers.append((question.task, ledger))
+            add(grader.grade(answers))
+    return alone
+
+
+@contextmanager
+def samples_file(path: Path) -> Iterator[Callable[[Iterable[Graded]], None]]:
+    """A file of rows that appears, whole, when the block ends without an error. Each call adds a row group."""
     temporary = path.with_name(f".{path.name}")
     try:
         with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-            for batch in _batches(questions):
-                answers: list[tuple[Task, Ledger]] = []
-                for question, decoded in _decoded(batch, index):
-                    for ledger, tokens in _ledgers(question, decoded, trees, prompter):
-                        alone += tokens
-                        answers.append((question.task, ledger))
-                rows = [row(graded) for graded in grader.grade(answers)]
-                writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+            yield lambda rows: writer.write_table(pa.Table.from_pylist([row(each) for each in rows], SCHEMA))
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return alone
 
 
 def row(graded: Graded) -> dict[str, Any]:

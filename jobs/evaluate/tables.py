@@ -7,9 +7,12 @@ import dataclasses
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
-from jobs.evaluate.curves import MeasuredCurve, Point
+from jobs.evaluate.comparisons import Comparison
+from jobs.evaluate.curves import NATURAL_END, MeasuredCurve, Point
 from jobs.evaluate.together import Together
 
 Row = dict[str, str | int | float | None]
@@ -26,10 +29,11 @@ def measured_points(curves: Iterable[MeasuredCurve]) -> dict[str, list[Point]]:
     return {task: list(points.values()) for task, points in found.items()}
 
 
-def row(task: str, point: Point) -> Row:
+def row(task: str, point: Point, compared: Comparison | None = None) -> Row:
     """One line of ``table.csv``. Shares are of 1, tokens are means; what is undefined is None.
 
-    ``score`` and ``k`` are there where items have several samples.
+    ``score`` and ``k`` are there where items have several samples. `compared` is how the point does against the natural
+    end among all comparisons of the sweep.
     """
     difference = point.difference
     return {
@@ -38,36 +42,42 @@ def row(task: str, point: Point) -> Row:
         **({"score": point.score, "k": point.k} if point.samples > point.items else {}),
         "items": point.items,
         "samples": point.samples,
-        "accuracy": _number(point.accuracy),
-        "accuracy_low": _number(point.interval.low),
-        "accuracy_high": _number(point.interval.high),
-        "bootstrap_low": _number(point.bootstrap.low),
-        "bootstrap_high": _number(point.bootstrap.high),
-        "thinking_tokens": _number(point.thinking_tokens),
-        "injected_tokens": _number(point.injected_tokens),
-        "answer_tokens": _number(point.answer_tokens),
-        "forced_share": _number(point.forced),
-        "context_share": _number(point.context),
-        "truncated_share": _number(point.truncated),
-        "no_answer_share": _number(point.no_answer),
-        "error_share": _number(point.error),
-        "difference": _number(difference.value) if difference else None,
-        "difference_low": _number(difference.interval.low) if difference else None,
-        "difference_high": _number(difference.interval.high) if difference else None,
-        "p_value": _number(difference.p_value) if difference else None,
-        **(
-            {} if point.accepted is None else {"accepted_share": _number(point.accepted), "tries": _number(point.tries)}
-        ),
+        "accuracy": number(point.accuracy),
+        "accuracy_low": number(point.interval.low),
+        "accuracy_high": number(point.interval.high),
+        "bootstrap_low": number(point.bootstrap.low),
+        "bootstrap_high": number(point.bootstrap.high),
+        "thinking_tokens": number(point.thinking_tokens),
+        "injected_tokens": number(point.injected_tokens),
+        "answer_tokens": number(point.answer_tokens),
+        "forced_share": number(point.forced),
+        "context_share": number(point.context),
+        "truncated_share": number(point.truncated),
+        "no_answer_share": number(point.no_answer),
+        "error_share": number(point.error),
+        "difference": number(difference.value) if difference else None,
+        "difference_low": number(difference.interval.low) if difference else None,
+        "difference_high": number(difference.interval.high) if difference else None,
+        "p_value": number(difference.p_value) if difference else None,
+        "p_holm": chance(compared.p_holm) if compared else None,
+        "detectable": number(compared.detectable) if compared else None,
+        **({} if point.accepted is None else {"accepted_share": number(point.accepted), "tries": number(point.tries)}),
     }
 
 
-def as_csv(curves: Iterable[MeasuredCurve]) -> str:
+def against_natural_end(comparisons: Iterable[Comparison]) -> dict[tuple[str, str], Comparison]:
+    """Those that tables show, by task and name of the point."""
+    return {(each.task, each.policy): each for each in comparisons if each.reference == NATURAL_END.name}
+
+
+def as_csv(curves: Iterable[MeasuredCurve], comparisons: Iterable[Comparison]) -> str:
     """``table.csv``: a header, then a line per task and policy; empty where undefined.
 
     Where items have several samples, each policy's line is followed by those of its pass@k and majority@k.
     """
+    compared = against_natural_end(comparisons)
     rows = [
-        row(task, each)
+        row(task, each, compared.get((task, each.name)))
         for task, points in measured_points(curves).items()
         for point in points
         if point.score == "accuracy"
@@ -106,30 +116,52 @@ def _at_k(together: Together) -> dict[str, float | None]:
     """pass@k and majority@k at one k."""
     found: dict[str, float | None] = {"k": together.k, "items": together.items}
     for name, estimate in {"pass": together.passed, "majority": together.majority}.items():
-        found[name] = _number(estimate.value)
-        found[f"{name}_low"], found[f"{name}_high"] = _number(estimate.interval.low), _number(estimate.interval.high)
-        found[f"{name}_bootstrap_low"] = _number(estimate.bootstrap.low)
-        found[f"{name}_bootstrap_high"] = _number(estimate.bootstrap.high)
+        found[name] = number(estimate.value)
+        found[f"{name}_low"], found[f"{name}_high"] = number(estimate.interval.low), number(estimate.interval.high)
+        found[f"{name}_bootstrap_low"] = number(estimate.bootstrap.low)
+        found[f"{name}_bootstrap_high"] = number(estimate.bootstrap.high)
     return found
 
 
-def as_markdown(curves: Sequence[MeasuredCurve]) -> str:
+def as_markdown(curves: Sequence[MeasuredCurve], comparisons: Iterable[Comparison]) -> str:
     """``table.md``: accuracy in percent, its 95% interval, and what it gains over the natural end.
 
     Of pass@k and majority@k it has the lines from k = 2: one sample is the natural end's own line.
     """
+    compared = against_natural_end(comparisons)
     sections = []
     for task, measured in measured_points(curves).items():
         points = [point for point in measured if point.score == "accuracy" or point.k > 1]
-        columns = {title: cell for title, (cell, shown) in _COLUMNS.items() if any(shown(point) for point in points)}
-        lines = [
-            "| " + " | ".join(columns) + " |",
-            "|" + "|".join([":--", *["--:"] * (len(columns) - 1)]) + "|",
-            *("| " + " | ".join(cell(point) for cell in columns.values()) + " |" for point in points),
-        ]
-        heading = f"{task}: {_asked(points)}. Intervals and differences are at 95%, paired by item."
-        sections.append("\n".join([heading, "", *lines]))
+        lines = [_Line(point, compared.get((task, point.name))) for point in points]
+        columns = {title: text for title, (text, shown) in _COLUMNS.items() if any(shown(line) for line in lines)}
+        heading = f"{task}: {_asked(points)}. Intervals and differences are at 95%, paired by item.{_detectable(lines)}"
+        cells = [[text(line) for text in columns.values()] for line in lines]
+        sections.append(f"{heading}\n\n{markdown(columns, cells)}")
     return "\n\n".join(sections) + "\n"
+
+
+def markdown(columns: Iterable[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    titles = list(columns)
+    written = [titles, [":--", *["--:"] * (len(titles) - 1)], *lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in written)
+
+
+def number(value: float) -> float | None:
+    """As files have it; None where it is undefined."""
+    return None if math.isnan(value) else round(value, DIGITS)
+
+
+def chance(p_value: float) -> float | None:
+    """A p-value as files have it: small ones keep their size."""
+    return None if math.isnan(p_value) else float(f"{p_value:.{DIGITS}g}")
+
+
+def p_value(chance: float) -> str:
+    """A p-value as people read it; a dash where there is none."""
+    if math.isnan(chance):
+        return "–"
+    return "<0.001" if chance < 0.001 else f"{chance:.3f}"
 
 
 def percent(share: float) -> str:
@@ -143,53 +175,73 @@ def _asked(points: Sequence[Point]) -> str:
     return f"{items} items" if each == 1 else f"{items} items × {each:g} samples"
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, DIGITS)
+def cell(text: str) -> str:
+    """`text` where it cannot break a table."""
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return shown.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _policy(point: Point) -> str:
-    name = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in point.name)
-    return name.replace("\\", "\\\\").replace("|", "\\|")
+@dataclass(frozen=True)
+class _Line:
+    """A point, and how it does against the natural end."""
+
+    point: Point
+    compared: Comparison | None
 
 
-def _interval(point: Point) -> str:
-    return f"{100 * point.interval.low:.1f} – {100 * point.interval.high:.1f}"
-
-
-def _difference(point: Point) -> str:
-    if point.difference is None:
+def _detectable(lines: Iterable[_Line]) -> str:
+    """What differences these items can show at all."""
+    known = [line.compared.detectable for line in lines if line.compared and not math.isnan(line.compared.detectable)]
+    if not known:
         return ""
-    low, high = point.difference.interval.low, point.difference.interval.high
-    return f"{100 * point.difference.value:+.1f} ({100 * low:+.1f} … {100 * high:+.1f})"
+    return f" A true difference of {100 * median(known):.1f} points would typically be found with a chance of 80%."
 
 
-def _p_value(point: Point) -> str:
-    if point.difference is None:
+def _interval(line: _Line) -> str:
+    return f"{100 * line.point.interval.low:.1f} – {100 * line.point.interval.high:.1f}"
+
+
+def _difference(line: _Line) -> str:
+    difference = line.point.difference
+    if difference is None:
         return ""
-    return "<0.001" if point.difference.p_value < 0.001 else f"{point.difference.p_value:.3f}"
+    low, high = difference.interval.low, difference.interval.high
+    return f"{100 * difference.value:+.1f} ({100 * low:+.1f} … {100 * high:+.1f})"
 
 
-def _always(point: Point) -> bool:
+def _p_value(line: _Line) -> str:
+    return "" if line.point.difference is None else p_value(line.point.difference.p_value)
+
+
+def _p_holm(line: _Line) -> str:
+    return "" if line.compared is None else p_value(line.compared.p_holm)
+
+
+def _always(line: _Line) -> bool:
     return True
 
 
-_COLUMNS: Mapping[str, tuple[Callable[[Point], str], Callable[[Point], object]]] = {
-    "policy": (_policy, _always),
-    "thinking tokens": (lambda point: f"{point.thinking_tokens:,.1f}", _always),
-    "answer tokens": (lambda point: f"{point.answer_tokens:,.1f}", _always),
-    "accuracy": (lambda point: percent(point.accuracy), _always),
+_COLUMNS: Mapping[str, tuple[Callable[[_Line], str], Callable[[_Line], object]]] = {
+    "policy": (lambda line: cell(line.point.name), _always),
+    "thinking tokens": (lambda line: f"{line.point.thinking_tokens:,.1f}", _always),
+    "answer tokens": (lambda line: f"{line.point.answer_tokens:,.1f}", _always),
+    "accuracy": (lambda line: percent(line.point.accuracy), _always),
     "interval": (_interval, _always),
-    "vs natural end": (_difference, lambda point: point.difference),
-    "p": (_p_value, lambda point: point.difference),
-    "forced": (lambda point: percent(point.forced), _always),
-    "out of context": (lambda point: percent(point.context), lambda point: point.context),
+    "vs natural end": (_difference, lambda line: line.point.difference),
+    "p": (_p_value, lambda line: line.point.difference),
+    "p, corrected": (_p_holm, lambda line: line.compared),
+    "forced": (lambda line: percent(line.point.forced), _always),
+    "out of context": (lambda line: percent(line.point.context), lambda line: line.point.context),
     "accepted": (
-        lambda point: "" if point.accepted is None else percent(point.accepted),
-        lambda point: point.accepted is not None,
+        lambda line: "" if line.point.accepted is None else percent(line.point.accepted),
+        lambda line: line.point.accepted is not None,
     ),
-    "tries": (lambda point: f"{point.tries:.1f}" if point.policy.tries else "", lambda point: point.policy.tries),
-    "answer cut off": (lambda point: percent(point.truncated), lambda point: point.truncated),
-    "no answer": (lambda point: percent(point.no_answer), _always),
-    "not graded": (lambda point: percent(point.error), lambda point: point.error),
+    "tries": (
+        lambda line: f"{line.point.tries:.1f}" if line.point.policy.tries else "",
+        lambda line: line.point.policy.tries,
+    ),
+    "answer cut off": (lambda line: percent(line.point.truncated), lambda line: line.point.truncated),
+    "no answer": (lambda line: percent(line.point.no_answer), _always),
+    "not graded": (lambda line: percent(line.point.error), lambda line: line.point.error),
 }
-"""What a column says, and the points that make it worth showing."""
+"""What a column says, and the lines that make it worth showing."""

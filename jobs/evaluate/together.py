@@ -6,40 +6,17 @@ k samples have the same two intervals as points of one, and the same paired diff
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
-from jobs.evaluate.grading.words import meaning
 from jobs.evaluate.repeated import Counts, majority_at, pass_at
-from jobs.evaluate.statistics import (
-    Difference,
-    Floats,
-    Interval,
-    effective_trials,
-    paired_difference,
-    percentile_interval,
-    resampled_shares,
-    wilson,
-)
+from jobs.evaluate.statistics import Estimate, Floats, estimates
 
 _RESAMPLED_AT_ONCE = 512
 """Columns of resampled scores in memory at a time: 41 MB."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A share of items, with its intervals and what it gains: as :class:`Point` has them for accuracy."""
-
-    value: float
-    interval: Interval
-    bootstrap: Interval
-    difference: Difference | None
 
 
 @dataclass(frozen=True)
@@ -78,23 +55,11 @@ class Votes:
         return np.stack(scores, axis=1).reshape(*wrong.shape[:2], 2, most)
 
 
-def wrong_answers(frame: pd.DataFrame, index: NDArray[np.int64], shape: tuple[int, int]) -> Counts:
-    """How often each wrong answer was given, ``[items, policies, answers]``: the most that a cell has, in no order.
-
-    `index` says where the sample in each row of `frame` lies in the flattened matrix of `shape`, ``[items, policies]``.
-    """
-    wrong = frame["verdict"].to_numpy() == "wrong"
-    extracted = frame["extracted"].cat
-    said, which = np.unique(extracted.codes.to_numpy(np.int64)[wrong], return_inverse=True)
-    words = [meaning(str(extracted.categories[text])) for text in said]
-    answer = pd.factorize(np.array(words, dtype=object))[0].astype(np.int64)[which]
-    kinds = int(answer.max(initial=0)) + 1
-    found, votes = np.unique(index[wrong] * kinds + answer, return_counts=True)
-    cell = found // kinds
-    place = np.arange(len(cell)) - np.searchsorted(cell, cell)
-    table: Counts = np.zeros((math.prod(shape), int(place.max(initial=-1)) + 1), dtype=np.int64)
-    table[cell, place] = votes
-    return table.reshape(*shape, table.shape[1])
+def shown(most: int, asked: Sequence[int] | None) -> tuple[int, ...]:
+    """The k of which tables and curves have a point: those `asked` for, or 1, 2, 4, 8 … and `most`, all samples."""
+    if asked is not None:
+        return tuple(sorted(set(asked)))
+    return tuple(k for k in range(1, most + 1) if k & (k - 1) == 0 or k == most)
 
 
 def taken_together(
@@ -107,34 +72,16 @@ def taken_together(
     for start in range(0, policies, step):
         columns = slice(start, min(start + step, policies))
         scores = votes.scores(columns, most)
-        items, several = len(scores), scores.shape[1]
+        told = ~np.isnan(scores)
+        items, several = told[:, :, 0].sum(axis=0), scores.shape[1]
+        # An item's score counts for as many independent trials as it was made from at most.
         worth = np.repeat(votes.graded[:, columns].mean(axis=0), 2 * most)
-        estimates = _estimates(scores.reshape(items, -1), worth, reference, seed)
-        told = (~np.isnan(scores[:, :, 0])).sum(axis=0)
+        asked = told.reshape(len(told), -1).astype(np.float64)
+        right = np.where(told, scores, 0.0).reshape(asked.shape)
+        each = iter(estimates(right, asked[:, :1] if told.all() else asked, seed, reference, worth))
         for policy in range(several):
-            passed, majority = list(islice(estimates, most)), list(islice(estimates, most))
-            found.append(tuple(Together(at + 1, int(told[policy, at]), passed[at], majority[at]) for at in range(most)))
+            passed, majority = list(islice(each, most)), list(islice(each, most))
+            found.append(
+                tuple(Together(at + 1, int(items[policy, at]), passed[at], majority[at]) for at in range(most))
+            )
     return found
-
-
-def _estimates(scores: Floats, worth: Floats, reference: tuple[float, Floats] | None, seed: int) -> Iterator[Estimate]:
-    """The mean of each column of `scores`, ``[items, points]``, over the items that have one.
-
-    `worth`, ``[points]``, is how many samples an item's score is made from. So many independent trials it counts for
-    at most, and for one at least, as the spread between items tells.
-    """
-    told = ~np.isnan(scores)
-    right = np.where(told, scores, 0.0)
-    resampled = resampled_shares(right, (told[:, :1] if told.all() else told).astype(np.float64), seed)
-    for point in range(scores.shape[1]):
-        trials = told[:, point] * worth[point]
-        value = float(right[:, point].sum() / told[:, point].sum()) if told[:, point].any() else math.nan
-        difference = None
-        if reference is not None:
-            difference = paired_difference(value - reference[0], resampled[:, point], reference[1])
-        yield Estimate(
-            value=value,
-            interval=wilson(value, effective_trials(right[:, point] * trials, trials)),
-            bootstrap=percentile_interval(resampled[:, point]),
-            difference=difference,
-        )

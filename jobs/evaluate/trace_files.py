@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import pairwise
@@ -31,6 +33,7 @@ import pyarrow.parquet as pq
 from jobs.evaluate.traces import Resolved, Row, Segment, resolve, root
 from jobs.evaluate.tree import Key
 from orchestrator.step import StepError
+from orchestrator.store import write_json_atomically
 
 SCHEMA = pa.schema(
     [
@@ -63,6 +66,16 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UnitId = tuple[str, int]
 
 
+def traces_folder(traces: Path, determined_by: Mapping[str, object]) -> Path:
+    """The folder of what these values determine; it says so in ``key.json``."""
+    text = json.dumps(determined_by, sort_keys=True, indent=1)
+    folder = traces / hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "key.json").exists():
+        write_json_atomically(folder / "key.json", determined_by)
+    return folder
+
+
 def write(folder: Path, segments: Sequence[Segment]) -> None:
     """Adds a file with `segments`, if there are any. When this returns, they outlive a crash of the machine."""
     if not segments:
@@ -80,9 +93,12 @@ def _table(segments: Iterable[Segment]) -> pa.Table:
         )
         for s in segments
     ]
-    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
-    return pa.table(arrays, schema=SCHEMA)
+    *columns, tokens = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=False)]
+    # Not value by value: nearly all of a table is tokens.
+    flat = pa.array(np.frombuffer(b"".join(array("i", each).tobytes() for each in tokens), np.int32))
+    offsets = pa.array(np.cumsum([0, *map(len, tokens)]), pa.int32())
+    return pa.table([*arrays, pa.ListArray.from_arrays(offsets, flat)], schema=SCHEMA)
 
 
 @contextmanager

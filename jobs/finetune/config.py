@@ -8,29 +8,37 @@ has defaults of its own where it differs: :data:`FROM_SCRATCH`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from cluster.machines import known_machine
+from jobs.finetune.data_config import DataConfig
+from jobs.finetune.deepspeed_config import deepspeed_problems
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES
 from orchestrator.step import (
-    DatasetSource,
+    Estimate,
     ModelSource,
     OutputKind,
     Problem,
-    Reference,
     Resources,
     StepConfig,
     StrictModel,
+    Upcoming,
 )
 
 HEAD_SIZE = 64
 """Width of an attention head: one that every engine supports."""
 
-FROM_SCRATCH: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 4e-3}
-"""Defaults for a random model: it sees much more data, once, and moves further."""
+BYTE_VOCABULARY = 266
+"""Ids of the tokenizer that a random model gets (:mod:`jobs.finetune.tokenizer`)."""
+
+FROM_SCRATCH: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 4e-3, "precision": "float32"}
+"""Defaults for a random model: it sees much more data, once, and moves further; it is small, so rounding is cheap to
+avoid."""
 
 
 def _whole_heads(hidden_size: int) -> int:
@@ -43,6 +51,18 @@ def _known_template(name: str) -> str:
     if name not in TEMPLATES:
         raise ValueError(f"unknown template {name!r}: known are {', '.join(sorted(TEMPLATES))}")
     return name
+
+
+def _checkpoint_place(location: str) -> str:
+    scheme, separator, rest = location.partition("://")
+    if not separator:
+        if not location.startswith("/"):
+            raise ValueError(f"{location!r} is no absolute path: workers run elsewhere; give one, or s3://bucket/key")
+        return location
+    bucket = rest.partition("/")[0]
+    if scheme != "s3" or not bucket or "@" in bucket or ":" in bucket:
+        raise ValueError(f"{location!r} is neither a folder nor s3://bucket/key, without credentials in it")
+    return location
 
 
 def _as_tuple(value: Any) -> Any:
@@ -63,27 +83,93 @@ class RandomModel(StrictModel):
     context: int = Field(default=512, ge=64, le=2**20, description="positions, in tokens")
 
 
+class Lora(StrictModel):
+    """Low-rank adapters beside frozen weights (arXiv 2106.09685), merged into them at the end."""
+
+    rank: int = Field(default=16, ge=1, le=4096)
+    alpha: float = Field(default=32.0, gt=0, allow_inf_nan=False, description="adapters count alpha / rank times")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="of what goes into the adapters")
+    targets: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="the linear layers that get adapters, by the ends of their names",
+    )
+
+
+class Evaluation(StrictModel):
+    """The loss on samples that are kept from training, drawn by the seed."""
+
+    share: float = Field(default=0.05, gt=0, lt=1, description="of the samples, at least one")
+    every: int = Field(default=100, ge=1, description="optimizer steps between evaluations; also done after the last")
+
+
+class DeepSpeed(StrictModel):
+    """How the ``deepspeed`` strategy divides the work. What is learned is the recipe's affair, whatever is here."""
+
+    stage: Literal[2, 3] | None = Field(
+        default=None, description="ZeRO: 2 shards gradients and optimizer, 3 the weights too; else the file's, else 3"
+    )
+    config: str | None = Field(
+        default=None, min_length=1, description="a ds_config.json; where it contradicts the recipe, that is an error"
+    )
+
+
 class FinetuneResources(Resources):
     """The gang that trains. The result does not depend on it, but for rounding."""
 
     workers: int = Field(default=1, ge=1, description="processes, each with a shard of the model")
+    min_workers: int | None = Field(
+        default=None, ge=1, description="after `wait` seconds, start with as many as there are, down to this; else fail"
+    )
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="0: train on CPUs")
     tokens_in_memory: int = Field(default=2048, ge=1, description="padded tokens in the model at once, on each worker")
     checkpoint_every: int = Field(default=100, ge=1, description="optimizer steps between checkpoints")
+    keep_checkpoints: int = Field(default=2, ge=1, description="the latest so many, until the step is done")
+    checkpoints: Annotated[str, AfterValidator(_checkpoint_place)] | None = Field(
+        default=None,
+        min_length=1,
+        description="a folder that all workers mount, or s3://bucket/key; else the step's own folder",
+    )
+    activation_checkpointing: Literal["off", "selective", "full"] = Field(
+        default="off",
+        description="of each layer keep all that its gradient needs, or only matrix products, or only its input",
+    )
+    offload: bool = Field(default=False, description="keep weights and optimizer in the CPU's memory between uses")
+    shard_group: int | None = Field(
+        default=None,
+        ge=1,
+        description="fsdp: workers that hold one copy of the model together, such as a node's 8; all",
+    )
+    compile: bool = Field(default=False, description="compile each layer with torch.compile")
+    machine: Annotated[str, AfterValidator(known_machine)] | None = Field(
+        default=None, description="what the plan reckons with, such as h100 or p5.48xlarge; else h100, or cpu"
+    )
+    mfu: float | None = Field(
+        default=None, gt=0, le=1, description="share of the peak that the plan reckons with; else the catalogue's"
+    )
+    deepspeed: DeepSpeed = DeepSpeed()
 
 
 class Config(StepConfig):
     """One training run, from a model and a dataset to a model."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     PRODUCES: ClassVar[OutputKind] = "model"
 
     model: RandomModel | ModelSource = Field(
         description="{random: qwen2, layers, hidden_size}, ${step}, a folder in Hugging Face's layout, or a hub name"
     )
-    data: DatasetSource = Field(description="${step}, or a JSONL file with question, trace and answer in each line")
-    strategy: Literal["fsdp"] = "fsdp"
+    data: DataConfig = Field(description="${step}, a file, a folder, a hub name, or a mapping with columns")
+    packing: bool = Field(
+        default=False, description="rows of block_size tokens, of several samples each; batch_size then counts rows"
+    )
+    strategy: Literal["fsdp", "deepspeed"] = Field(default="fsdp", description="what divides the model among workers")
+    precision: Literal["bf16", "float32", "float64"] = Field(
+        default="bf16", description="of the computation; bf16 keeps weights, optimizer and sums over workers in float32"
+    )
+    lora: Lora | None = None
+    evaluation: Evaluation | None = None
     template: Annotated[str, AfterValidator(_known_template)] = Field(
         default="think", description="delimiters of thinking"
     )
@@ -114,26 +200,58 @@ class Config(StepConfig):
 
     def problems(self) -> Iterator[Problem]:
         """Files that are not there, seen before anything heavy is loaded."""
-        data = self.data_file
-        if data is not None and not data.is_file():
-            yield Problem(("data",), f"{self.data!r} is no file: give a JSONL file or ${{step}}")
+        yield from self.data.problems()
         yield from folder_problems(self.model)
+        if self.resources.checkpoints and "://" in self.resources.checkpoints and find_spec("s3fs") is None:
+            yield Problem(
+                ("resources", "checkpoints"), "needs s3fs, which is not installed: pip install s3fs, or give a folder"
+            )
+        yield from self._gang_problems()
+
+    def _gang_problems(self) -> Iterator[Problem]:
+        """What the workers, the strategy and the recipe make of each other."""
+        workers, group = self.resources.workers, self.resources.shard_group
+        if self.batch_size % workers:
+            possible = [str(count) for count in range(1, self.batch_size + 1) if self.batch_size % count == 0]
+            yield Problem(
+                ("resources", "workers"),
+                f"{workers} workers cannot share batches of {self.batch_size} (batch_size) equally: take "
+                f"{', '.join(possible)}, or another batch_size",
+            )
+        if self.resources.min_workers is not None and self.resources.min_workers > workers:
+            yield Problem(
+                ("resources", "min_workers"),
+                f"{self.resources.min_workers} is more than the {workers} workers: take {workers} or less",
+            )
+        if group is not None and self.strategy != "fsdp":
+            yield Problem(("resources", "shard_group"), "is a field of strategy fsdp: leave it out, or change strategy")
+        elif group is not None and workers % group:
+            yield Problem(
+                ("resources", "shard_group"), f"{group} does not divide the {workers} workers: take a number that does"
+            )
+        if self.strategy == "deepspeed":
+            if self.precision == "float64":
+                yield Problem(("precision",), "DeepSpeed has no float64: take bf16 or float32, or strategy fsdp")
+            yield from deepspeed_problems(self)
+        elif self.resources.deepspeed != DeepSpeed():
+            yield Problem(("resources", "deepspeed"), "is for strategy deepspeed: leave it out, or change strategy")
 
     def external_inputs(self) -> Mapping[str, Path]:
-        """The user's own data file and model folder."""
-        files = {"data": self.data_file, "model": self.model_folder}
+        """The user's own data and model folder."""
+        files = {"data": self.data.file, "model": self.model_folder}
         return {name: path for name, path in files.items() if path is not None}
 
     def describe(self) -> str:
         """``2 workers, 1 epoch of batches of 64``."""
         workers = f"{self.resources.workers} worker{'s' * (self.resources.workers > 1)}"
         epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
-        return f"{workers}, {epochs} in batches of {self.batch_size}"
+        return f"{workers}, {epochs} in batches of {self.batch_size}{' packed rows' * self.packing}"
 
-    @property
-    def data_file(self) -> Path | None:
-        """The data when it is the user's own file."""
-        return None if isinstance(self.data, Reference) else Path(self.data).expanduser()
+    def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate:
+        """Memory of each worker, time and cost, from the model's config.json alone."""
+        from jobs.finetune.estimate import estimate
+
+        return estimate(self, inputs)
 
     @property
     def model_folder(self) -> Path | None:

@@ -2,38 +2,41 @@
 
 A sample is rendered as evaluation will see it: ``<chat prompt> open trace close answer <end of turn>``. Each delimiter
 is tokenised alone, because that is how evaluation appends it. Everything after the prompt is learned, the opening
-delimiter included.
+delimiter included, but for what the model's chat template writes of it. A sample longer than the block is cut, and by
+how much is kept.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from jobs.finetune.samples import Sample
 from jobs.template import ThinkingTemplate
 from orchestrator.step import StepError
 
-_FIELDS = ("question", "trace", "answer")
+_AT_ONCE = 512
+"""Samples that are text at the same time: a tokenizer works on many in parallel, and text is larger than ids."""
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One line of a dataset."""
-
-    question: str
-    trace: str
-    answer: str
+_SAID = "@said@"
+"""What an assistant says in order to see what its chat template writes after it."""
 
 
 @dataclass(frozen=True)
 class TokenizedData:
-    """All samples, end to end. Three arrays, so that a large dataset costs four bytes a token."""
+    """All samples, end to end. Arrays, so that a large dataset costs four bytes a token.
+
+    What training handles is a *row*: a sequence that goes through the model as one. It is a sample, or, where samples
+    are packed, several.
+    """
 
     ids: NDArray[np.int32]
     """[tokens]"""
@@ -41,94 +44,174 @@ class TokenizedData:
     """[samples + 1]: sample i is ``ids[starts[i]:starts[i + 1]]``."""
     prompts: NDArray[np.int64]
     """[samples]: tokens of each sample that are read and not learned."""
+    cut: NDArray[np.int64]
+    """[samples]: tokens of each sample that the block had no room for."""
+    numbers: NDArray[np.int64]
+    """[samples]: the place of each in the dataset that was read, counted from 0."""
+    rows: NDArray[np.int64]
+    """[rows + 1]: row i is the samples from ``rows[i]`` to before ``rows[i + 1]``."""
 
     def __len__(self) -> int:
+        return len(self.rows) - 1
+
+    @property
+    def samples(self) -> int:
         return len(self.prompts)
 
-    def lengths(self, samples: Sequence[int]) -> NDArray[np.int64]:
-        """Tokens of each of `samples`."""
-        chosen = np.asarray(samples, dtype=np.int64)
-        return self.starts[chosen + 1] - self.starts[chosen]
+    @property
+    def packed(self) -> bool:
+        """Whether rows may have several samples."""
+        return len(self) < self.samples
 
-    def learned(self, samples: Sequence[int]) -> int:
-        """Tokens of all `samples` that are learned."""
-        return int((self.lengths(samples) - self.prompts[np.asarray(samples, dtype=np.int64)]).sum())
+    def members(self, rows: Sequence[int]) -> tuple[int, ...]:
+        """:attr:`numbers` of the samples in `rows`."""
+        return tuple(int(number) for row in rows for number in self.numbers[self.rows[row] : self.rows[row + 1]])
+
+    def lengths(self, rows: Sequence[int]) -> NDArray[np.int64]:
+        """Tokens of each of `rows`."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        return self.starts[self.rows[chosen + 1]] - self.starts[self.rows[chosen]]
+
+    def learned(self, rows: Sequence[int]) -> int:
+        """Tokens of all `rows` that are learned."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        prompts = self._prompts_before[self.rows[chosen + 1]] - self._prompts_before[self.rows[chosen]]
+        return int((self.lengths(rows) - prompts).sum())
+
+    def row(self, index: int) -> list[tuple[NDArray[np.int32], int]]:
+        """The samples of a row: ids, and how many of them are the prompt."""
+        return [self.sample(sample) for sample in range(self.rows[index], self.rows[index + 1])]
+
+    def choose(self, rows: Sequence[int]) -> TokenizedData:
+        """The data that has only `rows`, in the order given."""
+        chosen = [np.arange(self.rows[row], self.rows[row + 1]) for row in rows]
+        return self.arrange(np.concatenate(chosen), [len(samples) for samples in chosen])
+
+    def arrange(self, samples: NDArray[np.int64], rows: Sequence[int]) -> TokenizedData:
+        """The data that has only `samples`, in the order given; `rows` says how many of them each row takes."""
+        lengths = self.starts[samples + 1] - self.starts[samples]
+        return TokenizedData(
+            ids=np.concatenate([self.sample(sample)[0] for sample in samples]),
+            starts=np.concatenate([[0], np.cumsum(lengths)]),
+            prompts=self.prompts[samples],
+            cut=self.cut[samples],
+            numbers=self.numbers[samples],
+            rows=np.concatenate([[0], np.cumsum(rows)]),
+        )
 
     def sample(self, index: int) -> tuple[NDArray[np.int32], int]:
         """The ids of a sample, and how many of them are the prompt."""
         return self.ids[self.starts[index] : self.starts[index + 1]], int(self.prompts[index])
 
+    @cached_property
+    def _prompts_before(self) -> NDArray[np.int64]:
+        """[samples + 1]: prompt tokens of all samples before each."""
+        return np.concatenate([[0], np.cumsum(self.prompts)])
 
-def read_samples(path: Path) -> list[Sample]:
-    """The samples of a JSONL file. Raises StepError naming the first line that is not one."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            samples = [_sample(line, f"{path}:{number}") for number, line in enumerate(file, start=1) if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise StepError(f"data: {path} cannot be read ({error}): give a JSONL file in UTF-8") from error
-    if not samples:
-        raise StepError(f"data: {path} has no samples: give a JSONL file with {', '.join(_FIELDS)} in each line")
-    return samples
+    @cached_property
+    def fingerprint(self) -> str:
+        """What identifies the tokens that are trained on, and which of them are learned."""
+        digest = hashlib.sha256()
+        for array in (self.ids, self.starts, self.prompts, self.rows):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()[:16]
 
+    def save(self, folder: Path) -> None:
+        """Writes the arrays into `folder`."""
+        for part in fields(self):
+            np.save(folder / f"{part.name}.npy", getattr(self, part.name))
 
-def _sample(line: str, where: str) -> Sample:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise StepError(f"data: {where} is no JSON ({error.msg}): give one JSON object per line") from error
-    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in _FIELDS):
-        raise StepError(f"data: {where} lacks a string for one of {', '.join(_FIELDS)}: add it")
-    return Sample(*(row[name] for name in _FIELDS))
-
-
-def completion(sample: Sample, template: ThinkingTemplate) -> tuple[str, str, str, str]:
-    """What the assistant says, in the pieces that are tokenised apart; the end of its turn not included.
-
-    The answer is marked with "Answer:" where it is not already, as in the s1 paper.
-    """
-    answer = sample.answer if "Answer:" in sample.answer else f"Answer: {sample.answer}"
-    thinking = f"{template.after_open}{sample.trace}{template.before_close}"
-    return template.open, thinking, template.close, f"{template.after_close}{answer}"
+    @classmethod
+    def load(cls, folder: Path) -> TokenizedData:
+        """What :meth:`save` wrote, read as it is needed and shared by the processes of a machine."""
+        return cls(*(np.load(folder / f"{part.name}.npy", mmap_mode="r") for part in fields(cls)))
 
 
 def tokenize(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, template: ThinkingTemplate, block_size: int
+    samples: Iterable[Sample], tokenizer: PreTrainedTokenizerBase, template: ThinkingTemplate, block_size: int
 ) -> TokenizedData:
-    """Renders and tokenises `samples`, each cut at `block_size` tokens.
+    """`samples` as ids, each a row of its own, cut at `block_size` tokens.
 
-    Raises StepError when the tokenizer has no chat template or end of turn, or when a prompt leaves nothing to learn.
+    Raises StepError when the tokenizer cannot render a chat, or a prompt leaves nothing to learn.
+    """
+    writer = _Writer(tokenizer, template)
+    starts, prompts, cut = [0], [], []
+    pieces: list[NDArray[np.int32]] = []
+    remaining = iter(samples)
+    while chunk := list(islice(remaining, _AT_ONCE)):
+        for sample, (prompt, completed) in zip(chunk, writer.write(chunk), strict=True):
+            if len(prompt) >= block_size:
+                raise StepError(
+                    f"block_size: {block_size} tokens leave nothing to learn of {sample.where}, whose prompt has "
+                    f"{len(prompt)}: raise block_size or drop the row"
+                )
+            ids = np.asarray((prompt + completed)[:block_size], dtype=np.int32)
+            pieces.append(ids)
+            starts.append(starts[-1] + len(ids))
+            prompts.append(len(prompt))
+            cut.append(len(prompt) + len(completed) - len(ids))
+    return TokenizedData(
+        ids=np.concatenate(pieces),
+        starts=np.asarray(starts, np.int64),
+        prompts=np.asarray(prompts, np.int64),
+        cut=np.asarray(cut, np.int64),
+        numbers=np.arange(len(prompts), dtype=np.int64),
+        rows=np.arange(len(prompts) + 1, dtype=np.int64),
+    )
+
+
+def marked_answer(answer: str) -> str:
+    """`answer` with "Answer:" before it where it has none, and no space around it, as in the s1 paper's script."""
+    return (answer if "Answer:" in answer else f"Answer: {answer}").strip()
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that a chat template writes after what the assistant said: the token that ends its turn comes first.
+
+    It is the chat template that knows: the end-of-sequence token of a base model's tokenizer may be another. Raises
+    StepError when there is neither.
     """
     if not tokenizer.chat_template:
         raise StepError("model: its tokenizer has no chat template: save one with it (tokenizer.chat_template)")
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _SAID}]
+    after = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(_SAID)[2]
+    ids: list[int] = tokenizer.encode(after, add_special_tokens=False)
+    if ids and ids[0] in tokenizer.added_tokens_decoder:
+        return ids
     if tokenizer.eos_token_id is None:
         raise StepError("model: its tokenizer has no end-of-turn token: save one with it (tokenizer.eos_token)")
-    starts, prompts = [0], []
-    pieces: list[NDArray[np.int32]] = []
-    for index, (prompt, completed) in enumerate(_token_pairs(samples, tokenizer, template)):
-        if len(prompt) >= block_size:
-            raise StepError(
-                f"block_size: {block_size} tokens leave nothing to learn of sample {index + 1}, whose prompt has "
-                f"{len(prompt)}: raise block_size or drop the sample"
-            )
-        ids = np.asarray((prompt + completed)[:block_size], dtype=np.int32)
-        pieces.append(ids)
-        starts.append(starts[-1] + len(ids))
-        prompts.append(len(prompt))
-    return TokenizedData(np.concatenate(pieces), np.asarray(starts, np.int64), np.asarray(prompts, np.int64))
+    return [tokenizer.eos_token_id]
 
 
-def _token_pairs(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, template: ThinkingTemplate
-) -> Iterator[tuple[list[int], list[int]]]:
-    """The prompt and the completion of each sample, as ids."""
+class _Writer:
+    """Writes samples as a model's chat template and a style of thinking have them."""
 
-    def encode(texts: list[str]) -> list[list[int]]:
-        encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        return encoded
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: ThinkingTemplate):
+        self._tokenizer = tokenizer
+        self._template = template
+        end = end_of_turn(tokenizer)
+        self._end = end if template.whole_turn else end[:1]
 
-    questions = [[{"role": "user", "content": sample.question}] for sample in samples]
-    prompts = encode(tokenizer.apply_chat_template(questions, add_generation_prompt=True, tokenize=False))
-    completions = [completion(sample, template) for sample in samples]
-    opens, thoughts, closes, answers = (encode(list(texts)) for texts in zip(*completions, strict=True))
-    for prompt, *said in zip(prompts, opens, thoughts, closes, answers, strict=True):
-        yield prompt, [*(token for piece in said for token in piece), tokenizer.eos_token_id]
+    def write(self, samples: Sequence[Sample]) -> Iterator[tuple[list[int], list[int]]]:
+        """The prompt and the completion of each sample, as ids."""
+        template = self._template
+        questions = [[{"role": "user", "content": sample.question}] for sample in samples]
+        prompts: list[str] = self._tokenizer.apply_chat_template(questions, add_generation_prompt=True, tokenize=False)
+        pieces = (
+            prompts,
+            [template.opened(prompt)[len(prompt) :] for prompt in prompts],
+            [
+                f"{template.after_opening(prompt)}{sample.trace.strip()}{template.before_close}"
+                for sample, prompt in zip(samples, prompts, strict=True)
+            ],
+            [template.close] * len(samples),
+            [f"{template.after_close}{marked_answer(sample.answer)}" for sample in samples],
+        )
+        for prompt, *said in zip(*map(self._encode, pieces), strict=True):
+            yield prompt, [*(token for piece in said for token in piece), *self._end]
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        # Not verbose: it would warn of texts beyond the model's positions, which are cut or refused later.
+        encoded = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids

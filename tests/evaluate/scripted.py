@@ -75,7 +75,7 @@ class ScriptedEngine:
     closed: bool = False
 
     @property
-    def sequences(self) -> int | None:
+    def cache_tokens(self) -> int | None:
         return None
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:

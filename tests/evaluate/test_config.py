@@ -31,6 +31,12 @@ def test_the_shipped_sweep_has_17_policies_on_200_items() -> None:
     assert list(config().problems()) == []
 
 
+def test_items_of_another_step_are_said_to_be_its_own() -> None:
+    assert config(tasks=["${words}"]).describe() == "17 policies x the items of ${words}"
+    assert config(tasks=["${words}", "letters"]).describe() == "17 policies x 200 items and the items of ${words}"
+    assert config(tasks=[{"name": "few", "path": "${words}", "items": 5}]).describe() == "17 policies x 5 items"
+
+
 def test_lists_in_any_order_mean_the_same_and_that_is_said() -> None:
     shuffled = config(budgets=["auto", 16, 8, 32, 4, 8], extensions=SWEEP["extensions"] | {"counts": [4, 2, 1, 1]})
     assert shuffled.policies == config().policies

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -303,16 +306,22 @@ def vllm_traces(model_folder: Path, units: list[Unit], forcing: Forcing) -> list
     traces: list[Trace] = []
 
     async def use(engine: Engine) -> None:
-        assert engine.sequences is not None
-        assert engine.sequences > 8
+        assert engine.cache_tokens is not None
+        assert engine.cache_tokens > 8 * CONTEXT
         traces.extend(await decode(engine, units, forcing))
         await check_requests(engine, model_folder)
         await check_death(engine)
 
-    before = {process.pid for process in psutil.Process().children(recursive=True)}
-    run(model_folder, "vllm", use)
-    after = {process.pid for process in psutil.Process().children(recursive=True)}
-    assert after <= before, "vllm left processes behind"
+    resource_tracker.ensure_running()  # Python's own, for all that this process starts
+    bystander = psutil.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        before = {process.pid for process in psutil.Process().children(recursive=True)}
+        run(model_folder, "vllm", use)
+        after = {process.pid for process in psutil.Process().children(recursive=True)}
+        assert after <= before, "vllm left processes behind"
+        assert bystander.poll() is None, "vllm ended a process that it did not start"
+    finally:
+        bystander.communicate(b"\n")
     return traces
 
 

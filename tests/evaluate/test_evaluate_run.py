@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,48 @@ def test_an_interrupted_and_damaged_store_ends_with_the_same_samples(
     total = before["thinking_tokens_decoded"] + decode["thinking_tokens_decoded"]
     assert total == whole["thinking_tokens_decoded"]
     assert decode["thinking_tokens_decoded"] < total
+
+
+def test_policies_removed_decode_nothing(
+    finished: tuple[Path, pd.DataFrame, dict[str, Any]], sweep: dict[str, Any]
+) -> None:
+    store, samples, _ = finished
+    fewer = sweep | {"budgets": [4], "extensions": {"strings": ["Wait"], "counts": [2]}}
+    less, decode = evaluate(store, "less", fewer)
+    assert decode["thinking_tokens_decoded"] == decode["answer_tokens_decoded"] == 0
+    kept = samples[samples["policy"].isin({"4", '2x"Wait"'})].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, less)
+
+
+def test_strings_counts_and_samples_added_decode_only_what_is_missing(sweep: dict[str, Any], tmp_path: Path) -> None:
+    small = sweep | {"extensions": {"strings": ["Wait"], "counts": [1]}, "temperature": 1.0, "samples": 2}
+    large = small | {"extensions": {"strings": ["Wait", "Hmm"], "counts": [1, 2]}, "samples": 3}
+    _, first = evaluate(tmp_path, "small", small)
+    added, second = evaluate(tmp_path, "large", large)
+    apart, whole = evaluate(tmp_path / "apart", "large", large)
+    pd.testing.assert_frame_equal(added, apart)
+    for tokens in ("thinking_tokens_decoded", "answer_tokens_decoded"):
+        assert 0 < first[tokens] < whole[tokens]
+        assert first[tokens] + second[tokens] == whole[tokens]
+
+
+def test_two_sweeps_on_one_store_at_once_both_finish_and_share_what_they_decode(
+    finished: tuple[Path, pd.DataFrame, dict[str, Any]], sweep: dict[str, Any], tmp_path: Path
+) -> None:
+    _, samples, whole = finished
+    other = sweep | {"budgets": [4, 16], "extensions": {"strings": ["Wait"], "counts": [1, 2, 3]}}
+    with ThreadPoolExecutor(2) as both:
+        one, two = both.map(partial(evaluate, tmp_path), ("one", "two"), (sweep, other))
+    pd.testing.assert_frame_equal(samples, one[0])
+    known = set(samples["policy"])
+    common = two[0][two[0]["policy"].isin(known)].reset_index(drop=True)
+    alone = samples[samples["policy"].isin(set(common["policy"]))].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, common)
+    assert set(two[0]["policy"]) - known == {'3x"Wait"'}
+    again, nothing = evaluate(tmp_path, "again", other)
+    pd.testing.assert_frame_equal(two[0], again)
+    assert nothing["thinking_tokens_decoded"] == nothing["answer_tokens_decoded"] == 0
+    assert one[1]["thinking_tokens_decoded"] + two[1]["thinking_tokens_decoded"] >= whole["thinking_tokens_decoded"]
 
 
 METHODS = {

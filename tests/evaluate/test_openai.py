@@ -210,7 +210,7 @@ def test_a_stop_that_was_forbidden_is_seen() -> None:
 
 
 def test_a_line_without_end_is_not_kept_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.evaluate.engines.openai.LONGEST_EVENT", 1000)
+    monkeypatch.setattr("jobs.evaluate.engines.connection.LONGEST_EVENT", 1000)
     with pytest.raises(EngineError, match="bytes without an end of line"):
         decoded(Scripted([b"data: " + b"x" * 2000, SILENCE]))
 
@@ -487,6 +487,7 @@ def test_a_server_that_cannot_be_meant_is_one_error_without_secrets(
         ({"served_model": None}, "engine: openai needs served_model"),
         ({"resources": {}}, "engine: openai needs resources.server"),
         ({"dtype": "float32"}, "dtype: float32 is not ours to choose"),
+        ({"batch_invariant": True}, "batch_invariant: true is for vllm on GPUs, and this is openai"),
         ({"resources": {"server": SERVER, "gpus": 1}}, "resources.gpus: 1 would idle"),
     ],
 )

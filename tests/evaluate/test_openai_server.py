@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import os
 import random
 import socket
@@ -13,7 +12,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +55,9 @@ def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     # What ``vllm serve`` runs; that command itself asks for the version of a package that the CPU build does not have.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model_folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny", "--dtype", "float32"]
+    chat = log.with_name("chat.jinja")
+    chat.write_text(tiny.TEMPLATE + "<think>")
+    command += ["--chat-template", str(chat), "--reasoning-parser", "qwen3"]
     command += ["--max-model-len", str(CONTEXT), "--enforce-eager", "--kv-cache-memory-bytes", str(256 << 20)]
     settings = {"VLLM_API_KEY": KEY, "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     with log.open("w") as output:
@@ -142,9 +143,7 @@ def test_the_same_items_through_all_three_engines(
 ) -> None:
     through_server = leaves(served(model_folder, server), *forcing)
     through_transformers = leaves(spec("transformers", model_folder), *forcing)
-    # In a process of its own, as in a replica: when the engine is closed, its process ends all that it started.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as replica:
-        through_vllm = replica.submit(leaves, spec("vllm", model_folder), *forcing).result()
+    through_vllm = leaves(spec("vllm", model_folder), *forcing)
     assert through_server == through_transformers
     assert through_vllm == through_transformers
 
@@ -195,7 +194,7 @@ def test_leaves_are_the_same_when_connections_are_torn_down(
 
 def test_a_server_keeps_the_protocol(model_folder: Path, server: Server) -> None:
     async def work(engine: Engine) -> None:
-        assert engine.sequences is None
+        assert engine.cache_tokens is None
         await check_requests(engine, model_folder)
 
     use(served(model_folder, server), work)
@@ -301,3 +300,30 @@ def _samples(store: Path, fields: dict[str, object]) -> pd.DataFrame:
     context.folder.mkdir(parents=True)
     run(Config.model_validate_json(json.dumps(fields)), context)
     return pd.read_parquet(context.output / "samples.parquet")
+
+
+def test_its_chat_endpoint_thinks_within_budgets(model_folder: Path, server: Server, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    ends = tokenizer.convert_tokens_to_ids(["</think>", "<|im_end|>"])
+    # The server counts the tokens of thinking that it can show as text.
+    shown = [token for token in range(256) if tokenizer.decode([token]).isalnum()]
+    banned = {str(token): -100 for token in range(PADDED) if token not in (*shown, *ends)}
+    fields = {
+        "tasks": [{"name": "letters", "items": 8}],
+        "budgets": [2, 8],
+        "baseline": True,
+        "engine": "openai",
+        "served_model": "tiny",
+        "chat": {
+            "budget": "thinking_token_budget",
+            "parameters": {"temperature": 0.0, "max_completion_tokens": 100, "logit_bias": banned},
+        },
+        "resources": {"server": server.model_dump(mode="json")},
+    }
+    samples = _samples(tmp_path, fields).set_index("policy")
+    thinking = samples["thinking_tokens"]
+    assert thinking["2"].max() == 2
+    assert thinking["8"].max() == 8
+    assert thinking["no forcing"].max() > 8
+    assert set(samples["thinking_end"]["2"]) == {"forced"}
+    assert "error" not in set(samples["verdict"])

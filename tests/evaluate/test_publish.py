@@ -16,6 +16,8 @@ from orchestrator.step import StepContext
 from orchestrator.tracking import Tracker
 from tests.evaluate.simulated import CONFIG, CURVES, LETTERS, context, simulate
 
+WITHOUT_PUBLISHED = [name for name in PUBLISHED if name != "published.json"]
+
 
 @pytest.fixture
 def published(tmp_path: Path) -> StepContext:
@@ -38,7 +40,7 @@ def lines(folder: Path) -> list[dict[str, dict[str, float]]]:
 
 
 def test_a_finished_sweep_has_its_table_curves_and_plots(published: StepContext) -> None:
-    assert sorted(path.name for path in published.output.iterdir()) == sorted(PUBLISHED)
+    assert sorted(path.name for path in published.output.iterdir()) == sorted(WITHOUT_PUBLISHED)
     table = pd.read_csv(published.output / "table.csv").set_index("policy")
     assert table.loc['1x"Wait"', "accuracy"] == 0.955
     assert len(table) == len(LETTERS)
@@ -78,7 +80,7 @@ def test_a_run_says_what_it_measured_and_carries_its_samples(published: StepCont
     samples = pd.read_parquet(folder / "artifacts" / "samples.parquet")
     assert set(samples["policy"]) == {"auto", '1x"Wait"', '2x"Wait"', '4x"Wait"'}
     assert len(samples) == 800
-    assert {path.name for path in (folder / "artifacts").iterdir()} == {*PUBLISHED, "samples.parquet"}
+    assert {path.name for path in (folder / "artifacts").iterdir()} == {*WITHOUT_PUBLISHED, "samples.parquet"}
 
 
 def test_publishing_again_changes_no_file_and_logs_nothing_twice(published: StepContext, tmp_path: Path) -> None:
@@ -153,3 +155,43 @@ def test_with_several_tasks_runs_are_named_by_task_too(tmp_path: Path) -> None:
     tasks = ["letters", {"name": "mine", "path": str(tmp_path / "mine.jsonl")}]
     publish(config(tasks=tasks, extensions=None), step, tmp_path / "samples.parquet", {})
     assert set(runs(step)) == {"sweep · letters · budget", "sweep · mine · budget"}
+
+
+def test_all_pairs_and_methods_are_written_for_programs(published: StepContext) -> None:
+    record = json.loads((published.output / "comparisons.json").read_text())
+    assert (record["resamples"], record["confidence"], record["power"]) == (10_000, 0.95, 0.8)
+    assert len(record["comparisons"]) == len(LETTERS) * (len(LETTERS) - 1) // 2
+    table = pd.read_parquet(published.output / "comparisons.parquet")
+    assert table.to_dict("records")[0] == record["comparisons"][0]
+    methods = json.loads((published.output / "methods.json").read_text())
+    assert [each["method"] for each in methods] == [
+        *CURVES,
+        *(f"budget + {name}" for name in CURVES if name != "budget"),
+    ]
+    assert "ways of spending more thinking" in (published.output / "table.md").read_text()
+
+
+def test_published_values_lie_beside_the_results(tmp_path: Path) -> None:
+    simulate().to_parquet(tmp_path / "samples.parquet")
+    step = context(tmp_path)
+    others = {
+        "source": "Somebody 2025, table 1",
+        "accuracy": {"letters": {"auto": 45.0, '1x"Wait"': {"accuracy": 60.0, "tokens": 30}, "512": 50.0}},
+        "methods": {"letters": {"budget": {"control": 100, "scaling": 90.0, "performance": 46.0}}},
+    }
+    with_values = config(published=others)
+    assert with_values.notes() == ["published: 512 on letters is not in this sweep, so nothing is laid beside it"]
+    publish(with_values, step, tmp_path / "samples.parquet", {})
+    record = json.loads((step.output / "published.json").read_text())
+    assert record["source"] == "Somebody 2025, table 1"
+    verdicts = {(each["name"], each["quantity"]): each["verdict"] for each in record["values"]}
+    assert verdicts == {
+        ("auto", "accuracy"): "within noise",
+        ('1x"Wait"', "accuracy"): "higher",
+        ("budget", "Control"): "within noise",
+        ("budget", "Scaling"): "lower",
+        ("budget", "Performance"): "within noise",
+    }
+    assert "Somebody 2025, table 1" in (step.output / "table.md").read_text()
+    wait = runs(step)["sweep · Wait"]
+    assert (wait / "artifacts" / "published.json").exists()

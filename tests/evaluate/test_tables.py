@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from jobs.evaluate.comparisons import compare
 from jobs.evaluate.curves import MeasuredCurve, measure
+from jobs.evaluate.outcomes import read
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.tables import as_csv, as_markdown, as_record
 from tests.evaluate.simulated import LETTERS, simulate
@@ -24,7 +26,7 @@ def curves(tmp_path: Path) -> tuple[MeasuredCurve, ...]:
 
 
 def test_the_csv_has_each_policy_once_with_its_exact_numbers(curves: tuple[MeasuredCurve, ...]) -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(curves))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(curves, ()))))
     assert [row["policy"] for row in rows] == [policy.name for policy in LETTERS]
     wait = next(row for row in rows if row["policy"] == '1x"Wait"')
     expected = {
@@ -57,7 +59,7 @@ def test_the_json_has_every_curve_with_the_natural_end_where_it_starts(curves: t
 
 
 def test_the_markdown_is_a_table_of_percents(curves: tuple[MeasuredCurve, ...]) -> None:
-    lines = as_markdown(curves).splitlines()
+    lines = as_markdown(curves, ()).splitlines()
     assert lines[0].startswith("letters: 200 items.")
     assert lines[2].startswith(
         "| policy | thinking tokens | answer tokens | accuracy | interval | vs natural end | p |"
@@ -75,12 +77,12 @@ def test_several_samples_have_lines_of_their_own_in_both_tables(tmp_path: Path) 
     simulate(shape, items=30, samples=6).to_parquet(tmp_path / "samples.parquet")
     curves = measure(tmp_path / "samples.parquet", list(shape))
     scaled = [("accuracy", "1"), *((score, k) for score in ("pass@k", "majority@k") for k in "1246")]
-    rows = list(csv.DictReader(io.StringIO(as_csv(curves))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(curves, ()))))
     assert [(row["policy"], row["score"], row["k"]) for row in rows] == [
         (policy.name, *of) for policy in shape for of in scaled
     ]
     assert [row["thinking_tokens"] for row in rows[:5]] == ["10.0", "10.0", "20.0", "40.0", "60.0"]
-    named = [line.split("|")[1].strip() for line in as_markdown(curves).splitlines()[4:]]
+    named = [line.split("|")[1].strip() for line in as_markdown(curves, ()).splitlines()[4:]]
     natural = [f"auto {score}@{k}" for score in ("pass", "majority") for k in (2, 4, 6)]
     assert named == ["auto", '1x"Wait"', *natural], "one sample together is the natural end itself"
 
@@ -91,7 +93,7 @@ def test_columns_appear_when_they_have_something_to_say_and_names_cannot_break_t
     samples.loc[samples.index[:3], "verdict"] = "error"
     samples.loc[samples.index[:3], "answer_end"] = "length"
     samples.to_parquet(tmp_path / "samples.parquet")
-    lines = as_markdown(measure(tmp_path / "samples.parquet", [Policy(), policy])).splitlines()
+    lines = as_markdown(measure(tmp_path / "samples.parquet", [Policy(), policy]), ()).splitlines()
     assert "answer cut off" in lines[2]
     assert "not graded" in lines[2]
     assert '1x"\\|\\\\n"' in lines[5]
@@ -102,8 +104,23 @@ def test_samples_per_item_are_said_and_what_is_undefined_is_empty(tmp_path: Path
     samples["verdict"] = "error"
     samples.to_parquet(tmp_path / "samples.parquet")
     curves = measure(tmp_path / "samples.parquet", [Policy()])
-    assert as_markdown(curves).startswith("letters: 10 items × 4 samples.")
-    for row in csv.DictReader(io.StringIO(as_csv(curves))):
+    assert as_markdown(curves, ()).startswith("letters: 10 items × 4 samples.")
+    for row in csv.DictReader(io.StringIO(as_csv(curves, ()))):
         assert (row["accuracy"], row["accuracy_low"], row["error_share"]) == ("", "", "1.0")
     json.dumps(as_record(curves), allow_nan=False)
-    pd.read_csv(io.StringIO(as_csv(curves)))
+    pd.read_csv(io.StringIO(as_csv(curves, ())))
+
+
+def test_what_was_compared_is_in_both_tables(tmp_path: Path, curves: tuple[MeasuredCurve, ...]) -> None:
+    comparisons = compare(read(tmp_path / "samples.parquet", [policy.name for policy in LETTERS]), "auto", seed=0)
+    header, _, *lines = as_markdown(curves, comparisons).splitlines()[2:]
+    column = header.split("|").index(" p, corrected ")
+    cells = {line.split("|")[1].strip(): line.split("|")[column].strip() for line in lines}
+    assert cells["auto"] == ""
+    assert cells['1x"Wait"'] == "<0.001"
+    assert cells["32"] == "1.000"
+    rows = {row["policy"]: row for row in csv.DictReader(io.StringIO(as_csv(curves, comparisons)))}
+    assert float(rows['1x"Hmm"']["p_holm"]) > float(rows['1x"Hmm"']["p_value"])
+    assert 0.02 < float(rows['1x"Hmm"']["detectable"]) < 0.2
+    assert (rows["auto"]["p_holm"], rows["auto"]["detectable"]) == ("", "")
+    assert "A true difference of" in as_markdown(curves, comparisons).splitlines()[0]

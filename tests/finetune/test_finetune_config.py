@@ -33,7 +33,7 @@ def test_a_random_model_gets_a_recipe_of_its_own_that_can_be_overridden() -> Non
 def test_references_are_the_outputs_of_steps_of_the_right_kind() -> None:
     recipe = config(model="${base}")
     assert recipe.model == Reference("base", "model")
-    assert recipe.data == Reference("letters", "dataset")
+    assert recipe.data.path == Reference("letters", "dataset")
     assert list(recipe.problems()) == []
     assert recipe.external_inputs() == {}
 
@@ -50,7 +50,13 @@ def test_the_gang_holds_one_bundle_per_worker() -> None:
         ({"model": TINY | {"layers": 0}}, "greater than or equal to 1"),
         ({"model": TINY | {"random": "llama"}}, "'qwen2'"),
         ({"model": TINY | {"heads": 2}}, "Extra inputs are not permitted"),
-        ({"strategy": "deepspeed"}, "'fsdp'"),
+        ({"strategy": "megatron"}, "'fsdp' or 'deepspeed'"),
+        ({"precision": "fp8"}, "'bf16', 'float32' or 'float64'"),
+        ({"lora": {"rank": 0}}, "greater than or equal to 1"),
+        ({"lora": {"targets": []}}, "at least 1 item"),
+        ({"evaluation": {"share": 1.0}}, "less than 1"),
+        ({"resources": {"deepspeed": {"stage": 1}}}, "2 or 3"),
+        ({"resources": {"activation_checkpointing": "some"}}, "'off', 'selective' or 'full'"),
         ({"template": "thnk"}, "unknown template 'thnk': known are deepseek-r1, qwen3, s1, think"),
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"epochs": "3"}, "valid integer"),
@@ -62,6 +68,11 @@ def test_the_gang_holds_one_bundle_per_worker() -> None:
         ({"betas": [0.9]}, "Field required"),
         ({"lr": 1e-5}, "Extra inputs are not permitted"),
         ({"resources": {"workers": 0}}, "greater than or equal to 1"),
+        ({"resources": {"keep_checkpoints": 0}}, "greater than or equal to 1"),
+        ({"resources": {"checkpoints": "somewhere"}}, "'somewhere' is no absolute path: workers run elsewhere"),
+        ({"resources": {"checkpoints": "gs://bucket/key"}}, "neither a folder nor s3://bucket/key"),
+        ({"resources": {"checkpoints": "s3:///key"}}, "neither a folder nor s3://bucket/key"),
+        ({"resources": {"checkpoints": "s3://name:secret@bucket/key"}}, "without credentials in it"),
     ],
 )
 def test_impossible_values_are_refused(fields: dict[str, object], message: str) -> None:
@@ -74,7 +85,22 @@ def test_missing_files_are_problems_of_their_fields(tmp_path: Path) -> None:
     problems = {problem.field: problem.message for problem in recipe.problems()}
     assert set(problems) == {("model",), ("data",)}
     assert "is no folder" in problems[("model",)]
-    assert "is no file" in problems[("data",)]
+    assert "is no file or folder" in problems[("data",)]
+
+
+def test_a_gang_that_may_shrink_does_not_grow() -> None:
+    assert list(config(resources={"workers": 4, "min_workers": 4}).problems()) == []
+    (problem,) = config(resources={"workers": 4, "min_workers": 5}).problems()
+    assert problem.field == ("resources", "min_workers")
+    assert problem.message == "5 is more than the 4 workers: take 4 or less"
+
+
+def test_a_bucket_needs_what_speaks_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = config(resources={"checkpoints": "s3://bucket/key"})
+    assert list(recipe.problems()) == []
+    monkeypatch.setattr("jobs.finetune.config.find_spec", lambda name: None)
+    (problem,) = recipe.problems()
+    assert problem.message == "needs s3fs, which is not installed: pip install s3fs, or give a folder"
 
 
 def test_a_model_folder_needs_a_config_and_a_tokenizer(tmp_path: Path) -> None:
@@ -97,3 +123,19 @@ def test_a_config_is_checked_without_anything_heavy() -> None:
         "print([name for name in ('torch', 'ray', 'transformers', 'numpy', 'mlflow') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "at", "message"),
+    [
+        ({"batch_size": 16, "resources": {"workers": 3}}, ("resources", "workers"), "take 1, 2, 4, 8, 16, or another"),
+        ({"resources": {"workers": 4, "shard_group": 3}}, ("resources", "shard_group"), "3 does not divide the 4"),
+        ({"strategy": "deepspeed", "resources": {"shard_group": 1}}, ("resources", "shard_group"), "strategy fsdp"),
+        ({"strategy": "deepspeed", "precision": "float64"}, ("precision",), "DeepSpeed has no float64"),
+        ({"resources": {"deepspeed": {"stage": 2}}}, ("resources", "deepspeed"), "for strategy deepspeed"),
+    ],
+)
+def test_what_does_not_go_together_is_a_problem(fields: dict[str, object], at: tuple[str, ...], message: str) -> None:
+    [problem] = config(**fields).problems()
+    assert problem.field == at
+    assert message in problem.message

@@ -13,12 +13,15 @@ PADDING = 999
 
 def data(lengths: list[int], prompt: int = 1) -> TokenizedData:
     """Samples of these lengths, whose ids count on from one sample to the next."""
+    count = len(lengths)
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    return TokenizedData(np.arange(sum(lengths), dtype=np.int32), starts, np.full(len(lengths), prompt))
+    ids = np.arange(sum(lengths), dtype=np.int32)
+    every = np.arange(count)
+    return TokenizedData(ids, starts, np.full(count, prompt), np.zeros(count, np.int64), every, np.arange(count + 1))
 
 
 def test_an_epoch_has_every_sample_once_and_the_next_another_order() -> None:
-    schedule = Schedule(samples=10, batch_size=4, epochs=2, seed=0)
+    schedule = Schedule(rows=10, batch_size=4, epochs=2, seed=0)
     assert (schedule.steps_per_epoch, schedule.steps) == (3, 6)
     first = [sample for step in range(3) for sample in schedule.batch(step)]
     second = [sample for step in range(3, 6) for sample in schedule.batch(step)]
@@ -28,7 +31,7 @@ def test_an_epoch_has_every_sample_once_and_the_next_another_order() -> None:
 
 
 def test_the_paper_s_run_has_315_steps() -> None:
-    assert Schedule(samples=1000, batch_size=16, epochs=5, seed=0).steps == 315
+    assert Schedule(rows=1000, batch_size=16, epochs=5, seed=0).steps == 315
 
 
 def test_labels_are_the_next_tokens_of_what_is_learned() -> None:
@@ -66,7 +69,7 @@ def test_workers_share_a_step_without_loss_in_equally_many_micro_batches(
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 def test_the_tokens_of_a_step_do_not_depend_on_the_number_of_workers(workers: int) -> None:
     samples = data([5, 9, 3, 7, 7, 2, 8, 4], prompt=1)
-    schedule = Schedule(samples=8, batch_size=5, epochs=1, seed=0)
+    schedule = Schedule(rows=8, batch_size=5, epochs=1, seed=0)
     steps = [
         plan_step(schedule, 0, samples, rank=rank, workers=workers, tokens=12, padding=PADDING)
         for rank in range(workers)

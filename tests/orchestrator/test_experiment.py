@@ -97,7 +97,7 @@ BAD = {
     "duplicate key": (("test: 200", "train: 1"), "8: duplicate key 'train': it stands in line 7 too"),
     "missing file": (
         ('"${letters}"', "{name: mine, path: nowhere.jsonl}"),
-        "18: steps.sweep.tasks[0].path: 'nowhere.jsonl' is not a file: give a JSONL file of questions",
+        "18: steps.sweep.tasks[0].path: 'nowhere.jsonl' is not a file: give a JSONL or CSV file of questions",
     ),
     "unknown job": (("job: evaluate", "job: evalute"), '16: steps.sweep.job: "evalute" is no job; did you mean'),
     "unknown engine": (

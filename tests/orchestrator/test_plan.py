@@ -64,7 +64,7 @@ def test_a_change_is_named_and_reaches_what_depends_on_it(store: Store) -> None:
     after = planned(store, "steps.letters.train=20")
     assert after["letters"].reason == "changed: train 10 → 20"
     old, new = before["letters"].fingerprint, after["letters"].fingerprint
-    assert after["tiny"].reason == f'changed: data "${{{old}}}" → "${{{new}}}"'
+    assert after["tiny"].reason == f'changed: data.path "${{{old}}}" → "${{{new}}}"'
     assert verdicts(planned(store)) == {"letters": ("done", ""), "tiny": ("done", "")}
 
 

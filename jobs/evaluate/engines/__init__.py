@@ -63,8 +63,8 @@ class Engine(Protocol):
     """Decodes any number of requests at once. Not for use from several event loops."""
 
     @property
-    def sequences(self) -> int | None:
-        """Sequences of full context length that its cache holds at once; None when memory is not reserved."""
+    def cache_tokens(self) -> int | None:
+        """Tokens whose keys and values its cache holds at once; None when that is not its to say."""
 
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Decodes `request`. Closing the generator, or cancelling its task, stops the decoding.

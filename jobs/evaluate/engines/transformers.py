@@ -91,9 +91,9 @@ class TransformersEngine:
         self._running = asyncio.create_task(self._run())
 
     @property
-    def sequences(self) -> int | None:
-        """Rows decoded at once."""
-        return self._batch.most_rows
+    def cache_tokens(self) -> int | None:
+        """Those of the rows decoded at once, each of full length."""
+        return self._batch.most_rows * self._batch.context_length
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`."""
@@ -158,6 +158,7 @@ class _Batch:
     def __init__(self, model: Any, vocabulary: int, context_length: int):
         self.rows: list[_Row] = []
         self.most_rows = _most_rows(model, context_length)
+        self.context_length = context_length
         self._model = model
         self._vocabulary = vocabulary
         self._device = model.device

@@ -11,7 +11,7 @@ import itertools
 import os
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,26 +82,27 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
             engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, **overrides))
         except (RuntimeError, ValueError, OSError, MemoryError) as error:
             raise EngineError(f"vllm cannot load {spec.model}: {_with_reason(error, tail)}") from error
-    return VllmEngine(engine, spec.context_length, tail)
+    return VllmEngine(engine, tail)
 
 
 class VllmEngine:
     """An AsyncLLM behind the protocol of engines."""
 
-    def __init__(self, engine: Any, context_length: int, tail: deque[str]):
+    def __init__(self, engine: Any, tail: deque[str]):
         """`tail` are the last lines that the engine's processes wrote."""
         self._engine = engine
         self._tail = tail
         self._names = itertools.count()
         self.cache_use: defaultdict[int, CacheUse] = defaultdict(CacheUse)
         """By priority of the request."""
+        self._processes = _processes(engine)
         cache = engine.vllm_config.cache_config
-        self._sequences = cache.num_gpu_blocks * cache.block_size // context_length
+        self._cache_tokens: int = cache.num_gpu_blocks * cache.block_size
 
     @property
-    def sequences(self) -> int | None:
-        """Sequences of full length that the reserved key-value cache holds."""
-        return self._sequences
+    def cache_tokens(self) -> int | None:
+        """Those of the reserved key-value cache."""
+        return self._cache_tokens
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`."""
@@ -146,15 +147,25 @@ class VllmEngine:
             raise EngineError("vllm's prefix cache is in use")
 
     async def close(self) -> None:
-        """Stops the engine's processes; raises EngineError when one of them does not go."""
-        children = psutil.Process().children(recursive=True)
+        """Stops the engine's processes, and no others; raises EngineError when one of them does not go."""
+        own = list({*self._processes, *_processes(self._engine)})
         self._engine.shutdown()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, children, CLOSING_SECONDS)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, own, CLOSING_SECONDS)
         for process in alive:
             process.kill()
         _, alive = await asyncio.to_thread(psutil.wait_procs, alive, CLOSING_SECONDS)
         if alive:
             raise EngineError(f"vllm's processes {[process.pid for process in alive]} do not end")
+
+
+def _processes(engine: Any) -> list[psutil.Process]:
+    """The engine's core, and what it started (a worker per GPU). Once the core is dead, nobody can tell the latter."""
+    found = []
+    for core in engine.engine_core.resources.engine_manager.processes:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(core.pid)
+            found += [process, *process.children(recursive=True)]
+    return found
 
 
 def _with_reason(error: Exception, tail: deque[str]) -> str:

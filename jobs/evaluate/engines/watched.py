@@ -23,9 +23,9 @@ class Watched:
         self._heard = time.monotonic()
 
     @property
-    def sequences(self) -> int | None:
-        """See :attr:`Engine.sequences`."""
-        return self._engine.sequences
+    def cache_tokens(self) -> int | None:
+        """See :attr:`Engine.cache_tokens`."""
+        return self._engine.cache_tokens
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`."""

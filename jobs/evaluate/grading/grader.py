@@ -72,7 +72,7 @@ class Grader:
                 task.by_id[ledger.item].answer,
                 found.text,
                 found.rule,
-                "no_answer" if claim is None else next(of_claims),
+                _counted(ledger, "no_answer" if claim is None else next(of_claims)),
             )
             for (task, ledger), found, claim in zip(answers, extracted, claims, strict=True)
         ]
@@ -120,6 +120,11 @@ class Grader:
             verdicts = unknown if self._judge is None else self._judge(list(asked.values()))
             found.update(zip(asked, verdicts, strict=True))
         return found
+
+
+def _counted(ledger: Ledger, verdict: Verdict) -> Verdict:
+    """Thinking that went beyond its budget, on a server that ignored it, is not what the policy would have given."""
+    return "error" if ledger.thinking_end == "ignored" else verdict
 
 
 def _verdict(same: bool) -> Verdict:

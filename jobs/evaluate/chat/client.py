@@ -1,0 +1,147 @@
+"""Asks a server that only chats, and sees that what comes back can be accounted for.
+
+Answers are streamed, so that a server that is silent is noticed while others think for minutes. A stream that is cut
+off cannot be continued in text, so it is asked for again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from jobs.evaluate.engines import EngineError
+from jobs.evaluate.engines.connection import Connection, Cut, Failed, Outside
+from jobs.evaluate.server import Server
+
+End = Literal["stop", "length", "content_filter"]
+Count = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered, and what it says that took."""
+
+    text: str
+    thinking_tokens: int
+    answer_tokens: int
+    end: End
+
+
+class _Delta(Outside):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    """Servers show thinking under one of these names, or not at all."""
+
+
+class _Choice(Outside):
+    delta: _Delta = _Delta()
+    finish_reason: End | None = None
+
+
+class _Details(Outside):
+    reasoning_tokens: Count | None = None
+
+
+class _Usage(Outside):
+    completion_tokens: Count
+    completion_tokens_details: _Details | None = None
+
+
+class _Event(Outside):
+    """One event of a stream: a piece of the answer, what all of it took, or what went wrong."""
+
+    choices: list[_Choice] = Field(default=[], max_length=1)
+    usage: _Usage | None = None
+    error: Failed | None = None
+
+
+class ChatClient:
+    """One model on one server."""
+
+    def __init__(self, server: Server, model: str):
+        self._model = model
+        self._connection = Connection(server)
+
+    async def ask(self, question: str, how: Mapping[str, JsonValue]) -> Answer:
+        """The answer to `question`; `how` are the keys of the request that say how to think.
+
+        Raises EngineError when the server refuses, fails, is silent, or sends what cannot be accounted for.
+        """
+        for attempt in itertools.count(1):
+            try:
+                return await self._ask(question, how)
+            except Cut as cut:
+                if attempt > self._connection.server.retries:
+                    raise EngineError(f"the server cut off an answer {attempt} times: {cut}") from None
+        raise AssertionError("counting does not end")
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._connection.close()
+
+    async def _ask(self, question: str, how: Mapping[str, JsonValue]) -> Answer:
+        text: list[str] = []
+        shown = False
+        end: End | None = None
+        usage: _Usage | None = None
+        async with aclosing(self._events(question, how)) as events:
+            while event := await self._next(events):
+                if event.error is not None:
+                    said = f"the server failed while it answered: {event.error.message}"
+                    raise EngineError(self._connection.shown(said))
+                for choice in event.choices:
+                    if end is not None and choice.delta.content:
+                        raise EngineError("the server went on after the end of an answer")
+                    text.append(choice.delta.content or "")
+                    shown = shown or bool(choice.delta.reasoning or choice.delta.reasoning_content)
+                    end = choice.finish_reason or end
+                usage = event.usage or usage
+        answer = _accounted("".join(text), end, usage)
+        if shown and not answer.thinking_tokens:
+            raise EngineError("the server shows its thinking and counts no token of it: is it the right parser?")
+        return answer
+
+    async def _events(self, question: str, how: Mapping[str, JsonValue]) -> AsyncGenerator[_Event, None]:
+        """One call of the server. Raises Cut when its answer does not end."""
+        connection = self._connection
+        call = connection.client.chat.completions.with_streaming_response.create(
+            model=self._model,
+            messages=[{"role": "user", "content": question}],
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_body=how,
+        )
+        async with aclosing(connection.events(call)) as events:
+            async for data in events:
+                if data == b"[DONE]":
+                    return
+                yield connection.read(_Event, data)
+        raise Cut("its stream just ended")
+
+    async def _next(self, events: AsyncGenerator[_Event, None]) -> _Event | None:
+        with self._connection.explained():
+            async with self._connection.deadline():
+                return await anext(events, None)
+
+
+def _accounted(text: str, end: End | None, usage: _Usage | None) -> Answer:
+    """An answer that is whole. Raises EngineError when it does not say how it ended, or what it took."""
+    if end is None:
+        raise EngineError("the server ended an answer without saying why")
+    if usage is None:
+        raise EngineError("the server does not say what an answer took: it must know stream_options.include_usage")
+    thinking = (usage.completion_tokens_details or _Details()).reasoning_tokens
+    if thinking is None:
+        raise EngineError(
+            "the server does not count its thinking (usage.completion_tokens_details.reasoning_tokens), so there is "
+            "nothing to plot answers against: vLLM does with --reasoning-parser"
+        )
+    if thinking > usage.completion_tokens:
+        raise EngineError(f"the server counts {thinking} tokens of thinking among {usage.completion_tokens} in all")
+    return Answer(text, thinking, usage.completion_tokens - thinking, end)

@@ -1,0 +1,98 @@
+"""What a server that only chats is told about thinking, and what it cannot do. Light, as all of the config is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from orchestrator.step import Problem, StrictModel
+
+if TYPE_CHECKING:  # which has a field of this module's
+    from jobs.evaluate.config import Config
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh")
+"""Ascending."""
+
+OURS = ("model", "messages", "n", "stream", "stream_options", "reasoning_effort")
+"""Keys of a request that the sweep itself sets."""
+
+
+class Chat(StrictModel):
+    """How the server is asked to think. All of it is part of what the sweep is."""
+
+    budget: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)*$",
+        description="the request's key that takes a budget of thinking tokens: thinking.budget_tokens",
+    )
+    parameters: dict[str, JsonValue] = Field(default={}, description="sent with every request: {temperature: 0.6}")
+
+    @model_validator(mode="after")
+    def _has_one_meaning(self) -> Self:
+        for key in OURS:
+            if key in self.parameters:
+                raise ValueError(f"parameters: {key} is set by the sweep: leave it out")
+        if self.budget is not None:
+            here: JsonValue = self.parameters
+            for name in self.budget.split("."):
+                if not isinstance(here, dict):
+                    raise ValueError(f"parameters: there is a value where {self.budget} has to go: leave it out")
+                if name not in here:
+                    return self
+                here = here[name]
+            raise ValueError(f"parameters: {self.budget} is where budgets go: leave it out")
+        return self
+
+    def request(self, effort: str | None, budget: int | None) -> dict[str, JsonValue]:
+        """The keys of a request that say how to think."""
+        body = dict(self.parameters)
+        if effort is not None:
+            body["reasoning_effort"] = effort
+        if budget is not None:
+            assert self.budget is not None, "a config with budgets says where they go"
+            *path, last = self.budget.split(".")
+            inner = body
+            for name in path:
+                within = inner.get(name)
+                inner[name] = fresh = dict(within) if isinstance(within, dict) else {}
+                inner = fresh
+            inner[last] = budget
+        return body
+
+
+def cannot(config: Config) -> Iterator[Problem]:
+    """What a config asks for that its chat server cannot do, or has decided itself: a line each."""
+    chats = "a server that only chats"
+    if config.chat is None:
+        return
+    given = config.model_fields_set
+    for index, budget in enumerate(config.budgets if "budgets" in given else ()):
+        if budget == "auto":
+            what = f"auto makes the model answer where the context ends, and {chats} cannot be made to"
+            yield Problem(("budgets", index), f"{what}: leave it out; baseline: true is its own end of thinking")
+        elif config.chat.budget is None:
+            where = "name it in chat.budget, or leave budgets out"
+            yield Problem(("budgets", index), f"{budget} needs a key of the server's requests to go to: {where}")
+    reasons = {
+        "extensions": f"needs thinking that can be continued, and {chats} ends its own: leave it out",
+        "step_budgets": f"needs thinking that can be cut, and {chats} shows none: leave it out",
+        "max_answer_tokens": f"{chats} counts thinking and answers as one: leave it out, and set its limit in "
+        "chat.parameters: {max_completion_tokens: 32768}",
+        "context_length": f"{chats} has its own: leave it out",
+        "template": f"{chats} writes its own prompt: leave it out",
+        "temperature": "a chat server takes what it allows to be set in chat.parameters: {temperature: 0.6}",
+        "top_p": "a chat server takes what it allows to be set in chat.parameters: {top_p: 0.95}",
+        "model": f"{chats} has the model and its tokenizer: leave it out; served_model is its name",
+    }
+    for field, reason in reasons.items():
+        if field in given and getattr(config, field) is not None:
+            yield Problem((field,), reason)
+    if config.conditional is not None and config.conditional.budget_forcing:
+        yield Problem(
+            ("conditional", "budget_forcing"), f"needs thinking that can be cut, and {chats} shows none: leave it out"
+        )
+    if not config.policies:
+        yield Problem((), f"nothing is compared: {chats} can do baseline, efforts, budgets, conditional and rejection")

@@ -1,0 +1,163 @@
+"""Which questions, traces and answers a ``finetune`` step learns from, as an experiment file says it. Light.
+
+Four spellings, one meaning::
+
+    data: ${letters}                                     # what another step wrote
+    data: traces.jsonl                                   # a JSONL or Parquet file, or a folder with a dataset
+    data: simplescaling/s1K-1.1                          # a dataset on the Hugging Face hub
+    data: {dataset: my/traces, revision: 1f2e3d4, split: train, columns: {question: q, trace: t, answer: a}}
+
+The columns of s1K, s1K-1.1 and OpenThoughts are recognised by their names (:data:`LAYOUTS`); `columns` names others, or
+those of the recognised ones that are meant.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from orchestrator.step import DatasetSource, Problem, Reference, StrictModel
+
+FILES = (".jsonl", ".json", ".parquet")
+"""What the names of files of samples end in."""
+
+_NAME = r"[A-Za-z0-9][\w.-]*"
+_HUB_NAME = re.compile(f"{_NAME}/{_NAME}")
+
+
+class Columns(StrictModel):
+    """The columns that hold the three parts of a sample."""
+
+    question: str = Field(default="question", min_length=1)
+    trace: str = Field(default="trace", min_length=1)
+    answer: str = Field(default="answer", min_length=1)
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        return self.question, self.trace, self.answer
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a published dataset keeps its samples: in three columns, or in one with the turns of a conversation."""
+
+    of: str
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.names)} ({self.of})"
+
+
+LAYOUTS = (
+    Layout("this project", Columns().names),
+    Layout("s1K-1.1", ("question", "deepseek_thinking_trajectory", "deepseek_attempt")),
+    Layout("s1K", ("question", "thinking_trajectories", "attempt")),
+    Layout("OpenThoughts", ("problem", "deepseek_reasoning", "deepseek_solution")),
+    Layout("OpenThoughts", ("conversations",)),
+)
+"""The columns that are recognised, in the order in which they are looked for. s1K-1.1 has Gemini's traces beside r1's,
+which are those that s1.1 was trained on."""
+
+
+def choose_layout(present: Iterable[str], columns: Columns | None) -> Layout | None:
+    """Which of the `present` columns hold the samples; None when those that are asked for, or known, are not all there.
+
+    `columns` None recognises them.
+    """
+    there = set(present)
+    wanted = LAYOUTS if columns is None else (Layout("columns", columns.names),)
+    return next((layout for layout in wanted if there.issuperset(layout.names)), None)
+
+
+def columns_missing(present: Iterable[str], columns: Columns | None) -> str:
+    """What to say of data whose columns :func:`choose_layout` cannot take."""
+    names = ", ".join(sorted(present)) or "none"
+    if columns is not None:
+        missing = ", ".join(name for name in columns.names if name not in set(present))
+        return f"has no column {missing}, which columns names; there are: {names}"
+    known = "; ".join(map(str, LAYOUTS))
+    return f"has the columns {names}, and none of: {known}; add columns: {{question: …, trace: …, answer: …}}"
+
+
+class DataConfig(StrictModel):
+    """A dataset of questions, reasoning traces and answers: a step's, the user's own, or one on the hub."""
+
+    path: DatasetSource | None = Field(
+        default=None, description="${step}, a JSONL or Parquet file, or a folder with a dataset"
+    )
+    dataset: str | None = Field(default=None, pattern=f"^{_NAME}(/{_NAME})?$", description="its name on the hub")
+    revision: str | None = Field(default=None, min_length=1, description="a commit, tag or branch on the hub")
+    subset: str | None = Field(default=None, min_length=1, description="of a dataset that has several")
+    split: str | None = Field(default=None, min_length=1, description="of a dataset or folder; None: train")
+    columns: Columns | None = Field(default=None, description="None: recognised by their names")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"dataset": value} if _on_the_hub(value) else {"path": value}
+        return value
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("give either path (a file, a folder or ${step}) or dataset (a name on the hub)")
+        if self.dataset is None and (self.revision is not None or self.subset is not None):
+            raise ValueError("revision and subset are for a dataset on the hub: leave them out with a path")
+        if isinstance(self.path, Reference) and self.split is not None:
+            raise ValueError("split is for a dataset or a folder: a step's output has its own file to train on")
+        return self
+
+    @property
+    def file(self) -> Path | None:
+        """The user's own file or folder, whose content is part of the result; None for the hub or a step's output."""
+        return Path(self.path).expanduser() if isinstance(self.path, str) else None
+
+    def located(self, output: Callable[[Reference], Path]) -> DataConfig:
+        """The same data, whose path can be opened from any working folder; `output` is where a step wrote."""
+        if self.path is None:
+            return self
+        path = output(self.path) / "train.jsonl" if isinstance(self.path, Reference) else Path(self.path).expanduser()
+        return self.model_copy(update={"path": str(path.absolute())})
+
+    def problems(self) -> Iterator[Problem]:
+        """What is wrong with the user's own data, as far as a look at the first line tells."""
+        if self.file is None:
+            return
+        field = ("data",) if self == DataConfig(path=self.path) else ("data", "path")
+        if not self.file.exists():
+            yield Problem(
+                field,
+                f"{str(self.path)!r} is no file or folder: give a JSONL or Parquet file, a folder with a dataset, "
+                "a dataset's name on the hub (owner/name) or ${step}",
+            )
+        elif self.file.is_file():
+            if self.split is not None:
+                yield Problem(("data", "split"), f"{self.split!r}: a file has no splits: leave it out")
+            if self.file.suffix != ".parquet" and (complaint := self._first_line(self.file)):
+                yield Problem(field, f"{str(self.path)!r} {complaint}")
+
+    def _first_line(self, file: Path) -> str | None:
+        """What is wrong with the columns of a JSONL file. Lines that are no object are for its reader to name."""
+        with file.open("rb") as lines:
+            first = next((line for line in lines if line.strip()), None)
+        if first is None:
+            return "has no samples: give one JSON object per line"
+        try:
+            row = json.loads(first)
+        except ValueError:
+            return None
+        if not isinstance(row, Mapping) or choose_layout(row, self.columns) is not None:
+            return None
+        return columns_missing(row, self.columns)
+
+
+def _on_the_hub(text: str) -> bool:
+    """Whether a string names a dataset on the hub: written as one, and nothing of that name is here."""
+    return bool(_HUB_NAME.fullmatch(text)) and not text.endswith(FILES) and not Path(text).exists()

@@ -1,0 +1,140 @@
+"""The cluster files, against Ray's own schema and code, a simulated EC2, and the published Kubernetes definitions."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import boto3
+import jsonschema
+import pytest
+import yaml
+from moto import mock_aws
+from ray.autoscaler._private.aws.config import bootstrap_aws
+from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT / "cluster"
+DEFINITIONS = ROOT.parent / "shared" / "data" / "kuberay"
+KUBERNETES = [
+    document
+    for document in yaml.safe_load_all((CLUSTER / "kuberay.yaml").read_text())
+    if document["apiVersion"] == "ray.io/v1"
+]
+
+
+def ready(name: str) -> dict[str, Any]:
+    """A cluster file as Ray takes it, defaults filled in and checked."""
+    prepared: dict[str, Any] = prepare_config(yaml.safe_load((CLUSTER / f"{name}.yaml").read_text()))
+    validate_config(prepared)
+    return prepared
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp", "local"])
+def test_ray_accepts_the_file_and_its_head_takes_no_work(name: str) -> None:
+    cluster = ready(name)
+    types = cluster["available_node_types"]
+    assert types[cluster["head_node_type"]]["resources"] == {"CPU": 0}
+    assert all(node["min_workers"] == 0 for node in types.values())
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp"])
+def test_spot_comes_first_and_everyone_needs_the_token(name: str) -> None:
+    cluster = ready(name)
+    types = cluster["available_node_types"]
+    assert types["h100_spot"]["priority"] > types["h100_on_demand"]["priority"]
+    assert types["h100_spot"]["resources"] == types["h100_on_demand"]["resources"]
+    assert any(target.endswith("/.ray/auth_token") for target in cluster["file_mounts"])
+    environment = " ".join(cluster["setup_commands"])
+    assert "RAY_AUTH_MODE=token" in environment
+    assert "RAY_enable_autoscaler_v2=1" in environment
+    starts = [line for line in cluster["head_start_ray_commands"] if "--head" in line]
+    assert all("--dashboard-host=127.0.0.1" in line for line in starts)
+    assert starts
+
+
+def replaced(value: Any, words: dict[str, str]) -> Any:
+    """A file whose placeholders were filled in."""
+    if isinstance(value, dict):
+        return {key: replaced(each, words) for key, each in value.items()}
+    if isinstance(value, list):
+        return [replaced(each, words) for each in value]
+    for word, new in words.items() if isinstance(value, str) else ():
+        value = value.replace(word, new)
+    return value
+
+
+def test_ec2_takes_what_ray_makes_of_the_aws_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    with mock_aws():
+        ec2 = boto3.client("ec2", region_name="us-west-2")
+        subnets = ec2.describe_subnets(Filters=[{"Name": "availability-zone", "Values": ["us-west-2a"]}])["Subnets"]
+        groups = ec2.describe_security_groups(Filters=[{"Name": "vpc-id", "Values": [subnets[0]["VpcId"]]}])
+        iam = boto3.client("iam")
+        iam.create_role(RoleName="ray-autoscaler-v1", AssumeRolePolicyDocument="{}")
+        iam.create_instance_profile(InstanceProfileName="ray-autoscaler-v1")
+        iam.add_role_to_instance_profile(InstanceProfileName="ray-autoscaler-v1", RoleName="ray-autoscaler-v1")
+        image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        words = {
+            "subnet-REPLACE": subnets[0]["SubnetId"],
+            "sg-REPLACE": groups["SecurityGroups"][0]["GroupId"],
+            "ami-REPLACE": image,
+        }
+        cluster = bootstrap_aws(replaced(ready("aws"), words))
+        provider = AWSNodeProvider(cluster["provider"], cluster["cluster_name"])
+        for name in ("head", "h100_spot", "h100_on_demand"):
+            node = copy.deepcopy(cluster["available_node_types"][name])
+            assert len(provider.create_node(node["node_config"], {"ray-user-node-type": name}, 1)) == 1
+        started = {
+            next(tag["Value"] for tag in instance["Tags"] if tag["Key"] == "ray-user-node-type"): instance
+            for reservation in ec2.describe_instances()["Reservations"]
+            for instance in reservation["Instances"]
+        }
+    assert started["head"]["InstanceType"] == "m7i.2xlarge"
+    assert "InstanceLifecycle" not in started["head"]
+    assert started["h100_spot"]["InstanceType"] == "p5.48xlarge"
+    assert started["h100_spot"]["InstanceLifecycle"] == "spot"
+    assert "InstanceLifecycle" not in started["h100_on_demand"]
+    network = cluster["available_node_types"]["h100_capacity_block"]["node_config"]["NetworkInterfaces"]
+    assert [card["NetworkCardIndex"] for card in network] == list(range(32))
+
+
+def strict(schema: Any) -> Any:
+    """A schema under which a key that it does not name is an error, as ``kubectl --validate=strict`` has it."""
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    known = {key: strict(value) for key, value in schema.items()}
+    if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        known.setdefault("additionalProperties", False)
+    return known
+
+
+@pytest.mark.parametrize("document", KUBERNETES, ids=lambda document: document["kind"])
+def test_the_published_definition_accepts_the_kubernetes_file(document: dict[str, Any]) -> None:
+    kind = document["kind"]
+    text = (DEFINITIONS / f"ray.io_{kind.lower()}s.yaml").read_text()
+    definition = yaml.load(text, Loader=yaml.CSafeLoader)
+    (version,) = [each for each in definition["spec"]["versions"] if each["name"] == "v1"]
+    schema = strict(version["schema"]["openAPIV3Schema"])
+    schema["properties"]["metadata"] = {"type": "object"}
+    jsonschema.validate(document, schema)
+    with pytest.raises(jsonschema.ValidationError, match="enableAutoscalling"):
+        jsonschema.validate({**document, "spec": {**document["spec"], "enableAutoscalling": True}}, schema)
+
+
+def test_the_kubernetes_cluster_asks_for_a_token_and_its_head_takes_no_work() -> None:
+    cluster, job = KUBERNETES
+    assert cluster["spec"]["authOptions"] == {"mode": "token"}
+    assert cluster["spec"]["autoscalerOptions"]["version"] == "v2"
+    assert cluster["spec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    spot, on_demand = cluster["spec"]["workerGroupSpecs"]
+    assert spot["priority"] > on_demand["priority"]
+    assert job["spec"]["clusterSelector"] == {"ray.io/cluster": cluster["metadata"]["name"]}
+    assert (ROOT / Path(job["spec"]["entrypoint"]).relative_to("/orchestrator")).is_file()
