@@ -67,7 +67,7 @@ def served(computation: str, seconds: float = SECONDS, memory: int = MEMORY) -> 
 import sys
 import jobs.evaluate.grading.mathematics as mathematics
 from jobs.evaluate.grading import worker
-mathematics.same = lambda gold, answer: gold == answer or {computation}
+mathematics.same = lambda gold, answer: answer != "b" or {computation}
 sys.argv[1:] = ["{seconds}", "{memory}"]
 worker.main()
 """
@@ -79,7 +79,7 @@ worker.main()
 
 def test_the_kernel_ends_a_process_that_no_timer_interrupts() -> None:
     """One instruction of the interpreter that would take hours: no handler of a signal runs before it is done."""
-    assert served("3 ** (1 << 33) == 1") == (-signal.SIGXCPU, [])
+    assert served("sum(range(1 << 40)) == 1") == (-signal.SIGXCPU, [])
 
 
 def test_memory_is_limited_and_running_out_of_it_is_no_verdict() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -27,6 +28,10 @@ TOLERANCE = 1e-6
 """By which numbers that are not exact may differ, relative to the gold one."""
 
 _DECIMAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
+_RATIO = re.compile(
+    r"(?P<sign>[-+]?) ?(?:\\frac ?\{ ?(?P<above>-?\d{1,300}) ?\} ?\{ ?(?P<below>-?\d{1,300}) ?\}"
+    r"|(?P<over>\d{1,300}) ?/ ?(?P<under>\d{1,300}))"
+)
 _BASE = re.compile(r"(?P<digits>[0-9A-Z]+)_\{?(?P<base>\d+)\}?")
 _FINITE_WORDS = re.compile(r"[A-Za-z][A-Za-z'-]{2,}(?: [A-Za-z'-]+)*")
 _WRAPPED_WHOLE = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{[^{}]*\}")
@@ -51,8 +56,9 @@ def decided(gold: str, answer: str) -> bool | None:
         return _percent(wanted, given)
     if wanted == given:
         return True
-    if _DECIMAL.fullmatch(wanted) and _DECIMAL.fullmatch(given):
-        return _close(Decimal(wanted), Decimal(given))
+    numbers = _number(wanted), _number(given)
+    if numbers[0] is not None and numbers[1] is not None:
+        return numbers[0] == numbers[1] if "." not in wanted + given else _close(numbers[0], numbers[1])
     return None
 
 
@@ -95,7 +101,7 @@ def _percent(gold: str, answer: str) -> bool | None:
     verdicts = []
     for one, other in _readings(gold, answer):
         if _DECIMAL.fullmatch(one) and _DECIMAL.fullmatch(other):
-            verdicts.append(_close(Decimal(one), Decimal(other)))
+            verdicts.append(_close(Fraction(one), Fraction(other)))
         elif one == other:
             verdicts.append(True)
         else:
@@ -118,11 +124,24 @@ def _hundredth(text: str) -> str:
     return str(Decimal(text) / 100) if _DECIMAL.fullmatch(text) else f"\\frac{{{text}}}{{100}}"
 
 
-def _close(gold: Decimal, answer: Decimal) -> bool:
+def _number(text: str) -> Fraction | None:
+    """The value of a decimal or a fraction of whole numbers; None for anything else."""
+    if _DECIMAL.fullmatch(text):
+        return Fraction(text)
+    match = _RATIO.fullmatch(text)
+    if match is None:
+        return None
+    above, below = match["above"] or match["over"], match["below"] or match["under"]
+    if not int(below):
+        return None
+    return Fraction(int(above), int(below)) * (-1 if match["sign"] == "-" else 1)
+
+
+def _close(gold: Fraction, answer: Fraction) -> bool:
     """Equal; whole numbers exactly, others within :data:`TOLERANCE`."""
-    if gold == gold.to_integral_value() and answer == answer.to_integral_value():
+    if gold.denominator == answer.denominator == 1:
         return gold == answer
-    return abs(gold - answer) <= Decimal(TOLERANCE) * abs(gold)
+    return abs(gold - answer) <= Fraction(1, 10**6) * abs(gold)
 
 
 def _equal(gold: str, answer: str) -> bool:

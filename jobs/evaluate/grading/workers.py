@@ -15,6 +15,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -134,11 +135,9 @@ class _Process:
         """The outcomes of `pairs`, in order, as they come. Raises _Gone at the one that the process did not survive."""
         assert self._process.stdin is not None
         lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
-        try:
+        with suppress(BrokenPipeError):  # what was answered before that can still be read
             self._process.stdin.write(lines.encode())
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # what was answered before that can still be read
         for _ in pairs:
             yield json.loads(self._line(self._seconds * _PATIENCE))
 
@@ -148,7 +147,8 @@ class _Process:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):  # what it was sent and did not read
+                    pipe.close()
 
     def _line(self, within: float) -> bytes:
         assert self._process.stdout is not None
