@@ -62,6 +62,7 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
     experiment, store, planned = _prepare(file, overrides)
     from orchestrator.display import Display, console
     from orchestrator.mirror import Mirror
+    from orchestrator.reporting import command, write_reports
     from orchestrator.store import StoreError
 
     out = console()
@@ -75,11 +76,12 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
                 finished = True
             else:
                 finished = _execute(experiment, store, planned, display, mirror)
+            pages = write_reports(experiment, store, planned, command(file, overrides), missing_only=True)
             for step in planned:
                 mirror.catch_up(step)
     except StoreError as error:
         raise _Refused(str(error)) from None
-    _show_results(planned)
+    _show_results(planned, pages)
     serve = "" if experiment.tracking.startswith("http") else " (after: make mlflow)"
     click.echo(f"MLflow: {mirror.page}{serve}" if mirror.page else f"MLflow: {experiment.tracking}")
     sys.exit(0 if finished else FAILED)
@@ -137,7 +139,7 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
     """Show the data that steps would learn from: counts, lengths, what is cut, one sample and what of it is learned."""
     experiment, store, planned = _prepare(file, overrides)
     from orchestrator import registry
-    from orchestrator.step import StepContext, StepError, StepInput
+    from orchestrator.step import StepError
 
     chosen = [item for item in planned if item.step.kind in registry.LOOKS and name in (None, item.step.name)]
     if not chosen:
@@ -148,13 +150,8 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
     for item in chosen:
         if waiting := [target for target in item.inputs if outputs[target].verdict != "done"]:
             raise _Refused(f"{item.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first")
-        inputs = {
-            target: StepInput(target, fingerprint, outputs[target].folder.output)
-            for target, fingerprint in item.inputs.items()
-        }
-        context = StepContext(experiment.name, item.step.name, item.fingerprint, item.folder.path, store.traces, inputs)
         try:
-            text = registry.look(item.step.kind)(item.step.config, context)
+            text = registry.look(item.step.kind)(item.step.config, item.context(experiment, store))
         except StepError as error:
             raise _Refused(f"{item.step.name}: {error}") from None
         click.echo(f"{item.step.name}\n{text}\n")
@@ -271,11 +268,57 @@ def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool) -> Non
 @main.command()
 @_file
 @_set
-def report(file: Path, overrides: tuple[str, ...]) -> None:
-    """Show the tables of what is done, and where its plots and samples are."""
-    _, _, planned = _prepare(file, overrides)
-    _show_results(planned)
+@click.option("--item", "items", multiple=True, metavar="ID", help="Show all samples of this item, with their traces.")
+@click.option("--megabytes", type=click.FloatRange(min=0), help="Room for traces in the page. Default: 4.")
+def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megabytes: float | None) -> None:
+    """Write a page on what is done (curves, costs, every sample), and show its tables.
+
+    The page is one HTML file without any network, beside the same in Markdown; MLflow gets it too.
+    """
+    experiment, store, planned = _prepare(file, overrides)
+    from orchestrator.display import console
+    from orchestrator.mirror import Mirror
+    from orchestrator.reporting import command, write_reports
+    from orchestrator.step import StepError
+
+    try:
+        pages = write_reports(experiment, store, planned, command(file, overrides), items, megabytes)
+    except StepError as error:
+        raise _Refused(str(error)) from None
+    mirror = Mirror(experiment, console())
+    for step in planned:
+        mirror.catch_up(step)
+    _show_results(planned, pages)
     sys.exit(0 if all(step.verdict == "done" for step in planned) else FAILED)
+
+
+@main.command()
+@click.argument("first")
+@click.argument("second")
+@click.option(
+    "--points", nargs=2, metavar="A B", help="Compare FIRST's A with SECOND's B: policies as tables name them."
+)
+@click.option("--tracking", envvar="MLFLOW_TRACKING_URI", default="sqlite:///mlflow.db", help="Where MLflow runs are.")
+def compare(first: str, second: str, points: tuple[str, str] | None, tracking: str) -> None:
+    """Show what SECOND gains over FIRST, paired by item: two models, two steps, two runs.
+
+    Each is the folder of a finished step (runs/sweep-e70df17c11b46128) or the id of an MLflow run.
+    """
+    from orchestrator import registry
+    from orchestrator.finished import finished
+    from orchestrator.step import StepError
+    from orchestrator.store import DamagedRecord
+    from orchestrator.tracking import TrackingError
+
+    try:
+        with finished(first, tracking) as (kind, one), finished(second, tracking) as (other_kind, other):
+            if kind != other_kind or not registry.offers_comparison(kind):
+                raise StepError(
+                    f"compare: {one.name} is a step of {kind}, {other.name} of {other_kind}: give two sweeps"
+                )
+            click.echo(registry.comparer(kind)(one, other, points).rstrip())
+    except (StepError, TrackingError, DamagedRecord) as error:
+        raise _Refused(str(error)) from None
 
 
 def _prepare(file: Path, overrides: tuple[str, ...]) -> tuple[Experiment, Store, list[PlannedStep]]:
@@ -298,12 +341,14 @@ def _bundles(demands: list[dict[str, float]]) -> str:
     return ", ".join(f"{texts.count(text)} x {text}" for text in dict.fromkeys(texts))
 
 
-def _show_results(planned: list[PlannedStep]) -> None:
+def _show_results(planned: list[PlannedStep], pages: list[Path]) -> None:
     for item in planned:
         table = item.folder.output / "table.md"
         if item.folder.path.joinpath("done.json").exists() and table.exists():
             click.echo(f"\n{table.read_text().rstrip()}\n")
             click.echo(f"{item.step.name}: plots, table and samples in {item.folder.output}")
+    for page in pages:
+        click.echo(f"report: {page}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ from orchestrator.experiment import Experiment
 from orchestrator.failures import Failure, backoff, diagnose
 from orchestrator.mirror import Mirror
 from orchestrator.plan import PlannedStep
-from orchestrator.step import StepContext, StepInput
+from orchestrator.provenance import FILE as PROVENANCE
+from orchestrator.provenance import provenance
+from orchestrator.step import StepContext
 from orchestrator.store import Claim, Store, StoreError, claimed, write_json_atomically
 
 POLL = 0.25
@@ -45,6 +47,7 @@ TAIL = 12
 @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
 def _run_step(kind: str, config_json: str, context: StepContext) -> None:
     context.redirect_output("controller")
+    write_json_atomically(context.folder / PROVENANCE, provenance())
     config = registry.config_class(kind).model_validate_json(config_json)
     registry.entrypoint(kind)(config, context)
 
@@ -206,18 +209,7 @@ class _Run:
         folder, config = planned.folder, planned.step.config
         folder.unmark_done()
         write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"))
-        context = StepContext(
-            experiment=self.experiment.name,
-            name=name,
-            fingerprint=planned.fingerprint,
-            folder=folder.path,
-            traces=self.store.traces,
-            inputs={
-                target: StepInput(target, fingerprint, self.planned[target].folder.output)
-                for target, fingerprint in planned.inputs.items()
-            },
-            attempt=attempt,
-        )
+        context = planned.context(self.experiment, self.store, attempt)
         now = time.time()
         folder.write_status(state="running", run=self.run, attempt=attempt, started=now, finished=None, error=None)
         task = _run_step.remote(planned.step.kind, config.model_dump_json(exclude_unset=True), context)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from orchestrator.experiment import Experiment, Step
 from orchestrator.fingerprint import differences, fingerprint, identity
-from orchestrator.step import Estimate, Upcoming
+from orchestrator.step import Estimate, StepContext, StepInput, Upcoming
 from orchestrator.store import DamagedRecord, StepFolder, Store
 
 Verdict = Literal["done", "would run"]
@@ -34,6 +34,21 @@ class PlannedStep:
     @property
     def fingerprint(self) -> str:
         return self.folder.fingerprint
+
+    def context(self, experiment: Experiment, store: Store, attempt: int = 0) -> StepContext:
+        """What the step's job is handed."""
+        return StepContext(
+            experiment=experiment.name,
+            name=self.step.name,
+            fingerprint=self.fingerprint,
+            folder=self.folder.path,
+            traces=store.traces,
+            inputs={
+                target: StepInput(target, fingerprint, store.step(target, fingerprint).output)
+                for target, fingerprint in self.inputs.items()
+            },
+            attempt=attempt,
+        )
 
 
 def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:

@@ -16,7 +16,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -313,6 +313,61 @@ class StepContext:
         curves shows nothing else.
         """
         return TrackedRun(self.folder / "tracked" / _folder_name(name), name, params, tags or {}, group)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One side of a comparison, as the kind that made it is handed it."""
+
+    name: str
+    """What tables call it."""
+    output: Path
+    """The folder with what the step published."""
+
+
+class Comparer(Protocol):
+    """What a kind of step offers as ``jobs.<kind>.compare.compare``: two of its results against each other, as text.
+
+    Raises :class:`StepError` where they cannot be compared.
+    """
+
+    def __call__(self, first: Compared, second: Compared, points: tuple[str, str] | None = None) -> str: ...
+
+
+@dataclass(frozen=True)
+class FinishedStep:
+    """A step that is done, as the report of its kind is handed it."""
+
+    config: StepConfig
+    context: StepContext
+    seconds: float | None
+    """That its last attempt took."""
+    provenance: Mapping[str, Any] | None
+    """:func:`orchestrator.provenance.provenance` of that attempt; None where it was not kept."""
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """A report that is asked for."""
+
+    title: str
+    folder: Path
+    """Where to write ``report.html`` and ``report.md``; it is there."""
+    command: str
+    """What writes it again: a reader is told what to add to see more."""
+    items: tuple[str, ...] = ()
+    """Items that it must show in full, by id."""
+    megabytes: float = 4.0
+    """That samples may take in it."""
+
+
+class ReportWriter(Protocol):
+    """What a kind of step offers as ``jobs.<kind>.report.write``: one report on finished steps of the kind.
+
+    Raises :class:`StepError` for a request that cannot be met. Decodes and trains nothing.
+    """
+
+    def __call__(self, steps: Sequence[FinishedStep], request: ReportRequest) -> None: ...
 
 
 def _folder_name(name: str) -> str:

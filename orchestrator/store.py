@@ -10,11 +10,13 @@
         claim.json       which run works on it, refreshed while it lives
         cancel.json      the run that was asked to stop
         uses.json        the folders of traces that its result stands on
+        provenance.json  the commit and the versions that the last attempt ran with
         logs/            what each process of the step said
         output/          what the job wrote
         tracked/         numbers for the tracking server
         done.json        the manifest of output/, written last: without it the output does not exist
     <root>/traces/       decoded trees, shared by all steps
+    <root>/reports/      pages on finished steps, which can be written again at any time
 
 Every JSON file is written to a temporary name and renamed, so a reader sees the old one or the new one. Records that
 others rely on (identity, done) carry a checksum; a damaged one is reported and its step runs again.

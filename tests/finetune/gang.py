@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,10 +30,6 @@ from jobs.template import TEMPLATES
 multiprocessing.set_forkserver_preload(["torch.distributed.fsdp", "transformers.models.qwen2.modeling_qwen2"])
 
 
-class Interruption(Exception):
-    """What stops a gang in the middle."""
-
-
 def letters_samples(count: int) -> list[Sample]:
     return [Sample(q.text, trace.text, f"Final Answer: {trace.answer}") for q, trace in training(count, seed=0)]
 
@@ -51,14 +48,17 @@ def config(**changes: object) -> Config:
 def train_in_processes(
     config: Config, folder: Path, *, samples: int, workers: int, interrupt_at: int | None = None
 ) -> list[StepReport]:
-    """What worker 0 reported in this call. Leaves `folder`/checkpoints, `folder`/weights and `folder`/output."""
+    """What worker 0 reported in this call. Leaves `folder`/checkpoints, `folder`/weights and `folder`/output.
+
+    All workers are killed (SIGKILL) when step `interrupt_at` is done, and then only checkpoints are left.
+    """
     (folder / "reports.jsonl").unlink(missing_ok=True)
     (folder / "meeting-point").unlink(missing_ok=True)
     arguments = (config, folder, samples, workers, interrupt_at)
     try:
         processes.start_processes(_work, args=arguments, nprocs=workers, start_method="forkserver")
-    except processes.ProcessRaisedException:
-        if interrupt_at is None:
+    except processes.ProcessExitedException as error:
+        if error.signal_name != signal.SIGKILL.name:
             raise
     return [StepReport(**json.loads(line)) for line in (folder / "reports.jsonl").read_text().splitlines()]
 
@@ -74,7 +74,7 @@ def _work(rank: int, config: Config, folder: Path, samples: int, workers: int, i
             with (folder / "reports.jsonl").open("a") as file:
                 file.write(json.dumps(asdict(done)) + "\n")
         if done.step == interrupt_at:
-            raise Interruption
+            os.kill(os.getpid(), signal.SIGKILL)
 
     tokenizer = load_tokenizer(config.model)
     data = tokenize(letters_samples(samples), tokenizer, TEMPLATES[config.template], config.block_size)
