@@ -5,12 +5,18 @@ Weights, gradients and their reduction are float32; on GPUs the computation is b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.optim import Optimizer
@@ -51,3 +57,11 @@ def shard(loss: CausalLoss, device: torch.device) -> None:
             module.set_gradient_divide_factor(1.0)
             # gloo has neither the average nor the scaled sum that a factor would otherwise be turned into.
             module.set_force_sum_reduction_for_comms(True)
+
+
+def whole_weights(loss: CausalLoss) -> Iterator[tuple[str, Tensor]]:
+    """The weights by transformers' names, whole and on the CPU, on worker 0. Called by all workers."""
+    weights: dict[str, Any] = get_model_state_dict(
+        loss, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
+    return ((name.removeprefix("model."), weight) for name, weight in weights.items())

@@ -33,6 +33,7 @@ from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
 from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.export import export
+from jobs.finetune.fsdp import whole_weights
 from jobs.finetune.loop import StepReport, train
 from jobs.finetune.model import CausalLoss, build_model, load_tokenizer
 from jobs.finetune.prepare import model_source, prepare, prepared, publish, seen
@@ -143,7 +144,7 @@ def _work(loop_config: dict[str, Any]) -> None:
         checkpoints=assignment.checkpoints,
         report=Recorder(assignment) if rank == 0 else _say_nothing,
     )
-    export(loss, tokenizer, assignment.context.output)
+    export(whole_weights(loss), loss.model.config, tokenizer, assignment.context.output)
 
 
 class Recorder:

@@ -15,6 +15,7 @@ from jobs.finetune.checkpoint_files import CheckpointFolder
 from jobs.finetune.config import Config
 from jobs.finetune.data import tokenize
 from jobs.finetune.export import export
+from jobs.finetune.fsdp import whole_weights
 from jobs.finetune.loop import StepReport, train
 from jobs.finetune.model import CausalLoss, build_model, load_tokenizer
 from jobs.finetune.samples import Sample
@@ -84,7 +85,7 @@ def _work(rank: int, config: Config, folder: Path, samples: int, workers: int, i
         checkpoints=CheckpointFolder(str(folder / "checkpoints")),
         report=report,
     )
-    export(loss, tokenizer, folder / "output")
+    export(whole_weights(loss), loss.model.config, tokenizer, folder / "output")
     weights = {name: weight.full_tensor().detach() for name, weight in loss.named_parameters()}
     if rank == 0:
         torch.save(weights, folder / "weights")
