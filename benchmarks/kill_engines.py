@@ -31,12 +31,13 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.evaluate import engines
-from jobs.evaluate.config import EngineName, EvaluateResources
+from jobs.evaluate.config import EngineName
 from jobs.evaluate.engines import Engine, EngineSpec, Sampling
 from jobs.evaluate.policies import grid
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import Unit
 from jobs.evaluate.replica import ReplicaSpec, Work
+from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, read_tokens
 from jobs.evaluate.tree import Key, Room, grow
 

@@ -15,7 +15,7 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -37,12 +37,12 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.evaluate.admission import Admission
-from jobs.evaluate.config import EvaluateResources
 from jobs.evaluate.engines import EngineSpec, Request, Sampling
 from jobs.evaluate.engines.vllm import VllmEngine, start
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.prompts import Unit
 from jobs.evaluate.replica import Work
+from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, write
 from jobs.evaluate.traces import Segment
 from jobs.evaluate.tree import Key, grow
@@ -60,9 +60,11 @@ class Measured:
 
     seconds: float = 0
     tokens: int = 0
+    own_seconds: float = 0
+    """CPU time of this process: of the walker and of vLLM's client, while the engine has processes of its own."""
 
     def __add__(self, other: Measured) -> Measured:
-        return Measured(self.seconds + other.seconds, self.tokens + other.tokens)
+        return Measured(self.seconds + other.seconds, self.tokens + other.tokens, self.own_seconds + other.own_seconds)
 
     @property
     def rate(self) -> float:
@@ -70,9 +72,8 @@ class Measured:
         return self.tokens / self.seconds
 
 
-async def tree_pass(engine: Scripted, work: Iterable[Work], policies: Sequence[Policy]) -> list[Segment]:
-    """Decodes what `work` lacks of the tree, as a replica does. Returns what was decoded."""
-    kept: list[Segment] = []
+async def tree_pass(engine: Scripted, work: Iterable[Work], policies: Sequence[Policy], kept: list[Segment]) -> None:
+    """Decodes what `work` lacks of the tree, as a replica does, and adds it to `kept`."""
     tree = grow(policies, {string: len(ids) for string, ids in FORCING.injected.items()})
     walker = Walker(engine, tree, FORCING, Sampling(), SEED, kept.append)
     admission = Admission(engine.cache_tokens, IN_FLIGHT)
@@ -84,7 +85,6 @@ async def tree_pass(engine: Scripted, work: Iterable[Work], policies: Sequence[P
             await walker.walk(one.unit, trace)
 
     await asyncio.gather(*map(walk, work))
-    return kept
 
 
 async def batch(engine: Scripted, requests: Iterable[Request]) -> list[tuple[list[int], bool]]:
@@ -157,26 +157,25 @@ class Bench:
         self.units = workload.units
 
     async def tree(self) -> tuple[Measured, list[Segment]]:
-        await self.engine.forget()
-        began, before = time.perf_counter(), self.scripted.decoded
-        kept = await tree_pass(self.scripted, map(Work, self.units), POLICIES)
-        return self._since(began, before), kept
+        kept: list[Segment] = []
+        return await self._measured(tree_pass(self.scripted, map(Work, self.units), POLICIES, kept)), kept
 
     async def policies(self, policies: Iterable[Policy]) -> Measured:
-        await self.engine.forget()
-        began, before = time.perf_counter(), self.scripted.decoded
+        measured = Measured()
         for policy in policies:
-            await alone(self.scripted, policy, self.units)
-        return self._since(began, before)
+            measured += await self._measured(alone(self.scripted, policy, self.units), forget=not measured.tokens)
+        return measured
 
     async def plain(self, tokens: int) -> Measured:
-        await self.engine.forget()
-        began, before = time.perf_counter(), self.scripted.decoded
-        await plain(self.scripted, self.units, tokens)
-        return self._since(began, before)
+        return await self._measured(plain(self.scripted, self.units, tokens))
 
-    def _since(self, began: float, before: int) -> Measured:
-        return Measured(time.perf_counter() - began, self.scripted.decoded - before)
+    async def _measured(self, work: Awaitable[None], forget: bool = True) -> Measured:
+        """One pass, beginning with an empty cache unless it is to `forget` nothing."""
+        if forget:
+            await self.engine.forget()
+        began, own, before = time.perf_counter(), time.process_time(), self.scripted.decoded
+        await work
+        return Measured(time.perf_counter() - began, self.scripted.decoded - before, time.process_time() - own)
 
 
 async def measure(spec: EngineSpec, items: int, folder: Path) -> dict[str, float]:
@@ -192,10 +191,10 @@ async def measure(spec: EngineSpec, items: int, folder: Path) -> dict[str, float
             trees.append(tree)
             policies += await bench.policies(some)
             plains.append(await bench.plain(tree.tokens))
-        trees.append((await bench.tree())[0])
         cached = _cached(bench.engine, FORK)
         write(folder, kept)
-        added = await tree_pass(bench.scripted, _known(folder, workload.units), (*POLICIES, ADDED))
+        added: list[Segment] = []
+        await tree_pass(bench.scripted, _known(folder, workload.units), (*POLICIES, ADDED), added)
     finally:
         await bench.engine.close()
     tree_seconds = fmean(tree.seconds for tree in trees)
@@ -208,6 +207,8 @@ async def measure(spec: EngineSpec, items: int, folder: Path) -> dict[str, float
         "policies_seconds": policies.seconds,
         "plain_tokens_per_second": fmean(plain.rate for plain in plains),
         "tree_tokens_per_second": trees[0].tokens / tree_seconds,
+        "plain_own_seconds": fmean(plain.own_seconds for plain in plains),
+        "tree_own_seconds": fmean(tree.own_seconds for tree in trees),
         "decoded_ratio": policies.tokens / trees[0].tokens,
         "decoded_ratio_allowed": allowed_alone / allowed_tree,
         "wall_ratio": policies.seconds / tree_seconds,
@@ -257,6 +258,8 @@ def show(figures: dict[str, float]) -> None:
     table.add_row("seconds", *seconds, f"{figures['wall_ratio']:.2f}", "5")
     rates = (f"{figures[name]:,.0f}" for name in ("plain_tokens_per_second", "tree_tokens_per_second"))
     table.add_row("tokens/s, plain and tree", *rates, f"{figures['saturation']:.2f}", "0.95")
+    own = (f"{figures[name]:.1f}" for name in ("plain_own_seconds", "tree_own_seconds"))
+    table.add_row("of it outside the engine, CPU seconds", *own, "", "")
     table.add_row("thinking of a budget added", "", f"{figures['added_budget_thinking_tokens']:,}", "", "0")
     for name, cache in (("cached_at_fork", "forks"), ("cached_at_fork_small_cache", f"cache of {SMALL_CACHE}")):
         table.add_row(f"found in cache, {cache}", "", f"{figures[name]:.1%}", "", "")

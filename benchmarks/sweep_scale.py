@@ -2,8 +2,9 @@
 
     python benchmarks/sweep_scale.py [--units 50000] [--items 500] [--samples 64] [--trace 32768] [--json FILE]
 
-A pool with one replica on a Ray cluster of its own, whose engine gives any number of tokens at once and for nothing. So
-all of the time is the system's: the units' way to the replica and back, requests, records and their files.
+A pool with one replica on a Ray cluster of its own, whose engine gives thousands of tokens at once and for nothing. So
+all of the time is the system's: the units' way to the replica and back, requests, records and their files. Tokens are
+random, which no compression makes smaller: the files of the long traces are as large as files get.
 """
 
 from __future__ import annotations
@@ -15,32 +16,33 @@ import resource
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+import numpy as np
 import ray
 from rich.console import Console
 from rich.table import Table
 
-from jobs.evaluate.config import EvaluateResources
 from jobs.evaluate.engines import Chunk, Request, Sampling
 from jobs.evaluate.policies import grid
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import Forcing, Unit
 from jobs.evaluate.replica import ReplicaSpec, Work
+from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, read_tokens
 from jobs.evaluate.tree import Room, Tree, grow, wanted
 
 FORCING = Forcing((1,), (2,), (2, 3), frozenset({2}), (4,), {})
 ANSWER = 25
+CHUNK = 4096
+FIRST_WORD, VOCABULARY = 10, 152_064
 
 
-@dataclass(frozen=True)
 class Instant:
-    """Gives all tokens of a request at once; thinking and answers end where their limits are."""
+    """Gives the tokens of a request at once, a chunk at a time; thinking and answers end where their limits are."""
 
-    words: list[int]
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
 
     @property
     def cache_tokens(self) -> int | None:
@@ -49,20 +51,22 @@ class Instant:
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`."""
-        yield Chunk(self.words[: request.max_tokens], "length")
+        for left in range(request.max_tokens, 0, -CHUNK):
+            words = self._random.integers(FIRST_WORD, VOCABULARY, min(left, CHUNK)).tolist()
+            yield Chunk(words, "length" if left <= CHUNK else None)
 
     async def close(self) -> None:
         """Nothing is held."""
 
 
-async def start(most: int) -> Instant:
-    """An engine for traces of at most so many tokens. They repeat, so the files are small."""
-    return Instant([10 + number % 1000 for number in range(most)])
+async def start() -> Instant:
+    """For replicas."""
+    return Instant()
 
 
-def sweep(folder: Path, units: Sequence[Unit], tree: Tree, most: int) -> float:
+def sweep(folder: Path, units: Sequence[Unit], tree: Tree) -> float:
     """Seconds to decode all of `units`."""
-    spec = ReplicaSpec(partial(start, most), (tree,), FORCING, Sampling(), 0, folder, EvaluateResources().in_flight)
+    spec = ReplicaSpec(start, (tree,), FORCING, Sampling(), 0, folder, EvaluateResources().in_flight)
     began = time.perf_counter()
     decode(map(Work, units), spec, Index(folder, print), EvaluateResources(), {"CPU": 1.0}, "scale", lambda done: None)
     return time.perf_counter() - began
@@ -91,7 +95,7 @@ def driver_memory(folder: Path, items: int, samples: int, trace: int) -> float:
     room = Room(trace, ANSWER)
     units = [Unit(f"item {item}", sample, (5, 6, 7), room) for item in range(items) for sample in range(samples)]
     tree = grow(grid([None]), {})
-    sweep(folder, units, tree, trace)
+    sweep(folder, units, tree)
     assert read_answers(folder, units) == len(units) * ANSWER
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -101,7 +105,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
     memory = driver_memory(folder / "long", arguments.items, arguments.samples, arguments.trace)
     units = [Unit(f"item {number}", 0, (5, 6, 7), Room(64, ANSWER)) for number in range(arguments.units)]
     tree = grow(grid([None]), {})
-    seconds = sweep(folder / "many", units, tree, 64)
+    seconds = sweep(folder / "many", units, tree)
     return {
         "units": arguments.units,
         "traces": arguments.items * arguments.samples,

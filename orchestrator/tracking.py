@@ -152,6 +152,17 @@ class Tracker:
         with self._failures():
             return chart_view.address(server, self._experiment_id(None))
 
+    def download(self, run_id: str, folder: Path) -> str:
+        """Puts the artifacts of a run into `folder`, and returns the run's name.
+
+        Raises :class:`TrackingError` where there is no such run, or no answer.
+        """
+        _quieten()
+        with self._failures():
+            run = self._client.get_run(run_id)
+            self._client.download_artifacts(run_id, "", str(folder))
+        return str(run.info.run_name)
+
     def _mirror(self, folder: _Folder, identity: Mapping[str, str], state: RunState) -> None:
         experiment = self._experiment_id(folder.group)
         run = self._find(experiment, identity[RUN_TAG])
@@ -246,7 +257,12 @@ class Tracker:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise TrackingError(_CREDENTIALS.sub("//", f"MLflow at {self.uri}: {reason}")) from error
+            raise TrackingError(without_credentials(f"MLflow at {self.uri}: {reason}")) from error
+
+
+def without_credentials(text: str) -> str:
+    """`text` with ``user:password@`` left out of its addresses."""
+    return _CREDENTIALS.sub("//", text)
 
 
 def _quieten() -> None:

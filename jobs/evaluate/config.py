@@ -6,36 +6,47 @@ Light: every experiment file is checked against it before torch, ray or an engin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from jobs.evaluate.chat.config import EFFORTS, Chat, Effort, cannot
-from jobs.evaluate.grading.config import Judge, JudgeResources
+from jobs.evaluate.chat.config import Chat, cannot
+from jobs.evaluate.fields import (
+    MAX_LENGTH,
+    Budgets,
+    Conditional,
+    Efforts,
+    Extensions,
+    Length,
+    Limits,
+    Rejection,
+    Template,
+    Together,
+    canonical_budgets,
+    filled,
+    ordered_efforts,
+    ordered_words,
+    policy_budgets,
+)
+from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.policies import (
     Policy,
-    Wish,
     conditional,
     efforts,
     grid,
     methods,
     no_forcing,
-    ordered,
     rejection,
     step_budgets,
 )
 from jobs.evaluate.published import Published
-from jobs.evaluate.server import Server
+from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import folder_problems, local_folder
-from jobs.template import TEMPLATES, ThinkingTemplate
-from orchestrator.step import ModelSource, OutputKind, Problem, Resources, StepConfig, StrictModel
-
-MAX_LENGTH = 2**31 - 1
-"""Tokens. No budget or count beyond it can mean anything, and no engine counts further."""
+from orchestrator.step import ModelSource, OutputKind, Problem, StepConfig
 
 MOST_SAMPLES = 1024
 """Of an item. The ways to take half of them, 4.5e306, are still a float: majority@k counts them."""
@@ -49,177 +60,6 @@ _VOTES = re.compile(r"auto (pass|majority)@[0-9]+")
 """What tables call several samples of the natural end."""
 
 EngineName = Literal["transformers", "vllm", "openai"]
-Items = TypeVar("Items", bound=tuple[Any, ...])
-
-
-def _is_length(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_LENGTH
-
-
-def _length(value: Any) -> Any:
-    if value == "auto" or _is_length(value):
-        return value
-    raise ValueError(f"{value!r} is no number of tokens: give a whole number from 1, or auto")
-
-
-def _limit(value: Any) -> Any:
-    if _is_length(value):
-        return value
-    raise ValueError(f"{value!r} is no limit of thinking: give a whole number from 1")
-
-
-def _count(value: Any) -> Any:
-    if _is_length(value):
-        return value
-    raise ValueError(f"{value!r} is no count of extensions: give whole numbers from 1 (0 is what budgets already do)")
-
-
-def _filled(values: Items) -> Items:
-    if not values:
-        raise ValueError("the list is empty: give at least one")
-    return values
-
-
-def _tokens(budgets: Sequence[int | str]) -> tuple[int | None, ...]:
-    """Budgets as policies count them: ascending, each once, None for ``auto``."""
-    return ordered(None if isinstance(budget, str) else budget for budget in budgets)
-
-
-def _canonical_budgets(budgets: Sequence[int | str]) -> list[int | str]:
-    """Budgets mean the same in any order, so what identifies a step has them in one."""
-    return ["auto" if budget is None else budget for budget in _tokens(budgets)]
-
-
-def _words(classes: Iterable[str]) -> list[str]:
-    """Classes in their order: short, long."""
-    return sorted(set(classes), reverse=True)
-
-
-def _ascending(efforts: Iterable[Effort]) -> list[Effort]:
-    return sorted(set(efforts), key=EFFORTS.index)
-
-
-Length = Annotated[int | Literal["auto"], BeforeValidator(_length)]
-Budgets = Annotated[tuple[Length, ...], AfterValidator(_filled), PlainSerializer(_canonical_budgets)]
-Count = Annotated[int, BeforeValidator(_count)]
-Counts = Annotated[tuple[Count, ...], AfterValidator(_filled), PlainSerializer(lambda counts: sorted(set(counts)))]
-Limit = Annotated[int, BeforeValidator(_limit)]
-Limits = Annotated[tuple[Limit, ...], AfterValidator(_filled), PlainSerializer(lambda limits: sorted(set(limits)))]
-Together = Annotated[tuple[Count, ...], AfterValidator(_filled), PlainSerializer(lambda counts: sorted(set(counts)))]
-Words = Annotated[tuple[Literal["short", "long"], ...], AfterValidator(_filled), PlainSerializer(_words)]
-Efforts = Annotated[tuple[Effort, ...], AfterValidator(_filled), PlainSerializer(_ascending)]
-
-
-class Extensions(StrictModel):
-    """Strings that replace the model's own end of thinking, each tried at each count."""
-
-    strings: Annotated[tuple[str, ...], AfterValidator(_filled)] = Field(description='"" only forbids the end')
-    counts: Counts
-    budgets: Budgets = Field(default=("auto",), description="the thinking budgets within which they are tried")
-
-
-class Conditional(StrictModel):
-    """Control by a sentence at the end of the question: ``Think for up to 1024 tokens.``"""
-
-    tokens: Limits | None = Field(default=None, description="of thinking, at most")
-    steps: Limits | None = Field(default=None, description="of thinking, at most")
-    classes: Words | None = Field(default=None, description="short, long")
-    budget_forcing: bool = Field(default=False, description="also each with thinking cut at what was asked for")
-
-    @model_validator(mode="after")
-    def _asks_for_something(self) -> Self:
-        if self.tokens is None and self.steps is None and self.classes is None:
-            raise ValueError("nothing is asked for: give tokens, steps or classes")
-        return self
-
-    @property
-    def wishes(self) -> Iterator[Wish]:
-        """What is asked for, each once."""
-        yield from (Wish("token", tokens) for tokens in sorted(set(self.tokens or ())))
-        yield from (Wish("step", steps) for steps in sorted(set(self.steps or ())))
-        yield from (Wish("class", word) for word in _words(self.classes or ()))
-
-
-class Rejection(StrictModel):
-    """Sampling again until thinking ends by itself within a limit. The samples of each item are what is drawn from."""
-
-    limits: Limits = Field(description="tokens of thinking, at most")
-    max_tries: int = Field(ge=1, description="samples looked at before there is no answer; at most `samples`")
-
-
-class Template(StrictModel):
-    """How the model marks its thinking: a style by name, or delimiters of its own.
-
-    Three spellings: ``think``, ``auto`` (what the tokenizer has), ``{open: "<reason>", close: "</reason>"}``. A model
-    trained to write a header before each step has it as `step`: ``{name: think, step: "<step>"}``.
-    """
-
-    name: str | None = None
-    open: str | None = Field(default=None, min_length=1)
-    close: str | None = Field(default=None, min_length=1)
-    step: str | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_short(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _is_one_of_the_three(self) -> Self:
-        if self.name is None:
-            if self.open is None or self.close is None:
-                raise ValueError("give a name, or both open and close")
-        elif self.open is not None or self.close is not None:
-            raise ValueError(f"{self.name!r} has delimiters of its own: give a name, or open and close")
-        elif self.name not in _TEMPLATE_NAMES:
-            raise ValueError(f"unknown template {self.name!r}: known are {', '.join(_TEMPLATE_NAMES)}")
-        elif self.name == "auto" and self.step is not None:
-            raise ValueError("auto cannot have a step: give it with a style's name, or with open and close")
-        return self
-
-    def __str__(self) -> str:
-        named = self.name or f"{self.open} … {self.close}"
-        return named if self.step is None else f"{named}, steps {self.step}"
-
-    @property
-    def style(self) -> ThinkingTemplate | None:
-        """What it stands for; None for ``auto``, which only the tokenizer can say."""
-        if self.open is not None and self.close is not None:
-            return ThinkingTemplate(str(self), self.open, self.close, step=self.step)
-        named = TEMPLATES.get(self.name or "")
-        return named and replace(named, step=self.step)
-
-
-_TEMPLATE_NAMES = ("auto", *sorted(TEMPLATES))
-
-
-class Replicas(StrictModel):
-    """How many copies of the model decode at once; between the two, as the work asks."""
-
-    min: int = Field(default=1, ge=1)
-    max: int = Field(default=1, ge=1)
-
-    @model_validator(mode="after")
-    def _ascend(self) -> Self:
-        if self.min > self.max:
-            raise ValueError(f"min {self.min} is more than max {self.max}: give min <= max")
-        return self
-
-
-class EvaluateResources(Resources):
-    """What each replica of the model holds, and how much it is given at a time."""
-
-    replicas: Replicas = Replicas()
-    cpus: int = Field(default=1, ge=1, description="CPU cores of one replica")
-    gpus: int = Field(default=0, ge=0, description="GPUs of one replica; vllm splits the model over them")
-    in_flight: int = Field(default=64, ge=1, description="traces that a replica decodes at once")
-    server: Server | None = Field(default=None, description="engine openai: where the model is served")
-    judge: JudgeResources = JudgeResources()
-    token_deadline: float = Field(
-        default=600, gt=0, allow_inf_nan=False, description="seconds without any token before a replica is replaced"
-    )
-
-
 _SERVED = {
     "served_model": "the name by which the server knows the model",
     "resources.server": "give at least {url: http://…/v1}",
@@ -235,7 +75,7 @@ class Config(StepConfig):
     model: ModelSource | None = Field(
         default=None, description="${step}, a folder in Hugging Face's layout, or a model's name on its hub"
     )
-    tasks: Annotated[tuple[TaskConfig, ...], AfterValidator(_filled)]
+    tasks: Annotated[tuple[TaskConfig, ...], AfterValidator(filled)]
     budgets: Budgets = ("auto",)
     extensions: Extensions | None = None
     step_budgets: Limits | None = Field(default=None, description="steps of thinking; the template needs their header")
@@ -341,15 +181,15 @@ class Config(StepConfig):
     def policies(self) -> tuple[Policy, ...]:
         """What is compared, in the order of tables."""
         # What is cut where the context ends has no meaning on a server that only chats.
-        budgets = [each for each in _tokens(self.budgets) if each is not None or self.chat is None]
+        budgets = [each for each in policy_budgets(self.budgets) if each is not None or self.chat is None]
         found = grid(budgets)
         if self.extensions is not None:
             extensions = self.extensions
-            found = grid(budgets, extensions.strings, extensions.counts, _tokens(extensions.budgets))
+            found = grid(budgets, extensions.strings, extensions.counts, policy_budgets(extensions.budgets))
         found += step_budgets(self.step_budgets or ())
         if self.baseline:
             found += no_forcing()
-        found += efforts(_ascending(self.efforts or ()))
+        found += efforts(ordered_efforts(self.efforts or ()))
         if self.conditional is not None:
             found += conditional(
                 self.conditional.wishes, self.conditional.budget_forcing, self.template.step is not None
@@ -379,22 +219,22 @@ class Config(StepConfig):
     def notes(self) -> list[str]:
         """Lists that were understood as sets, and what costs more than it looks."""
         given: list[tuple[str, Sequence[object], Sequence[object]]] = [
-            ("budgets", self.budgets, _canonical_budgets(self.budgets))
+            ("budgets", self.budgets, canonical_budgets(self.budgets))
         ]
         if self.extensions is not None:
             extensions = self.extensions
             given.append(("extensions.strings", extensions.strings, list(dict.fromkeys(extensions.strings))))
             given.append(("extensions.counts", extensions.counts, sorted(set(extensions.counts))))
-            given.append(("extensions.budgets", extensions.budgets, _canonical_budgets(extensions.budgets)))
+            given.append(("extensions.budgets", extensions.budgets, canonical_budgets(extensions.budgets)))
         if self.step_budgets is not None:
             given.append(("step_budgets", self.step_budgets, sorted(set(self.step_budgets))))
         if self.conditional is not None:
             asked = self.conditional
             given.append(("conditional.tokens", asked.tokens or (), sorted(set(asked.tokens or ()))))
             given.append(("conditional.steps", asked.steps or (), sorted(set(asked.steps or ()))))
-            given.append(("conditional.classes", asked.classes or (), _words(asked.classes or ())))
+            given.append(("conditional.classes", asked.classes or (), ordered_words(asked.classes or ())))
         if self.efforts is not None:
-            given.append(("efforts", self.efforts, _ascending(self.efforts)))
+            given.append(("efforts", self.efforts, ordered_efforts(self.efforts)))
         if self.rejection is not None:
             given.append(("rejection.limits", self.rejection.limits, sorted(set(self.rejection.limits))))
         if self.together is not None:

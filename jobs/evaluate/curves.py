@@ -16,7 +16,7 @@ from typing import Literal
 from jobs.evaluate.outcomes import TOKENS, Outcomes, read
 from jobs.evaluate.policies import Policy, curves, printable
 from jobs.evaluate.statistics import Difference, Estimate, Interval, estimates, resampled_shares
-from jobs.evaluate.together import Together, taken_together
+from jobs.evaluate.together import Together, shown, taken_together
 
 Score = Literal["accuracy", "pass@k", "majority@k"]
 
@@ -49,6 +49,8 @@ class Point:
     """Samples that could not be graded."""
     together: tuple[Together, ...] = ()
     """For k = 1, 2, 3 … all samples of an item; empty where there is one, and at points of pass@k and majority@k."""
+    shown: tuple[int, ...] = ()
+    """The k that have points of their own."""
     score: Score = "accuracy"
     k: int = 1
     """How many samples are taken together."""
@@ -85,11 +87,8 @@ class Point:
         return self.score.replace("@k", f"@{self.k}")
 
     def scaled(self, score: Literal["pass@k", "majority@k"]) -> tuple[Point, ...]:
-        """This policy with k = 1, 2, 4, 8 … and all samples of an item."""
-        most = len(self.together)
-        return tuple(
-            self._scaled(score, each) for each in self.together if each.k & (each.k - 1) == 0 or each.k == most
-        )
+        """This policy with several samples of an item."""
+        return tuple(self._scaled(score, self.together[k - 1]) for k in self.shown if k <= len(self.together))
 
     def _scaled(self, score: Literal["pass@k", "majority@k"], together: Together) -> Point:
         return replace(
@@ -100,6 +99,7 @@ class Point:
             injected_tokens=together.k * self.injected_tokens,
             answer_tokens=together.k * self.answer_tokens,
             together=(),
+            shown=(),
             score=score,
             k=together.k,
         )
@@ -132,11 +132,16 @@ def measure(samples: Path, policies: Sequence[Policy], seed: int = 0) -> tuple[M
     return drawn(read(samples, [policy.name for policy in policies]), policies, seed)
 
 
-def drawn(outcomes: Iterable[Outcomes], policies: Sequence[Policy], seed: int = 0) -> tuple[MeasuredCurve, ...]:
-    """The curves of a sweep from its outcomes, whose columns are `policies`."""
+def drawn(
+    outcomes: Iterable[Outcomes], policies: Sequence[Policy], seed: int = 0, together: Sequence[int] | None = None
+) -> tuple[MeasuredCurve, ...]:
+    """The curves of a sweep from its outcomes, whose columns are `policies`.
+
+    `together` are the k of pass@k and majority@k; None: 1, 2, 4, 8 … and all.
+    """
     found = []
     for task in outcomes:
-        points = {point.policy: point for point in _points(task, policies, seed)}
+        points = {point.policy: point for point in _points(task, policies, seed, together)}
         for curve in curves(policies):
             found.append(MeasuredCurve(task.task, printable(curve.name), tuple(points[each] for each in curve.points)))
         if NATURAL_END in points and points[NATURAL_END].together:
@@ -146,7 +151,7 @@ def drawn(outcomes: Iterable[Outcomes], policies: Sequence[Policy], seed: int = 
     return tuple(found)
 
 
-def _points(task: Outcomes, policies: Sequence[Policy], seed: int) -> list[Point]:
+def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[int] | None) -> list[Point]:
     """One point per policy."""
     natural = policies.index(NATURAL_END) if NATURAL_END in policies else None
     reference = None
@@ -159,7 +164,7 @@ def _points(task: Outcomes, policies: Sequence[Policy], seed: int) -> list[Point
     if task.most > 1:
         together = taken_together(task.votes, task.most, reference, seed)
     means = {name: task.mean(name) for name in task.totals}
-    shown = (*TOKENS, "forced", "context", "truncated", "no_answer", "error", "tries")
+    averaged = (*TOKENS, "forced", "context", "truncated", "no_answer", "error", "tries")
     return [
         Point(
             policy=policy,
@@ -168,10 +173,11 @@ def _points(task: Outcomes, policies: Sequence[Policy], seed: int) -> list[Point
             estimate=replace(found[column], difference=None) if column == natural else found[column],
             # Its samples were drawn from the others', so they cannot be taken together once more.
             together=() if policy.tries else together[column],
+            shown=shown(task.most, ks) if task.most > 1 else (),
             score="accuracy",
             k=1,
             accepted=float(means["natural"][column]) if policy.tries else None,
-            **{name: float(means[name][column]) for name in shown},
+            **{name: float(means[name][column]) for name in averaged},
         )
         for column, policy in enumerate(policies)
     ]

@@ -113,10 +113,10 @@ def _method(task: Outcomes, method: Curve, columns: Mapping[Policy, int], seed: 
         task=task.task,
         name=printable(method.name),
         policies=tuple(policy.name for policy in method.points),
-        control=_measured(control(tokens, least, most)),
-        scaling=_measured(1000 * 100 * scaling(tokens, accuracies)),
-        scaling_published=_measured(scaling_published(tokens, accuracies)),
-        performance=_measured(accuracies.max(axis=1)),
+        control=_measured(control(tokens, least, most), len(task.items)),
+        scaling=_measured(1000 * 100 * scaling(tokens, accuracies), len(task.items)),
+        scaling_published=_measured(scaling_published(tokens, accuracies), len(task.items)),
+        performance=_measured(accuracies.max(axis=1), len(task.items)),
     )
 
 
@@ -138,6 +138,6 @@ def _observed_and_drawn(sums: Floats, counts: Floats, columns: list[int], seed: 
     return np.vstack([observed, resampled_shares(sums, counts, seed)])
 
 
-def _measured(observed_and_drawn: Floats) -> Measured:
-    (interval,) = percentile_intervals(observed_and_drawn[1:, None])
+def _measured(observed_and_drawn: Floats, items: int) -> Measured:
+    (interval,) = percentile_intervals(observed_and_drawn[1:, None], items)
     return Measured(float(observed_and_drawn[0]), interval)

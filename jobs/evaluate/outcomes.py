@@ -30,12 +30,12 @@ _COLUMNS = (
 )
 _CATEGORIES = ["task", "item", "policy", "verdict", "thinking_end", "answer_end", "extracted", "rule", "gold"]
 _ENDS = {
-    "natural": ("thinking_end", "natural"),
-    "forced": ("thinking_end", "forced"),
-    "context": ("thinking_end", "context"),
-    "truncated": ("answer_end", "length"),
-    "no_answer": ("verdict", "no_answer"),
-    "error": ("verdict", "error"),
+    "natural": ("thinking_end", ["natural"]),
+    "forced": ("thinking_end", ["forced"]),
+    "context": ("thinking_end", ["context"]),
+    "truncated": ("answer_end", ["length"]),
+    "no_answer": ("verdict", ["no_answer"]),
+    "error": ("verdict", ["error", "ungraded"]),
 }
 
 
@@ -59,7 +59,7 @@ class Outcomes:
 
     @cached_property
     def graded(self) -> Floats:
-        """All samples but those whose verdict is ``error``."""
+        """All samples but those whose verdict is ``error`` or ``ungraded``, which say nothing of a policy."""
         return self.samples - self.totals["error"]
 
     @cached_property
@@ -104,7 +104,7 @@ def _outcomes(task: str, frame: pd.DataFrame, policies: Sequence[str]) -> Outcom
         return totals.reshape(shape)
 
     totals = {name: sums(frame[name]) for name in TOKENS}
-    totals |= {name: sums(frame[column] == value) for name, (column, value) in _ENDS.items()}
+    totals |= {name: sums(frame[column].isin(values)) for name, (column, values) in _ENDS.items()}
     totals["tries"] = sums(frame["tries"] if "tries" in frame else np.ones(len(frame)))
     return Outcomes(
         task=task,

@@ -29,9 +29,9 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from jobs.evaluate.config import EvaluateResources
 from jobs.evaluate.engines import EngineError
 from jobs.evaluate.replica import Decoded, Replica, ReplicaSpec, Report, Work
+from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, UnitId
 from jobs.evaluate.tree import wanted
 from orchestrator.step import StepError
@@ -58,6 +58,7 @@ class _Member:
     state: Literal["starting", "working", "mute", "closing"] = "starting"
     holding: dict[UnitId, Work] = field(default_factory=dict)
     at_once: int = 0
+    """Units that it decodes at once, as far as is known; 0 before it has started."""
     finished_lately: int = 0
 
 
@@ -124,7 +125,8 @@ class _Pool:
         """Asks for as many replicas as there is work for."""
         resources = self._resources
         units = len(self._queue) + sum(len(member.holding) for member in self._members)
-        enough = max(resources.replicas.min, min(resources.replicas.max, ceil(units / resources.in_flight)))
+        each = min((member.at_once for member in self._members if member.at_once), default=resources.in_flight)
+        enough = max(resources.replicas.min, min(resources.replicas.max, ceil(units / each)))
         members = [member for member in self._members if member.state != "closing"]
         while self._queue and len(members) < enough:
             members.append(self._launch())

@@ -6,6 +6,7 @@ k samples have the same two intervals as points of one, and the same paired diff
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -52,6 +53,13 @@ class Votes:
             majority_at(correct, blank, wrong.reshape(len(correct), wrong.shape[2]), most),
         ]
         return np.stack(scores, axis=1).reshape(*wrong.shape[:2], 2, most)
+
+
+def shown(most: int, asked: Sequence[int] | None) -> tuple[int, ...]:
+    """The k of which tables and curves have a point: those `asked` for, or 1, 2, 4, 8 … and `most`, all samples."""
+    if asked is not None:
+        return tuple(sorted(set(asked)))
+    return tuple(k for k in range(1, most + 1) if k & (k - 1) == 0 or k == most)
 
 
 def taken_together(

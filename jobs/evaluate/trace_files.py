@@ -18,6 +18,7 @@ import json
 import os
 import time
 import uuid
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -92,9 +93,12 @@ def _table(segments: Iterable[Segment]) -> pa.Table:
         )
         for s in segments
     ]
-    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
-    return pa.table(arrays, schema=SCHEMA)
+    *columns, tokens = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=False)]
+    # Not value by value: nearly all of a table is tokens.
+    flat = pa.array(np.frombuffer(b"".join(array("i", each).tobytes() for each in tokens), np.int32))
+    offsets = pa.array(np.cumsum([0, *map(len, tokens)]), pa.int32())
+    return pa.table([*arrays, pa.ListArray.from_arrays(offsets, flat)], schema=SCHEMA)
 
 
 @contextmanager

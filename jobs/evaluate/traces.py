@@ -15,6 +15,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from jobs.evaluate.prompts import Forcing, Unit
@@ -38,7 +39,7 @@ class Segment:
     parent: int
     """Digest of the segment that holds the token before, or :func:`root`."""
 
-    @property
+    @cached_property
     def digest(self) -> int:
         """64 bits over everything above, hence over the whole sequence up to the segment's end."""
         head = repr((self.item, self.sample, tuple(self.key), self.start, self.ended, self.parent))

@@ -20,12 +20,12 @@ import ray
 from ray.util.placement_group import placement_group, placement_group_table
 
 from jobs.evaluate import pool
-from jobs.evaluate.config import EvaluateResources, Replicas
 from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Sampling
 from jobs.evaluate.policies import grid
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import Unit
 from jobs.evaluate.replica import Decoded, ReplicaSpec, Work
+from jobs.evaluate.resources import EvaluateResources, Replicas
 from jobs.evaluate.trace_files import Index, read_tokens, write
 from jobs.evaluate.traces import Segment, root
 from jobs.evaluate.tree import Key, Room, grow, leaf

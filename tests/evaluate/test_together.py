@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from jobs.evaluate.curves import MeasuredCurve, measure
+from jobs.evaluate.comparisons import scores
+from jobs.evaluate.curves import MeasuredCurve, drawn, measure
+from jobs.evaluate.outcomes import read
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.statistics import Difference, Interval
 from jobs.evaluate.together import Votes, taken_together
@@ -175,3 +177,11 @@ def test_how_many_policies_are_resampled_at_once_changes_nothing(monkeypatch: py
         assert [each.items for each in one] == [each.items for each in other]
         values = [[each.majority.bootstrap.low for each in policy] for policy in (one, other)]
         np.testing.assert_allclose(values[0], values[1], rtol=1e-12)
+
+
+def test_the_k_that_are_asked_for_are_those_that_are_shown(tmp_path: Path) -> None:
+    path = write(tmp_path, rows("a", ["16", "2", "16", "3", "16", "4"]), rows("b", ["16", "2", "2", "3", "16", "4"]))
+    outcomes = read(path, ["auto"])
+    curves = {curve.name: curve for curve in drawn(outcomes, [AUTO], together=(3, 1, 3, 6))}
+    assert [point.k for point in curves["majority@k"].points] == [1, 3, 6]
+    assert scores(outcomes[0], "auto", (3, 1)).points == ("auto", "auto majority@3")

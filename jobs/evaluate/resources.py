@@ -1,0 +1,40 @@
+"""Where a sweep decodes, and how much at a time. Never part of what it is."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from jobs.evaluate.grading.config import JudgeResources
+from jobs.evaluate.server import Server
+from orchestrator.step import Resources, StrictModel
+
+
+class Replicas(StrictModel):
+    """How many copies of the model decode at once; between the two, as the work asks."""
+
+    min: int = Field(default=1, ge=1)
+    max: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _ascend(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is more than max {self.max}: give min <= max")
+        return self
+
+
+class EvaluateResources(Resources):
+    """What each replica of the model holds, and how much it is given at a time."""
+
+    replicas: Replicas = Replicas()
+    cpus: int = Field(default=1, ge=1, description="CPU cores of one replica")
+    gpus: int = Field(default=0, ge=0, description="GPUs of one replica; vllm splits the model over them")
+    in_flight: int = Field(
+        default=128, ge=1, description="traces that a replica decodes at once, if its cache holds them"
+    )
+    server: Server | None = Field(default=None, description="engine openai: where the model is served")
+    judge: JudgeResources = JudgeResources()
+    token_deadline: float = Field(
+        default=600, gt=0, allow_inf_nan=False, description="seconds without any token before a replica is replaced"
+    )

@@ -1,0 +1,43 @@
+"""Finished results by what people call them: a step's folder in a store, or the id of an MLflow run.
+
+::
+
+    with finished("runs/sweep-e70df17c11b46128", "sqlite:///mlflow.db") as (kind, step):
+        step.output  # its files; MLflow's are downloaded, for as long as the block lasts
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator import registry
+from orchestrator.step import Compared, StepError
+from orchestrator.store import StepFolder
+from orchestrator.tracking import Tracker
+
+RUN = re.compile(r"[0-9a-f]{32}")
+
+
+@contextmanager
+def finished(name: str, tracking: str) -> Iterator[tuple[str, Compared]]:
+    """The kind of what `name` means, and its files. Raises StepError in one line when there is no such thing.
+
+    An MLflow run has its step's published files, not the step's kind: it is of the one that offers comparisons.
+    """
+    folder = StepFolder(Path(name))
+    if folder.path.is_dir():
+        if not folder.path.joinpath("done.json").exists() or folder.identity is None:
+            raise StepError(f"{name} is no finished step: give a folder of a store that has a done.json in it")
+        yield folder.identity["job"], Compared(folder.path.name, folder.output)
+    elif RUN.fullmatch(name):
+        (kind,) = (kind for kind in registry.JOBS if registry.offers_comparison(kind))
+        with tempfile.TemporaryDirectory(prefix="run") as temporary:
+            yield kind, Compared(Tracker(tracking, "").download(name, Path(temporary)), Path(temporary))
+    else:
+        raise StepError(
+            f"{name!r} is neither a folder nor an MLflow run's id: give runs/<step>-<fingerprint>, or an id"
+        )
