@@ -48,7 +48,7 @@ def _difference(dtype: torch.dtype) -> tuple[float, float]:
         float((leaf.grad - reference.grad).abs().max() / reference.grad.abs().max())
         for leaf, reference in zip(leaves, exact, strict=True)
     )
-    return abs(float(loss - whole)) / 100, worst
+    return abs((loss - whole).item()) / 100, worst
 
 
 @pytest.mark.parametrize(

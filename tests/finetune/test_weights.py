@@ -105,6 +105,7 @@ def test_merged_adapters_compute_what_they_did_beside_the_weights(folder: Path) 
     lora = Lora(rank=2, alpha=3.0, targets=("q_proj", "down_proj"))
     plan = blueprint(folder, lora)
     adapted = plan.empty().to_empty(device=CPU)
+    adapted.tie_weights()
     plain = AutoModelForCausalLM.from_pretrained(folder)
     weights = AdaptedWeights(MadeWeights(plain), seed=0)
     with torch.no_grad():
@@ -112,7 +113,6 @@ def test_merged_adapters_compute_what_they_did_beside_the_weights(folder: Path) 
             weight.copy_(weights.read(name, weight.shape) + (0.1 if "lora_B" in name else 0.0))
     for name, buffer in plain.named_buffers():
         adapted.get_buffer(name).copy_(buffer)
-    adapted.tie_weights()
     ids = torch.arange(40)[None]
     with torch.no_grad():
         before = adapted.eval()(ids).logits
