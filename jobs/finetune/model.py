@@ -176,6 +176,13 @@ def draw(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase, config: 
     return Blueprint(source, architecture, PRECISIONS[config.precision], config.lora, config.seed)
 
 
+def set_buffers(module: nn.Module, buffers: Mapping[str, Tensor], device: torch.device) -> None:
+    """Puts `buffers`, by name, into `module`, on `device`: what moves or converts a module takes them along."""
+    for name, value in buffers.items():
+        owner, _, own = name.rpartition(".")
+        setattr(module.get_submodule(owner), own, value.to(device))
+
+
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
     """The layers that are sharded one by one. Raises StepError for an architecture that has none where others do."""
     layers = getattr(getattr(model, "model", None), "layers", None)
