@@ -2,6 +2,7 @@
 
 Read in this order: ``config`` (the recipe), ``data_config`` and ``samples`` (where traces come from), ``data`` (text to
 ids and masks), ``packing``, ``prepare`` and ``look`` (all that before a gang), ``batches`` (who processes what),
-``model``, ``fsdp`` (how it is sharded), ``optimizer``, ``loop`` (the training itself), ``checkpoint``, ``export``,
-``run`` (the gang on Ray).
+``model``, ``fsdp`` (how it is sharded), ``optimizer``, ``loop`` (the training itself), ``checkpoint`` (and where
+it lies, ``checkpoint_files``), ``export``, ``worker`` (all of it, in one process), ``gang`` (the processes, on Ray),
+``run``.
 """
