@@ -14,7 +14,9 @@ import torch
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
+from jobs.finetune.config import Config
 from jobs.finetune.export import export, stop_tokens
+from jobs.finetune.model import draw
 from tests.finetune.qwen_like import qwen_tokenizer
 
 QWEN = qwen_tokenizer()
@@ -95,6 +97,14 @@ def test_weights_are_written_in_the_type_of_the_model_that_training_began_with(a
     assert {weight.dtype for weight in loaded.parameters()} == {torch.bfloat16}
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
     assert torch.equal(loaded.model.norm.weight, model.model.norm.weight.bfloat16())
+
+
+def test_training_in_a_wider_type_leaves_the_type_that_a_model_is_written_in(tmp_path: Path) -> None:
+    Qwen2ForCausalLM(architecture()).bfloat16().save_pretrained(tmp_path)
+    fields = {"model": str(tmp_path), "data": "${letters}", "precision": "float32"}
+    blueprint = draw(str(tmp_path), QWEN, Config.model_validate_json(json.dumps(fields)))
+    assert {weight.dtype for weight in blueprint.empty().parameters()} == {torch.float32}
+    assert blueprint.architecture.dtype == torch.bfloat16
 
 
 _VLLM = """
