@@ -256,7 +256,7 @@ def train_with_trl(folder: Path, threads: int) -> None:
     (folder / "trl.json").write_text(json.dumps(told))
 
 
-def compare(workload: Workload, threads: int) -> dict[str, float]:
+def compare(workload: Workload, threads: int) -> dict[str, Any]:
     """The figures of one workload, by name."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -271,6 +271,8 @@ def compare(workload: Workload, threads: int) -> dict[str, float]:
         "our_peak_memory": own.peak_memory,
         "peak_memory_ratio": own.peak_memory / trl.peak_memory,
         "largest_loss_difference": max(abs(a - b) for a, b in zip(own.losses, trl.losses, strict=True)),
+        "our_losses": own.losses,
+        "trl_losses": trl.losses,
     }
 
 
@@ -291,7 +293,8 @@ def main() -> None:
             figures[workload.name] = compare(workload, options.threads)
             print(f"{workload.name}:")
             for name, value in figures[workload.name].items():
-                print(f"  {name:<26} {value:>18,.6g}", flush=True)
+                if not isinstance(value, tuple):
+                    print(f"  {name:<26} {value:>18,.6g}", flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=1))
 
