@@ -97,7 +97,7 @@ def workloads(steps: int) -> tuple[Workload, ...]:
     of_four = 4 * sum(lengths) // len(lengths)
     return (
         Workload("speed", 2, 256, lengths, 16, 4, of_four, checkpointing=False),
-        Workload("memory", 2, 256, (17_000,) * 3, 1, 1, 16_384, checkpointing=True),
+        Workload("memory", 2, 256, (17_000,) * 2, 1, 1, 16_384, checkpointing=True),
     )
 
 
