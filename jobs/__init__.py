@@ -9,8 +9,10 @@ A kind is a package ``jobs.<kind>`` with two modules:
     ``run(config, context)``, called once in a Ray worker process. What it writes under ``context.output`` is the
     step's result; returning means done.
 
-A kind may have another:
+A kind may have more:
 
 ``compare.py``
     ``compare(first, second, points)``, an :class:`orchestrator.step.Comparer`: two of its results against each other.
+``report.py``, or a package
+    ``write(steps, request)``, an :class:`orchestrator.step.ReportWriter`: one page on finished steps of the kind.
 """

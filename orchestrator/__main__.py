@@ -6,6 +6,8 @@ Exit status: 0 finished, 1 a step failed, 2 bad input and nothing started, 130 o
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 FAILED, BAD_INPUT = 1, 2
+
+WATCH_SECONDS = 2.0
+
+CANCEL_SECONDS = 60.0
+"""Within which a run that was asked to stop has stopped: its next heartbeat, and the end of what it started."""
 
 
 class _Refused(click.ClickException):
@@ -55,6 +62,7 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
     experiment, store, planned = _prepare(file, overrides)
     from orchestrator.display import Display, console
     from orchestrator.mirror import Mirror
+    from orchestrator.reporting import command, write_reports
     from orchestrator.store import StoreError
 
     out = console()
@@ -68,11 +76,12 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
                 finished = True
             else:
                 finished = _execute(experiment, store, planned, display, mirror)
+            pages = write_reports(experiment, store, planned, command(file, overrides), missing_only=True)
             for step in planned:
                 mirror.catch_up(step)
     except StoreError as error:
         raise _Refused(str(error)) from None
-    _show_results(planned)
+    _show_results(planned, pages)
     serve = "" if experiment.tracking.startswith("http") else " (after: make mlflow)"
     click.echo(f"MLflow: {mirror.page}{serve}" if mirror.page else f"MLflow: {experiment.tracking}")
     sys.exit(0 if finished else FAILED)
@@ -102,6 +111,8 @@ def plan(file: Path, overrides: tuple[str, ...]) -> None:
     from rich.table import Table
 
     from orchestrator.display import console
+    from orchestrator.estimate_view import show
+    from orchestrator.plan import estimates
 
     table = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left")
     for column in ("step", "job", "fingerprint", "plan", "why", "what", "resources"):
@@ -116,6 +127,8 @@ def plan(file: Path, overrides: tuple[str, ...]) -> None:
     for note in experiment.notes:
         out.print(f"note: {note}", markup=False, soft_wrap=True)
     out.print(table)
+    for name, estimate in estimates(planned).items():
+        show(name, estimate, out)
 
 
 @main.command()
@@ -126,7 +139,7 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
     """Show the data that steps would learn from: counts, lengths, what is cut, one sample and what of it is learned."""
     experiment, store, planned = _prepare(file, overrides)
     from orchestrator import registry
-    from orchestrator.step import StepContext, StepError, StepInput
+    from orchestrator.step import StepError
 
     chosen = [item for item in planned if item.step.kind in registry.LOOKS and name in (None, item.step.name)]
     if not chosen:
@@ -137,13 +150,8 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
     for item in chosen:
         if waiting := [target for target in item.inputs if outputs[target].verdict != "done"]:
             raise _Refused(f"{item.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first")
-        inputs = {
-            target: StepInput(target, fingerprint, outputs[target].folder.output)
-            for target, fingerprint in item.inputs.items()
-        }
-        context = StepContext(experiment.name, item.step.name, item.fingerprint, item.folder.path, store.traces, inputs)
         try:
-            text = registry.look(item.step.kind)(item.step.config, context)
+            text = registry.look(item.step.kind)(item.step.config, item.context(experiment, store))
         except StepError as error:
             raise _Refused(f"{item.step.name}: {error}") from None
         click.echo(f"{item.step.name}\n{text}\n")
@@ -152,30 +160,135 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
 @main.command()
 @_file
 @_set
-def status(file: Path, overrides: tuple[str, ...]) -> None:
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until nothing runs any more.")
+def status(file: Path, overrides: tuple[str, ...], watch: bool) -> None:
     """Show how far each step is, from the store alone: works while it runs, from any machine that sees the store."""
-    experiment, _, planned = _prepare(file, overrides)
-    from rich.table import Table
+    experiment, store, planned = _prepare(file, overrides)
+    from rich.live import Live
 
     from orchestrator.display import console
-    from orchestrator.progress import look
+    from orchestrator.plan import plan as make_plan
+    from orchestrator.progress import running, table
 
-    table = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left")
-    for column in ("step", "state", "progress", "elapsed", "ETA", "note"):
-        table.add_column(column, overflow="fold")
-    for item in planned:
-        view = look(item)
-        table.add_row(item.step.name, view.state, view.progress, view.elapsed, view.eta, view.note)
-    console().print(table)
+    out = console()
+    if not watch:
+        out.print(table(experiment, planned))
+        return
+    with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
+        while True:
+            live.update(table(experiment, planned), refresh=True)
+            if not running(planned):
+                return
+            time.sleep(WATCH_SECONDS)
+            planned = make_plan(experiment, store)
+
+
+@main.command()
+@_file
+@click.argument("step")
+@_set
+@click.option("--follow", is_flag=True, help="Go on while the step runs.")
+def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> None:
+    """Show what the processes of STEP said: controller, ranks, replicas."""
+    _, _, planned = _prepare(file, overrides)
+    found = next((item for item in planned if item.step.name == step), None)
+    if found is None:
+        raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(item.step.name for item in planned)}")
+    if not found.folder.logs.is_dir():
+        raise _Refused(f"{step}: nothing was logged, because it never ran as it is written now")
+    from orchestrator.logs import follow as lines
+
+    with suppress(KeyboardInterrupt):
+        for process, line in lines(found.folder.logs, lambda: not follow or found.folder.claimed_by() is None):
+            click.echo(f"{process} | {line}")
 
 
 @main.command()
 @_file
 @_set
-def report(file: Path, overrides: tuple[str, ...]) -> None:
-    """Show the tables of what is done, and where its plots and samples are."""
-    _, _, planned = _prepare(file, overrides)
-    _show_results(planned)
+def cancel(file: Path, overrides: tuple[str, ...]) -> None:
+    """Stop a run of FILE, on whatever machine it is. What is done stays, and the same run command continues."""
+    experiment, _, planned = _prepare(file, overrides)
+    holders = {claim.run: claim for item in planned if (claim := item.folder.claimed_by()) is not None}
+    if not holders:
+        click.echo(f"{experiment.name}: nothing is running")
+        return
+    for item in planned:
+        if claim := item.folder.claimed_by():
+            item.folder.request_cancel(claim.run)
+    click.echo(f"{experiment.name}: asked {', '.join(map(str, holders.values()))} to stop")
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while any((claim := item.folder.claimed_by()) is not None and claim.run in holders for item in planned):
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"it has not stopped within {CANCEL_SECONDS:.0f} s: see its log, or kill it")
+        time.sleep(0.2)
+    click.echo("stopped; the same run command continues")
+
+
+@main.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_set
+@click.option("--delete", is_flag=True, help="Delete what is listed. Without, nothing is touched.")
+def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool) -> None:
+    """List what the store of FILE... has that none of these experiments needs: old steps, and their traces.
+
+    Name every experiment that is to be kept: the store does not know of files.
+    """
+    prepared = [_prepare(file, overrides) for file in files]
+    stores = {store.root.resolve(): store for _, store, _ in prepared}
+    if len(stores) > 1:
+        named = ", ".join(map(str, stores))
+        raise _Refused(f"these experiments have {len(stores)} stores ({named}): name the experiments of one")
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    from orchestrator.display import console
+    from orchestrator.garbage import unreachable
+
+    (store,) = stores.values()
+    garbage = list(unreachable(store, [step for _, _, planned in prepared for step in planned]))
+    table = Table(title=f"not needed in {store.root}", title_justify="left")
+    table.add_column("folder", overflow="fold")
+    table.add_column("size", justify="right")
+    table.add_column("last changed")
+    for item in garbage:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.changed)) if item.changed else ""
+        table.add_row(str(item.path.relative_to(store.root)), decimal(item.size), when)
+    if garbage:
+        console().print(table)
+    total = f"{len(garbage)} folders, {decimal(sum(item.size for item in garbage))}"
+    if not delete:
+        click.echo(f"{total}; nothing was deleted: --delete does")
+        return
+    for item in garbage:
+        item.remove()
+    click.echo(f"deleted {total}")
+
+
+@main.command()
+@_file
+@_set
+@click.option("--item", "items", multiple=True, metavar="ID", help="Show all samples of this item, with their traces.")
+@click.option("--megabytes", type=click.FloatRange(min=0), help="Room for traces in the page. Default: 4.")
+def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megabytes: float | None) -> None:
+    """Write a page on what is done (curves, costs, every sample), and show its tables.
+
+    The page is one HTML file without any network, beside the same in Markdown; MLflow gets it too.
+    """
+    experiment, store, planned = _prepare(file, overrides)
+    from orchestrator.display import console
+    from orchestrator.mirror import Mirror
+    from orchestrator.reporting import command, write_reports
+    from orchestrator.step import StepError
+
+    try:
+        pages = write_reports(experiment, store, planned, command(file, overrides), items, megabytes)
+    except StepError as error:
+        raise _Refused(str(error)) from None
+    mirror = Mirror(experiment, console())
+    for step in planned:
+        mirror.catch_up(step)
+    _show_results(planned, pages)
     sys.exit(0 if all(step.verdict == "done" for step in planned) else FAILED)
 
 
@@ -199,7 +312,7 @@ def compare(first: str, second: str, points: tuple[str, str] | None, tracking: s
 
     try:
         with finished(first, tracking) as (kind, one), finished(second, tracking) as (other_kind, other):
-            if kind != other_kind or not registry.offers_comparison(kind):
+            if kind != other_kind or kind not in registry.COMPARISONS:
                 raise StepError(
                     f"compare: {one.name} is a step of {kind}, {other.name} of {other_kind}: give two sweeps"
                 )
@@ -228,12 +341,14 @@ def _bundles(demands: list[dict[str, float]]) -> str:
     return ", ".join(f"{texts.count(text)} x {text}" for text in dict.fromkeys(texts))
 
 
-def _show_results(planned: list[PlannedStep]) -> None:
+def _show_results(planned: list[PlannedStep], pages: list[Path]) -> None:
     for item in planned:
         table = item.folder.output / "table.md"
         if item.folder.path.joinpath("done.json").exists() and table.exists():
             click.echo(f"\n{table.read_text().rstrip()}\n")
             click.echo(f"{item.step.name}: plots, table and samples in {item.folder.output}")
+    for page in pages:
+        click.echo(f"report: {page}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ from orchestrator.experiment import Experiment
 from orchestrator.failures import Failure, backoff, diagnose
 from orchestrator.mirror import Mirror
 from orchestrator.plan import PlannedStep
-from orchestrator.step import StepContext, StepInput
+from orchestrator.provenance import FILE as PROVENANCE
+from orchestrator.provenance import provenance
+from orchestrator.step import StepContext
 from orchestrator.store import Claim, Store, StoreError, claimed, write_json_atomically
 
 POLL = 0.25
@@ -45,6 +47,7 @@ TAIL = 12
 @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
 def _run_step(kind: str, config_json: str, context: StepContext) -> None:
     context.redirect_output("controller")
+    write_json_atomically(context.folder / PROVENANCE, provenance())
     config = registry.config_class(kind).model_validate_json(config_json)
     registry.entrypoint(kind)(config, context)
 
@@ -88,28 +91,34 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
     claim = Claim.by_this_process(uuid.uuid4().hex[:8])
     with (
         claimed([step.folder for step in todo], claim),
-        _heartbeat(todo, claim) as taken_over,
+        _heartbeat(todo, claim) as (taken_over, cancelled),
         connected(),
         # Innermost, because ray.init installs a handler of its own.
         _signals() as signals,
     ):
-        return _Run(experiment, store, planned, display, mirror, claim.run, taken_over, signals).loop()
+        return _Run(experiment, store, planned, display, mirror, claim.run, taken_over, cancelled, signals).loop()
 
 
 @contextmanager
-def _heartbeat(steps: list[PlannedStep], claim: Claim) -> Iterator[threading.Event]:
-    """Keeps the claims alive. The event is set when one is lost: this process slept so long that it seemed dead."""
-    stop, taken_over = threading.Event(), threading.Event()
+def _heartbeat(steps: list[PlannedStep], claim: Claim) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Keeps the claims alive.
+
+    The first event is set when one is lost: this process slept so long that it seemed dead. The second is set when the
+    run is asked to stop through the store.
+    """
+    stop, taken_over, cancelled = threading.Event(), threading.Event(), threading.Event()
 
     def beat() -> None:
         while not stop.wait(HEARTBEAT):
             if not all(step.folder.refresh(claim) for step in steps):
                 taken_over.set()
+            if any(step.folder.cancel_requested(claim.run) for step in steps):
+                cancelled.set()
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:
-        yield taken_over
+        yield taken_over, cancelled
     finally:
         stop.set()
         thread.join()
@@ -146,6 +155,7 @@ class _Run:
         mirror: Mirror,
         run: str,
         taken_over: threading.Event,
+        cancelled: threading.Event,
         signals: list[int],
     ):
         self.experiment = experiment
@@ -155,6 +165,7 @@ class _Run:
         self.mirror = mirror
         self.run = run
         self.taken_over = taken_over
+        self.cancelled = cancelled
         self.signals = signals
         self.done = {name for name, step in self.planned.items() if step.verdict == "done"}
         self.failed: dict[str, str] = {}
@@ -169,6 +180,8 @@ class _Run:
             while waiting or self.running or self.restart_at:
                 if self.signals:
                     raise Interrupted(self.signals[0])
+                if self.cancelled.is_set():
+                    raise Interrupted(signal.SIGTERM)
                 if self.taken_over.is_set():
                     raise StoreError("another run has taken over a step of this one, which seemed dead; this one stops")
                 waiting = [name for name in waiting if not self._started_or_skipped(name)]
@@ -196,18 +209,7 @@ class _Run:
         folder, config = planned.folder, planned.step.config
         folder.unmark_done()
         write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"))
-        context = StepContext(
-            experiment=self.experiment.name,
-            name=name,
-            fingerprint=planned.fingerprint,
-            folder=folder.path,
-            traces=self.store.traces,
-            inputs={
-                target: StepInput(target, fingerprint, self.planned[target].folder.output)
-                for target, fingerprint in planned.inputs.items()
-            },
-            attempt=attempt,
-        )
+        context = planned.context(self.experiment, self.store, attempt)
         now = time.time()
         folder.write_status(state="running", run=self.run, attempt=attempt, started=now, finished=None, error=None)
         task = _run_step.remote(planned.step.kind, config.model_dump_json(exclude_unset=True), context)

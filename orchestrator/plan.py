@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from orchestrator.experiment import Experiment, Step
 from orchestrator.fingerprint import differences, fingerprint, identity
+from orchestrator.step import Estimate, StepContext, StepInput, Upcoming
 from orchestrator.store import DamagedRecord, StepFolder, Store
 
 Verdict = Literal["done", "would run"]
@@ -34,6 +35,21 @@ class PlannedStep:
     def fingerprint(self) -> str:
         return self.folder.fingerprint
 
+    def context(self, experiment: Experiment, store: Store, attempt: int = 0) -> StepContext:
+        """What the step's job is handed."""
+        return StepContext(
+            experiment=experiment.name,
+            name=self.step.name,
+            fingerprint=self.fingerprint,
+            folder=self.folder.path,
+            traces=store.traces,
+            inputs={
+                target: StepInput(target, fingerprint, store.step(target, fingerprint).output)
+                for target, fingerprint in self.inputs.items()
+            },
+            attempt=attempt,
+        )
+
 
 def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
     """The steps of an experiment against a store, in an order in which they can run."""
@@ -47,6 +63,21 @@ def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
         verdict, reason = _verdict(store, folder, what, waiting_for)
         planned[name] = PlannedStep(step, what, folder, verdict, reason, inputs)
     return list(planned.values())
+
+
+def estimates(planned: list[PlannedStep]) -> dict[str, Estimate]:
+    """What each step that would run would take, by name, where its job can tell."""
+    known = {
+        item.step.name: Upcoming(item.step.config, item.folder.output if item.verdict == "done" else None)
+        for item in planned
+    }
+    told = {}
+    for item in planned:
+        if item.verdict != "done":
+            estimate = item.step.config.estimate({name: known[name] for name in item.inputs})
+            if estimate is not None:
+                told[item.step.name] = estimate
+    return told
 
 
 def _verdict(store: Store, folder: StepFolder, what: Mapping[str, Any], waiting_for: list[str]) -> tuple[Verdict, str]:

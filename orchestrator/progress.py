@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.table import Table
+
 from orchestrator.display import duration
+from orchestrator.experiment import Experiment
 from orchestrator.plan import PlannedStep
 
 
@@ -42,3 +46,19 @@ def look(planned: PlannedStep) -> View:
     if state == "damaged":
         note = planned.reason
     return View(state, shown, duration(elapsed) if elapsed is not None else "", eta, note)
+
+
+def table(experiment: Experiment, planned: Sequence[PlannedStep]) -> Table:
+    """The page of ``status``: a row per step."""
+    found = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left")
+    for column in ("step", "state", "progress", "elapsed", "ETA", "note"):
+        found.add_column(column, overflow="fold")
+    for item in planned:
+        view = look(item)
+        found.add_row(item.step.name, view.state, view.progress, view.elapsed, view.eta, view.note)
+    return found
+
+
+def running(planned: Sequence[PlannedStep]) -> bool:
+    """Whether a live run works on any of these steps."""
+    return any(item.folder.claimed_by() is not None for item in planned)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -85,6 +87,56 @@ class Problem:
     message: str
 
 
+@dataclass(frozen=True)
+class Upcoming:
+    """A step that another one takes, as a plan knows it: perhaps not run yet."""
+
+    config: StepConfig
+    output: Path | None
+    """The folder that its job wrote; None until it is done."""
+
+
+FitVerdict = Literal["fits", "barely fits", "does not fit"]
+
+_AT_THE_EDGE = 0.95
+"""Share of the memory from which fragmentation decides."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a step would take, told from its config before anything starts. What is not known is left out."""
+
+    holder: str
+    """What `memory` is counted on: ``each of 16 x NVIDIA H100 80 GB``."""
+    memory: Mapping[str, float] = field(default_factory=dict)
+    """Bytes by what they hold, at the moment when they are the most."""
+    moment: str = ""
+    """When that is: ``in the loss``."""
+    available: float = math.inf
+    """Bytes that there are."""
+    remedies: tuple[str, ...] = ()
+    """Where it does not fit: the nearest settings with which it would, one each."""
+    seconds: float | None = None
+    device: str = "GPU"
+    """What is paid for, in the singular."""
+    device_hours: float | None = None
+    usd: float | None = None
+    remarks: tuple[str, ...] = ()
+    """What the figures rest on, and what is not known, a sentence each."""
+
+    @property
+    def total(self) -> float:
+        """Bytes, all together."""
+        return sum(self.memory.values())
+
+    @property
+    def verdict(self) -> FitVerdict:
+        """Whether the memory is enough; barely where fragmentation decides."""
+        if self.total > self.available:
+            return "does not fit"
+        return "barely fits" if self.total > _AT_THE_EDGE * self.available else "fits"
+
+
 class StepConfig(StrictModel):
     """The fields of one step in an experiment file. Subclassed once per job kind, as ``Config``."""
 
@@ -113,6 +165,13 @@ class StepConfig(StrictModel):
     def describe(self) -> str:
         """A few words for the plan: ``17 policies x 200 items``."""
         return ""
+
+    def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate | None:
+        """Memory, time and cost, without importing anything heavy; None where there is nothing to tell.
+
+        `inputs` are the steps that this one takes, by name.
+        """
+        return None
 
 
 class StepError(Exception):
@@ -235,6 +294,15 @@ class StepContext:
             os.dup2(file, 2)
         finally:
             os.close(file)
+        where = f"{process} on {socket.gethostname()}, process {os.getpid()}, attempt {self.attempt}"
+        print(f"--- {where}, {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)
+
+    def use_traces(self, folder: Path) -> None:
+        """Notes that the step's result stands on a folder of :attr:`traces`, so that it is not taken for garbage."""
+        from orchestrator.store import read_json, write_json_atomically
+
+        path = self.folder / "uses.json"
+        write_json_atomically(path, sorted({*(read_json(path) or []), folder.name}))
 
     def track(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, group: str | None = None
@@ -264,6 +332,42 @@ class Comparer(Protocol):
     """
 
     def __call__(self, first: Compared, second: Compared, points: tuple[str, str] | None = None) -> str: ...
+
+
+@dataclass(frozen=True)
+class FinishedStep:
+    """A step that is done, as the report of its kind is handed it."""
+
+    config: StepConfig
+    context: StepContext
+    seconds: float | None
+    """That its last attempt took."""
+    provenance: Mapping[str, Any] | None
+    """:func:`orchestrator.provenance.provenance` of that attempt; None where it was not kept."""
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """A report that is asked for."""
+
+    title: str
+    folder: Path
+    """Where to write ``report.html`` and ``report.md``; it is there."""
+    command: str
+    """What writes it again: a reader is told what to add to see more."""
+    items: tuple[str, ...] = ()
+    """Items that it must show in full, by id."""
+    megabytes: float = 4.0
+    """That samples may take in it."""
+
+
+class ReportWriter(Protocol):
+    """What a kind of step offers as ``jobs.<kind>.report.write``: one report on finished steps of the kind.
+
+    Raises :class:`StepError` for a request that cannot be met. Decodes and trains nothing.
+    """
+
+    def __call__(self, steps: Sequence[FinishedStep], request: ReportRequest) -> None: ...
 
 
 def _folder_name(name: str) -> str:

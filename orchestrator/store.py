@@ -8,11 +8,15 @@
         status.json      state, times, attempt, error
         progress.json    how far the running attempt is
         claim.json       which run works on it, refreshed while it lives
+        cancel.json      the run that was asked to stop
+        uses.json        the folders of traces that its result stands on
+        provenance.json  the commit and the versions that the last attempt ran with
         logs/            what each process of the step said
         output/          what the job wrote
         tracked/         numbers for the tracking server
         done.json        the manifest of output/, written last: without it the output does not exist
     <root>/traces/       decoded trees, shared by all steps
+    <root>/reports/      pages on finished steps, which can be written again at any time
 
 Every JSON file is written to a temporary name and renamed, so a reader sees the old one or the new one. Records that
 others rely on (identity, done) carry a checksum; a damaged one is reported and its step runs again.
@@ -227,6 +231,15 @@ class StepFolder:
         if record and record["run"] == run:
             (self.path / "claim.json").unlink(missing_ok=True)
 
+    def request_cancel(self, run: str) -> None:
+        """Asks a run that works on the step, on whatever machine, to stop."""
+        write_json_atomically(self.path / "cancel.json", {"run": run})
+
+    def cancel_requested(self, run: str) -> bool:
+        """Whether that run was asked to stop. A request to an earlier run is none to this one."""
+        record = read_json(self.path / "cancel.json")
+        return record is not None and record["run"] == run
+
     def read_status(self) -> dict[str, Any]:
         return read_json(self.path / "status.json") or {}
 
@@ -253,6 +266,10 @@ class Store:
     @property
     def traces(self) -> Path:
         return self.root / "traces"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
 
     def others(self, step: StepFolder) -> list[StepFolder]:
         """Other versions of the step of that name, the newest first."""

@@ -257,7 +257,12 @@ class Tracker:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise TrackingError(_CREDENTIALS.sub("//", f"MLflow at {self.uri}: {reason}")) from error
+            raise TrackingError(without_credentials(f"MLflow at {self.uri}: {reason}")) from error
+
+
+def without_credentials(text: str) -> str:
+    """`text` with ``user:password@`` left out of its addresses."""
+    return _CREDENTIALS.sub("//", text)
 
 
 def _quieten() -> None:

@@ -131,6 +131,11 @@ class Prompter:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return FINAL_ANSWER + text if kind == "forced" else text
 
+    def text(self, tokens: Sequence[int]) -> str:
+        """What thinking says, special tokens included."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return text
+
     def reopens(self, tokens: Sequence[int]) -> bool:
         """Whether thinking was opened again among the tokens of an answer."""
         size = len(self._opened)

@@ -64,6 +64,7 @@ def run(config: Config, context: StepContext) -> None:
 def _decode(config: Config, context: StepContext, samples: Path) -> dict[str, float]:
     """Decodes what is missing and writes the samples. Returns what that took."""
     sweep = prepare(config, context)
+    context.use_traces(sweep.folder)
     with shared(sweep.folder):
         decoded, alone = _complete(config, context, sweep, samples)
     compact(sweep.folder)

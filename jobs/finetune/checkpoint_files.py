@@ -108,8 +108,9 @@ class CheckpointFolder:
         self._remove(self.step(number))
 
     def remove(self) -> None:
-        """Removes the folder with all that is in it."""
-        self._remove(self.location)
+        """Removes the folder with all that is in it. Raises StepError where that fails."""
+        with self.explained():
+            self._remove(self.location)
 
     def check_writable(self) -> None:
         """Writes something and removes it. Raises StepError where that fails."""

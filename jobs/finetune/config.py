@@ -14,21 +14,27 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from cluster.machines import known_machine
 from jobs.finetune.data_config import DataConfig
 from jobs.finetune.deepspeed_config import deepspeed_problems
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES
 from orchestrator.step import (
+    Estimate,
     ModelSource,
     OutputKind,
     Problem,
     Resources,
     StepConfig,
     StrictModel,
+    Upcoming,
 )
 
 HEAD_SIZE = 64
 """Width of an attention head: one that every engine supports."""
+
+BYTE_VOCABULARY = 266
+"""Ids of the tokenizer that a random model gets (:mod:`jobs.finetune.tokenizer`)."""
 
 FROM_SCRATCH: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 4e-3, "precision": "float32"}
 """Defaults for a random model: it sees much more data, once, and moves further; it is small, so rounding is cheap to
@@ -50,6 +56,8 @@ def _known_template(name: str) -> str:
 def _checkpoint_place(location: str) -> str:
     scheme, separator, rest = location.partition("://")
     if not separator:
+        if not location.startswith("/"):
+            raise ValueError(f"{location!r} is no absolute path: workers run elsewhere; give one, or s3://bucket/key")
         return location
     bucket = rest.partition("/")[0]
     if scheme != "s3" or not bucket or "@" in bucket or ":" in bucket:
@@ -110,6 +118,9 @@ class FinetuneResources(Resources):
     """The gang that trains. The result does not depend on it, but for rounding."""
 
     workers: int = Field(default=1, ge=1, description="processes, each with a shard of the model")
+    min_workers: int | None = Field(
+        default=None, ge=1, description="after `wait` seconds, start with as many as there are, down to this; else fail"
+    )
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="0: train on CPUs")
     tokens_in_memory: int = Field(default=2048, ge=1, description="padded tokens in the model at once, on each worker")
@@ -131,6 +142,12 @@ class FinetuneResources(Resources):
         description="fsdp: workers that hold one copy of the model together, such as a node's 8; all",
     )
     compile: bool = Field(default=False, description="compile each layer with torch.compile")
+    machine: Annotated[str, AfterValidator(known_machine)] | None = Field(
+        default=None, description="what the plan reckons with, such as h100 or p5.48xlarge; else h100, or cpu"
+    )
+    mfu: float | None = Field(
+        default=None, gt=0, le=1, description="share of the peak that the plan reckons with; else the catalogue's"
+    )
     deepspeed: DeepSpeed = DeepSpeed()
 
 
@@ -187,7 +204,7 @@ class Config(StepConfig):
         yield from folder_problems(self.model)
         if self.resources.checkpoints and "://" in self.resources.checkpoints and find_spec("s3fs") is None:
             yield Problem(
-                ("resources", "checkpoints"), "needs s3fs, which is not installed: pip install 's3fs', or give a folder"
+                ("resources", "checkpoints"), "needs s3fs, which is not installed: pip install s3fs, or give a folder"
             )
         yield from self._gang_problems()
 
@@ -200,6 +217,11 @@ class Config(StepConfig):
                 ("resources", "workers"),
                 f"{workers} workers cannot share batches of {self.batch_size} (batch_size) equally: take "
                 f"{', '.join(possible)}, or another batch_size",
+            )
+        if self.resources.min_workers is not None and self.resources.min_workers > workers:
+            yield Problem(
+                ("resources", "min_workers"),
+                f"{self.resources.min_workers} is more than the {workers} workers: take {workers} or less",
             )
         if group is not None and self.strategy != "fsdp":
             yield Problem(("resources", "shard_group"), "is a field of strategy fsdp: leave it out, or change strategy")
@@ -224,6 +246,12 @@ class Config(StepConfig):
         workers = f"{self.resources.workers} worker{'s' * (self.resources.workers > 1)}"
         epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
         return f"{workers}, {epochs} in batches of {self.batch_size}{' packed rows' * self.packing}"
+
+    def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate:
+        """Memory of each worker, time and cost, from the model's config.json alone."""
+        from jobs.finetune.estimate import estimate
+
+        return estimate(self, inputs)
 
     @property
     def model_folder(self) -> Path | None:

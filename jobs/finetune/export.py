@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from jobs.finetune.model import CausalLoss
+from jobs.finetune.data import end_of_turn
 
 
-def export(loss: CausalLoss, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Gathers the weights on worker 0, which writes them with config and tokenizer to `folder`. Called by all workers.
+def export(
+    weights: Iterable[tuple[str, Tensor]],
+    architecture: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+) -> None:
+    """Writes `weights`, by transformers' names, with config, tokenizer and chat template to `folder`.
 
-    Decoding defaults to greedy and stops at the tokenizer's end of turn, the token that training put there.
+    Called by all workers; worker 0 has the weights and writes. They are written in the type that `architecture` names,
+    which for a pretrained model is its own: an engine takes what it finds, and 32B parameters in float32 fit nowhere.
+    Decoding defaults to greedy and stops where training ended turns (:func:`stop_tokens`).
     """
-    weights = get_model_state_dict(loss, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    written = architecture.dtype
+    gathered = {name: weight if written is None else weight.to(written) for name, weight in weights}
     if dist.get_rank() == 0:
-        model = AutoModelForCausalLM.from_config(loss.model.config)
-        model.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()})
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(architecture, dtype=next(iter(gathered.values())).dtype)
+        # Of tied weights, one name may be all there is.
+        model.load_state_dict(gathered, strict=False, assign=True)
+        model.tie_weights()
+        stops = stop_tokens(tokenizer, architecture)
         model.generation_config = GenerationConfig(
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+            eos_token_id=stops if len(stops) > 1 else stops[0],
+            pad_token_id=stops[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         )
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     dist.barrier()
+
+
+def stop_tokens(tokenizer: PreTrainedTokenizerBase, architecture: PretrainedConfig) -> list[int]:
+    """The ids that end an answer: the one that training put after it first, then those that the base model ends with.
+
+    They differ where a base model was trained to chat: Qwen2.5 ends its texts with ``<|endoftext|>``, turns with
+    ``<|im_end|>``. An engine that stopped at the former only would go on to write the user's next question.
+    """
+    declared = architecture.get_text_config().eos_token_id
+    others = declared if isinstance(declared, list) else [declared]
+    found = [end_of_turn(tokenizer)[0], tokenizer.eos_token_id, *others]
+    return list(dict.fromkeys(token for token in found if token is not None))

@@ -1,4 +1,4 @@
-"""The training loop: the same for every gang, whatever started it.
+"""The training loop: the same for every gang, whatever started it, and for every strategy.
 
 It runs in each worker of an initialised process group, knows nothing of Ray, and tells what it does through a callback.
 Everything random is a function of the seed and the step, so where a run was interrupted leaves no mark on its result.
@@ -7,51 +7,34 @@ Everything random is a function of the seed and the step, so where a run was int
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch.distributed.tensor import DTensor
+from torch import Tensor
 
 from jobs.finetune.batches import Schedule, Step, plan_step
 from jobs.finetune.checkpoint import Checkpoints
 from jobs.finetune.checkpoint_files import CheckpointFolder
 from jobs.finetune.config import Config
 from jobs.finetune.data import TokenizedData
-from jobs.finetune.fsdp import Trained, shard
-from jobs.finetune.model import CausalLoss
-from jobs.finetune.optimizer import build_optimizer, learning_rate, set_learning_rate
+from jobs.finetune.evaluation import held_out_loss, split
+from jobs.finetune.measures import StepReport, peak_memory
+from jobs.finetune.optimizer import learning_rate
+from jobs.finetune.strategy import Strategy
 from orchestrator.step import StepError
 
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one optimizer step did."""
-
-    step: int
-    """Optimizer steps done, this one included."""
-    steps: int
-    """Optimizer steps of the whole run."""
-    loss: float
-    """Mean over the step's learned tokens, in nats, before its update."""
-    learning_rate: float
-    gradient_norm: float
-    """Before clipping."""
-    tokens_per_second: float
-    """Of all workers, padding not counted."""
-    peak_memory: int
-    """Bytes: of the GPU where there is one, else of the process. Of worker 0."""
-
-
 Report = Callable[[StepReport], None]
+
+_NAMED = 16
+"""Samples named in an error at most."""
 
 
 def train(
     config: Config,
-    loss: CausalLoss,
+    strategy: Strategy,
     data: TokenizedData,
     *,
     padding: int,
@@ -59,59 +42,91 @@ def train(
     checkpoints: CheckpointFolder,
     report: Report,
 ) -> None:
-    """Shards `loss` and trains it in place, from the latest of `checkpoints` on. Called by all workers.
+    """Trains the model of `strategy` in place, from the latest of `checkpoints` on. Called by all workers.
 
-    `report` is called in every worker after every step. Raises StepError when the loss is no longer a number.
+    `report` is called in every worker after every step. Raises StepError, naming the samples, when a loss or the
+    gradient is no longer a number.
     """
-    schedule = Schedule(len(data), config.batch_size, config.epochs, config.seed)
     rank, workers = dist.get_rank(), dist.get_world_size()
-    shard(loss, device)
-    optimizer = build_optimizer(loss, config)
-    loss.train()
-    trained = Trained(loss, optimizer)
+    tokens = config.resources.tokens_in_memory
+    parts = split(data, config.evaluation, config.seed)
+    schedule = Schedule(len(parts.training), config.batch_size, config.epochs, config.seed)
     recipe = config.model_dump(mode="json", exclude={"resources"})
     every, keep = config.resources.checkpoint_every, config.resources.keep_checkpoints
     with Checkpoints(checkpoints, recipe, every=every, keep=keep) as saved:
-        for number in range(saved.restore(trained), schedule.steps):
+        for number in range(saved.restore(strategy), schedule.steps):
             started = time.perf_counter()
             torch.manual_seed(config.seed + number)
-            tokens = config.resources.tokens_in_memory
-            step = plan_step(schedule, number, data, rank=rank, workers=workers, tokens=tokens, padding=padding)
+            step = plan_step(
+                schedule, number, parts.training, rank=rank, workers=workers, tokens=tokens, padding=padding
+            )
             rate = learning_rate(number, schedule.steps, config)
-            set_learning_rate(optimizer, rate)
-            mean = _accumulate(loss, step, device)
-            norm = _clip(loss, config.max_gradient_norm)
-            if not math.isfinite(mean + norm):
+            sums = _accumulate(strategy, step, device)
+            norm = strategy.update(rate)
+            if not math.isfinite(sums.loss + norm):
+                named = ", ".join(str(sample + 1) for sample in _suspects(step, sums)[:_NAMED])
                 raise StepError(
-                    f"learning_rate: {config.learning_rate} made training diverge at step {number + 1} (loss {mean}, "
-                    f"gradient norm {norm}): lower it, or raise warmup"
+                    f"learning_rate: {config.learning_rate} made training diverge at step {number + 1} (loss "
+                    f"{sums.loss}, gradient norm {norm}) on samples {named} of the data, counted from 1: lower it, "
+                    "raise warmup, or look at these samples"
                 )
-            optimizer.step()
-            optimizer.zero_grad()
             seconds = time.perf_counter() - started
-            done = number + 1
-            report(StepReport(done, schedule.steps, mean, rate, norm, step.tokens / seconds, _peak_memory(device)))
-            saved.after(done, trained, last=done == schedule.steps)
+            done, last = number + 1, number + 1 == schedule.steps
+            evaluated = None
+            if config.evaluation and parts.held_out and (last or done % config.evaluation.every == 0):
+                evaluated = held_out_loss(strategy, parts.held_out, tokens=tokens, padding=padding, device=device)
+            epoch, position = divmod(done, schedule.steps_per_epoch)
+            rows = epoch * schedule.rows + min(position * schedule.batch_size, schedule.rows)
+            report(
+                StepReport(
+                    step=done,
+                    steps=schedule.steps,
+                    loss=sums.loss,
+                    learning_rate=rate,
+                    gradient_norm=norm,
+                    tokens_per_second=step.tokens / seconds,
+                    peak_memory=peak_memory(device),
+                    padding=1 - step.tokens / sums.positions,
+                    epoch=rows / schedule.rows,
+                    rows=rows,
+                    evaluation_loss=evaluated,
+                )
+            )
+            saved.after(done, strategy, last=last)
 
 
-def _accumulate(loss: CausalLoss, step: Step, device: torch.device) -> float:
-    """Adds the gradients of a worker's micro-batches. The step's loss, over all workers."""
-    total = torch.zeros((), device=device)
-    for batch in step.batches:
-        mean = loss(batch.to(device)) / step.learned
-        mean.backward()
-        total += mean.detach()
-    dist.all_reduce(total)
-    return total.item()
+@dataclass(frozen=True)
+class _Sums:
+    """Over the micro-batches of all workers."""
+
+    loss: float
+    positions: int
+    """Computed, padding included."""
+    losses: list[Tensor]
+    """What each of this worker's micro-batches contributed to the loss."""
 
 
-def _clip(loss: CausalLoss, largest: float) -> float:
-    """Scales the gradients down to a norm of `largest`. The norm they had."""
-    norm = torch.nn.utils.clip_grad_norm_(loss.parameters(), largest)
-    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+def _accumulate(strategy: Strategy, step: Step, device: torch.device) -> _Sums:
+    """Adds up the gradients of a worker's micro-batches."""
+    final = len(step.batches) - 1
+    losses = [
+        strategy.backward(batch.to(device), step.learned, last=at == final) for at, batch in enumerate(step.batches)
+    ]
+    positions = sum(batch.ids.numel() for batch in step.batches)
+    sums = torch.stack([torch.stack(losses).sum().double(), torch.tensor(positions, dtype=torch.float64).to(device)])
+    dist.all_reduce(sums)
+    loss, positions = sums.tolist()
+    return _Sums(loss, int(positions), losses)
 
 
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _suspects(step: Step, sums: _Sums) -> list[int]:
+    """Samples of the micro-batches whose loss is no number; of all, where only the gradient is none."""
+    bad = [
+        sample
+        for batch, loss in zip(step.batches, sums.losses, strict=True)
+        if math.isfinite(sums.loss) or not loss.isfinite()
+        for sample in batch.samples
+    ]
+    gathered: list[list[int]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, bad)
+    return sorted(sample for samples in gathered for sample in samples)

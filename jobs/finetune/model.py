@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from accelerate import init_empty_weights
+from huggingface_hub import snapshot_download
 from torch import Tensor, nn
+from torch.nn import LinearCrossEntropyOptions
 from torch.nn.functional import linear_cross_entropy
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen2Config
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+)
 
 from jobs.finetune.attention import stay_within_documents
 from jobs.finetune.batches import IGNORED, Batch
-from jobs.finetune.config import HEAD_SIZE, RandomModel
+from jobs.finetune.config import HEAD_SIZE, Config, Lora, RandomModel
+from jobs.finetune.lora import attach
 from jobs.finetune.tokenizer import byte_tokenizer
+from jobs.finetune.weights import AdaptedWeights, MadeWeights, StoredWeights, Weights
 from orchestrator.step import StepError
 
 _ROPE_THETA = 1000.0
@@ -23,10 +39,31 @@ _INITIAL_SCALE = 0.7
 far too little for a narrow model: at 128 it needs twice the optimizer steps to the same loss."""
 
 
+_WIDE = 4
+"""From how many times the width of the model on a vocabulary is dealt with in chunks; below, chunks cost more time than
+they save memory."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The types that a model is trained in."""
+
+    compute: torch.dtype
+    master: torch.dtype
+    """Of the weights that the optimizer moves, of its averages, and of the sums of gradients over workers."""
+
+
+PRECISIONS: Mapping[str, Precision] = {
+    "bf16": Precision(torch.bfloat16, torch.float32),
+    "float32": Precision(torch.float32, torch.float32),
+    "float64": Precision(torch.float64, torch.float64),
+}
+
+
 class CausalLoss(nn.Module):
     """A causal language model that returns its loss, so that logits never leave the sharded module.
 
-    Only the positions that are learned meet the vocabulary, and in chunks.
+    Only the positions that are learned meet the vocabulary, and in chunks: the logits of a batch never exist at once.
     """
 
     def __init__(self, model: nn.Module):
@@ -36,11 +73,24 @@ class CausalLoss(nn.Module):
         stay_within_documents(model)
 
     def forward(self, batch: Batch) -> Tensor:
-        """The sum of the cross-entropies, in nats, of the batch's learned tokens: a scalar in float32."""
+        """The sum of the cross-entropies, in nats, of the batch's learned tokens: a scalar, at least float32."""
         hidden = self.model.model(**batch.inputs, use_cache=False).last_hidden_state
         learned = batch.labels != IGNORED
-        loss = linear_cross_entropy(hidden[learned], self.model.lm_head.weight, batch.labels[learned], reduction="sum")
-        return loss.float()
+        return sum_of_losses(hidden[learned], self.model.lm_head.weight, batch.labels[learned])
+
+
+def sum_of_losses(hidden: Tensor, vocabulary: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropies of `labels` [tokens] against ``hidden @ vocabulary.T``, summed: a scalar, at least float32.
+
+    `hidden` is [tokens, width], `vocabulary` [words, width].
+    """
+    words, width = vocabulary.shape
+    options = LinearCrossEntropyOptions() if words >= _WIDE * width else None
+    # torch sums in the type of what it is given: in bfloat16, 300 losses come out one percent off. Per token they
+    # are right, at the price of computing the logits a second time for the gradient.
+    narrow = hidden.dtype == torch.bfloat16
+    losses = linear_cross_entropy(hidden, vocabulary, labels, reduction="none" if narrow else "sum", options=options)
+    return losses.sum(dtype=torch.promote_types(losses.dtype, torch.float32))
 
 
 def load_tokenizer(source: RandomModel | str) -> PreTrainedTokenizerBase:
@@ -54,21 +104,76 @@ def load_tokenizer(source: RandomModel | str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def build_model(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase, seed: int) -> nn.Module:
-    """A model with float32 weights on the CPU, random ones drawn from `seed`.
+@dataclass(frozen=True)
+class Blueprint:
+    """A model that is nowhere yet: what it is made of, and where its weights are."""
 
-    Raises StepError when it cannot be loaded.
-    """
-    if isinstance(source, RandomModel):
-        torch.manual_seed(seed)
-        model: nn.Module = AutoModelForCausalLM.from_config(_random_config(source, tokenizer))
+    source: RandomModel | str
+    """A random model, a folder or a hub name."""
+    architecture: PretrainedConfig
+    precision: Precision
+    lora: Lora | None
+    seed: int
+
+    def empty(self) -> nn.Module:
+        """The model with weights that have shapes and no memory (torch's meta device), and adapters where asked for.
+
+        What is trained has the master precision; frozen weights have the computation's, which is all they are used in.
+        Raises StepError when no layer is named as the adapters' targets.
+        """
+        with init_empty_weights(include_buffers=False):
+            model: Any = AutoModelForCausalLM.from_config(self.architecture, dtype=self.precision.master)
+        model.tie_weights()
+        if self.lora is not None:
+            attach(self.lora, model)
+            for weight in model.parameters():
+                if not weight.requires_grad:
+                    weight.data = weight.data.to(self.precision.compute)
+        whole: nn.Module = model
+        return whole
+
+    def values(self, model: nn.Module, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+        """The weights that :meth:`empty`'s `model` begins with, whole, one by one, on `device`.
+
+        Worker 0 reads them; elsewhere they are memory of the same shape and type, for it to be sent to. Called by all
+        workers. Raises StepError when they cannot be had.
+        """
+        weights = self._weights() if dist.get_rank() == 0 else None
+        for name, weight in list(model.named_parameters()):
+            if weights is None:
+                yield name, torch.empty(weight.shape, dtype=weight.dtype, device=device)
+            else:
+                yield name, weights.read(name, weight.shape).to(device, weight.dtype)
+
+    def _weights(self) -> Weights:
+        weights = MadeWeights(self._random()) if isinstance(self.source, RandomModel) else StoredWeights(self._folder())
+        return weights if self.lora is None else AdaptedWeights(weights, self.seed)
+
+    def _random(self) -> nn.Module:
+        torch.manual_seed(self.seed)
+        model: nn.Module = AutoModelForCausalLM.from_config(self.architecture, dtype=torch.float32)
         return model
-    try:
-        config = AutoConfig.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise StepError(f"model: {source!r} cannot be loaded ({_first_line(error)})") from error
-    return model
+
+    def _folder(self) -> Path:
+        source = str(self.source)
+        if Path(source).is_dir():
+            return Path(source)
+        try:
+            return Path(snapshot_download(source, allow_patterns=["*.safetensors", "*.safetensors.index.json"]))
+        except (OSError, ValueError) as error:
+            raise StepError(f"model: {source!r} cannot be downloaded ({_first_line(error)})") from error
+
+
+def draw(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase, config: Config) -> Blueprint:
+    """The blueprint of the model that `config` trains. Raises StepError when it cannot be known or trained."""
+    if isinstance(source, RandomModel):
+        architecture = random_architecture(source, tokenizer)
+    else:
+        try:
+            architecture = AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise StepError(f"model: {source!r} cannot be loaded ({_first_line(error)})") from error
+    return Blueprint(source, architecture, PRECISIONS[config.precision], config.lora, config.seed)
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -79,7 +184,8 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     return layers
 
 
-def _random_config(source: RandomModel, tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
+def random_architecture(source: RandomModel, tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
+    """The layers of a random model: heads of a size that every engine supports, embeddings that are tied."""
     heads = source.hidden_size // HEAD_SIZE
     return Qwen2Config(
         vocab_size=len(tokenizer),

@@ -37,7 +37,7 @@ class Strategy(Protocol):
         """Weights and optimizer, nested by name, for ``torch.distributed.checkpoint``; what it saves is the worker's
         shards, and what it loads may have been saved by another number of workers.
 
-        The tensors are the live ones or views of them: loading into them in place, then :meth:`load_state`, restores.
+        The tensors may be the live ones or copies: filling them in place, then :meth:`load_state`, restores.
         """
 
     def load_state(self, state: dict[str, Any]) -> None:

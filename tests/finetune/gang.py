@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,19 +16,18 @@ import torch.multiprocessing as processes
 from jobs.finetune.checkpoint_files import CheckpointFolder
 from jobs.finetune.config import Config
 from jobs.finetune.data import tokenize
+from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.export import export
-from jobs.finetune.loop import StepReport, train
-from jobs.finetune.model import CausalLoss, build_model, load_tokenizer
+from jobs.finetune.loop import train
+from jobs.finetune.measures import StepReport
+from jobs.finetune.model import draw, load_tokenizer
 from jobs.finetune.samples import Sample
+from jobs.finetune.worker import make_strategy
 from jobs.letters.generator import training
 from jobs.template import TEMPLATES
 
 # Workers fork from a process that has imported what takes seconds.
 multiprocessing.set_forkserver_preload(["torch.distributed.fsdp", "transformers.models.qwen2.modeling_qwen2"])
-
-
-class Interruption(Exception):
-    """What stops a gang in the middle."""
 
 
 def letters_samples(count: int) -> list[Sample]:
@@ -47,20 +48,24 @@ def config(**changes: object) -> Config:
 def train_in_processes(
     config: Config, folder: Path, *, samples: int, workers: int, interrupt_at: int | None = None
 ) -> list[StepReport]:
-    """What worker 0 reported in this call. Leaves `folder`/checkpoints, `folder`/weights and `folder`/output."""
+    """What worker 0 reported in this call. Leaves `folder`/checkpoints, `folder`/weights and `folder`/output.
+
+    All workers are killed (SIGKILL) when step `interrupt_at` is done, and then only checkpoints are left.
+    """
     (folder / "reports.jsonl").unlink(missing_ok=True)
     (folder / "meeting-point").unlink(missing_ok=True)
     arguments = (config, folder, samples, workers, interrupt_at)
     try:
         processes.start_processes(_work, args=arguments, nprocs=workers, start_method="forkserver")
-    except processes.ProcessRaisedException:
-        if interrupt_at is None:
+    except processes.ProcessExitedException as error:
+        if error.signal_name != signal.SIGKILL.name:
             raise
     return [StepReport(**json.loads(line)) for line in (folder / "reports.jsonl").read_text().splitlines()]
 
 
 def _work(rank: int, config: Config, folder: Path, samples: int, workers: int, interrupt_at: int | None) -> None:
     torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(rank)
     store = dist.FileStore(str(folder / "meeting-point"), workers)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=workers)
 
@@ -69,23 +74,24 @@ def _work(rank: int, config: Config, folder: Path, samples: int, workers: int, i
             with (folder / "reports.jsonl").open("a") as file:
                 file.write(json.dumps(asdict(done)) + "\n")
         if done.step == interrupt_at:
-            raise Interruption
+            os.kill(os.getpid(), signal.SIGKILL)
 
     tokenizer = load_tokenizer(config.model)
     data = tokenize(letters_samples(samples), tokenizer, TEMPLATES[config.template], config.block_size)
-    loss = CausalLoss(build_model(config.model, tokenizer, config.seed))
-    padding = tokenizer.pad_token_id
+    blueprint = draw(config.model, tokenizer, config)
+    settings = deepspeed_settings(config) if config.strategy == "deepspeed" else None
+    strategy = make_strategy(config, blueprint, torch.device("cpu"), settings)
     train(
         config,
-        loss,
+        strategy,
         data,
-        padding=padding,
+        padding=tokenizer.pad_token_id,
         device=torch.device("cpu"),
         checkpoints=CheckpointFolder(str(folder / "checkpoints")),
         report=report,
     )
-    export(loss, tokenizer, folder / "output")
-    weights = {name: weight.full_tensor().detach() for name, weight in loss.named_parameters()}
+    weights = dict(strategy.weights())
+    export(weights.items(), blueprint.architecture, tokenizer, folder / "output")
     if rank == 0:
         torch.save(weights, folder / "weights")
     dist.destroy_process_group()

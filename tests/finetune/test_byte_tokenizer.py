@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from jobs.finetune.config import RandomModel
-from jobs.finetune.model import build_model
+from jobs.finetune.model import random_architecture
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.template import TEMPLATES
 
@@ -16,9 +16,8 @@ def reloaded(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBas
     """The tokenizer as it comes back from a model's folder, where the model's config has a say in its class."""
     folder = tmp_path_factory.mktemp("model")
     tokenizer = byte_tokenizer(128)
-    build_model(RandomModel(random="qwen2", layers=1, hidden_size=64, context=128), tokenizer, 0).save_pretrained(
-        folder
-    )
+    source = RandomModel(random="qwen2", layers=1, hidden_size=64, context=128)
+    AutoModelForCausalLM.from_config(random_architecture(source, tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     return loaded

@@ -68,6 +68,11 @@ def test_the_gang_holds_one_bundle_per_worker() -> None:
         ({"betas": [0.9]}, "Field required"),
         ({"lr": 1e-5}, "Extra inputs are not permitted"),
         ({"resources": {"workers": 0}}, "greater than or equal to 1"),
+        ({"resources": {"keep_checkpoints": 0}}, "greater than or equal to 1"),
+        ({"resources": {"checkpoints": "somewhere"}}, "'somewhere' is no absolute path: workers run elsewhere"),
+        ({"resources": {"checkpoints": "gs://bucket/key"}}, "neither a folder nor s3://bucket/key"),
+        ({"resources": {"checkpoints": "s3:///key"}}, "neither a folder nor s3://bucket/key"),
+        ({"resources": {"checkpoints": "s3://name:secret@bucket/key"}}, "without credentials in it"),
     ],
 )
 def test_impossible_values_are_refused(fields: dict[str, object], message: str) -> None:
@@ -81,6 +86,21 @@ def test_missing_files_are_problems_of_their_fields(tmp_path: Path) -> None:
     assert set(problems) == {("model",), ("data",)}
     assert "is no folder" in problems[("model",)]
     assert "is no file or folder" in problems[("data",)]
+
+
+def test_a_gang_that_may_shrink_does_not_grow() -> None:
+    assert list(config(resources={"workers": 4, "min_workers": 4}).problems()) == []
+    (problem,) = config(resources={"workers": 4, "min_workers": 5}).problems()
+    assert problem.field == ("resources", "min_workers")
+    assert problem.message == "5 is more than the 4 workers: take 4 or less"
+
+
+def test_a_bucket_needs_what_speaks_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = config(resources={"checkpoints": "s3://bucket/key"})
+    assert list(recipe.problems()) == []
+    monkeypatch.setattr("jobs.finetune.config.find_spec", lambda name: None)
+    (problem,) = recipe.problems()
+    assert problem.message == "needs s3fs, which is not installed: pip install s3fs, or give a folder"
 
 
 def test_a_model_folder_needs_a_config_and_a_tokenizer(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 import ray
 import torch
 from ray.util import placement_group_table
+from s3fs import S3FileSystem
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs.finetune.config import Config
@@ -24,15 +25,23 @@ from jobs.finetune.run import run
 from jobs.letters.config import Config as LettersConfig
 from jobs.letters.run import run as write_letters
 from orchestrator.step import StepContext, StepError, StepInput
+from tests.finetune.buckets import new_bucket, s3_server
 
 ROOT = Path(__file__).parents[2]
 CPUS = 2
 
 
+@pytest.fixture(scope="module")
+def s3() -> Iterator[dict[str, str]]:
+    """The environment that leads to a server of S3's protocol."""
+    with s3_server() as environment:
+        yield environment
+
+
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
+def cluster(s3: dict[str, str]) -> Iterator[None]:
     folder = tempfile.mkdtemp(prefix="ft", dir="/tmp")  # Ray's socket paths must be short.
-    environment = {"env_vars": {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}}
+    environment = {"env_vars": {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", **s3}}
     ray.init(
         address="local",
         num_cpus=CPUS,
@@ -154,32 +163,49 @@ def test_a_model_can_be_trained_further(trained: StepContext, letters: StepInput
         assert torch.allclose(before(ids).logits, after(ids).logits, atol=1e-4)
 
 
-def test_a_killed_worker_is_replaced_and_the_run_continues_exactly(
-    trained: StepContext, letters: StepInput, tmp_path: Path
+def test_a_killed_worker_is_replaced_and_the_run_continues_exactly_from_a_bucket(
+    trained: StepContext, letters: StepInput, s3: dict[str, str], tmp_path: Path
 ) -> None:
     disturbed = context(tmp_path, letters)
+    bucket = new_bucket(s3)
+    files = S3FileSystem(
+        key=s3["AWS_ACCESS_KEY_ID"],
+        secret=s3["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=s3["AWS_ENDPOINT_URL"],
+        use_listings_cache=False,
+    )
     killed = threading.Event()
 
     def kill_one_worker() -> None:
-        while not list((tmp_path / "checkpoints").glob("step-0000????")):
+        while not files.glob(f"{bucket}/some/key/tiny-0/step-*/complete.json"):
             time.sleep(0.05)
         processes_of(disturbed)[0].kill()
         killed.set()
 
     killer = threading.Thread(target=kill_one_worker, daemon=True)
     killer.start()
-    train(config(), disturbed)
+    resources = {"workers": 2, "checkpoint_every": 5, "checkpoints": f"s3://{bucket}/some/key"}
+    train(config(resources=resources), disturbed)
 
     assert killed.is_set()
     assert losses(disturbed) == losses(trained)
     weights = [(step.output / "model.safetensors").read_bytes() for step in (disturbed, trained)]
     assert weights[0] == weights[1]
+    assert files.find(bucket) == []
+
+
+def test_a_bucket_that_is_not_there_ends_the_step_before_a_gang_is_asked_for(
+    letters: StepInput, tmp_path: Path
+) -> None:
+    recipe = config(resources={"workers": 64, "checkpoints": "s3://no-such-bucket/key"})
+    with pytest.raises(StepError, match=r"^resources.checkpoints: s3://no-such-bucket/[^\n]*does not exist[^\n]*$"):
+        train(recipe, context(tmp_path, letters))
 
 
 def test_a_killed_step_continues_when_it_is_run_again(trained: StepContext, letters: StepInput, tmp_path: Path) -> None:
     disturbed = context(tmp_path, letters)
     task = _step.remote(config(), disturbed)
-    while not list((tmp_path / "checkpoints").glob("step-0000????")):
+    while not list((tmp_path / "checkpoints").glob("step-*/complete.json")):
         time.sleep(0.05)
     ray.cancel(task, force=True)
     with pytest.raises(ray.exceptions.RayError):

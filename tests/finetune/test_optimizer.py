@@ -24,7 +24,7 @@ def test_without_warmup_the_first_rate_is_the_peak() -> None:
 
 def test_only_matrices_decay() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
-    optimizer = build_optimizer(model, config(weight_decay=0.1, betas=[0.8, 0.9]))
+    optimizer = build_optimizer(model, {"0.weight"}, config(weight_decay=0.1, betas=[0.8, 0.9]))
     decaying, others = optimizer.param_groups
     assert [tuple(parameter.shape) for parameter in decaying["params"]] == [(4, 3)]
     assert len(others["params"]) == 3

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from jobs.finetune.data_config import DataConfig
 from jobs.finetune.samples import Sample, read_samples
 from orchestrator.step import StepError
+from tests.finetune.hub import hub
 
 ROWS = [{"question": "2+2?", "trace": "2, 3, 4", "answer": "4"}, {"question": "1+1?", "trace": "1, 2", "answer": "2"}]
 SAMPLES = [Sample("2+2?", "2, 3, 4", "4"), Sample("1+1?", "1, 2", "2")]
@@ -173,15 +174,41 @@ def test_files_that_cannot_be_read_are_errors(tmp_path: Path) -> None:
             list(read_samples(data(tmp_path / name)))
 
 
-def test_a_dataset_that_the_hub_does_not_give_is_an_error_of_one_line(tmp_path: Path) -> None:
-    code = (
-        "from jobs.finetune.data_config import DataConfig; from jobs.finetune.samples import read_samples;"
-        "from orchestrator.step import StepError\n"
-        "try: list(read_samples(DataConfig(dataset='owner/traces', revision='1f2e')))\n"
-        "except StepError as error: print(error)"
+_READ = """
+import json, sys
+from jobs.finetune.data_config import DataConfig
+from jobs.finetune.samples import read_samples
+from orchestrator.step import StepError
+for revision in sys.argv[1:]:
+    try:
+        print([sample.trace for sample in read_samples(DataConfig(dataset="owner/traces", revision=revision))])
+    except StepError as error:
+        print(error)
+"""
+
+
+def read_from_hub(*revisions: str, home: Path, **environment: str) -> list[str]:
+    """What reading each revision of a dataset prints, in a process that has these variables from its start."""
+    done = subprocess.run(
+        [sys.executable, "-c", _READ, *revisions],
+        env=os.environ | {"HF_HOME": str(home)} | environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("data: owner/traces, revision 1f2e, split train cannot be had (")
-    assert done.stdout.endswith("): check its name and what is asked of it, or give a local file\n")
-    assert done.stdout.count("\n") == 1
+    return done.stdout.splitlines()
+
+
+def test_a_dataset_is_read_from_the_hub_at_its_revision(tmp_path: Path) -> None:
+    parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "data.parquet")
+    with hub((tmp_path / "data.parquet").read_bytes()) as address:
+        good, bad = read_from_hub("v1", "v2", home=tmp_path, HF_ENDPOINT=address, HF_HUB_OFFLINE="0")
+    assert good == "['2, 3, 4', '1, 2']"
+    assert bad.startswith("data: owner/traces, revision v2, split train cannot be had (Revision 'v2' doesn't exist")
+    assert bad.endswith("): check its name and what is asked of it, or give a local file")
+
+
+def test_a_hub_that_is_out_of_reach_is_an_error_of_one_line(tmp_path: Path) -> None:
+    [line] = read_from_hub("v1", home=tmp_path, HF_HUB_OFFLINE="1")
+    assert line.startswith("data: owner/traces, revision v1, split train cannot be had (Couldn't reach")
+    assert line.endswith("): check its name and what is asked of it, or give a local file")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
+from jobs.evaluate.prompts import Prompter
 from jobs.finetune.data import TokenizedData, end_of_turn, marked_answer, tokenize
 from jobs.finetune.samples import Sample
 from jobs.finetune.tokenizer import byte_tokenizer
@@ -92,10 +93,16 @@ def test_a_chat_template_that_opens_thinking_has_it_read_once(template: str, wri
     assert tokenizer.decode(ids[prompt:]) == learned
 
 
-def test_a_forced_end_leads_to_text_that_was_trained() -> None:
-    tokenizer = byte_tokenizer(512)
-    text = tokenizer.decode(tokenize([SAMPLE], tokenizer, TEMPLATES["think"], 512).ids)
-    assert "\n</think>\nFinal Answer:" in text
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_evaluation_asks_and_forces_in_the_tokens_that_were_trained(name: str) -> None:
+    tokenizer, template = byte_tokenizer(512), TEMPLATES[name]
+    ids = tokenize([SAMPLE], tokenizer, template, 512).ids.tolist()
+    prompter = Prompter(tokenizer, template, [tokenizer.eos_token_id])
+    prompt = list(prompter.prompt(SAMPLE.question))
+    assert ids[: len(prompt)] == prompt
+    trace = tokenizer.encode(f"{template.after_open}{SAMPLE.trace}{template.before_close}")
+    close = list(prompter.forcing([]).closing("natural", trace[-1]))
+    assert ids[len(prompt) :][: len(trace + close)] == trace + close
 
 
 def test_a_turn_ends_as_the_chat_template_ends_it() -> None:

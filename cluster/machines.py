@@ -1,0 +1,106 @@
+"""The machine catalogue: what plans and MFU figures know of a card, and of a machine that holds several.
+
+The figures and their sources are in ``machines.yaml`` beside this file. A name there is either a card (``h100``) or a
+machine (``p5.48xlarge``); a card by itself stands for one in the machine that it is priced as.
+
+    machine("h100").card.tflops
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CPU = "cpu"
+"""The name of a CPU's core."""
+
+_CATALOGUE = Path(__file__).with_name("machines.yaml")
+
+
+@dataclass(frozen=True)
+class Card:
+    """One accelerator, or one core of a CPU."""
+
+    title: str
+    memory: float
+    """Bytes that a program finds."""
+    reserved: float
+    """Bytes of them that are gone before the first tensor."""
+    tflops: float
+    """1e12 floating-point operations per second: bf16, dense; for a CPU float32."""
+    bandwidth: float
+    """Bytes per second of its own memory."""
+    link: float
+    """Bytes per second, one way, to the other cards of its node."""
+    mfu: float
+    """Share of `tflops` that training is planned to reach."""
+    priced_as: str
+    """The machine whose share of the price it is given."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A node of so many cards."""
+
+    name: str
+    """As it is in the catalogue: a machine's name, or a card's."""
+    card: Card
+    cards: int
+    network: float
+    """Bytes per second, one way, between nodes."""
+    usd_per_hour: float
+    """Of the whole machine, in USD."""
+    priced: datetime.date
+    """When that was the list price."""
+    whole: bool
+    """Rented as a whole: cards that idle are paid too. Not so where only a card was named."""
+
+    def nodes(self, cards: int) -> int:
+        """Nodes that hold `cards`."""
+        return -(-cards // self.cards)
+
+    def usd(self, cards: int, seconds: float) -> float:
+        """What `cards` cost for so long, in USD."""
+        machines = self.nodes(cards) if self.whole else cards / self.cards
+        return machines * self.usd_per_hour * seconds / 3600
+
+    def interconnect(self, cards: int) -> float:
+        """Bytes per second at which a ring of `cards` moves data past each of them."""
+        return self.card.link if self.nodes(cards) == 1 else min(self.card.link, self.network)
+
+
+def names() -> tuple[str, ...]:
+    """Everything that can be asked for, cards first."""
+    catalogue = _catalogue()
+    return (*catalogue["cards"], *catalogue["machines"])
+
+
+def machine(name: str) -> Machine:
+    """The machine of that name. Raises KeyError for one that is not in the catalogue."""
+    cards, machines = _catalogue()["cards"], _catalogue()["machines"]
+    alone = name in cards
+    fields = dict(machines[cards[name]["priced_as"] if alone else name])
+    card = fields.pop("card")
+    return Machine(name, Card(**cards[card]), **fields, whole=not alone)
+
+
+def known_machine(name: str) -> str:
+    """`name`, when it is in the catalogue. Raises ValueError, in words for a person, when it is not."""
+    if name in names():
+        return name
+    close = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
+    offer = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names())}"
+    raise ValueError(f"{name!r} is not in the machine catalogue: {offer}")
+
+
+@functools.cache
+def _catalogue() -> Mapping[str, Mapping[str, Any]]:
+    content: Mapping[str, Mapping[str, Any]] = yaml.safe_load(_CATALOGUE.read_text())
+    return content

@@ -1,0 +1,181 @@
+"""The shapes of a language model's weights, from its config.json alone.
+
+What a step takes in memory and time follows from them, before a weight is downloaded or torch is imported: nothing here
+needs more than the standard library and, for names, pyyaml and pydantic. Known are the dense decoder-only families
+whose layers have the layout of Llama's: attention with grouped keys and values, and a gated MLP.
+
+    find("Qwen/Qwen2.5-32B-Instruct").parameters == 32_763_876_352
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Shape = tuple[int, ...]
+
+_KNOWN = Path(__file__).with_name("architectures.yaml")
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+"""Values of config.json's ``model_type`` that are understood."""
+
+
+class UnknownArchitecture(Exception):
+    """The shapes cannot be told; the message says why, in a few words."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A decoder-only model: embedding, equal layers, a norm, and a head that may be the embedding."""
+
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    tied: bool
+    """The head is the embedding: one matrix."""
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    head_norms: bool = False
+    """Queries and keys are normalised head by head."""
+
+    @property
+    def linears(self) -> Mapping[str, Shape]:
+        """The matrices of one layer by name, each [out, in]."""
+        queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
+        return {
+            "q_proj": (queries, self.hidden_size),
+            "k_proj": (keys, self.hidden_size),
+            "v_proj": (keys, self.hidden_size),
+            "o_proj": (self.hidden_size, queries),
+            "gate_proj": (self.intermediate_size, self.hidden_size),
+            "up_proj": (self.intermediate_size, self.hidden_size),
+            "down_proj": (self.hidden_size, self.intermediate_size),
+        }
+
+    @property
+    def layer_shapes(self) -> tuple[Shape, ...]:
+        """All weights of one layer."""
+        biased = {"q_proj", "k_proj", "v_proj"} if self.qkv_bias else set()
+        biased |= {"o_proj"} if self.output_bias else set()
+        biased |= {"gate_proj", "up_proj", "down_proj"} if self.mlp_bias else set()
+        biases = tuple((shape[0],) for name, shape in self.linears.items() if name in biased)
+        norms = ((self.hidden_size,), (self.hidden_size,), *(((self.head_size,),) * 2 if self.head_norms else ()))
+        return (*self.linears.values(), *biases, *norms)
+
+    @property
+    def root_shapes(self) -> tuple[Shape, ...]:
+        """All weights outside the layers: embedding, head where it is another matrix, last norm."""
+        matrix = (self.vocabulary, self.hidden_size)
+        return (matrix, *(() if self.tied else (matrix,)), (self.hidden_size,))
+
+    @property
+    def layer_parameters(self) -> int:
+        """Numbers in one layer."""
+        return sum(map(math.prod, self.layer_shapes))
+
+    @property
+    def root_parameters(self) -> int:
+        """Numbers outside the layers."""
+        return sum(map(math.prod, self.root_shapes))
+
+    @property
+    def head_parameters(self) -> int:
+        """Numbers in the matrix that gives the logits."""
+        return self.vocabulary * self.hidden_size
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the model; tied weights count once."""
+        return self.layers * self.layer_parameters + self.root_parameters
+
+    @property
+    def multiplied(self) -> int:
+        """Numbers that a token meets in matrix products: the layers' and the head's, not the embedding's."""
+        return self.layers * sum(map(math.prod, self.linears.values())) + self.head_parameters
+
+
+def from_config(config: Mapping[str, Any]) -> Architecture:
+    """The shapes that a config.json describes. Raises UnknownArchitecture for another family, or a field missing."""
+    family = config.get("model_type")
+    if family not in FAMILIES:
+        raise UnknownArchitecture(f"its model_type is {family!r}, and known are {', '.join(FAMILIES)}")
+    try:
+        hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+        bias = bool(config.get("attention_bias", False))
+        return Architecture(
+            layers=int(config["num_hidden_layers"]),
+            hidden_size=hidden,
+            intermediate_size=int(config["intermediate_size"]),
+            heads=heads,
+            kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_size=int(config.get("head_dim") or hidden // heads),
+            vocabulary=int(config["vocab_size"]),
+            tied=bool(config.get("tie_word_embeddings", False)),
+            qkv_bias=family == "qwen2" or bias,
+            output_bias=bias,
+            mlp_bias=bool(config.get("mlp_bias", False)),
+            head_norms=family == "qwen3",
+        )
+    except KeyError as error:
+        raise UnknownArchitecture(f"its config.json has no {error.args[0]}") from None
+    except (TypeError, ValueError) as error:
+        raise UnknownArchitecture(f"its config.json cannot be understood ({error})") from None
+
+
+def find(model: str) -> Architecture:
+    """The shapes of a model in a folder, or of a name on the hub: known here, or in the hub's cache of this machine.
+
+    Raises UnknownArchitecture where none of them tells.
+    """
+    from jobs.model_folder import local_folder
+
+    folder = local_folder(model) or _cached(model)
+    if folder is not None:
+        return _read(folder / "config.json")
+    try:
+        return from_config(_known()[model])
+    except KeyError:
+        raise UnknownArchitecture("it is not on this machine, and no architecture that is known by name") from None
+
+
+def _read(path: Path) -> Architecture:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnknownArchitecture(f"{path} cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise UnknownArchitecture(f"{path} is no JSON") from None
+    if not isinstance(config, dict):
+        raise UnknownArchitecture(f"{path} is no JSON object")
+    return from_config(config)
+
+
+def _cached(name: str) -> Path | None:
+    """The snapshot of a hub name that huggingface_hub left on this machine, when its config.json is in it."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    repository = hub / f"models--{name.replace('/', '--')}"
+    try:
+        snapshot = repository / "snapshots" / (repository / "refs" / "main").read_text().strip()
+    except OSError:
+        return None
+    return snapshot if (snapshot / "config.json").is_file() else None
+
+
+@functools.cache
+def _known() -> Mapping[str, Mapping[str, Any]]:
+    """The config.json of each known name."""
+    import yaml
+
+    return {name: entry["config"] for entry in yaml.safe_load(_KNOWN.read_text()) for name in entry["names"]}

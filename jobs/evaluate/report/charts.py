@@ -1,0 +1,302 @@
+"""Pictures as geometry: where each line, interval and text goes, in pixels. The page's template draws it as SVG.
+
+No plotting library, because a page then weighs kilobytes instead of megabytes, takes its colours from the page's light
+or dark scheme, and can be drawn anew for each width: a picture scaled down to a phone has letters that nobody can read.
+Colours and markers are those of the sweep's other plots, by number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from jobs.evaluate.plots import COLOURS, LOG_FROM
+from jobs.evaluate.report.results import Curve, Point, count, percent, points_of_100
+
+WIDTHS = (1040, 660, 350)
+"""Pixels for which a chart is drawn: a desktop's page, a tablet's, a phone's."""
+NARROW = 500
+"""Below it, texts are left out that the legend and the table have."""
+MARKERS = 5
+"""Kinds of markers, by the number of the curve."""
+
+_LETTER = 6.6
+"""Mean width of a letter of a label, in pixels."""
+_LINE = 15.0
+"""Height of a label."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis, `at` a pixel."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text in the plot; `anchor` is SVG's."""
+
+    x: float
+    y: float
+    text: str
+    anchor: str
+    number: int
+    """Of its curve."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """A curve's name in the margin, and where the line to it begins."""
+
+    from_x: float
+    from_y: float
+    x: float
+    y: float
+    text: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point with its interval, `top` and `bottom` being pixels."""
+
+    x: float
+    y: float
+    top: float
+    bottom: float
+    tip: str
+    """What it says under the pointer."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve."""
+
+    name: str
+    number: int
+    path: str
+    band: str
+    """The outline of its intervals; empty where each point shows its own."""
+    dashed: bool
+    marks: tuple[Mark, ...]
+
+    @property
+    def colour(self) -> int:
+        return self.number % len(COLOURS)
+
+    @property
+    def marker(self) -> int:
+        return self.number % MARKERS
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves on one set of axes."""
+
+    width: int
+    height: int
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_title: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    lines: tuple[Line, ...]
+    names: tuple[Name, ...]
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """From values to pixels, on one axis."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, here = (math.log2(each) if self.log else each for each in (self.low, self.high, value))
+        return round(self.start + (here - low) / (high - low) * (self.end - self.start), 1)
+
+
+def chart(curves: Sequence[Curve], width: int) -> Chart:
+    """Accuracy against mean thinking tokens, with intervals, as wide as `width` pixels."""
+    narrow = width < NARROW
+    height = 350 if narrow else 480 if width > 800 else 420
+    left, top, bottom = (44.0, 32.0, height - 50.0) if narrow else (58.0, 34.0, height - 54.0)
+    longest = max(len(curve.name) for curve in curves)
+    right = width - 12.0 if narrow else width - min(190.0, 24 + 8.2 * longest)
+    points = [point for curve in curves for point in curve.points if point["accuracy"] is not None]
+    tokens = [float(point["thinking_tokens"]) for point in points] or [0.0, 1.0]
+    x = _x_scale(tokens, left, right)
+    y = _Scale(0, 1, bottom, top)
+    lines = tuple(_line(curve, number, x, y) for number, curve in enumerate(curves))
+    texts = _Labels(lines, left, right, top, bottom)
+    names: tuple[Name, ...] = () if narrow else tuple(texts.names())
+    labels: tuple[Label, ...] = () if narrow else tuple(texts.labels(curves))
+    several = any(curve.scored != "accuracy" for curve in curves)
+    title = "mean thinking tokens" + (" of all k samples" if several else "") + (" (log scale)" if x.log else "")
+    return Chart(
+        *(width, height, left, right, top, bottom, title),
+        tuple(Tick(x(value), count(value)) for value in _ticks(x, 5 if narrow else 10)),
+        tuple(Tick(y(tenth / 10), f"{10 * tenth}%") for tenth in range(0, 11, 2)),
+        *(lines, names, labels),
+    )
+
+
+def _x_scale(tokens: Sequence[float], left: float, right: float) -> _Scale:
+    low, high = min(tokens), max(tokens)
+    if low > 0 and high / low >= LOG_FROM:
+        edge = (high / low) ** 0.03
+        return _Scale(low / edge, high * edge, left, right, log=True)
+    return _Scale(0, max(high, 1) * 1.04, left, right)
+
+
+def _ticks(x: _Scale, most: int) -> list[float]:
+    """Round values within a scale: powers of two on a logarithmic one."""
+    if x.log:
+        powers = range(math.ceil(math.log2(x.low)), math.floor(math.log2(x.high)) + 1)
+        step = max(1, math.ceil(len(powers) / most))
+        return [2.0**power for power in powers[::step]]
+    rough = x.high / most
+    step = next(size * 10**power for power in range(-1, 12) for size in (1, 2, 5) if size * 10**power >= rough)
+    return [step * number for number in range(int(x.high / step) + 1)]
+
+
+def _line(curve: Curve, number: int, x: _Scale, y: _Scale) -> Line:
+    marks = []
+    for point in curve.points:
+        if point["accuracy"] is None:
+            continue
+        low, high = (point[f"accuracy_{end}"] for end in ("low", "high"))
+        place = x(point["thinking_tokens"]), y(point["accuracy"]), y(high), y(low)
+        marks.append(Mark(*place, tip=_tip(curve, point)))
+    outline = [(mark.x, mark.top) for mark in marks] + [(mark.x, mark.bottom) for mark in reversed(marks)]
+    band = _path(outline) + "Z" if curve.is_budget and len(marks) > 1 else ""
+    return Line(
+        curve.name, number, _path([(mark.x, mark.y) for mark in marks]), band, curve.scored != "accuracy", tuple(marks)
+    )
+
+
+def _path(places: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in places) if places else ""
+
+
+def _tip(curve: Curve, point: Point) -> str:
+    """What a point says, line by line."""
+    scored = curve.scored.replace("@k", f"@{point.get('k')}")
+    lines = [
+        str(point["policy"]),
+        f"{scored} {percent(point['accuracy'])} ({percent(point['accuracy_low'])} – {percent(point['accuracy_high'])})",
+        f"{count(point['thinking_tokens'])} thinking tokens, {count(point['injected_tokens'])} of them injected",
+    ]
+    if point["difference"] is not None:
+        interval = f"{points_of_100(point['difference_low'])} … {points_of_100(point['difference_high'])}"
+        lines.append(f"{points_of_100(point['difference'])} points over the natural end ({interval})")
+    return "\n".join(lines)
+
+
+def _texts(curve: Curve, line: Line) -> Iterator[tuple[str, Mark]]:
+    """The labels of a curve's points. Budgets on the same spot share one (``32 – auto``), and where an extension's
+    curve begins is the natural end's place, which has one."""
+    groups: list[tuple[list[str], Mark]] = []
+    points = [point for point in curve.points if point["accuracy"] is not None]
+    for point, mark in zip(points, line.marks, strict=True):
+        if not curve.is_budget and curve.scored == "accuracy" and not point["count"]:
+            continue
+        if curve.is_budget and groups and _near(groups[-1][1], mark):
+            groups[-1][0].append(str(point["label"]))
+        else:
+            groups.append(([str(point["label"])], mark))
+    for labels, mark in groups:
+        yield " – ".join(dict.fromkeys((labels[0], labels[-1]))), mark
+
+
+def _near(one: Mark, other: Mark) -> bool:
+    return abs(one.x - other.x) < 26 and abs(one.y - other.y) < 14
+
+
+class _Labels:
+    """Texts beside points, each where it covers least of what is there."""
+
+    _BESIDE = (
+        (0, -11, "middle"),
+        (0, 19, "middle"),
+        (10, -7, "start"),
+        (-10, -7, "end"),
+        (10, 15, "start"),
+        (-10, 15, "end"),
+    )
+
+    def __init__(self, lines: Sequence[Line], left: float, right: float, top: float, bottom: float):
+        self.lines = lines
+        self.box = left, right, top, bottom
+        self.taken: list[tuple[float, float, float, float]] = []
+        """Left, right, top, bottom."""
+        for line in lines:
+            self.taken += [(mark.x - 5, mark.x + 5, mark.y - 5, mark.y + 5) for mark in line.marks]
+            for first, second in pairwise(line.marks):
+                for part in range(1, 20):
+                    along = part / 20
+                    middle = first.x + (second.x - first.x) * along, first.y + (second.y - first.y) * along
+                    self.taken.append((middle[0] - 2, middle[0] + 2, middle[1] - 2, middle[1] + 2))
+
+    def names(self) -> list[Name]:
+        """The names of curves that end near the margin, in it, at the heights of their ends."""
+        left, right, top, bottom = self.box
+        far = [line for line in self.lines if line.marks and line.marks[-1].x > left + 0.7 * (right - left)]
+        ends = sorted(far, key=lambda line: line.marks[-1].y)
+        heights: list[float] = []
+        for line in ends:
+            heights.append(max(line.marks[-1].y, heights[-1] + _LINE + 2 if heights else top))
+        for place in range(len(heights) - 1, -1, -1):  # back up where the last ones left the plot
+            limit = bottom if place == len(heights) - 1 else heights[place + 1] - _LINE - 2
+            heights[place] = min(heights[place], limit)
+        return [
+            Name(line.marks[-1].x + 8, line.marks[-1].y, right + 12, height + 4, line.name, line.number)
+            for line, height in zip(ends, heights, strict=True)
+        ]
+
+    def labels(self, curves: Sequence[Curve]) -> list[Label]:
+        """What sets the points of each curve apart; neighbours on the same spot share a text."""
+        found = []
+        written: list[tuple[str, Mark]] = []
+        for curve, line in zip(curves, self.lines, strict=True):
+            for text, mark in _texts(curve, line):
+                if not any(text == other and _near(mark, place) for other, place in written):
+                    written.append((text, mark))
+                    found.append(self._beside(mark, text, line.number))
+        return found
+
+    def _beside(self, mark: Mark, text: str, number: int) -> Label:
+        def box(choice: tuple[int, int, str]) -> tuple[float, float, float, float]:
+            dx, dy, anchor = choice
+            width = _LETTER * len(text) + 2
+            left = mark.x + dx - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+            return left, left + width, mark.y + dy - 11, mark.y + dy + 3
+
+        best = min(self._BESIDE, key=lambda choice: self._cost(box(choice)))
+        self.taken.append(box(best))
+        dx, dy, anchor = best
+        return Label(mark.x + dx, mark.y + dy, text, anchor, number)
+
+    def _cost(self, box: tuple[float, float, float, float]) -> float:
+        """Square pixels that a text there would cover, and what it would stick out."""
+        left, right, top, bottom = box
+        covered = sum(
+            max(0.0, min(right, b) - max(left, a)) * max(0.0, min(bottom, d) - max(top, c)) for a, b, c, d in self.taken
+        )
+        out = (
+            max(0.0, self.box[0] - left)
+            + max(0.0, right - self.box[1])
+            + max(0.0, self.box[2] - top - 6)
+            + max(0.0, bottom - self.box[3])
+        )
+        return covered + 50 * out

@@ -1,0 +1,126 @@
+"""The tables of a report that need no drawing: methods, published values beside ours, and all pairs of policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from jobs.evaluate.report.results import Record, Results, difference, p_value, percent
+
+MOST_PAIRS = 1000
+"""Rows of a table of pairs: 100 policies have 4,950, which nobody reads."""
+
+SURE = 0.05
+"""A corrected p below it is called more than luck."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table of texts."""
+
+    title: str
+    columns: Sequence[str]
+    texts: int
+    """How many columns, the first ones, are of words; the others are of numbers."""
+    rows: Sequence[Sequence[str]]
+    note: str
+    folded: bool = False
+    """Whether it is for those who look for it."""
+
+
+def listings(sweep: Results, task: str) -> Iterator[Listing]:
+    """Those of one task that have rows."""
+    for listing in (_methods(sweep, task), _published(sweep, task), _pairs(sweep, task)):
+        if listing.rows:
+            yield listing
+
+
+def _methods(sweep: Results, task: str) -> Listing:
+    rows = [
+        (
+            str(each["method"]),
+            str(len(each["policies"])),
+            percent(each["control"]),
+            _bounded(each, "scaling_per_1000_tokens", 1),
+            _bounded(each, "scaling_per_doubling", 1),
+            _bounded(each, "performance", 100),
+        )
+        for each in sweep.methods
+        if each["task"] == task
+    ]
+    return Listing(
+        "Ways of spending more thinking",
+        ("method", "runs", "Control", "Scaling per 1,000 tokens", "Scaling per doubling", "Performance"),
+        1,
+        rows,
+        "Control is the share of runs that kept to what was asked, in percent; Scaling the mean slope in points, per "
+        "1,000 tokens as the s1 paper defines it and per doubling of tokens as it printed it; Performance the best "
+        "accuracy, in percent.",
+    )
+
+
+def _published(sweep: Results, task: str) -> Listing:
+    source, values = sweep.published
+    rows = [
+        (
+            str(each["name"]) + ("" if each["quantity"] == "accuracy" else f", {each['quantity']}"),
+            str(each["verdict"]),
+            _decimal(each["ours"]),
+            _decimal(each["published"]),
+            _interval(each["difference_low"], each["difference_high"], 1),
+            "" if each["our_tokens"] is None else f"{each['our_tokens']:,.0f}",
+            "" if each["published_tokens"] is None else f"{each['published_tokens']:,.0f}",
+        )
+        for each in values
+        if each["task"] == task
+    ]
+    return Listing(
+        "Beside published values",
+        ("", "ours is", "ours", "published", "difference, 95%", "tokens, ours", "tokens, published"),
+        2,
+        rows,
+        f"In percent; Scaling in points per doubling. Source: {source}. A published value is taken for a share of as "
+        "many items as ours, which were asked the same: values called apart are, and those within noise may differ.",
+    )
+
+
+def _pairs(sweep: Results, task: str) -> Listing:
+    found = [each for each in sweep.comparisons if each["task"] == task]
+    rows = [
+        (
+            str(each["policy"]),
+            str(each["reference"]),
+            difference(each),
+            p_value(each["p_value"]),
+            p_value(each["p_holm"]),
+            f"{each['better']:,} / {each['worse']:,}",
+            _decimal(each["detectable"], 100),
+        )
+        for each in found[:MOST_PAIRS]
+    ]
+    sure = sum(each["p_holm"] is not None and each["p_holm"] < SURE for each in found)
+    shown = "" if len(found) <= MOST_PAIRS else f"; the surest {MOST_PAIRS:,} are listed, comparisons.json has all"
+    return Listing(
+        f"All {len(found):,} pairs: {sure:,} differ by more than luck, corrected for their number{shown}",
+        ("policy", "less", "difference", "p", "p corrected", "items better / worse", "detectable"),
+        2,
+        rows,
+        "Differences in percentage points, their 95% intervals and p are by paired bootstrap over items; p corrected "
+        "is a paired t test's, by Holm's method over all pairs of the sweep; detectable is the smallest difference "
+        "that so many items show with 80% power.",
+        folded=True,
+    )
+
+
+def _bounded(record: Record, name: str, scale: float) -> str:
+    if record[name] is None:
+        return "–"
+    return f"{_decimal(record[name], scale)} {_interval(record[f'{name}_low'], record[f'{name}_high'], scale)}".rstrip()
+
+
+def _interval(low: float | None, high: float | None, scale: float) -> str:
+    return "" if low is None or high is None else f"({_decimal(low, scale)} … {_decimal(high, scale)})"
+
+
+def _decimal(value: float | None, scale: float = 1) -> str:
+    return "–" if value is None else f"{scale * value:.1f}".replace("-", "−")

@@ -1,0 +1,167 @@
+"""What a finished sweep says in its own files: nothing is measured again for a report.
+
+``curves.json`` has the points, ``comparisons.json`` their differences, ``methods.json`` what they come to,
+``published.json`` what others measured, ``decode.json`` what they cost, ``samples.parquet`` every verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from jobs.evaluate.config import Config
+from jobs.evaluate.policies import Policy
+from orchestrator.step import FinishedStep, Reference, StepContext
+
+Point = Mapping[str, Any]
+"""A point of ``curves.json``: its policy's fields, its label, and its row of the table."""
+
+Record = Mapping[str, Any]
+"""A row of one of the other files."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of the plot, as ``curves.json`` has it."""
+
+    task: str
+    name: str
+    points: Sequence[Point]
+
+    @property
+    def scored(self) -> str:
+        """What the points' accuracy is: ``accuracy``, ``pass@k``, ``majority@k``."""
+        return str(self.points[0].get("score", "accuracy"))
+
+    @property
+    def is_budget(self) -> bool:
+        """Whether the points are budgets: a line that stands for every length in between."""
+        return self.scored == "accuracy" and all(not point["count"] for point in self.points)
+
+
+@dataclass(frozen=True)
+class Results:
+    """One finished sweep."""
+
+    step: FinishedStep
+
+    @property
+    def config(self) -> Config:
+        return cast(Config, self.step.config)
+
+    @property
+    def context(self) -> StepContext:
+        return self.step.context
+
+    @property
+    def name(self) -> str:
+        """The step's."""
+        return self.context.name
+
+    @property
+    def model(self) -> str:
+        """As it is called: the step that made it, its folder's last name, or its name on a hub or a server."""
+        model = self.config.model
+        if model is None:
+            return str(self.config.served_model)
+        if isinstance(model, Reference):
+            return model.step
+        return Path(model).name if Path(model).is_dir() else model
+
+    @property
+    def samples(self) -> Path:
+        """A row per item, sample and policy."""
+        return self.context.output / "samples.parquet"
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        return self.config.policies
+
+    @cached_property
+    def curves(self) -> tuple[Curve, ...]:
+        return tuple(Curve(each["task"], each["curve"], each["points"]) for each in self._read("curves.json"))
+
+    @cached_property
+    def decode(self) -> Mapping[str, Any]:
+        """What decoding took: units, tokens, seconds."""
+        found: Mapping[str, Any] = self._read("decode.json")
+        return found
+
+    @cached_property
+    def comparisons(self) -> Sequence[Record]:
+        """All pairs of points, the surest difference first."""
+        found: list[Record] = self._read("comparisons.json")["comparisons"]
+        return sorted(found, key=lambda each: (_last(each["p_holm"]), _last(each["t_p_value"])))
+
+    @cached_property
+    def methods(self) -> Sequence[Record]:
+        """What each way of spending more thinking comes to."""
+        found: list[Record] = self._read("methods.json")
+        return found
+
+    @cached_property
+    def published(self) -> tuple[str, Sequence[Record]]:
+        """Where others' values are from, and each beside ours; nothing where the experiment file has none."""
+        if self.config.published is None:
+            return "", ()
+        found = self._read("published.json")
+        return found["source"], found["values"]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(curve.task for curve in self.curves))
+
+    def of_task(self, task: str) -> list[Curve]:
+        """The curves that share a set of axes."""
+        return [curve for curve in self.curves if curve.task == task]
+
+    def points(self, task: str) -> list[Point]:
+        """Each policy's point once, in the order of the curves; pass@k and majority@k are not among them."""
+        found = {
+            str(point["policy"]): point
+            for curve in self.of_task(task)
+            if curve.scored == "accuracy"
+            for point in curve.points
+        }
+        return list(found.values())
+
+    def _read(self, name: str) -> Any:
+        return json.loads((self.context.output / name).read_text())
+
+
+def percent(share: float | None) -> str:
+    """``95.5%``; a dash where the share is undefined."""
+    return "–" if share is None else f"{100 * share:.1f}%"
+
+
+def points_of_100(share: float | None) -> str:
+    """``+47.5``: a difference of shares in percentage points."""
+    return "–" if share is None else f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _last(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+def difference(point: Point | Record) -> str:
+    """``+47.5 (+40.0 … +54.5)``: what a point gains over the natural end, or a policy over another; empty where that
+    is undefined."""
+    if point["difference"] is None:
+        return ""
+    low, high = points_of_100(point["difference_low"]), points_of_100(point["difference_high"])
+    return f"{points_of_100(point['difference'])} ({low} … {high})"
+
+
+def p_value(value: float | None) -> str:
+    """``0.166``, ``<0.001``; empty where there is none."""
+    return "" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def count(value: float) -> str:
+    """``178,479``; one decimal below a thousand unless whole."""
+    return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:,.1f}"

@@ -1,0 +1,115 @@
+"""What a sweep comes to in a few words: its headline numbers, its cost, and what produced it. Read from its records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jobs.evaluate.policies import Policy
+from jobs.evaluate.report.results import Point, Results, count, percent, points_of_100
+from jobs.evaluate.report.viewer import TaskData
+
+NATURAL_END = Policy().name
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number worth a large font, and what it is."""
+
+    value: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a sweep took."""
+
+    decoded: int
+    """Tokens that the sweep's own run decoded; 0 where the store had all of them."""
+    alone: int
+    """Tokens that its policies, one by one, would have."""
+    sentence: str
+
+
+def subtitle(sweeps: Sequence[Results]) -> str:
+    """What was asked of which models."""
+    models = ", ".join(dict.fromkeys(sweep.model for sweep in sweeps))
+    tasks = ", ".join(dict.fromkeys(task for sweep in sweeps for task in sweep.tasks))
+    policies = max(len(sweep.policies) for sweep in sweeps)
+    return f"{models} on {tasks}, under {policies} policies of thinking"
+
+
+def about(sweep: Results, task: str) -> str:
+    """The setting of one task's numbers."""
+    config = sweep.config
+    point = sweep.points(task)[0]
+    samples = f", {config.samples} samples of each" if config.samples > 1 else ""
+    sampling = (
+        f"temperature {config.temperature:g}, top-p {config.top_p:g}" if config.temperature else "greedy decoding"
+    )
+    return f"{sweep.model} · {count(point['items'])} items{samples} · {sampling} · engine {config.engine_name}"
+
+
+def tiles(sweep: Results, data: TaskData) -> list[Tile]:
+    """Where the model stands by itself, what helps most, and how many answers that turns."""
+    points = {str(point["policy"]): point for point in sweep.points(data.task) if point["accuracy"] is not None}
+    if not points:
+        return [Tile("–", "no answer could be graded")]
+    best = max(points.values(), key=lambda point: float(point["accuracy"]))
+    found = []
+    if natural := points.get(NATURAL_END):
+        found.append(Tile(percent(natural["accuracy"]), f"at the natural end, {_tokens(natural)}"))
+    found.append(Tile(percent(best["accuracy"]), f"best: {best['policy']}, {_tokens(best)}"))
+    if natural and best["difference"] is not None:
+        low, high = points_of_100(best["difference_low"]), points_of_100(best["difference_high"])
+        found.append(Tile(points_of_100(best["difference"]), f"points gained by it ({low} … {high})"))
+        won, lost = data.verdicts.flips(NATURAL_END, str(best["policy"]))
+        found.append(Tile(f"{won:,} / {lost:,}", f"of {data.samples:,} samples wrong → right / right → wrong"))
+    return found
+
+
+def cost(sweep: Results) -> Cost:
+    """From ``decode.json``."""
+    decode = sweep.decode
+    decoded = int(decode["thinking_tokens_decoded"] + decode["answer_tokens_decoded"])
+    alone = int(decode["policies_alone_tokens"])
+    took = f"{decode['seconds']:,.0f} s on the clock"
+    if "gpu_seconds" in decode:
+        took += f" and {decode['gpu_seconds']:,.0f} GPU-seconds"
+    shared = (
+        f"{decoded:,} tokens were decoded; each policy by itself would have decoded {alone:,} in all, "
+        f"{alone / decoded:.2f} times as many"
+        if decoded
+        else f"Nothing was decoded, for the store had every trace; each policy by itself takes {alone:,} tokens in all"
+    )
+    return Cost(decoded, alone, f"{shared}. The sweep took {took}, for {count(decode['units'])} traces.")
+
+
+def facts(sweep: Results) -> list[tuple[str, str]]:
+    """What produced the sweep's numbers, by name."""
+    context, step = sweep.context, sweep.step
+    said: Mapping[str, object] = step.provenance or {"commit": "not kept"}
+    inputs = [f"{each.name} {each.fingerprint}" for each in context.inputs.values()]
+    packages = said.get("packages")
+    found = [
+        ("step", f"{context.name}, fingerprint {context.fingerprint}"),
+        ("made from", ", ".join(inputs)),
+        ("model", sweep.model),
+        ("commit", str(said["commit"] or "none: the step did not run in a git checkout")),
+        ("python", f"{said['python']}, {said['machine']}" if "python" in said else ""),
+        (
+            "packages",
+            ", ".join(f"{name} {version}" for name, version in packages.items())
+            if isinstance(packages, Mapping)
+            else "",
+        ),
+        ("engine", f"{sweep.config.engine_name}, dtype {sweep.config.dtype}"),
+        ("seed", str(sweep.config.seed)),
+        ("wall time", "" if step.seconds is None else f"{step.seconds:,.0f} s"),
+        ("version", f"evaluate {sweep.config.VERSION}"),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def _tokens(point: Point) -> str:
+    return f"{count(round(point['thinking_tokens'], 1))} thinking tokens"

@@ -1,0 +1,157 @@
+"""One ``finetune`` step of an experiment under torchrun: the same loop, in a gang that Ray has no part in.
+
+    torchrun --nproc-per-node 8 -m jobs.finetune experiments/s1/finetune.yaml --step s1
+
+The workers are those that torchrun starts, on as many nodes as it is told; ``resources.workers`` does not count. The
+step lies in the store as any other: it continues from its last checkpoint, and ``python -m orchestrator run`` finds it
+done and tells MLflow about it. What it takes must be done before. Exit status: 0 done, 1 failed, 2 bad input.
+
+An entrypoint beside ``orchestrator``'s own, so the one place of the job that knows experiments and stores.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import click
+
+from jobs.finetune.config import Config
+from orchestrator.experiment import ExperimentError, load
+from orchestrator.plan import PlannedStep, plan
+from orchestrator.step import StepContext, StepError, StepInput
+from orchestrator.store import Claim, StepFolder, Store, StoreError, claimed, write_json_atomically
+
+FAILED, BAD_INPUT = 1, 2
+_HEARTBEAT = 5.0
+"""Seconds between refreshes of the claim on the step."""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--step", "name", help="The finetune step; needed where there are several.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value: steps.s1.epochs=1.")
+def main(file: Path, name: str | None, overrides: tuple[str, ...]) -> None:
+    """Train one finetune step of the experiment FILE. Started by torchrun."""
+    if "WORLD_SIZE" not in os.environ:
+        raise click.UsageError("start it with torchrun: torchrun --nproc-per-node 2 -m jobs.finetune FILE")
+    try:
+        planned, config, context = _chosen(file, name, overrides)
+    except (ExperimentError, StepError) as error:
+        _say(str(error))
+        sys.exit(BAD_INPUT)
+    if planned.verdict == "done":
+        _say(f"{planned.step.name}: done already, in {planned.folder.path}")
+        return
+    try:
+        _train(planned, config, context)
+    except (StepError, StoreError) as error:
+        _say(f"{planned.step.name}: {error}")
+        # Not sys.exit: other workers wait in collective operations, and torch would wait for them.
+        os._exit(FAILED)
+
+
+def _chosen(file: Path, name: str | None, overrides: tuple[str, ...]) -> tuple[PlannedStep, Config, StepContext]:
+    """The step, its config for the workers that there are, and its context. Raises StepError where it cannot run."""
+    experiment = load(file, overrides)
+    store = Store(Path(experiment.store))
+    everything = {step.step.name: step for step in plan(experiment, store)}
+    names = [each for each, step in everything.items() if isinstance(step.step.config, Config)]
+    chosen = names if name is None else [name]
+    if len(chosen) != 1 or chosen[0] not in names:
+        raise StepError(f"{file}: name one finetune step with --step: it has {', '.join(names) or 'none'}")
+    planned = everything[chosen[0]]
+    if waiting := [target for target in planned.inputs if everything[target].verdict != "done"]:
+        raise StepError(f"{planned.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first")
+    inputs = {
+        target: StepInput(target, fingerprint, everything[target].folder.output)
+        for target, fingerprint in planned.inputs.items()
+    }
+    context = StepContext(
+        experiment.name, planned.step.name, planned.fingerprint, planned.folder.path, store.traces, inputs
+    )
+    config = planned.step.config
+    assert isinstance(config, Config)
+    workers = {"workers": int(os.environ["WORLD_SIZE"]), "min_workers": None}
+    config = config.model_copy(update={"resources": config.resources.model_copy(update=workers)})
+    if problems := list(config.problems()):
+        raise StepError("\n".join(f"{'.'.join(map(str, problem.field))}: {problem.message}" for problem in problems))
+    return planned, config, context
+
+
+def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
+    """Does the step. Raises StepError for what its user can put right, and StoreError when another run has it."""
+    import torch
+    import torch.distributed as dist
+
+    from jobs.finetune.prepare import prepare
+    from jobs.finetune.worker import BACKENDS, assign, work
+
+    device = torch.device("cpu")
+    if config.resources.gpus_per_worker:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group(BACKENDS[device.type])
+    assignment = assign(config, context)
+    folder = planned.folder
+    refusal: list[str | None] = [None]
+    with ExitStack() as held:
+        if dist.get_rank() == 0:
+            try:
+                folder.create(planned.identity)
+                held.enter_context(_claimed(folder))
+                folder.unmark_done()
+                write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"))
+                folder.write_status(state="running", attempt=0, started=time.time(), finished=None, error=None)
+                assignment.checkpoints.check_writable()
+                prepare(config, assignment.context, assignment.data)
+            except (StepError, StoreError) as error:
+                refusal = [str(error)]
+        dist.broadcast_object_list(refusal, src=0)
+        if refusal[0] is not None:
+            raise StepError(refusal[0])
+        work(assignment, device)
+        if dist.get_rank() == 0:
+            assignment.checkpoints.remove()
+            shutil.rmtree(assignment.data)
+            folder.mark_done()
+            folder.write_status(state="done", finished=time.time(), error=None)
+            _say(f"{planned.step.name}: done, in {folder.output}")
+    dist.destroy_process_group()
+
+
+@contextmanager
+def _claimed(folder: StepFolder) -> Iterator[None]:
+    """Holds the step for this run, as ``orchestrator run`` does: neither starts what the other is doing."""
+    claim = Claim.by_this_process(uuid.uuid4().hex[:8])
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(_HEARTBEAT):
+            folder.refresh(claim)
+
+    with claimed([folder], claim):
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _say(text: str) -> None:
+    """On one worker: all of them know it."""
+    if os.environ["RANK"] == "0":
+        print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Tells the store what training does: numbers for the tracking server, and how far the step is."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch.distributed as dist
+
+from jobs.finetune.config import Config
+from jobs.finetune.measures import StepReport
+from jobs.finetune.prepare import publish, seen
+from orchestrator.step import StepContext
+
+_SECONDS_BETWEEN_PROGRESS = 0.5
+
+
+class Recorder:
+    """Writes what each optimizer step did to the step's tracked run, and how far it is to the step's progress."""
+
+    def __init__(self, config: Config, context: StepContext, data: Path):
+        """`data` is the folder of the prepared data (:mod:`jobs.finetune.prepare`)."""
+        self._context = context
+        params = config.model_dump(mode="json", exclude={"resources"})
+        params |= {"workers": dist.get_world_size()} | seen(data)
+        self._run = context.track("finetune", params, group="training")
+        publish(data, self._run.artifacts)
+        self._rewound = False
+        self._last_progress = 0.0
+
+    def __call__(self, report: StepReport) -> None:
+        if not self._rewound:
+            self._run.rewind(report.step - 1)
+            self._rewound = True
+        self._run.metrics(report.metrics(), report.step)
+        now = time.monotonic()
+        if report.step == report.steps or now - self._last_progress > _SECONDS_BETWEEN_PROGRESS:
+            self._context.progress(report.step, report.steps, "steps")
+            self._last_progress = now

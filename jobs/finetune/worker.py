@@ -1,0 +1,97 @@
+"""What one worker of a gang does, from a model's name and a data file to a trained model: whatever started the gang.
+
+:mod:`jobs.finetune.run` calls it in the workers of Ray Train, :mod:`jobs.finetune.__main__` in those of ``torchrun``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
+from jobs.finetune.config import Config, RandomModel
+from jobs.finetune.deepspeed_config import deepspeed_settings
+from jobs.finetune.export import export
+from jobs.finetune.fsdp import Fsdp
+from jobs.finetune.loop import train
+from jobs.finetune.measures import StepReport
+from jobs.finetune.model import Blueprint, draw, load_tokenizer
+from jobs.finetune.prepare import model_source, prepared
+from jobs.finetune.recorder import Recorder
+from jobs.finetune.strategy import Strategy
+from orchestrator.step import StepContext
+
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+"""Of the process group, by device. Checkpoints and what is offloaded travel between CPUs on GPU machines too."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What every worker is told. Its paths are absolute: workers need not share a working folder."""
+
+    config: Config
+    context: StepContext
+    model: RandomModel | str
+    """A random model, a folder or a hub name."""
+    deepspeed: Mapping[str, Any] | None
+    """DeepSpeed's settings, where it is the strategy."""
+
+    @property
+    def data(self) -> Path:
+        """What was prepared to be trained on (:mod:`jobs.finetune.prepare`)."""
+        return self.context.folder / "data"
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        return checkpoints_of(self.config, self.context)
+
+
+def assign(config: Config, context: StepContext) -> Assignment:
+    """The assignment for a step. Raises StepError for a ds_config.json that cannot be used."""
+    context = dataclasses.replace(context, folder=context.folder.absolute())
+    deepspeed = deepspeed_settings(config) if config.strategy == "deepspeed" else None
+    return Assignment(config, context, model_source(config, context), deepspeed)
+
+
+def work(assignment: Assignment, device: torch.device) -> None:
+    """Trains, and writes the model to the step's output. Called by all workers of an initialised process group.
+
+    Raises StepError for what the user can put right.
+    """
+    config = assignment.config
+    torch.set_num_threads(config.resources.cpus_per_worker)
+    tokenizer = load_tokenizer(assignment.model)
+    blueprint = draw(assignment.model, tokenizer, config)
+    strategy = make_strategy(config, blueprint, device, assignment.deepspeed)
+    train(
+        config,
+        strategy,
+        prepared(assignment.data),
+        padding=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        device=device,
+        checkpoints=assignment.checkpoints,
+        report=Recorder(config, assignment.context, assignment.data) if dist.get_rank() == 0 else _say_nothing,
+    )
+    export(strategy.weights(), blueprint.architecture, tokenizer, assignment.context.output)
+
+
+def make_strategy(
+    config: Config, blueprint: Blueprint, device: torch.device, deepspeed: Mapping[str, Any] | None
+) -> Strategy:
+    """The model in memory, divided among the workers as `config` says. Called by all of them."""
+    if deepspeed is None:
+        return Fsdp(config, blueprint, device)
+    # Takes seconds to import.
+    from jobs.finetune.deepspeed import DeepSpeed
+
+    return DeepSpeed(config, blueprint, device, deepspeed)
+
+
+def _say_nothing(report: StepReport) -> None:
+    pass

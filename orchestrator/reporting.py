@@ -1,0 +1,75 @@
+"""The report of an experiment: one page, and the same in Markdown, on its finished steps of each kind that offers one.
+
+Reports are derived from the store alone, so they can be written, lost and written again at any time. Each is in
+``<store>/reports/<experiment>-<hash>/``; the hash is over the steps that it is about, so the report of an experiment
+with other values (``--set``) has a place of its own.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator import registry
+from orchestrator.experiment import Experiment
+from orchestrator.fingerprint import fingerprint
+from orchestrator.plan import PlannedStep
+from orchestrator.provenance import FILE as PROVENANCE
+from orchestrator.step import FinishedStep, ReportRequest
+from orchestrator.store import Store, read_json, write_json_atomically
+from orchestrator.tracking import without_credentials
+
+PAGE = "report.html"
+STEPS = "steps.json"
+"""The folders of the steps that a report is about."""
+
+
+def command(file: Path, overrides: Sequence[str]) -> str:
+    """The shell's words that write the report of an experiment; credentials in overrides are left out."""
+    sets = [word for override in overrides for word in ("--set", without_credentials(override))]
+    return shlex.join(["python", "-m", "orchestrator", "report", str(file), *sets])
+
+
+def write_reports(
+    experiment: Experiment,
+    store: Store,
+    planned: Iterable[PlannedStep],
+    command: str,
+    items: tuple[str, ...] = (),
+    megabytes: float | None = None,
+    missing_only: bool = False,
+) -> list[Path]:
+    """Writes a report per kind of step, on those that the store has; returns the pages.
+
+    `missing_only` leaves pages as they are that are there. Raises StepError for items that no step has.
+    """
+    by_kind: dict[str, list[PlannedStep]] = {}
+    for step in planned:
+        if step.step.kind in registry.REPORTS and step.folder.path.joinpath("done.json").exists():
+            by_kind.setdefault(step.step.kind, []).append(step)
+    pages = []
+    for kind, steps in by_kind.items():
+        what = fingerprint({step.step.name: step.fingerprint for step in steps})
+        folder = store.reports / f"{experiment.name}-{what}"
+        pages.append(folder / PAGE)
+        if missing_only and pages[-1].exists():
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json_atomically(folder / STEPS, [step.folder.path.name for step in steps])
+        size: dict[str, Any] = {} if megabytes is None else {"megabytes": megabytes}
+        request = ReportRequest(experiment.name, folder, command, items, **size)
+        registry.report_writer(kind)([_finished(step, experiment, store) for step in steps], request)
+    return pages
+
+
+def _finished(planned: PlannedStep, experiment: Experiment, store: Store) -> FinishedStep:
+    status = planned.folder.read_status()
+    started, finished = status.get("started"), status.get("finished")
+    return FinishedStep(
+        config=planned.step.config,
+        context=planned.context(experiment, store),
+        seconds=finished - started if started and finished else None,
+        provenance=read_json(planned.folder.path / PROVENANCE),
+    )

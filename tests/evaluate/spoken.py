@@ -1,0 +1,84 @@
+"""A finished sweep whose model says what a test tells it to: real tokens, trees, trace files, samples and results.
+
+Only decoding is not real, so it takes a second: the walker runs in this process, against an engine that speaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.evaluate.config import Config
+from jobs.evaluate.engines import Chunk, Request
+from jobs.evaluate.publish import publish
+from jobs.evaluate.run import Sweep, missing, prepare
+from jobs.evaluate.samples import write_samples
+from jobs.evaluate.trace_files import Index, write
+from jobs.evaluate.traces import Segment
+from jobs.evaluate.walker import Walker
+from orchestrator.step import FinishedStep, StepContext
+from tests.evaluate import tiny
+
+PROVENANCE = {"commit": "0123abc", "python": "3.11.9", "machine": "Linux x86_64", "packages": {"torch": "2.13.0"}}
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """An engine that thinks one of `thoughts` and answers one of `answers`, by the request's seed."""
+
+    thoughts: Sequence[str]
+    answers: Sequence[str]
+    cache_tokens: int | None = None
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        texts = self.thoughts if len(request.stop) > 1 else self.answers
+        tokens = tiny.tokenizer().encode(texts[request.seed % len(texts)], add_special_tokens=False)
+        said = tokens[request.position :][: request.max_tokens]
+        yield Chunk(said, "length" if len(said) == request.max_tokens else "stop")
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+def finish(context: StepContext, fields: Mapping[str, Any], thoughts: Sequence[str], answers: Sequence[str]) -> Config:
+    """Does the step of `context`, up to its published results."""
+    config = Config.model_validate_json(json.dumps(fields))
+    sweep = prepare(config, context)
+    context.output.mkdir(parents=True, exist_ok=True)
+    asyncio.run(_decode(sweep, Speaker(thoughts, answers)))
+    samples = context.output / "samples.parquet"
+    index = Index(sweep.folder, report=print)
+    alone = write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index)
+    totals = {
+        "units": sum(1 for _ in sweep.units),
+        "thinking_tokens_decoded": 300,
+        "answer_tokens_decoded": 100,
+        "policies_alone_tokens": alone,
+        "seconds": 2.5,
+    }
+    (context.output / "decode.json").write_text(json.dumps(totals))
+    publish(config, context, samples, totals)
+    return config
+
+
+def finished(
+    folder: Path, fields: Mapping[str, Any], thoughts: Sequence[str], answers: Sequence[str], name: str = "sweep"
+) -> FinishedStep:
+    """The step `name`, finished."""
+    context = StepContext(
+        "experiment", name, "0123456789abcdef", folder / f"{name}-0123456789abcdef", folder / "traces"
+    )
+    return FinishedStep(finish(context, fields, thoughts, answers), context, 12.0, PROVENANCE)
+
+
+async def _decode(sweep: Sweep, engine: Speaker) -> None:
+    replica = sweep.replica
+    segments: list[Segment] = []
+    for work in missing(sweep, Index(sweep.folder, report=print)):
+        walker = Walker(engine, replica.trees[work.unit.tree], replica.forcing, replica.sampling, 0, segments.append)
+        await walker.walk(work.unit, work.trace(replica.forcing))
+    write(sweep.folder, segments)

@@ -1,0 +1,126 @@
+"""What training writes is a model for transformers and for vLLM."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
+
+from jobs.finetune.export import export, stop_tokens
+from tests.finetune.qwen_like import qwen_tokenizer
+
+QWEN = qwen_tokenizer()
+END_OF_TURN, END_OF_TEXT = QWEN.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+QUESTION = [{"role": "user", "content": "2+2?"}]
+
+
+def architecture(**changes: object) -> Qwen2Config:
+    """A base model's: it ends texts, not turns. Its embeddings are padded beyond the tokenizer."""
+    fields = {
+        "vocab_size": 320,
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.3,
+        "eos_token_id": END_OF_TEXT,
+    }
+    return Qwen2Config(**fields | changes)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A gang of one."""
+    meeting_point = dist.FileStore(str(tmp_path_factory.mktemp("gang") / "meeting-point"), 1)
+    dist.init_process_group("gloo", store=meeting_point, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def exported(alone: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Qwen2ForCausalLM, Path]:
+    """A model that likes to end turns, and its folder."""
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(architecture())
+    with torch.no_grad():
+        model.lm_head.weight[END_OF_TURN] *= 1.3
+        model.lm_head.weight[len(QWEN) :] = 0
+    folder = tmp_path_factory.mktemp("exported")
+    export(model.state_dict().items(), model.config, QWEN, folder)
+    return model, folder
+
+
+@pytest.mark.parametrize(
+    ("declared", "stops"),
+    [
+        (END_OF_TEXT, [END_OF_TURN, END_OF_TEXT]),
+        ([END_OF_TURN, END_OF_TEXT], [END_OF_TURN, END_OF_TEXT]),
+        (END_OF_TURN, [END_OF_TURN]),
+        (None, [END_OF_TURN]),
+    ],
+)
+def test_answers_stop_where_turns_ended_in_training_and_where_the_base_model_stopped(
+    declared: object, stops: list[int]
+) -> None:
+    assert stop_tokens(QWEN, architecture(eos_token_id=declared)) == stops
+
+
+def test_transformers_loads_the_same_model_with_its_chat(exported: tuple[Qwen2ForCausalLM, Path]) -> None:
+    model, folder = exported
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight), name
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.apply_chat_template(QUESTION, tokenize=False) == QWEN.apply_chat_template(QUESTION, tokenize=False)
+    settings = GenerationConfig.from_pretrained(folder)
+    assert (settings.eos_token_id, settings.pad_token_id) == ([END_OF_TURN, END_OF_TEXT], END_OF_TEXT)
+
+
+def test_weights_are_written_in_the_type_of_the_model_that_training_began_with(alone: None, tmp_path: Path) -> None:
+    model = Qwen2ForCausalLM(architecture(tie_word_embeddings=True))
+    weights = {name: weight for name, weight in model.state_dict().items() if name != "lm_head.weight"}
+    model.config.dtype = torch.bfloat16
+    export(weights.items(), model.config, QWEN, tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto")
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.bfloat16}
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert torch.equal(loaded.model.norm.weight, model.model.norm.weight.bfloat16())
+
+
+_VLLM = """
+import json, sys
+from vllm import LLM, SamplingParams
+llm = LLM(model=sys.argv[1], dtype="float32", max_model_len=256, enforce_eager=True, kv_cache_memory_bytes=2**26)
+[answer] = llm.chat([json.loads(sys.argv[2])], SamplingParams(temperature=0, max_tokens=64))
+print(json.dumps([list(answer.prompt_token_ids), list(answer.outputs[0].token_ids), answer.outputs[0].finish_reason]))
+"""
+
+
+def test_vllm_answers_as_transformers_does_and_stops_at_the_end_of_the_turn(
+    exported: tuple[Qwen2ForCausalLM, Path], tmp_path: Path
+) -> None:
+    _, folder = exported
+    prompt = QWEN.apply_chat_template(QUESTION, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    answer = AutoModelForCausalLM.from_pretrained(folder).generate(**prompt, max_new_tokens=64, do_sample=False)
+    said = answer[0, prompt["input_ids"].shape[1] :].tolist()
+    assert said[-1] == END_OF_TURN
+    assert len(said) < 64
+
+    command = [sys.executable, "-c", _VLLM, str(folder), json.dumps(QUESTION)]
+    quiet = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=os.environ | quiet, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-5000:]
+    heard, tokens, reason = json.loads(done.stdout.splitlines()[-1])
+    assert heard == prompt["input_ids"][0].tolist()
+    assert tokens == said
+    assert reason == "stop"

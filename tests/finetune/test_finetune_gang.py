@@ -1,0 +1,116 @@
+"""The gang on clusters whose nodes come and go: real raylets on this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import ray
+import ray.train
+import torch.distributed as dist
+from ray.cluster_utils import Cluster
+
+from jobs.finetune.config import Config
+from jobs.finetune.gang import run_gang
+from orchestrator.step import StepError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head without CPUs, to which tests add nodes."""
+    folder = tempfile.mkdtemp(prefix="fg", dir="/tmp")  # Ray's socket paths must be short.
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
+    )
+    ray.init(
+        address=cluster.address,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}},
+    )
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+    shutil.rmtree(folder)
+
+
+def config(**resources: object) -> Config:
+    fields = {"model": {"random": "qwen2", "layers": 2, "hidden_size": 64}, "data": "${letters}", "batch_size": 4}
+    return Config.model_validate_json(json.dumps(fields | {"resources": {"workers": 2, "wait": 60.0} | resources}))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Steps that each need all workers; what is done is in `folder`."""
+
+    folder: Path
+    steps: int
+
+    def done(self) -> list[list[str]]:
+        """The node of every worker, for each step done."""
+        file = self.folder / "done.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def work(task: Task) -> None:
+    for _ in range(len(task.done()), task.steps):
+        nodes: list[str] = [""] * dist.get_world_size()
+        dist.all_gather_object(nodes, ray.get_runtime_context().get_node_id())
+        if dist.get_rank() == 0:
+            with (task.folder / "done.jsonl").open("a") as file:
+                file.write(json.dumps(nodes) + "\n")
+        dist.barrier()
+        time.sleep(0.02)
+
+
+def reached(running: Future[None], condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds, and fails when the gang has ended before."""
+    while not condition():
+        assert not running.done(), running.exception()
+        time.sleep(0.05)
+
+
+def test_a_gang_is_packed_on_one_node_when_it_fits_there(cluster: Cluster, tmp_path: Path) -> None:
+    for _ in range(2):
+        cluster.add_node(num_cpus=2)
+    task = Task(tmp_path, steps=3)
+    run_gang(work, task, config(), tmp_path / "records")
+    assert [len(set(nodes)) for nodes in task.done()] == [1, 1, 1]
+
+
+def test_a_gang_outlives_lost_nodes_replaced_or_not_within_its_retries(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    task = Task(tmp_path, steps=10**6)
+    with ThreadPoolExecutor(1) as thread:
+        settings = config(retries=2, min_workers=1, wait=12.0)
+        running = thread.submit(run_gang, work, task, settings, tmp_path / "records")
+        reached(running, lambda: len(task.done()) > 5)
+
+        cluster.remove_node(nodes[1], allow_graceful=False)
+        replacement = cluster.add_node(num_cpus=1)
+        reached(running, lambda: len({node for workers in task.done() for node in workers}) == 3)
+
+        cluster.remove_node(replacement, allow_graceful=False)
+        reached(running, lambda: len(task.done()[-1]) == 1)
+
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        with pytest.raises(StepError, match=r"^resources.retries: workers were lost 3 times, the last time [^\n]*$"):
+            running.result()
+
+    sizes = [len(workers) for workers in task.done()]
+    assert sizes == sorted(sizes, reverse=True)
+    assert set(sizes) == {1, 2}
+    said = capsys.readouterr().out
+    assert re.search(r"again \(1 more attempts after this\) because worker \d (was lost|lost its connection)", said)
+    assert "starting with 1 of 2 workers" in said

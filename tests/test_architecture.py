@@ -1,0 +1,94 @@
+"""The shapes of a model's weights, from its config.json alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from jobs.architecture import UnknownArchitecture, find, from_config
+
+SMALL = {
+    "num_hidden_layers": 2,
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "vocab_size": 300,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494_032_768),
+        ("Qwen/Qwen2.5-1.5B-Instruct", 1_543_714_304),
+        ("Qwen/Qwen2.5-3B", 3_085_938_688),
+        ("Qwen/Qwen2.5-7B-Instruct", 7_615_616_512),
+        ("Qwen/Qwen2.5-14B", 14_770_033_664),
+        ("Qwen/Qwen2.5-32B-Instruct", 32_763_876_352),
+        ("Qwen/QwQ-32B", 32_763_876_352),
+        ("Qwen/Qwen2.5-72B-Instruct", 72_706_203_648),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", 1_777_088_000),
+        ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", 8_030_261_248),
+        ("Qwen/Qwen3-0.6B", 596_049_920),
+        ("Qwen/Qwen3-32B", 32_762_123_264),
+    ],
+)
+def test_known_models_have_their_published_number_of_parameters(
+    name: str, parameters: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert find(name).parameters == parameters
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model_type": "qwen2", "tie_word_embeddings": True},
+        {"model_type": "qwen2", "tie_word_embeddings": False},
+        {"model_type": "qwen3", "head_dim": 32, "tie_word_embeddings": True},
+        {"model_type": "llama", "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False},
+        {"model_type": "mistral", "tie_word_embeddings": False},
+    ],
+)
+def test_the_shapes_are_those_that_transformers_makes(fields: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(SMALL | fields))
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
+    shapes = sorted(tuple(weight.shape) for weight in model.parameters())
+    found = find(str(tmp_path))
+    assert sorted([*found.root_shapes, *found.layer_shapes * found.layers]) == shapes
+    assert found.parameters == sum(map(math.prod, shapes))
+
+
+def test_a_name_of_the_hub_is_looked_up_in_its_cache_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--mine--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc123")
+    snapshot = repository / "snapshots" / "abc123"
+    snapshot.mkdir(parents=True)
+    with pytest.raises(UnknownArchitecture, match="not on this machine"):
+        find("mine/tiny")
+    (snapshot / "config.json").write_text(json.dumps(SMALL | {"model_type": "qwen2"}))
+    assert find("mine/tiny").vocabulary == 300
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"model_type": "mamba"}, "model_type is 'mamba', and known are llama, mistral, qwen2, qwen3"),
+        ({"model_type": "qwen2"}, "has no hidden_size"),
+        ({"model_type": "qwen2", **SMALL, "vocab_size": "many"}, "cannot be understood"),
+    ],
+)
+def test_what_cannot_be_understood_says_why(config: dict[str, object], why: str) -> None:
+    with pytest.raises(UnknownArchitecture, match=why):
+        from_config(config)
