@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from orchestrator.step import Comparer, ReportWriter, StepConfig, StepContext
+from orchestrator.step import Comparer, Regraded, ReportWriter, StepConfig, StepContext
 
 JOBS = ("evaluate", "finetune", "letters")
 LOOKS = ("finetune",)
+"""Kinds that learn from data, which can be looked at before."""
 REPORTS = ("evaluate",)
+"""Kinds with a report on their finished steps."""
 COMPARISONS = ("evaluate",)
 """Kinds of which two results can be compared."""
+GRADED = ("evaluate",)
+"""Kinds whose results are verdicts, which can be given again."""
 
 
 def config_class(kind: str) -> type[StepConfig]:
@@ -29,6 +33,12 @@ def look(kind: str) -> Callable[[StepConfig, StepContext], str]:
 def entrypoint(kind: str) -> Callable[[StepConfig, StepContext], None]:
     """The function that does the work of a kind; imports whatever that needs."""
     return importlib.import_module(f"jobs.{kind}.run").run
+
+
+def regrader(kind: str) -> Callable[[StepConfig, StepContext], Regraded]:
+    """The function that grades a finished step of one of `GRADED` again; imports whatever that needs."""
+    found: Callable[[StepConfig, StepContext], Regraded] = importlib.import_module(f"jobs.{kind}.regrade").regrade
+    return found
 
 
 def comparer(kind: str) -> Comparer:

@@ -263,6 +263,10 @@ class Config(StepConfig):
                     notes.append(f"published: {name} on {task} is not in this sweep, so nothing is laid beside it")
         return notes + [BATCH_INVARIANT_COSTS] * self.batch_invariant
 
+    def grades_on_cluster(self) -> bool:
+        """A judge is a model."""
+        return self.judge is not None
+
     def problems(self) -> Iterator[Problem]:
         """Files that are not there, seen before anything heavy is loaded."""
         for index, task in enumerate(self.tasks):
