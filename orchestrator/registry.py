@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 
 from orchestrator.step import Comparer, ReportWriter, StepConfig, StepContext
@@ -11,6 +10,8 @@ from orchestrator.step import Comparer, ReportWriter, StepConfig, StepContext
 JOBS = ("evaluate", "finetune", "letters")
 LOOKS = ("finetune",)
 REPORTS = ("evaluate",)
+COMPARISONS = ("evaluate",)
+"""Kinds of which two results can be compared."""
 
 
 def config_class(kind: str) -> type[StepConfig]:
@@ -30,13 +31,8 @@ def entrypoint(kind: str) -> Callable[[StepConfig, StepContext], None]:
     return importlib.import_module(f"jobs.{kind}.run").run
 
 
-def offers_comparison(kind: str) -> bool:
-    """Whether two results of a kind can be compared."""
-    return importlib.util.find_spec(f"jobs.{kind}.compare") is not None
-
-
 def comparer(kind: str) -> Comparer:
-    """What compares two results of a kind that offers it; imports whatever that needs."""
+    """What compares two results of one of `COMPARISONS`; imports whatever that needs."""
     found: Comparer = importlib.import_module(f"jobs.{kind}.compare").compare
     return found
 
