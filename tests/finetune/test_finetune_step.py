@@ -166,7 +166,14 @@ def test_the_result_is_a_model_that_transformers_loads(trained: StepContext) -> 
 
 def test_a_model_can_be_trained_further(trained: StepContext, letters: StepInput, tmp_path: Path) -> None:
     further = context(tmp_path, letters)
-    recipe = config(model=str(trained.output), epochs=1, batch_size=80, learning_rate=1e-9, resources={"workers": 1})
+    recipe = config(
+        model=str(trained.output),
+        precision="float32",
+        epochs=1,
+        batch_size=80,
+        learning_rate=1e-9,
+        resources={"workers": 1},
+    )
     train(recipe, further)
     before, after = (AutoModelForCausalLM.from_pretrained(step.output) for step in (trained, further))
     assert losses(further)[0][1] == pytest.approx(losses(trained)[-1][1], abs=0.5)
