@@ -26,13 +26,13 @@ sweep: $(INSTALLED)
 mlflow: $(INSTALLED)
 	mlflow ui --host 127.0.0.1 --port $(or $(PORT),5000) --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db)
 
-# The tests drive real clusters, servers and browsers, whose start-up a busy machine can delay beyond any limit: what failed
-# is run once more, without the rest, before it counts.
+# Two files of tests at a time, each process with one thread: most of them wait for clusters, servers and browsers to start.
+# A busy machine can delay that beyond any limit, so what failed is run once more, alone, before it counts.
 test: $(INSTALLED) browser
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest || pytest --last-failed --last-failed-no-failures none
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
 
 install: $(INSTALLED)
 

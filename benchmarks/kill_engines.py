@@ -1,11 +1,14 @@
 """Does a sweep come to the same when its engine is killed, again and again?
 
-    python benchmarks/kill_engines.py [--kills 20] [--engine transformers|vllm] [--units 400] [--json FILE]
+    python benchmarks/kill_engines.py --model DIR [--kills 20] [--engine transformers|vllm] [--items 200] [--json FILE]
 
-Decodes the same units twice, with a real engine in a replica on a Ray cluster of its own: undisturbed, and with
-``kill -9`` of the engine's process at random moments, each drawn from the time that decoding takes. Everything on disk
-is then compared as token ids, branch by branch and answer by answer. Sampled with transformers, whose random numbers
-are of a token's place; greedy with vLLM, whose are not.
+Decodes the sweep of ``tree_equals_policies.py`` twice, with a real engine in a replica on a Ray cluster of its own:
+undisturbed, and with ``kill -9`` of the engine's process at random moments, each drawn from the time that decoding
+takes. Everything on disk is then compared as token ids, branch by branch and answer by answer.
+
+Greedy, with a trained model: what decides its tokens is far above the last digits of float32, which depend on what
+else is in a batch, whether anything was killed or not. (With a random model, sampled, 6 of 96 sequences of 300 tokens
+differed between batches of 96 and of 7.)
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,31 +29,27 @@ from pathlib import Path
 
 import psutil
 import ray
-from paper_workload import CONTEXT, FORCING, VOCABULARY, save_model
 from rich.console import Console
 from rich.table import Table
+from tree_equals_policies import sweep as grid
 
-from jobs.evaluate import engines
-from jobs.evaluate.config import EngineName
-from jobs.evaluate.engines import Engine, EngineSpec, Sampling
-from jobs.evaluate.policies import grid
+from jobs.evaluate.engines import Engine
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import Unit
 from jobs.evaluate.replica import ReplicaSpec, Work
 from jobs.evaluate.resources import EvaluateResources
+from jobs.evaluate.run import prepare
 from jobs.evaluate.trace_files import Index, read_tokens
-from jobs.evaluate.tree import Key, Room, grow
+from jobs.evaluate.tree import Key
+from orchestrator.step import StepContext
 
-POLICIES = grid([16, 64, 256, None], ["Wait", ""], [1, 2])
-TREE = grow(POLICIES, {string: len(ids) for string, ids in FORCING.injected.items()})
-ROOM = Room(320, 16)
-
+IN_FLIGHT = 32
 Pieces = dict[tuple[str, Key], tuple[int, ...]]
 
 
-async def start(pids: Path, spec: EngineSpec) -> Engine:
+async def start(pids: Path, start_engine: Callable[[], Awaitable[Engine]]) -> Engine:
     """An engine whose process, once it can decode, leaves a file with its id."""
-    engine = await engines.start(spec)
+    engine = await start_engine()
     (pids / str(os.getpid())).touch()
     return engine
 
@@ -93,43 +92,39 @@ def _engine_process(replica: int) -> int:
     return next((child.pid for child in children if "EngineCore" in child.name()), replica)
 
 
-def sweep(folder: Path, spec: ReplicaSpec, units: int, retries: int) -> Pieces:
+def decoded(folder: Path, spec: ReplicaSpec, units: Sequence[Unit], retries: int) -> Pieces:
     """Decodes all units in `folder`; returns what is on disk then."""
     folder.mkdir()
-    work = [Work(Unit(f"item {number}", 0, (20, 21, 22 + number), ROOM)) for number in range(units)]
-    resources = EvaluateResources(retries=retries, in_flight=spec.in_flight)
+    resources = EvaluateResources(retries=retries, in_flight=IN_FLIGHT)
     own = replace(spec, folder=folder)
-    decode(work, own, Index(folder, print), resources, {"CPU": 1.0}, folder.name, lambda done: None)
+    decode(map(Work, units), own, Index(folder, print), resources, {"CPU": 1.0}, folder.name, lambda done: None)
     index = Index(folder, print)
     found: Pieces = {}
-    for unit in (one.unit for one in work):
-        rows = sorted(index.unit(unit.item, 0).rows, key=lambda row: row.start)
+    for unit in units:
+        rows = sorted(index.unit(unit.item, unit.sample).rows, key=lambda row: row.start)
         for row, tokens in zip(rows, read_tokens(index.places(rows)), strict=True):
             found[unit.item, row.key] = found.get((unit.item, row.key), ()) + tokens
     return found
 
 
-def measure(engine: EngineName, units: int, kills: int, folder: Path) -> dict[str, float]:
+def measure(model: str, engine: str, items: int, kills: int, folder: Path) -> dict[str, float]:
     """The figures of the table, by name."""
     pids = folder / "pids"
     pids.mkdir()
-    model = save_model(folder / "model")
-    start_engine = partial(
-        start, pids, EngineSpec(engine, str(model), None, "float32", CONTEXT, VOCABULARY, gpus=0, cpus=1)
-    )
-    sampling = Sampling(1.0 if engine == "transformers" else 0.0)
-    spec = ReplicaSpec(start_engine, (TREE,), FORCING, sampling, 0, folder, in_flight=32)
-    undisturbed = sweep(folder / "undisturbed", spec, units, retries=0)
+    prepared = prepare(grid(model, engine, items), StepContext("benchmark", "sweep", "0", folder, folder / "traces"))
+    units = list(prepared.units)
+    spec = replace(prepared.replica, start=partial(start, pids, prepared.replica.start), in_flight=IN_FLIGHT)
+    undisturbed = decoded(folder / "undisturbed", spec, units, retries=0)
     (began,) = (file.stat().st_mtime for file in pids.iterdir())
     seconds = time.time() - began
     for file in pids.iterdir():
         file.unlink()
     killer = Killer(pids, kills, longest=max(1.0, 1.5 * seconds / max(1, kills)))
     with killer.at_work():
-        disturbed = sweep(folder / "disturbed", spec, units, retries=kills)
+        disturbed = decoded(folder / "disturbed", spec, units, retries=kills)
     return {
         "kills": len(killer.killed),
-        "units": units,
+        "items": items,
         "pieces": len(undisturbed),
         "tokens": sum(map(len, undisturbed.values())),
         "differing_pieces": sum(undisturbed.get(key) != disturbed.get(key) for key in {*undisturbed, *disturbed}),
@@ -138,9 +133,10 @@ def measure(engine: EngineName, units: int, kills: int, folder: Path) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder of the model")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")
-    parser.add_argument("--units", type=int, default=400)
+    parser.add_argument("--items", type=int, default=200)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     arguments = parser.parse_args()
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
@@ -153,10 +149,10 @@ def main() -> None:
             runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
         )
         try:
-            figures = measure(arguments.engine, arguments.units, arguments.kills, Path(temporary))
+            figures = measure(arguments.model, arguments.engine, arguments.items, arguments.kills, Path(temporary))
         finally:
             ray.shutdown()
-    table = Table("", "measured", title=f"{arguments.units} units on {arguments.engine}")
+    table = Table("", "measured", title=f"{arguments.items} items on {arguments.engine}")
     table.add_row("engines killed", f"{figures['kills']}")
     differing = f"{figures['differing_pieces']} of {figures['pieces']:,}"
     table.add_row("branches and answers that differ", differing)

@@ -335,7 +335,7 @@ def compare(first: str, second: str, points: tuple[str, str] | None, tracking: s
 
     try:
         with finished(first, tracking) as (kind, one), finished(second, tracking) as (other_kind, other):
-            if kind != other_kind or not registry.offers_comparison(kind):
+            if kind != other_kind or kind not in registry.COMPARISONS:
                 raise StepError(
                     f"compare: {one.name} is a step of {kind}, {other.name} of {other_kind}: give two sweeps"
                 )

@@ -1,8 +1,8 @@
-"""What in a store no kept experiment needs any more: old versions of steps, and traces that only they had use for.
+"""What in a store no kept experiment needs any more: old versions of steps, and traces and reports of theirs alone.
 
 An experiment that is kept reaches its steps as they are planned now; a step reaches the traces that it noted in its
-``uses.json``. Everything else that looks like a step or a folder of traces is garbage, unless a live run works on it.
-What looks like neither was not made here, and is left alone.
+``uses.json``. Everything else that looks like a step or a folder of traces is garbage, unless a live run works on it,
+and so is a report on a step that is. What looks like neither was not made here, and is left alone.
 """
 
 from __future__ import annotations
@@ -52,6 +52,13 @@ def unreachable(store: Store, kept: Iterable[PlannedStep]) -> Iterator[Garbage]:
         left += [
             path for path in sorted(store.traces.iterdir()) if _TRACES.fullmatch(path.name) and path.name not in traces
         ]
+    if store.reports.is_dir():
+        left += [path for path in sorted(store.reports.iterdir()) if _is_about(path, left)]
     for path in left:
         files = [file.stat() for file in path.rglob("*") if file.is_file()]
         yield Garbage(path, sum(file.st_size for file in files), max((file.st_mtime for file in files), default=0.0))
+
+
+def _is_about(report: Path, steps: Iterable[Path]) -> bool:
+    """Whether a report tells of one of `steps`."""
+    return not {step.name for step in steps}.isdisjoint(read_json(report / "steps.json") or [])

@@ -29,7 +29,7 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
 
     Raises StoreError when a live run has one of the steps.
     """
-    gradable = [step for step in planned if registry.regrader(step.step.kind) is not None]
+    gradable = [step for step in planned if step.step.kind in registry.GRADED]
     todo = [step for step in gradable if step.verdict == "done"]
     for step in gradable:
         if step not in todo:
@@ -51,9 +51,7 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
 
 
 def _grade(experiment: Experiment, store: Store, step: PlannedStep, out: Console) -> None:
-    regrade = registry.regrader(step.step.kind)
-    assert regrade is not None
-    regraded = regrade(step.step.config, step.context(experiment, store))
+    regraded = registry.regrader(step.step.kind)(step.step.config, step.context(experiment, store))
     _say(out, f"{step.step.name}: {regraded.title}")
     if regraded.changed:
         step.folder.unmark_done()

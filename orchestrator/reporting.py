@@ -18,10 +18,12 @@ from orchestrator.fingerprint import fingerprint
 from orchestrator.plan import PlannedStep
 from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.step import FinishedStep, ReportRequest
-from orchestrator.store import Store, read_json
+from orchestrator.store import Store, read_json, write_json_atomically
 from orchestrator.tracking import without_credentials
 
 PAGE = "report.html"
+STEPS = "steps.json"
+"""The folders of the steps that a report is about."""
 
 
 def command(file: Path, overrides: Sequence[str]) -> str:
@@ -50,11 +52,12 @@ def write_reports(
     pages = []
     for kind, steps in by_kind.items():
         what = fingerprint({step.step.name: step.fingerprint for step in steps})
-        folder = store.root / "reports" / f"{experiment.name}-{what}"
+        folder = store.reports / f"{experiment.name}-{what}"
         pages.append(folder / PAGE)
         if missing_only and pages[-1].exists():
             continue
         folder.mkdir(parents=True, exist_ok=True)
+        write_json_atomically(folder / STEPS, [step.folder.path.name for step in steps])
         size: dict[str, Any] = {} if megabytes is None else {"megabytes": megabytes}
         request = ReportRequest(experiment.name, folder, command, items, **size)
         registry.report_writer(kind)([_finished(step, experiment, store) for step in steps], request)

@@ -267,6 +267,10 @@ class Store:
     def traces(self) -> Path:
         return self.root / "traces"
 
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
     def others(self, step: StepFolder) -> list[StepFolder]:
         """Other versions of the step of that name, the newest first."""
         name = step.path.name.rpartition("-")[0]

@@ -11,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+LONGEST = ("test_submission.py", "test_autoscaling.py", "test_secrets.py")
+"""Files of few tests that take minutes. They are run first, so that no worker is left waiting for one at the end."""
+
 NOT_COPIED = (".git", ".venv", "runs", "mlflow.db*", "mlartifacts", "mlruns", "__pycache__", ".*_cache", ".hypothesis")
 
 
@@ -32,3 +35,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     own["HOME"] = str(tmp_path_factory.mktemp("home"))
     own.pop("PYTHONPATH", None)
     return own
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)

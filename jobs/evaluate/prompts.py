@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from jobs.evaluate.policies import Wish
 from jobs.evaluate.tree import Room
-from jobs.template import ThinkingTemplate, read_template
+from jobs.template import UNMARKED, ThinkingTemplate, read_template
 from orchestrator.step import StepError
 
 FINAL_ANSWER = "\nFinal Answer:"
@@ -26,6 +26,7 @@ class Forcing:
     """The token ids with which thinking is ended and made to go on. Small: it travels to every replica."""
 
     close: tuple[int, ...]
+    """Empty for models that mark no thinking."""
     newline: tuple[int, ...]
     final: tuple[int, ...]
     """:data:`FINAL_ANSWER`, after `close`."""
@@ -40,7 +41,7 @@ class Forcing:
     @property
     def thinking_stops(self) -> tuple[int, ...]:
         """Ids at which thinking ends by itself."""
-        return tuple(dict.fromkeys((self.close[0], *self.end_of_turn)))
+        return tuple(dict.fromkeys((*self.close[:1], *self.end_of_turn)))
 
     @property
     def reserve(self) -> int:
@@ -83,9 +84,13 @@ class Prompter:
         self.template = template = template or _read(tokenizer)
         self._opened, self._closed = (self._ids(text.rstrip()) for text in (template.open, template.close))
         for name, ids, text in (
-            ("open", self._opened, template.open),
-            ("close", self._ids(template.close), template.close),
-            *([] if template.step is None else [("step", self._ids(template.step), template.step)]),
+            ()
+            if template == UNMARKED
+            else (
+                ("open", self._opened, template.open),
+                ("close", self._ids(template.close), template.close),
+                *([] if template.step is None else [("step", self._ids(template.step), template.step)]),
+            )
         ):
             if not ids or ids[0] not in tokenizer.added_tokens_decoder:
                 raise StepError(
@@ -160,7 +165,9 @@ def _read(tokenizer: Any) -> ThinkingTemplate:
 
 
 def _last(ids: tuple[int, ...], tokens: Sequence[int]) -> int:
-    """Where `ids` stand in `tokens` for the last time; -1 where they do not."""
+    """Where `ids` stand in `tokens` for the last time; -1 where they do not, and for no ids."""
+    if not ids:
+        return -1
     starts = range(len(tokens) - len(ids), -1, -1)
     return next((at for at in starts if tokens[at] == ids[0] and tuple(tokens[at : at + len(ids)]) == ids), -1)
 

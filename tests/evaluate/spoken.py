@@ -33,7 +33,7 @@ class Speaker:
 
     thoughts: Sequence[str]
     answers: Sequence[str]
-    sequences: int | None = None
+    cache_tokens: int | None = None
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         texts = self.thoughts if len(request.stop) > 1 else self.answers

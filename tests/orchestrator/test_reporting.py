@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from orchestrator.__main__ import main
 from orchestrator.experiment import load
+from orchestrator.garbage import unreachable
 from orchestrator.plan import plan
 from orchestrator.reporting import command, write_reports
 from orchestrator.store import Store
@@ -50,7 +51,7 @@ def test_the_page_and_its_markdown_are_in_the_store_and_mlflow_has_it_too(file: 
     assert result.exit_code == 1, "a step is not done"
     page = Path(next(line for line in result.output.splitlines() if line.startswith("report: "))[len("report: ") :])
     assert page.parent.parent == file.parent / "runs" / "reports"
-    assert {each.name for each in page.parent.iterdir()} == {"report.html", "report.md"}
+    assert {each.name for each in page.parent.iterdir()} == {"report.html", "report.md", "steps.json"}
     assert "61 s" in page.read_text()
     assert plan(load(file), Store(file.parent / "runs"))[0].verdict == "done", "the step's own output is untouched"
     client = MlflowClient(load(file).tracking)
@@ -94,6 +95,9 @@ def test_other_values_have_a_page_of_their_own(file: Path) -> None:
     step.folder.mark_done()
     (other,) = write_reports(changed, store, plan(changed, store), "report")
     assert other.parent != page.parent
+    garbage = {each.path for each in unreachable(store, plan(experiment, store))}
+    traces = set(store.traces.iterdir())
+    assert garbage - traces == {step.folder.path, other.parent}, "a report goes with its steps"
 
 
 def test_the_command_is_the_shells_and_tells_no_password() -> None:

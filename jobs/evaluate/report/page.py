@@ -72,13 +72,16 @@ def render(sweeps: Sequence[Results], data: Sequence[TaskData], request: ReportR
 
 def selection(data: Sequence[TaskData], request: ReportRequest) -> str:
     """What of the samples is in the page, and how to have another part of them."""
-    shown, all_samples = sum(len(each.trees) for each in data), sum(each.samples for each in data)
-    if shown == all_samples:
+    shown, traced = (sum(sizes) for sizes in zip(*((len(each.trees), each.traced) for each in data), strict=True))
+    all_samples = sum(each.samples for each in data)
+    if traced == all_samples:
         return f"All {all_samples:,} samples are here, each with the whole tree of its traces."
+    if shown == all_samples:
+        return f"All {all_samples:,} samples are here with their answers; of {traced:,} the traces are known too."
     return (
-        f"All {all_samples:,} samples are here with their verdicts, and {shown:,} of them with the whole tree of their "
-        f"traces, as many as {request.megabytes:g} MB hold: each item's first sample before any second, those on which "
-        f"policies disagree before the rest. For others: {request.command} --item ID, "
+        f"All {all_samples:,} samples are here with their verdicts, and {traced:,} of them with the whole tree of "
+        f"their traces, as many as {request.megabytes:g} MB hold: each item's first sample before any second, those "
+        f"on which policies disagree before the rest. For others: {request.command} --item ID, "
         f"or --megabytes {2 * request.megabytes:g}."
     )
 

@@ -37,7 +37,9 @@ class TaskData:
     index: str
     """Packed: policies, units, their verdicts, and which of them have a tree."""
     trees: tuple[tuple[int, str], ...]
-    """Number of the unit, and its packed tree."""
+    """Number of the unit, and its packed tree, or its answers where its traces are not known."""
+    traced: int
+    """How many of them have their traces."""
 
     @property
     def samples(self) -> int:
@@ -114,13 +116,14 @@ class _Source:
 def _task(key: str, task: str, source: _Source, verdicts: Verdicts, request: ReportRequest, limit: int) -> TaskData:
     numbers = {unit: number for number, unit in enumerate(verdicts.units)}
     packed: list[tuple[int, str]] = []
-    size = 0
+    size = traced = 0
     for unit, record in source.records(task, verdicts, request.items):
         text = pack(record)
         size += len(text)
         if size > limit:
             break
         packed.append((numbers[unit], text))
+        traced += bool(record["branches"])
     places = {item: place for place, item in enumerate(verdicts.items)}
     index = {
         "policies": list(verdicts.policies),
@@ -128,4 +131,4 @@ def _task(key: str, task: str, source: _Source, verdicts: Verdicts, request: Rep
         "units": [[places[item], sample] for item, sample in verdicts.units],
         "verdicts": verdicts.text,
     }
-    return TaskData(key, source.sweep.name, task, verdicts, pack(index), tuple(packed))
+    return TaskData(key, source.sweep.name, task, verdicts, pack(index), tuple(packed), traced)

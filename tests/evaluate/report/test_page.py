@@ -15,10 +15,19 @@ from typing import Any
 import pytest
 
 from jobs.evaluate import report
+from jobs.evaluate.chat.client import Answer
+from jobs.evaluate.chat.config import Chat
+from jobs.evaluate.chat.replies import Asked, Replies
+from jobs.evaluate.chat.run import answer
+from jobs.evaluate.config import Config
+from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.prompts import put, unit_key
+from jobs.evaluate.publish import publish
 from jobs.evaluate.report.markdown import escaped
 from jobs.evaluate.report.page import visible
 from jobs.evaluate.report.viewer import pack
-from orchestrator.step import FinishedStep, StepError
+from jobs.evaluate.trace_files import traces_folder
+from orchestrator.step import FinishedStep, StepContext, StepError
 from tests.evaluate.report.sweep import HOSTILE, QUESTIONS, hostile, request
 
 
@@ -152,7 +161,9 @@ def test_the_same_sweep_gives_the_same_page(step: FinishedStep, tmp_path: Path) 
 def test_a_model_that_is_gone_leaves_answers_and_says_so(tmp_path: Path) -> None:
     step = hostile(tmp_path)
     (tmp_path / "model" / "config.json").unlink()
-    data = packed(written(step, tmp_path / "report"))
+    page = written(step, tmp_path / "report")
+    assert "All 6 samples are here with their answers; of 0 the traces are known too." in page
+    data = packed(page)
     for name in set(data) - {"s0-t0-index"}:
         assert data[name]["note"].startswith("Only its answers, without their thinking: model: ")
         assert data[name]["answers"]
@@ -171,3 +182,33 @@ def test_two_sweeps_share_a_page(step: FinishedStep, tmp_path: Path) -> None:
     report.write([step, other], request(tmp_path / "report"))
     data = packed((tmp_path / "report" / "report.html").read_text())
     assert {name.rpartition("-")[0] for name in data} == {"s0-t0", "s1-t0"}
+
+
+def test_a_server_that_only_chats_has_answers_and_questions_without_thinking(tmp_path: Path) -> None:
+    sums = tmp_path / "sums.jsonl"
+    sums.write_text('{"id": "one", "question": "What is 1+1?", "answer": "2"}\n')
+    chat = Chat()
+    server = {"url": "http://127.0.0.1:9/v1"}
+    content = {"engine": "openai", "served_model": "o9", "chat": {}, "efforts": ["low", "high"], "budgets": ["auto"]}
+    tasks = [{"name": "sums", "path": str(sums)}]
+    config = Config.model_validate_json(json.dumps(content | {"tasks": tasks, "resources": {"server": server}}))
+    context = StepContext("experiment", "o9", "0123456789abcdef", tmp_path / "o9", tmp_path / "traces")
+    context.output.mkdir(parents=True)
+    # What it answered is there, so nobody is asked.
+    determined_by = {"served_model": "o9", "chat": chat.model_dump(mode="json"), "seed": 0}
+    replies = Replies(traces_folder(context.traces, determined_by), report=print)
+    key = unit_key("one", list(put("What is 1+1?", None).encode()))
+    for effort, said in ((None, "2"), ("low", "3"), ("high", "2")):
+        replies.add([(Asked(key, 0, effort, None), Answer(f"Answer: {said}", 40, 4, "stop"))])
+    samples = context.output / "samples.parquet"
+    with Grader() as grader:
+        totals = answer(config, context, samples, grader) | {"seconds": 1.0}
+    (context.output / "decode.json").write_text(json.dumps(totals))
+    publish(config, context, samples, totals)
+
+    data = packed(written(FinishedStep(config, context, None, None), tmp_path / "report"))
+    record = data["s0-t0-0"]
+    assert record["question"] == "What is 1+1?"
+    assert {each["text"] for each in record["answers"]} == {"Answer: 2", "Answer: 3"}
+    assert "only chats" in record["note"]
+    assert not record["branches"]
