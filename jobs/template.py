@@ -59,6 +59,9 @@ TEMPLATES = {
     )
 }
 
+UNMARKED = ThinkingTemplate("none", open="", close="", after_open="", before_close="", after_close="")
+"""Of models that do not set their thinking apart by tokens: all that they write is their answer."""
+
 _PAIRS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
 """Delimiters that tokenizers have as tokens of their own. s1's cannot be told from an ordinary chat model's."""
 

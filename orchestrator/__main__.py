@@ -268,6 +268,29 @@ def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool) -> Non
 @main.command()
 @_file
 @_set
+def grade(file: Path, overrides: tuple[str, ...]) -> None:
+    """Grade what is done once more, decoding nothing, and show which verdicts changed.
+
+    Tables, curves and MLflow then say what the graders of this version say.
+    """
+    experiment, store, planned = _prepare(file, overrides)
+    from orchestrator import grade as grading
+    from orchestrator.display import console
+    from orchestrator.mirror import Mirror
+    from orchestrator.store import StoreError
+
+    out = console()
+    try:
+        with Mirror(experiment, out) as mirror:
+            finished = grading.grade(experiment, store, planned, out, mirror)
+    except StoreError as error:
+        raise _Refused(str(error)) from None
+    sys.exit(0 if finished else FAILED)
+
+
+@main.command()
+@_file
+@_set
 @click.option("--item", "items", multiple=True, metavar="ID", help="Show all samples of this item, with their traces.")
 @click.option("--megabytes", type=click.FloatRange(min=0), help="Room for traces in the page. Default: 4.")
 def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megabytes: float | None) -> None:
@@ -312,7 +335,7 @@ def compare(first: str, second: str, points: tuple[str, str] | None, tracking: s
 
     try:
         with finished(first, tracking) as (kind, one), finished(second, tracking) as (other_kind, other):
-            if kind != other_kind or not registry.offers_comparison(kind):
+            if kind != other_kind or kind not in registry.COMPARISONS:
                 raise StepError(
                     f"compare: {one.name} is a step of {kind}, {other.name} of {other_kind}: give two sweeps"
                 )

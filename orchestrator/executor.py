@@ -91,7 +91,7 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
     claim = Claim.by_this_process(uuid.uuid4().hex[:8])
     with (
         claimed([step.folder for step in todo], claim),
-        _heartbeat(todo, claim) as (taken_over, cancelled),
+        heartbeat(todo, claim) as (taken_over, cancelled),
         connected(),
         # Innermost, because ray.init installs a handler of its own.
         _signals() as signals,
@@ -100,7 +100,7 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
 
 
 @contextmanager
-def _heartbeat(steps: list[PlannedStep], claim: Claim) -> Iterator[tuple[threading.Event, threading.Event]]:
+def heartbeat(steps: list[PlannedStep], claim: Claim) -> Iterator[tuple[threading.Event, threading.Event]]:
     """Keeps the claims alive.
 
     The first event is set when one is lost: this process slept so long that it seemed dead. The second is set when the

@@ -34,7 +34,7 @@ def finished(name: str, tracking: str) -> Iterator[tuple[str, Compared]]:
             raise StepError(f"{name} is no finished step: give a folder of a store that has a done.json in it")
         yield folder.identity["job"], Compared(folder.path.name, folder.output)
     elif RUN.fullmatch(name):
-        (kind,) = (kind for kind in registry.JOBS if registry.offers_comparison(kind))
+        (kind,) = registry.COMPARISONS
         with tempfile.TemporaryDirectory(prefix="run") as temporary:
             yield kind, Compared(Tracker(tracking, "").download(name, Path(temporary)), Path(temporary))
     else:

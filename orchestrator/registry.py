@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 
-from orchestrator.step import Comparer, ReportWriter, StepConfig, StepContext
+from orchestrator.step import Comparer, Regraded, ReportWriter, StepConfig, StepContext
 
 JOBS = ("evaluate", "finetune", "letters")
 LOOKS = ("finetune",)
+"""Kinds that learn from data, which can be looked at before."""
 REPORTS = ("evaluate",)
+"""Kinds with a report on their finished steps."""
+COMPARISONS = ("evaluate",)
+"""Kinds of which two results can be compared."""
+GRADED = ("evaluate",)
+"""Kinds whose results are verdicts, which can be given again."""
 
 
 def config_class(kind: str) -> type[StepConfig]:
@@ -30,13 +35,14 @@ def entrypoint(kind: str) -> Callable[[StepConfig, StepContext], None]:
     return importlib.import_module(f"jobs.{kind}.run").run
 
 
-def offers_comparison(kind: str) -> bool:
-    """Whether two results of a kind can be compared."""
-    return importlib.util.find_spec(f"jobs.{kind}.compare") is not None
+def regrader(kind: str) -> Callable[[StepConfig, StepContext], Regraded]:
+    """The function that grades a finished step of one of `GRADED` again; imports whatever that needs."""
+    found: Callable[[StepConfig, StepContext], Regraded] = importlib.import_module(f"jobs.{kind}.regrade").regrade
+    return found
 
 
 def comparer(kind: str) -> Comparer:
-    """What compares two results of a kind that offers it; imports whatever that needs."""
+    """What compares two results of one of `COMPARISONS`; imports whatever that needs."""
     found: Comparer = importlib.import_module(f"jobs.{kind}.compare").compare
     return found
 

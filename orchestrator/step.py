@@ -154,6 +154,10 @@ class StepConfig(StrictModel):
         """What was understood other than written ("budgets sorted"), one line each."""
         return []
 
+    def grades_on_cluster(self) -> bool:
+        """Whether grading the finished step again needs the cluster: a model that judges, for one."""
+        return False
+
     def problems(self) -> Iterator[Problem]:
         """Checks that need the file system but nothing heavy: missing files, empty task files."""
         return iter(())
@@ -172,6 +176,24 @@ class StepConfig(StrictModel):
         `inputs` are the steps that this one takes, by name.
         """
         return None
+
+
+@dataclass(frozen=True)
+class Regraded:
+    """What grading a finished step again came to. Nothing of it is in the step's output before `apply` was called."""
+
+    title: str
+    """One line: by what it was graded before and now, and how many verdicts differ."""
+    by_group: Sequence[Mapping[str, str]]
+    """What changed, summed up: rows of a table, all with the same columns."""
+    items: Sequence[Mapping[str, str]]
+    """Every answer whose verdict changed."""
+    file: Path
+    """What has all of `items`."""
+    changed: bool
+    """Whether the output would be another."""
+    apply: Callable[[], None]
+    """Puts it into the output, and publishes anew what follows from it."""
 
 
 class StepError(Exception):

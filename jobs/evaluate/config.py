@@ -46,6 +46,7 @@ from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import folder_problems, local_folder
+from jobs.template import UNMARKED
 from orchestrator.step import ModelSource, OutputKind, Problem, StepConfig
 
 MOST_SAMPLES = 1024
@@ -115,6 +116,16 @@ class Config(StepConfig):
             raise ValueError(
                 'step_budgets: needs the header of a step: give template: {name: think, step: "<step>"}, with yours'
             )
+        if self.template.style == UNMARKED:
+            fields = {"extensions": self.extensions, "step_budgets": self.step_budgets, "rejection": self.rejection}
+            asked = [name for name, value in fields.items() if value is not None]
+            asked += ["budgets"] * (self.budgets != ("auto",))
+            asked += ["conditional.budget_forcing"] * (self.conditional is not None and self.conditional.budget_forcing)
+            if asked:
+                raise ValueError(
+                    f"{asked[0]}: needs thinking that can be told from the answer, and template none says that there "
+                    "is none: leave it out, or name how the model marks its thinking"
+                )
         if self.rejection is not None and greedy:
             raise ValueError("rejection: needs a temperature above 0: greedy samples are all the same")
         if self.rejection is not None and self.rejection.max_tries > self.samples:
@@ -251,6 +262,10 @@ class Config(StepConfig):
                 if task not in tasks or (name not in points and not _VOTES.fullmatch(name)):
                     notes.append(f"published: {name} on {task} is not in this sweep, so nothing is laid beside it")
         return notes + [BATCH_INVARIANT_COSTS] * self.batch_invariant
+
+    def grades_on_cluster(self) -> bool:
+        """A judge is a model."""
+        return self.judge is not None
 
     def problems(self) -> Iterator[Problem]:
         """Files that are not there, seen before anything heavy is loaded."""

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from jobs.evaluate.chat.config import EFFORTS, Effort
 from jobs.evaluate.policies import Wish, ordered
-from jobs.template import TEMPLATES, ThinkingTemplate
+from jobs.template import TEMPLATES, UNMARKED, ThinkingTemplate
 from orchestrator.step import StrictModel
 
 MAX_LENGTH = 2**31 - 1
@@ -122,7 +122,8 @@ class Template(StrictModel):
     """How the model marks its thinking: a style by name, or delimiters of its own.
 
     Three spellings: ``think``, ``auto`` (what the tokenizer has), ``{open: "<reason>", close: "</reason>"}``. A model
-    trained to write a header before each step has it as `step`: ``{name: think, step: "<step>"}``.
+    trained to write a header before each step has it as `step`: ``{name: think, step: "<step>"}``. ``none``: the model
+    marks no thinking.
     """
 
     name: str | None = None
@@ -144,8 +145,8 @@ class Template(StrictModel):
             raise ValueError(f"{self.name!r} has delimiters of its own: give a name, or open and close")
         elif self.name not in _TEMPLATE_NAMES:
             raise ValueError(f"unknown template {self.name!r}: known are {', '.join(_TEMPLATE_NAMES)}")
-        elif self.name == "auto" and self.step is not None:
-            raise ValueError("auto cannot have a step: give it with a style's name, or with open and close")
+        elif self.name in ("auto", UNMARKED.name) and self.step is not None:
+            raise ValueError(f"{self.name} cannot have a step: give it with a style's name, or with open and close")
         return self
 
     def __str__(self) -> str:
@@ -157,8 +158,10 @@ class Template(StrictModel):
         """What it stands for; None for ``auto``, which only the tokenizer can say."""
         if self.open is not None and self.close is not None:
             return ThinkingTemplate(str(self), self.open, self.close, step=self.step)
+        if self.name == UNMARKED.name:
+            return UNMARKED
         named = TEMPLATES.get(self.name or "")
         return named and replace(named, step=self.step)
 
 
-_TEMPLATE_NAMES = ("auto", *sorted(TEMPLATES))
+_TEMPLATE_NAMES = ("auto", *sorted((UNMARKED.name, *TEMPLATES)))

@@ -7,7 +7,7 @@ from typing import Literal
 
 ThinkingEnd = Literal["natural", "forced", "context", "rejected", "ignored"]
 AnswerEnd = Literal["stop", "length", "context", "none"]
-Verdict = Literal["correct", "wrong", "no_answer", "error"]
+Verdict = Literal["correct", "wrong", "no_answer", "error", "ungraded"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Ledger:
     tries: int
     """Samples that were looked at until one was taken: 1, but for rejection sampling."""
     answer: str
-    """Text after the close delimiter, ``Final Answer:`` included when it was forced, special tokens not."""
+    """Text after the last close delimiter, ``Final Answer:`` included when that was forced, special tokens not; empty
+    where the model opened thinking again and did not close it."""
 
 
 @dataclass(frozen=True)
@@ -54,5 +55,5 @@ class Graded:
     extracted: str | None
     """What the extraction rule found in the answer; None when nothing did."""
     rule: str
-    """Which extraction rule fired (``boxed``, ``answer``, ``last_number``, ``none``)."""
+    """Which extraction rule fired: :data:`jobs.evaluate.grading.extraction.Rule`."""
     verdict: Verdict

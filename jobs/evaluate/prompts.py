@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from jobs.evaluate.policies import Wish
 from jobs.evaluate.tree import Room
-from jobs.template import ThinkingTemplate, read_template
+from jobs.template import UNMARKED, ThinkingTemplate, read_template
 from orchestrator.step import StepError
 
 FINAL_ANSWER = "\nFinal Answer:"
@@ -26,6 +26,7 @@ class Forcing:
     """The token ids with which thinking is ended and made to go on. Small: it travels to every replica."""
 
     close: tuple[int, ...]
+    """Empty for models that mark no thinking."""
     newline: tuple[int, ...]
     final: tuple[int, ...]
     """:data:`FINAL_ANSWER`, after `close`."""
@@ -40,7 +41,7 @@ class Forcing:
     @property
     def thinking_stops(self) -> tuple[int, ...]:
         """Ids at which thinking ends by itself."""
-        return tuple(dict.fromkeys((self.close[0], *self.end_of_turn)))
+        return tuple(dict.fromkeys((*self.close[:1], *self.end_of_turn)))
 
     @property
     def reserve(self) -> int:
@@ -81,11 +82,15 @@ class Prompter:
         if not tokenizer.chat_template:
             raise StepError("model: its tokenizer has no chat template: save one with it (tokenizer.chat_template)")
         self.template = template = template or _read(tokenizer)
-        self._opened = self._ids(template.open.rstrip())
+        self._opened, self._closed = (self._ids(text.rstrip()) for text in (template.open, template.close))
         for name, ids, text in (
-            ("open", self._opened, template.open),
-            ("close", self._ids(template.close), template.close),
-            *([] if template.step is None else [("step", self._ids(template.step), template.step)]),
+            ()
+            if template == UNMARKED
+            else (
+                ("open", self._opened, template.open),
+                ("close", self._ids(template.close), template.close),
+                *([] if template.step is None else [("step", self._ids(template.step), template.step)]),
+            )
         ):
             if not ids or ids[0] not in tokenizer.added_tokens_decoder:
                 raise StepError(
@@ -122,9 +127,16 @@ class Prompter:
         return self._ids(self.template.opened(text))
 
     def answer(self, kind: Literal["forced", "natural"], tokens: Sequence[int]) -> str:
-        """Text after the close delimiter, special tokens left out."""
-        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
-        return FINAL_ANSWER + text if kind == "forced" else text
+        """Text after the last close delimiter, special tokens left out; empty where thinking was opened again for good.
+
+        What follows an open delimiter is thinking, and no answer, until it is closed.
+        """
+        opened, closed = _last(self._opened, tokens), _last(self._closed, tokens)
+        if opened > closed:
+            return ""
+        after = tokens if closed < 0 else tokens[closed + len(self._closed) :]
+        text: str = self._tokenizer.decode(list(after), skip_special_tokens=True)
+        return FINAL_ANSWER + text if kind == "forced" and closed < 0 else text
 
     def text(self, tokens: Sequence[int]) -> str:
         """What thinking says, special tokens included."""
@@ -133,8 +145,7 @@ class Prompter:
 
     def reopens(self, tokens: Sequence[int]) -> bool:
         """Whether thinking was opened again among the tokens of an answer."""
-        size = len(self._opened)
-        return any(tuple(tokens[at : at + size]) == self._opened for at in range(len(tokens) - size + 1))
+        return _last(self._opened, tokens) >= 0
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
@@ -151,6 +162,14 @@ def _read(tokenizer: Any) -> ThinkingTemplate:
             "that the model was trained with, or {open, close}"
         )
     return found
+
+
+def _last(ids: tuple[int, ...], tokens: Sequence[int]) -> int:
+    """Where `ids` stand in `tokens` for the last time; -1 where they do not, and for no ids."""
+    if not ids:
+        return -1
+    starts = range(len(tokens) - len(ids), -1, -1)
+    return next((at for at in starts if tokens[at] == ids[0] and tuple(tokens[at : at + len(ids)]) == ids), -1)
 
 
 def put(question: str, wish: Wish | None) -> str:

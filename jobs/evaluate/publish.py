@@ -22,6 +22,7 @@ from jobs.evaluate.agreement import Beside, lay_beside
 from jobs.evaluate.comparisons import POWER, Comparison, compare
 from jobs.evaluate.config import Config
 from jobs.evaluate.curves import NATURAL_END, MeasuredCurve, Point, drawn
+from jobs.evaluate.grading.session import was_graded_by
 from jobs.evaluate.methods import Method, measure_methods
 from jobs.evaluate.outcomes import read
 from jobs.evaluate.published import Published
@@ -160,6 +161,7 @@ def _track(
         **_decoding(config),
     }
     tags = {"sweep": f"{context.experiment}/{context.name}", "color": plots.colour(number)}
+    tags |= {name: str(value) for name, value in was_graded_by(context.output).items()}
     if isinstance(config.model, Reference):
         tags["model_fingerprint"] = context.input(config.model).fingerprint
     run = context.track(" · ".join(named), params, tags)

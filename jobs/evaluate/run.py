@@ -18,6 +18,8 @@ from jobs.evaluate import model as models
 from jobs.evaluate.chat import run as chat
 from jobs.evaluate.config import Config
 from jobs.evaluate.engines import EngineSpec, Sampling, ServedModel, start
+from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.grading.session import grading
 from jobs.evaluate.policies import Policy, Wish
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import FINAL_ANSWER, Prompter, Unit, room, unit_key
@@ -51,22 +53,24 @@ class Sweep:
 
 
 def run(config: Config, context: StepContext) -> None:
-    """Writes ``samples.parquet`` (a row per item, sample and policy), ``decode.json``, and what `publish` makes."""
+    """Writes ``samples.parquet`` (a row per item, sample and policy), ``decode.json``, ``grading.json``, and what
+    `publish` makes."""
     began = time.monotonic()
     context.output.mkdir(parents=True, exist_ok=True)
     samples = context.output / "samples.parquet"
-    totals = (_decode if config.chat is None else chat.answer)(config, context, samples)
+    with grading(config, context, context.output) as grader:
+        totals = (_decode if config.chat is None else chat.answer)(config, context, samples, grader)
     totals["seconds"] = round(time.monotonic() - began, 3)
     (context.output / "decode.json").write_text(json.dumps(totals, indent=1))
     publish(config, context, samples, totals)
 
 
-def _decode(config: Config, context: StepContext, samples: Path) -> dict[str, float]:
+def _decode(config: Config, context: StepContext, samples: Path, grader: Grader) -> dict[str, float]:
     """Decodes what is missing and writes the samples. Returns what that took."""
     sweep = prepare(config, context)
     context.use_traces(sweep.folder)
     with shared(sweep.folder):
-        decoded, alone = _complete(config, context, sweep, samples)
+        decoded, alone = _complete(config, context, sweep, samples, grader)
     compact(sweep.folder)
     return {
         "units": sum(1 for _ in sweep.units),
@@ -154,7 +158,7 @@ def missing(sweep: Sweep, index: Index) -> list[Work]:
     return sorted(found.values(), key=lambda work: (-sum(row.length for row in work.rows), -len(work.unit.prompt)))
 
 
-def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path) -> tuple[Decoded, int]:
+def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path, grader: Grader) -> tuple[Decoded, int]:
     """Decodes until nothing is missing, and writes the samples. Returns what was decoded, and what policies one by
     one would have."""
     index = Index(sweep.folder, report=print)
@@ -169,7 +173,7 @@ def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path)
             total += decode(work, sweep.replica, index, config.resources, config.replica_demand(), name, told)
             index.refresh()
         try:
-            return total, write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index)
+            return total, write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
         except DamagedFile as error:
             index.discard(str(error))
     raise StepError(f"traces: records in {sweep.folder} are damaged again and again: check the disk they are on")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.evaluate.grading import grade
+from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.ledger import Graded, Ledger
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.prompts import Prompter, Unit
@@ -60,7 +60,7 @@ class Question:
 
 
 def write_samples(
-    path: Path, questions: Sequence[Question], trees: Sequence[Tree], prompter: Prompter, index: Index
+    path: Path, questions: Sequence[Question], trees: Sequence[Tree], prompter: Prompter, index: Index, grader: Grader
 ) -> int:
     """Writes a row per question, sample and policy, in their order, to a file that appears whole.
 
@@ -69,12 +69,12 @@ def write_samples(
     alone = 0
     with samples_file(path) as add:
         for batch in _batches(questions):
-            rows: list[Graded] = []
+            answers: list[tuple[Task, Ledger]] = []
             for question, decoded in _decoded(batch, index):
                 for ledger, tokens in _ledgers(question, decoded, trees, prompter):
                     alone += tokens
-                    rows.append(grade(question.task, ledger))
-            add(rows)
+                    answers.append((question.task, ledger))
+            add(grader.grade(answers))
     return alone
 
 
@@ -84,15 +84,16 @@ def samples_file(path: Path) -> Iterator[Callable[[Iterable[Graded]], None]]:
     temporary = path.with_name(f".{path.name}")
     try:
         with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-            yield lambda rows: writer.write_table(pa.Table.from_pylist([_row(each) for each in rows], SCHEMA))
+            yield lambda rows: writer.write_table(pa.Table.from_pylist([row(each) for each in rows], SCHEMA))
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _row(graded: Graded) -> dict[str, Any]:
-    row = asdict(graded)
-    return row.pop("ledger") | row
+def row(graded: Graded) -> dict[str, Any]:
+    """A sample as one row."""
+    fields = asdict(graded)
+    return {**fields.pop("ledger"), **fields}
 
 
 def _batches(questions: Sequence[Question]) -> Iterator[list[Question]]:

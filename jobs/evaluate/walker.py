@@ -69,6 +69,11 @@ class _Walk:
     async def _decode(self, want: Want) -> None:
         key = want.key
         thinking = key.kind == "thinking"
+        if thinking and not self.walker.forcing.close:  # nothing that the model writes is thinking: it ends at once
+            self.trace.end(key)
+            self._keep(key, 0, True)
+            self.start(key.path, want.start)
+            return
         kept = known = self.trace.extent(key).length
         ahead = iter(self._crossings(want) if thinking else ())
         crossing = next(ahead, want.limit)

@@ -64,8 +64,8 @@ class Step:
     batches: tuple[Batch, ...]
     learned: int
     """Tokens learned in the whole step, by all workers: what its loss is divided by."""
-    tokens: int
-    """Tokens of the whole step, padding not counted."""
+    lengths: tuple[int, ...]
+    """Tokens of every sample of the whole step, padding not counted."""
 
 
 @dataclass(frozen=True)
@@ -147,5 +147,5 @@ def plan_step(
     return Step(
         batches=tuple(collate(micro, data, padding) for micro in batches),
         learned=data.learned(rows),
-        tokens=int(data.lengths(rows).sum()),
+        lengths=tuple(len(ids) for row in rows for ids, _ in data.row(row)),
     )

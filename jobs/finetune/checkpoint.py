@@ -101,6 +101,7 @@ class Checkpoints:
             try:
                 dcp.load(state, storage_reader=reader, process_group=self._group)
             except CheckpointException as error:
+                self._raise_complaint(error)
                 print(f"{self._folder.step(step)} is damaged, trying an earlier one: {_reason(error)}", flush=True)
                 continue
             trained.load_state(state[_STATE])
@@ -132,13 +133,17 @@ class Checkpoints:
             future.result()
         except CheckpointException as error:
             if dist.get_rank() == 0:
-                with suppress(OSError):
+                with suppress(StepError), self._folder.explained():
                     self._folder.drop(step)
-            for failure, _ in error.failures.values():
-                if self._folder.is_complaint(failure):
-                    raise StepError(self._folder.complaint(failure)) from error
+            self._raise_complaint(error)
             # Not an Exception itself, and so not what those who run workers expect of them.
             raise RuntimeError(f"the checkpoint after step {step} could not be saved: {_reason(error)}") from error
+
+    def _raise_complaint(self, error: CheckpointException) -> None:
+        """Raises StepError where the file system or the bucket is the reason, in any worker."""
+        for failure, _ in error.failures.values():
+            if self._folder.is_complaint(failure):
+                raise StepError(self._folder.complaint(failure)) from error
 
     def _found(self) -> list[tuple[int, Contents]]:
         """The whole checkpoints, as worker 0 sees them."""
@@ -213,7 +218,7 @@ class _Writer(FsspecWriter):
             if isinstance(stored, TensorStorageMetadata)
         }
         self._folder.mark(self._step, Contents(files, shapes, self._recipe, self._workers))
-        self._folder.retain(self._keep)
+        self._folder.retain(self._step, self._keep)
 
 
 def _shapes(state: Mapping[str, Any], prefix: str = "") -> dict[str, list[int]]:

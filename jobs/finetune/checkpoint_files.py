@@ -96,12 +96,15 @@ class CheckpointFolder:
         else:
             self._files.pipe_file(f"{self.step(number)}/{_MARKER}", json.dumps(record).encode())
 
-    def retain(self, newest: int) -> None:
-        """Drops all but the `newest` whole checkpoints, torn ones included."""
-        kept = [number for number, _ in self.whole()][:newest]
-        for number in self._numbers():
-            if number not in kept:
-                self.drop(number)
+    def retain(self, number: int, newest: int) -> None:
+        """Drops all but the `newest` whole checkpoints up to `number`, which was just written.
+
+        Torn ones go, and later ones: the run has gone back before them, because they could not be read.
+        """
+        kept = [whole for whole, _ in self.whole() if whole <= number][:newest]
+        for found in self._numbers():
+            if found not in kept:
+                self.drop(found)
 
     def drop(self, number: int) -> None:
         """Removes a checkpoint, whole or torn, if it is there."""

@@ -9,6 +9,7 @@ Imported only where the strategy is chosen: importing DeepSpeed takes seconds an
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ from jobs.finetune.activations import checkpoint_activations
 from jobs.finetune.batches import Batch
 from jobs.finetune.config import Config
 from jobs.finetune.lora import merged
-from jobs.finetune.model import Blueprint, CausalLoss, decoder_layers
+from jobs.finetune.model import Blueprint, CausalLoss, decoder_layers, set_buffers
 from jobs.finetune.optimizer import build_optimizer, set_learning_rate
 from orchestrator.step import StepError
 
@@ -57,7 +58,7 @@ class DeepSpeed:
         settings = {**settings, "train_batch_size": dist.get_world_size()}
         loss = CausalLoss(blueprint.empty())
         matrices = {name for name, weight in loss.named_parameters() if weight.ndim >= 2}
-        buffers = {name: value.to(device) for name, value in loss.named_buffers()}
+        buffers = dict(loss.named_buffers())
         checkpoint_activations(loss.model, config.resources.activation_checkpointing)
         try:
             _fill(loss.model, blueprint, device, settings if self._stage == 3 else None)
@@ -72,9 +73,7 @@ class DeepSpeed:
             reason = " ".join(str(error).split())
             raise StepError(f"resources.deepspeed: DeepSpeed refuses its settings ({reason}): correct them") from error
         # ZeRO-2 has turned them to bfloat16, in which the angles of far positions are wrong.
-        for name, value in buffers.items():
-            owner, _, own = name.rpartition(".")
-            setattr(loss.get_submodule(owner), own, value)
+        set_buffers(loss, buffers, device)
         self._loss = loss
         self._compute = blueprint.precision.compute
         mesh = init_device_mesh(device.type, (dist.get_world_size(),))
@@ -90,7 +89,8 @@ class DeepSpeed:
     def update(self, rate: float) -> float:
         set_learning_rate(self._engine.optimizer, rate)
         self._engine.step()
-        return float(self._engine.get_global_grad_norm())
+        norm = float(self._engine.get_global_grad_norm())
+        return norm if norm >= 0 else math.inf  # DeepSpeed has -1 for one that is no number.
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> Tensor:

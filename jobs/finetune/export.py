@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def export(
     gathered = {name: weight if written is None else weight.to(written) for name, weight in weights}
     if dist.get_rank() == 0:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(architecture, dtype=next(iter(gathered.values())).dtype)
+            model = AutoModelForCausalLM.from_config(
+                copy.deepcopy(architecture), dtype=next(iter(gathered.values())).dtype
+            )
         # Of tied weights, one name may be all there is.
         model.load_state_dict(gathered, strict=False, assign=True)
         model.tie_weights()

@@ -28,7 +28,7 @@ from jobs.finetune.activations import checkpoint_activations
 from jobs.finetune.batches import Batch
 from jobs.finetune.config import Config
 from jobs.finetune.lora import merged
-from jobs.finetune.model import Blueprint, CausalLoss, Precision, decoder_layers
+from jobs.finetune.model import Blueprint, CausalLoss, Precision, decoder_layers, set_buffers
 from jobs.finetune.optimizer import build_optimizer, give_averages, set_learning_rate
 
 _PREFIX = "model."
@@ -84,6 +84,10 @@ class Fsdp:
 
     def state(self) -> dict[str, Any]:
         weights, moments = get_state_dict(self._loss, self._optimizer, options=self._options)
+        if self._config.lora is not None:
+            # Frozen weights are where they came from.
+            trained = {name for name, weight in self._loss.named_parameters() if weight.requires_grad}
+            weights = {name: weight for name, weight in weights.items() if name in trained}
         return {"model": weights, "optimizer": moments}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -103,8 +107,7 @@ class Fsdp:
 
     @property
     def _options(self) -> StateDictOptions:
-        # Frozen weights are where they came from.
-        return StateDictOptions(ignore_frozen_params=True, strict=self._config.lora is None)
+        return StateDictOptions(strict=self._config.lora is None)
 
     def _whole_weights(self) -> Iterator[tuple[str, Tensor]]:
         for name, weight in self._loss.named_parameters():
@@ -146,8 +149,7 @@ def fill(loss: CausalLoss, blueprint: Blueprint, device: torch.device, home: tor
     buffers = dict(loss.named_buffers())
     loss.to_empty(device=home)
     loss.model.tie_weights()
-    for name, value in buffers.items():
-        loss.get_buffer(name).copy_(value)
+    set_buffers(loss, buffers, device)
     for name, whole in blueprint.values(loss.model, device):
         weight = loss.model.get_parameter(name)
         assert isinstance(weight, DTensor)

@@ -24,6 +24,7 @@ from jobs.finetune.evaluation import held_out_loss, split
 from jobs.finetune.measures import StepReport, peak_memory
 from jobs.finetune.optimizer import learning_rate
 from jobs.finetune.strategy import Strategy
+from jobs.finetune.utilisation import Utilisation
 from orchestrator.step import StepError
 
 Report = Callable[[StepReport], None]
@@ -41,11 +42,12 @@ def train(
     device: torch.device,
     checkpoints: CheckpointFolder,
     report: Report,
+    busy: Utilisation | None = None,
 ) -> None:
     """Trains the model of `strategy` in place, from the latest of `checkpoints` on. Called by all workers.
 
-    `report` is called in every worker after every step. Raises StepError, naming the samples, when a loss or the
-    gradient is no longer a number.
+    `report` is called in every worker after every step, with the MFU that `busy` tells. Raises StepError, naming the
+    samples, when a loss or the gradient is no longer a number.
     """
     rank, workers = dist.get_rank(), dist.get_world_size()
     tokens = config.resources.tokens_in_memory
@@ -84,11 +86,12 @@ def train(
                     loss=sums.loss,
                     learning_rate=rate,
                     gradient_norm=norm,
-                    tokens_per_second=step.tokens / seconds,
+                    tokens_per_second=sum(step.lengths) / seconds,
                     peak_memory=peak_memory(device),
-                    padding=1 - step.tokens / sums.positions,
+                    padding=1 - sum(step.lengths) / sums.positions,
                     epoch=rows / schedule.rows,
                     rows=rows,
+                    mfu=None if busy is None else busy.mfu(step.lengths, seconds, workers),
                     evaluation_loss=evaluated,
                 )
             )

@@ -32,6 +32,8 @@ class StepReport:
     """How often the data has been gone through: 1.5 is in the middle of the second time."""
     rows: int
     """Rows learned from so far, each counted as often as it came. A row is a sample, unless samples are packed."""
+    mfu: float | None = None
+    """Share of the cards' peak (:mod:`jobs.finetune.utilisation`); None where that is not known."""
     evaluation_loss: float | None = None
     """Mean over the learned tokens that are kept from training, after the update; None where it is not due."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,10 @@ class Blueprint:
     lora: Lora | None
     seed: int
 
+    def _own(self) -> PretrainedConfig:
+        """A copy for transformers, which writes the type it builds in over the one that the model is exported in."""
+        return copy.deepcopy(self.architecture)
+
     def empty(self) -> nn.Module:
         """The model with weights that have shapes and no memory (torch's meta device), and adapters where asked for.
 
@@ -122,7 +127,7 @@ class Blueprint:
         Raises StepError when no layer is named as the adapters' targets.
         """
         with init_empty_weights(include_buffers=False):
-            model: Any = AutoModelForCausalLM.from_config(self.architecture, dtype=self.precision.master)
+            model: Any = AutoModelForCausalLM.from_config(self._own(), dtype=self.precision.master)
         model.tie_weights()
         if self.lora is not None:
             attach(self.lora, model)
@@ -151,7 +156,7 @@ class Blueprint:
 
     def _random(self) -> nn.Module:
         torch.manual_seed(self.seed)
-        model: nn.Module = AutoModelForCausalLM.from_config(self.architecture, dtype=torch.float32)
+        model: nn.Module = AutoModelForCausalLM.from_config(self._own(), dtype=torch.float32)
         return model
 
     def _folder(self) -> Path:
@@ -174,6 +179,13 @@ def draw(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase, config: 
         except (OSError, ValueError) as error:
             raise StepError(f"model: {source!r} cannot be loaded ({_first_line(error)})") from error
     return Blueprint(source, architecture, PRECISIONS[config.precision], config.lora, config.seed)
+
+
+def set_buffers(module: nn.Module, buffers: Mapping[str, Tensor], device: torch.device) -> None:
+    """Puts `buffers`, by name, into `module`, on `device`: what moves or converts a module takes them along."""
+    for name, value in buffers.items():
+        owner, _, own = name.rpartition(".")
+        setattr(module.get_submodule(owner), own, value.to(device))
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:

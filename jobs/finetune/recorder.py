@@ -10,6 +10,7 @@ import torch.distributed as dist
 from jobs.finetune.config import Config
 from jobs.finetune.measures import StepReport
 from jobs.finetune.prepare import publish, seen
+from jobs.finetune.system_metrics import SystemMetrics
 from orchestrator.step import StepContext
 
 _SECONDS_BETWEEN_PROGRESS = 0.5
@@ -25,6 +26,7 @@ class Recorder:
         params |= {"workers": dist.get_world_size()} | seen(data)
         self._run = context.track("finetune", params, group="training")
         publish(data, self._run.artifacts)
+        self._system = SystemMetrics()
         self._rewound = False
         self._last_progress = 0.0
 
@@ -32,7 +34,7 @@ class Recorder:
         if not self._rewound:
             self._run.rewind(report.step - 1)
             self._rewound = True
-        self._run.metrics(report.metrics(), report.step)
+        self._run.metrics(report.metrics() | self._system.due(), report.step)
         now = time.monotonic()
         if report.step == report.steps or now - self._last_progress > _SECONDS_BETWEEN_PROGRESS:
             self._context.progress(report.step, report.steps, "steps")

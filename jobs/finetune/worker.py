@@ -25,6 +25,7 @@ from jobs.finetune.model import Blueprint, draw, load_tokenizer
 from jobs.finetune.prepare import model_source, prepared
 from jobs.finetune.recorder import Recorder
 from jobs.finetune.strategy import Strategy
+from jobs.finetune.utilisation import utilisation
 from orchestrator.step import StepContext
 
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
@@ -77,6 +78,7 @@ def work(assignment: Assignment, device: torch.device) -> None:
         device=device,
         checkpoints=assignment.checkpoints,
         report=Recorder(config, assignment.context, assignment.data) if dist.get_rank() == 0 else _say_nothing,
+        busy=utilisation(blueprint.architecture, config, device),
     )
     export(strategy.weights(), blueprint.architecture, tokenizer, assignment.context.output)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.engines import Chunk, Request
+from jobs.evaluate.grading.session import grading
 from jobs.evaluate.publish import publish
 from jobs.evaluate.run import Sweep, missing, prepare
 from jobs.evaluate.samples import write_samples
@@ -52,7 +53,8 @@ def finish(context: StepContext, fields: Mapping[str, Any], thoughts: Sequence[s
     asyncio.run(_decode(sweep, Speaker(thoughts, answers)))
     samples = context.output / "samples.parquet"
     index = Index(sweep.folder, report=print)
-    alone = write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index)
+    with grading(config, context, context.output) as grader:
+        alone = write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
     totals = {
         "units": sum(1 for _ in sweep.units),
         "thinking_tokens_decoded": 300,

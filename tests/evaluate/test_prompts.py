@@ -198,3 +198,24 @@ def test_a_tokenizer_without_a_chat_template_is_refused() -> None:
     bare.chat_template = None
     with pytest.raises(StepError, match="no chat template"):
         Prompter(bare, TEMPLATES["think"], [EOS])
+
+
+@pytest.mark.parametrize(
+    ("written", "natural", "forced"),
+    [
+        (" 16", " 16", "\nFinal Answer: 16"),
+        (" 3</think> 16", " 16", " 16"),
+        (" 3<think>no, 4</think> 16", " 16", " 16"),
+        (" 3</think> 4</think>", "", ""),
+        (" 16<think>or is it", "", ""),
+        (" 3</think> 16<think>", "", ""),
+        ("", "", "\nFinal Answer:"),
+    ],
+)
+def test_only_what_follows_the_last_close_delimiter_is_an_answer(
+    prompter: Prompter, written: str, natural: str, forced: str
+) -> None:
+    tokens = TOKENIZER.encode(written)
+    assert prompter.answer("natural", tokens) == natural
+    assert prompter.answer("forced", tokens) == forced
+    assert prompter.reopens(tokens) == ("<think>" in written)

@@ -77,8 +77,8 @@ def test_one_curve_each_of_what_k_samples_pass_and_elect(tmp_path: Path) -> None
 
 
 def test_answers_of_one_meaning_are_one_answer(tmp_path: Path) -> None:
-    """2, 02 and "2 letters" outvote two 16s; five words that are no number do not."""
-    agreed = measured(tmp_path, rows("a", ["16", "16", "2", "02", "2 letters"]))
+    """2, 02 and $2$ outvote two 16s; five words that are no number do not."""
+    agreed = measured(tmp_path, rows("a", ["16", "16", "2", "02", "$2$"]))
     assert agreed["majority@k"].points[-1].accuracy == 0
     apart = measured(tmp_path, rows("a", ["16", "16", "two", "three", "2.5"]))
     assert apart["majority@k"].points[-1].accuracy == 1

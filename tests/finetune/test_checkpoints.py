@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from s3fs import S3FileSystem
-from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
+from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
 
 from jobs.finetune.checkpoint import Checkpoints
 from jobs.finetune.checkpoint_files import CheckpointFolder
@@ -171,6 +171,36 @@ def test_a_checkpoint_that_cannot_be_read_gives_way_to_an_earlier_one(
     folder._files.pipe_file(path, b"?" * len(folder._files.cat_file(path)))
     assert restored(folder) == (2, 2.0)
     assert "step-00000003 is damaged, trying an earlier one" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_could_not_be_read_does_not_outlive_those_written_after(tmp_path: Path) -> None:
+    folder = CheckpointFolder(str(tmp_path))
+    train(folder, 9, every=4)
+    for step in (8, 9):
+        path = Path(folder.step(step), "__0_0.distcp")
+        path.write_bytes(b"?" * path.stat().st_size)
+    numbers = Numbers()
+    with checkpoints(folder, every=5, keep=1) as saved:
+        assert saved.restore(numbers) == 4
+        numbers.become(5)
+        saved.after(5, numbers, last=False)
+    assert folder._numbers() == [5]
+    assert restored(folder) == (5, 5.0)
+
+
+def test_a_file_system_that_fails_while_reading_is_an_error_not_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = CheckpointFolder(str(tmp_path))
+    train(folder, 2)
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(FsspecReader, "read_data", fail)
+    with pytest.raises(StepError, match="cannot be used \\(Input/output error\\)"):
+        restored(folder)
+    assert steps_in(folder) == [2, 1]
 
 
 def test_checkpoints_that_are_all_damaged_are_an_error_not_a_fresh_start(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ import torch
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
+from jobs.finetune.config import Config
 from jobs.finetune.export import export, stop_tokens
+from jobs.finetune.model import draw
 from tests.finetune.qwen_like import qwen_tokenizer
 
 QWEN = qwen_tokenizer()
@@ -97,12 +99,21 @@ def test_weights_are_written_in_the_type_of_the_model_that_training_began_with(a
     assert torch.equal(loaded.model.norm.weight, model.model.norm.weight.bfloat16())
 
 
+def test_training_in_a_wider_type_leaves_the_type_that_a_model_is_written_in(tmp_path: Path) -> None:
+    Qwen2ForCausalLM(architecture()).bfloat16().save_pretrained(tmp_path)
+    fields = {"model": str(tmp_path), "data": "${letters}", "precision": "float32"}
+    blueprint = draw(str(tmp_path), QWEN, Config.model_validate_json(json.dumps(fields)))
+    assert {weight.dtype for weight in blueprint.empty().parameters()} == {torch.float32}
+    assert blueprint.architecture.dtype == torch.bfloat16
+
+
 _VLLM = """
 import json, sys
 from vllm import LLM, SamplingParams
 llm = LLM(model=sys.argv[1], dtype="float32", max_model_len=256, enforce_eager=True, kv_cache_memory_bytes=2**26)
 [answer] = llm.chat([json.loads(sys.argv[2])], SamplingParams(temperature=0, max_tokens=64))
-print(json.dumps([list(answer.prompt_token_ids), list(answer.outputs[0].token_ids), answer.outputs[0].finish_reason]))
+said = answer.outputs[0]
+json.dump([list(answer.prompt_token_ids), list(said.token_ids), said.finish_reason], open("answer.json", "w"))
 """
 
 
@@ -117,10 +128,11 @@ def test_vllm_answers_as_transformers_does_and_stops_at_the_end_of_the_turn(
     assert len(said) < 64
 
     command = [sys.executable, "-c", _VLLM, str(folder), json.dumps(QUESTION)]
-    quiet = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=os.environ | quiet, capture_output=True, text=True, cwd=tmp_path)
+    settings = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+    settings["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # One process starts sooner than two.
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-5000:]
-    heard, tokens, reason = json.loads(done.stdout.splitlines()[-1])
+    heard, tokens, reason = json.loads((tmp_path / "answer.json").read_text())
     assert heard == prompt["input_ids"][0].tolist()
     assert tokens == said
     assert reason == "stop"

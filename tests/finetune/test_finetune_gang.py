@@ -17,9 +17,12 @@ import ray
 import ray.train
 import torch.distributed as dist
 from ray.cluster_utils import Cluster
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerHealthCheckFailedError
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.preemption import PreemptionInfo
 
 from jobs.finetune.config import Config
-from jobs.finetune.gang import run_gang
+from jobs.finetune.gang import _cause_of_loss, _fewer, run_gang
 from orchestrator.step import StepError
 
 ROOT = Path(__file__).parents[2]
@@ -93,12 +96,12 @@ def test_a_gang_outlives_lost_nodes_replaced_or_not_within_its_retries(
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     task = Task(tmp_path, steps=10**6)
     with ThreadPoolExecutor(1) as thread:
-        settings = config(retries=2, min_workers=1, wait=12.0)
+        settings = config(retries=2, min_workers=1, wait=10.0)
         running = thread.submit(run_gang, work, task, settings, tmp_path / "records")
         reached(running, lambda: len(task.done()) > 5)
 
-        cluster.remove_node(nodes[1], allow_graceful=False)
         replacement = cluster.add_node(num_cpus=1)
+        cluster.remove_node(nodes[1], allow_graceful=False)
         reached(running, lambda: len({node for workers in task.done() for node in workers}) == 3)
 
         cluster.remove_node(replacement, allow_graceful=False)
@@ -114,3 +117,52 @@ def test_a_gang_outlives_lost_nodes_replaced_or_not_within_its_retries(
     said = capsys.readouterr().out
     assert re.search(r"again \(1 more attempts after this\) because worker \d (was lost|lost its connection)", said)
     assert "starting with 1 of 2 workers" in said
+
+
+GLOO = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.7]:1")
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (WorkerGroupError("", {1: GLOO}), "worker 1 lost its connection to another: [/pytorch/third_party/gloo"),
+        (
+            WorkerGroupError("", {0: dist.DistNetworkError("refused")}),
+            "worker 0 lost its connection to another: refused",
+        ),
+        (
+            WorkerGroupError("", {0: GLOO, 1: WorkerHealthCheckFailedError("", OSError("gone"))}),
+            "worker 1 was lost: gone",
+        ),
+        (ControllerError(WorkerGroupStartupFailedError("")), "a worker died while the gang started"),
+        (PreemptionError(PreemptionInfo(None, {"node": [1]})), "a node was preempted"),
+    ],
+)
+def test_a_loss_has_a_cause(error: TrainingFailedError, cause: str) -> None:
+    assert _cause_of_loss(error).startswith(cause)
+
+
+@pytest.mark.parametrize("mistake", [StepError("data: is empty"), ValueError("a bug")])
+def test_a_mistake_is_no_loss_whatever_became_of_the_others(mistake: Exception) -> None:
+    error = WorkerGroupError("", {0: GLOO, 1: mistake})
+    with pytest.raises((StepError, WorkerGroupError)) as raised:
+        _cause_of_loss(error)
+    assert raised.value is (mistake if isinstance(mistake, StepError) else error)
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [([4.0, 3.0, 1.5], 6), ([5.0], 4), ([3.0], 3), ([1.0], None)],
+)
+def test_fewer_workers_still_share_a_batch_equally(
+    free: list[float], expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = {str(at): {"CPU": cpus} for at, cpus in enumerate(free)}
+    monkeypatch.setattr("jobs.finetune.gang.available_resources_per_node", lambda: nodes)
+    settings = config(workers=12, min_workers=2).model_copy(update={"batch_size": 12})
+    if expected is None:
+        monkeypatch.setattr("jobs.finetune.gang._shortage", lambda config: "resources: asked for too much")
+        with pytest.raises(StepError, match="asked for too much"):
+            _fewer(settings, 12)
+    else:
+        assert _fewer(settings, 12) == expected

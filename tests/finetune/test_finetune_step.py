@@ -6,6 +6,8 @@ import contextlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -132,7 +134,17 @@ def test_training_lowers_the_loss_and_tells_how_it_goes(trained: StepContext) ->
     assert "240" in (artifacts / "data.txt").read_text()
     assert (artifacts / "data.html").stat().st_size > 1000
     line = json.loads((trained.folder / "tracked" / "finetune" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert set(line["values"]) == {"loss", "learning_rate", "gradient_norm", "tokens_per_second", "peak_memory"}
+    assert {name for name in line["values"] if not name.startswith("system/")} == {
+        "loss",
+        "learning_rate",
+        "gradient_norm",
+        "tokens_per_second",
+        "peak_memory",
+        "padding",
+        "epoch",
+        "rows",
+    }
+    assert (line["values"]["epoch"], line["values"]["rows"]) == (1.0, 240)
     progress = json.loads((trained.folder / "progress.json").read_text())
     assert (progress["done"], progress["total"], progress["unit"]) == (30, 30, "steps")
 
@@ -154,13 +166,49 @@ def test_the_result_is_a_model_that_transformers_loads(trained: StepContext) -> 
 
 def test_a_model_can_be_trained_further(trained: StepContext, letters: StepInput, tmp_path: Path) -> None:
     further = context(tmp_path, letters)
-    recipe = config(model=str(trained.output), epochs=1, batch_size=80, learning_rate=1e-9, resources={"workers": 1})
+    recipe = config(
+        model=str(trained.output),
+        precision="float32",
+        epochs=1,
+        batch_size=80,
+        learning_rate=1e-9,
+        resources={"workers": 1},
+    )
     train(recipe, further)
     before, after = (AutoModelForCausalLM.from_pretrained(step.output) for step in (trained, further))
     assert losses(further)[0][1] == pytest.approx(losses(trained)[-1][1], abs=0.5)
     ids = torch.arange(32)[None]
     with torch.no_grad():
         assert torch.allclose(before(ids).logits, after(ids).logits, atol=1e-4)
+
+
+def test_torchrun_trains_the_same_model_without_ray(
+    trained: StepContext, letters: StepInput, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    experiment = tmp_path / "experiment.yaml"
+    fields = config().model_dump(mode="json", include={"model", "batch_size", "resources"})
+    fields |= {"job": "finetune", "data": str(letters.output / "train.jsonl")}
+    experiment.write_text(json.dumps({"name": "t", "store": str(tmp_path / "runs"), "steps": {"tiny": fields}}))
+
+    def torchrun(workers: int) -> subprocess.CompletedProcess[str]:
+        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}", "-m", "jobs.finetune"]
+        return subprocess.run(
+            [sys.executable, *command, str(experiment)], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+
+    refused = torchrun(3)
+    assert "resources.workers: 3 workers cannot share batches of 8" in refused.stderr
+    assert not (tmp_path / "runs").exists()
+
+    finished = torchrun(2)
+    assert finished.returncode == 0, finished.stderr
+    [folder] = (tmp_path / "runs").glob("tiny-*")
+    assert (folder / "done.json").exists()
+    same = context(folder, letters)
+    assert losses(same) == losses(trained)
+    weights = [(step.output / "model.safetensors").read_bytes() for step in (same, trained)]
+    assert weights[0] == weights[1]
+    assert "done already" in torchrun(2).stderr
 
 
 def test_a_killed_worker_is_replaced_and_the_run_continues_exactly_from_a_bucket(

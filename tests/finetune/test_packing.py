@@ -71,7 +71,7 @@ def test_a_batch_counts_rows_when_samples_are_packed() -> None:
     schedule = Schedule(rows=len(packed), batch_size=2, epochs=1, seed=0)
     assert (len(packed), schedule.steps) == (4, 2)
     steps = [plan_step(schedule, at, packed, rank=0, workers=1, tokens=15, padding=PADDING) for at in range(2)]
-    assert sum(step.tokens for step in steps) == sum(LENGTHS)
+    assert sum(sum(step.lengths) for step in steps) == sum(LENGTHS)
     assert sum(step.learned for step in steps) == sum(LENGTHS) - len(LENGTHS)
     assert [batch.ids.shape[0] for step in steps for batch in step.batches] == [1, 1, 1, 1]
 

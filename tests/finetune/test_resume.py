@@ -15,15 +15,19 @@ SAMPLES = 48
 STEPS = 8
 EVERY = 3
 
-EXACT = {"fsdp": {"precision": "float64"}, "deepspeed": {"strategy": "deepspeed", "precision": "float32"}}
-"""The widest numbers that a strategy computes in."""
+KINDS: dict[str, dict[str, object]] = {
+    "fsdp": {"precision": "float64"},
+    "fsdp, adapters with dropout": {"precision": "float64", "lora": {"rank": 4, "dropout": 0.2}},
+    "deepspeed": {"precision": "float32", "strategy": "deepspeed"},
+}
+"""In the widest numbers that the strategy computes in; with what draws random numbers in every step."""
 
 
-def train(folder: Path, strategy: str, workers: int, killed_at: int | None = None) -> list[float]:
+def train(folder: Path, kind: str, workers: int, killed_at: int | None = None) -> list[float]:
     """The losses of the steps done in this call."""
     folder.mkdir(exist_ok=True)
     resources = {"checkpoint_every": EVERY, "tokens_in_memory": 400}
-    recipe = config(batch_size=6, resources=resources, **EXACT[strategy])
+    recipe = config(batch_size=6, resources=resources, **KINDS[kind])
     reports = train_in_processes(recipe, folder, samples=SAMPLES, workers=workers, interrupt_at=killed_at)
     assert [report.step for report in reports] == list(range(reports[0].step, (killed_at or STEPS) + 1))
     return [report.loss for report in reports]
@@ -54,13 +58,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
-def test_a_run_killed_at_any_step_ends_with_the_same_bits(strategy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["fsdp, adapters with dropout", "deepspeed"])
+def test_a_run_killed_at_any_step_ends_with_the_same_bits(kind: str, tmp_path: Path) -> None:
     killed_at = random.randint(1, STEPS - 1)
     print(f"killed after step {killed_at}")
-    undisturbed = train(tmp_path / "undisturbed", strategy, workers=2)
-    train(tmp_path / "killed", strategy, workers=2, killed_at=killed_at)
-    continued = train(tmp_path / "killed", strategy, workers=2)
+    undisturbed = train(tmp_path / "undisturbed", kind, workers=2)
+    train(tmp_path / "killed", kind, workers=2, killed_at=killed_at)
+    continued = train(tmp_path / "killed", kind, workers=2)
     assert STEPS - len(continued) in range(0, killed_at + 1, EVERY)
     assert continued == undisturbed[-len(continued) :]
     assert distance(tmp_path / "killed", tmp_path / "undisturbed") == 0

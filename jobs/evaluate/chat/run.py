@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from jobs.evaluate.chat.config import Chat
 from jobs.evaluate.chat.replies import Asked, Replies
 from jobs.evaluate.config import Config
 from jobs.evaluate.engines import EngineError
-from jobs.evaluate.grading import grade
-from jobs.evaluate.ledger import Graded, Ledger, ThinkingEnd
+from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.ledger import Ledger, ThinkingEnd
 from jobs.evaluate.policies import Policy, Wish
 from jobs.evaluate.prompts import put, unit_key
 from jobs.evaluate.samples import samples_file, tries
@@ -49,7 +49,7 @@ class Question:
         return Asked(self.key, sample, policy.effort, policy.budget if policy.forced else None)
 
 
-def answer(config: Config, context: StepContext, samples: Path) -> dict[str, float]:
+def answer(config: Config, context: StepContext, samples: Path, grader: Grader) -> dict[str, float]:
     """Asks what is missing and writes the samples. Returns what that took.
 
     Raises StepError when the server cannot be used; what it answered until then is kept.
@@ -76,10 +76,10 @@ def answer(config: Config, context: StepContext, samples: Path) -> dict[str, flo
     beyond = alone = 0
     with samples_file(samples) as add:
         for question in questions:
-            rows = list(_rows(question, config.samples, replies))
-            beyond += sum(row.ledger.thinking_end == "ignored" for row in rows)
-            alone += sum(row.ledger.thinking_tokens + row.ledger.answer_tokens for row in rows)
-            add(rows)
+            ledgers = list(_ledgers(question, config.samples, replies))
+            beyond += sum(ledger.thinking_end == "ignored" for ledger in ledgers)
+            alone += sum(ledger.thinking_tokens + ledger.answer_tokens for ledger in ledgers)
+            add(grader.grade([(question.task, ledger) for ledger in ledgers]))
     if beyond:
         print(f"the server thought beyond {config.chat.budget} in {beyond} answers: they are not counted")
     return {
@@ -138,21 +138,21 @@ async def _ask(
         await client.close()
 
 
-def _rows(question: Question, samples: int, replies: Replies) -> Iterator[Graded]:
+def _ledgers(question: Question, samples: int, replies: Replies) -> Iterator[Ledger]:
     answers = {
         policy: [replies[question.asked(policy, sample)] for sample in range(samples)] for policy in question.policies
     }
     ends = {policy: [_leaf(policy, answer) for answer in own] for policy, own in answers.items()}
     for sample in range(samples):
         for policy in question.policies:
-            yield _row(question, policy, sample, ends[policy], answers[policy])
+            yield _ledger(question, policy, sample, ends[policy], answers[policy])
 
 
-def _row(question: Question, policy: Policy, sample: int, ends: Sequence[Leaf], answers: Sequence[Answer]) -> Graded:
+def _ledger(question: Question, policy: Policy, sample: int, ends: Sequence[Leaf], answers: Sequence[Answer]) -> Ledger:
     looked_at = tries(ends, sample, policy.tries)
     taken = looked_at[-1]
     end = ends[taken]
-    ledger = Ledger(
+    return Ledger(
         item=question.item.id,
         sample=sample,
         policy=policy.name,
@@ -168,8 +168,6 @@ def _row(question: Question, policy: Policy, sample: int, ends: Sequence[Leaf], 
         tries=len(looked_at),
         answer="" if end.answer_end == "none" else answers[taken].text,
     )
-    graded = grade(question.task, ledger)
-    return replace(graded, verdict="error") if end.thinking_end == "ignored" else graded
 
 
 def _leaf(policy: Policy, answer: Answer) -> Leaf:

@@ -1,4 +1,4 @@
-"""A task as the sweep sees it: named items, each a question with its gold answer."""
+"""A task as the sweep sees it: named items, each a question with its gold answer, and how answers are compared."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from jobs.evaluate.tasks.benchmarks import AnswerType
+
 
 @dataclass(frozen=True)
 class Item:
@@ -15,7 +17,11 @@ class Item:
 
     id: str
     question: str
+    """All that is put to the model: options and the sentence of a prompt variant included."""
     answer: str
+    """The gold answer; of a choice, the letter that the right option has in `question`."""
+    letters: str = ""
+    """What there is to choose from, of a choice: ``ABCD``."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,9 @@ class Task:
 
     name: str
     items: tuple[Item, ...]
+    type: AnswerType = "integer"
+    fallback: bool = True
+    """Whether an answer without a box or ``Answer:`` is taken to be its last number or letter."""
 
     @cached_property
     def hash(self) -> str:

@@ -20,6 +20,7 @@ from jobs.evaluate.chat.config import Chat
 from jobs.evaluate.chat.replies import Asked, Replies
 from jobs.evaluate.chat.run import answer
 from jobs.evaluate.config import Config
+from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.prompts import put, unit_key
 from jobs.evaluate.publish import publish
 from jobs.evaluate.report.markdown import escaped
@@ -200,7 +201,8 @@ def test_a_server_that_only_chats_has_answers_and_questions_without_thinking(tmp
     for effort, said in ((None, "2"), ("low", "3"), ("high", "2")):
         replies.add([(Asked(key, 0, effort, None), Answer(f"Answer: {said}", 40, 4, "stop"))])
     samples = context.output / "samples.parquet"
-    totals = answer(config, context, samples) | {"seconds": 1.0}
+    with Grader() as grader:
+        totals = answer(config, context, samples, grader) | {"seconds": 1.0}
     (context.output / "decode.json").write_text(json.dumps(totals))
     publish(config, context, samples, totals)
 

@@ -1,0 +1,194 @@
+"""Whether two expressions are the same answer: what is plain by rules of our own, the rest by ``math-verify``.
+
+The rules are the conventions of docs/grading.md, where they are stated for people. They come first, because they decide
+most answers in microseconds, and because ``math-verify`` leaves out what they compare: the base of a numeral, a unit,
+the last digits of a small number.
+
+:func:`decided` is what needs no symbolic mathematics. :func:`same` is everything; it may take long, exhaust memory or
+end the process on hostile input, so it is called in processes of their own (:mod:`jobs.evaluate.grading.workers`).
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from jobs.evaluate.grading import units
+from jobs.evaluate.grading.markup import unwrapped
+from jobs.evaluate.grading.words import plain, tidy, words
+
+LONGEST = 1000
+"""Characters. A longer answer is not read: no gold answer comes near."""
+DEEPEST = 40
+"""Brackets within brackets; beyond, an answer is not read."""
+TOLERANCE = 1e-6
+"""By which numbers that are not exact may differ, relative to the gold one."""
+
+_DECIMAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
+_RATIO = re.compile(
+    r"(?P<sign>[-+]?) ?(?:\\frac ?\{ ?(?P<above>-?\d{1,300}) ?\} ?\{ ?(?P<below>-?\d{1,300}) ?\}"
+    r"|(?P<over>\d{1,300}) ?/ ?(?P<under>\d{1,300}))"
+)
+_BASE = re.compile(r"(?P<digits>[0-9A-Z]+)_\{?(?P<base>\d+)\}?")
+_FINITE_WORDS = re.compile(r"[A-Za-z][A-Za-z'-]{2,}(?: [A-Za-z'-]+)*")
+_WRAPPED_WHOLE = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{[^{}]*\}")
+_OPENING = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
+
+
+def decided(gold: str, answer: str) -> bool | None:
+    """Whether `answer` is `gold`, where that is plain to see; None where it takes mathematics."""
+    if plain(gold) == plain(answer):
+        return True
+    if len(answer) > LONGEST or _depth(answer) > DEEPEST:
+        return False
+    wanted, given = tidy(gold), tidy(answer)
+    if _is_words(wanted):
+        return words(wanted) == words(given)
+    if (verdict := _based(wanted, given)) is not None:
+        return verdict
+    (wanted, wanted_unit), (given, given_unit) = units.split(wanted), units.split(given)
+    if wanted_unit and given_unit and wanted_unit != given_unit:
+        return False
+    if "%" in wanted or "%" in given:
+        return _percent(wanted, given)
+    if wanted == given:
+        return True
+    numbers = _number(wanted), _number(given)
+    if numbers[0] is not None and numbers[1] is not None:
+        return numbers[0] == numbers[1] if "." not in wanted + given else _close(numbers[0], numbers[1])
+    return None
+
+
+def same(gold: str, answer: str) -> bool:
+    """Whether `answer` is `gold`. Raises whatever symbolic mathematics raises, and may not come back."""
+    verdict = decided(gold, answer)
+    if verdict is not None:
+        return verdict
+    wanted, given = tidy(gold), tidy(answer)
+    if "%" in wanted or "%" in given:
+        return any(_equal(units.split(one)[0], units.split(other)[0]) for one, other in _readings(wanted, given))
+    return _equal(units.split(wanted)[0], units.split(given)[0])
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for letter in text:
+        depth += _OPENING.get(letter, 0)
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _is_words(text: str) -> bool:
+    """Whether a gold answer is words: ``\\text{Evelyn}``, ``even``, ``\\text{(C)}``."""
+    return bool(_WRAPPED_WHOLE.fullmatch(text) or _FINITE_WORDS.fullmatch(text))
+
+
+def _based(gold: str, answer: str) -> bool | None:
+    """Numerals to a base: the digits must be the same, and the base too where the answer says one."""
+    wanted, given = _BASE.fullmatch(gold.replace(" ", "")), _BASE.fullmatch(unwrapped(answer).replace(" ", ""))
+    if wanted is None and given is None:
+        return None
+    if wanted is not None and given is not None:
+        return wanted.groups() == given.groups()
+    digits, other = (wanted["digits"], answer) if wanted is not None else (given["digits"] if given else "", gold)
+    return digits == other.replace(" ", "")
+
+
+def _percent(gold: str, answer: str) -> bool | None:
+    verdicts = []
+    for one, other in _readings(gold, answer):
+        if _DECIMAL.fullmatch(one) and _DECIMAL.fullmatch(other):
+            verdicts.append(_close(Fraction(one), Fraction(other)))
+        elif one == other:
+            verdicts.append(True)
+        else:
+            return None
+    return any(verdicts)
+
+
+def _readings(gold: str, answer: str) -> list[tuple[str, str]]:
+    """A percent sign is a unit that may be left out, or a hundredth: 75% is 75, and 0.75."""
+    wanted, given = (text.replace("%", "").strip() for text in (gold, answer))
+    readings = [(wanted, given)]
+    if "%" in gold and "%" not in answer:
+        readings.append((_hundredth(wanted), given))
+    if "%" in answer and "%" not in gold:
+        readings.append((wanted, _hundredth(given)))
+    return readings
+
+
+def _hundredth(text: str) -> str:
+    return str(Decimal(text) / 100) if _DECIMAL.fullmatch(text) else f"\\frac{{{text}}}{{100}}"
+
+
+def _number(text: str) -> Fraction | None:
+    """The value of a decimal or a fraction of whole numbers; None for anything else."""
+    if _DECIMAL.fullmatch(text):
+        return Fraction(text)
+    match = _RATIO.fullmatch(text)
+    if match is None:
+        return None
+    above, below = match["above"] or match["over"], match["below"] or match["under"]
+    if not int(below):
+        return None
+    return Fraction(int(above), int(below)) * (-1 if match["sign"] == "-" else 1)
+
+
+def _close(gold: Fraction, answer: Fraction) -> bool:
+    """Equal; whole numbers exactly, others within :data:`TOLERANCE`."""
+    if gold.denominator == answer.denominator == 1:
+        return gold == answer
+    return abs(gold - answer) <= Fraction(1, 10**6) * abs(gold)
+
+
+def _equal(gold: str, answer: str) -> bool:
+    """By ``math-verify``, with limits and failures left to the caller."""
+    from math_verify import verify
+
+    wanted, given = _parsed(gold), _parsed(answer)
+    if not wanted or not given:
+        return False
+    if not verify(
+        wanted, given, float_rounding=9, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True
+    ):
+        return _nearly(wanted[0], given[0])
+    return not _further_apart(wanted[0], given[0])
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Any:
+    """What ``math-verify`` reads in `text`: a list of an expression and the text, or of the text alone."""
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
+
+    return parse(
+        f"${text}$", [LatexExtractionConfig(), ExprExtractionConfig()], parsing_timeout=None, raise_on_error=True
+    )
+
+
+def _nearly(gold: Any, answer: Any) -> bool:
+    """Whether a decimal is close enough to a number that has none: 0.333333 to 1/3."""
+    return _decimal(answer) and _distance(gold, answer) <= TOLERANCE
+
+
+def _further_apart(gold: Any, answer: Any) -> bool:
+    """Whether two numbers that round to the same decimals are not the same all the same: 0.0000671, 0.0000672."""
+    return _distance(gold, answer) > TOLERANCE
+
+
+def _decimal(value: Any) -> bool:
+    from sympy import Float
+
+    return isinstance(value, Float)
+
+
+def _distance(gold: Any, answer: Any) -> float:
+    """Of two real numbers, relative to the gold one; 0 where they are no such numbers."""
+    from sympy import Expr
+
+    if not all(isinstance(value, Expr) and value.is_number and value.is_extended_real for value in (gold, answer)):
+        return 0.0
+    wanted, given = (float(value.evalf(20)) for value in (gold, answer))
+    return abs(wanted - given) / abs(wanted) if wanted else abs(given)

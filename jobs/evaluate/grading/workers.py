@@ -1,0 +1,163 @@
+"""Comparing expressions in processes of their own, which an answer may end without ending anything else.
+
+Pairs go to a process a few at a time, and come back in order, so it is known which of them a process was at when it
+ended or stopped answering: that one has no verdict, the others go to the process that takes its place. Time in a queue
+counts for nothing, because the limit is on the CPU time that the process itself spends on an answer (see ``worker``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from orchestrator.step import StepError
+
+Outcome = bool | str
+"""Whether two answers are the same, or why nobody knows."""
+
+SECONDS = 4.0
+"""Of CPU time for an answer. The slowest honest pair of MATH500 takes 0.3."""
+MEMORY = 2 << 30
+"""Bytes of a process's address space; it needs 0.4 GB."""
+_AT_ONCE = 16
+"""Pairs that a process is sent before it has answered."""
+_MOST_PROCESSES = 8
+_STARTS_WITHIN = 180.0
+"""Seconds, on the most loaded machine."""
+_PATIENCE = 20
+"""Seconds on the clock for each second of CPU time, before a process that spends none is ended."""
+_ROOT = Path(__file__).parents[3]
+
+
+class _Gone(Exception):
+    """The process ended, or does not answer."""
+
+
+class Workers:
+    """Processes that compare answers, started when the first pair comes. A context manager: leaving it ends them."""
+
+    def __init__(self, processes: int | None = None, seconds: float = SECONDS, memory: int = MEMORY):
+        self._count = processes or min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
+        self._seconds = seconds
+        self._memory = memory
+        self._idle: deque[_Process] = deque()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
+        """Of each pair of gold answer and answer, whether they are the same; in the order of `pairs`.
+
+        Raises StepError when no process can be started.
+        """
+        found: dict[int, Outcome] = {}
+        waiting = deque(range(len(pairs)))
+
+        def serve() -> None:
+            process: _Process | None = None
+            try:
+                while True:
+                    batch = _taken(waiting)
+                    if not batch:
+                        return
+                    process = process or self._process()
+                    answered = 0
+                    try:
+                        for answered, outcome in enumerate(process.ask([pairs[at] for at in batch]), 1):
+                            found[batch[answered - 1]] = outcome
+                    except _Gone as gone:
+                        process.close()
+                        process = None
+                        found[batch[answered]] = str(gone)
+                        waiting.extendleft(reversed(batch[answered + 1 :]))
+            finally:
+                if process is not None:
+                    self._idle.append(process)
+
+        threads = min(self._count, -(-len(pairs) // _AT_ONCE))
+        with ThreadPoolExecutor(max(1, threads), thread_name_prefix="grading") as pool:
+            for served in [pool.submit(serve) for _ in range(threads)]:
+                served.result()
+        return [found[at] for at in range(len(pairs))]
+
+    def _process(self) -> _Process:
+        return self._idle.pop() if self._idle else _Process(self._seconds, self._memory)
+
+
+def _taken(waiting: deque[int]) -> list[int]:
+    """The next few, for one process."""
+    batch: list[int] = []
+    while len(batch) < _AT_ONCE:
+        try:
+            batch.append(waiting.popleft())
+        except IndexError:
+            break
+    return batch
+
+
+class _Process:
+    """One worker, and what it has said that was not read yet."""
+
+    def __init__(self, seconds: float, memory: int):
+        self._seconds = seconds
+        path = os.pathsep.join(part for part in (str(_ROOT), os.environ.get("PYTHONPATH")) if part)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.evaluate.grading.worker", str(seconds), str(memory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        )
+        self._said = b""
+        try:
+            started = self._line(_STARTS_WITHIN) == b"ready"
+        except _Gone:
+            started = False
+        if not started:
+            self.close()
+            raise StepError("grading: the process that compares answers does not start: see the end of the step's log")
+
+    def ask(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Outcome]:
+        """The outcomes of `pairs`, in order, as they come. Raises _Gone at the one that the process did not survive."""
+        assert self._process.stdin is not None
+        lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
+        with suppress(BrokenPipeError):  # what was answered before that can still be read
+            self._process.stdin.write(lines.encode())
+            self._process.stdin.flush()
+        for _ in pairs:
+            yield json.loads(self._line(self._seconds * _PATIENCE))
+
+    def close(self) -> None:
+        """Ends the process, whatever it is at."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):  # what it was sent and did not read
+                    pipe.close()
+
+    def _line(self, within: float) -> bytes:
+        assert self._process.stdout is not None
+        while b"\n" not in self._said:
+            ready, _, _ = select.select([self._process.stdout], [], [], within)
+            if not ready:
+                raise _Gone(f"did not answer within {within:g} s")
+            if not (more := os.read(self._process.stdout.fileno(), 1 << 16)):
+                raise _Gone(f"ended its process, by memory or after {self._seconds:g} s")
+            self._said += more
+        line, _, self._said = self._said.partition(b"\n")
+        return line

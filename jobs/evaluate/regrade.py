@@ -1,0 +1,137 @@
+"""Grading a finished sweep again: every answer is there, so nothing is decoded.
+
+What a better grader, or a judge that was away, makes of the answers is compared with what stands in the samples. All of
+it is worked out in a folder beside the step's output; :attr:`Regraded.apply` then puts it there and publishes anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.evaluate.config import Config
+from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.grading.session import graded_by, grading, was_graded_by
+from jobs.evaluate.ledger import Ledger, Verdict
+from jobs.evaluate.publish import publish
+from jobs.evaluate.samples import SCHEMA, row
+from jobs.evaluate.tasks import Task, load
+from orchestrator.step import Regraded, StepContext
+
+CHANGES = "regraded.csv"
+"""In the step's folder: every answer whose verdict the last regrading changed."""
+_ROWS_AT_ONCE = 8192
+_LEDGER = tuple(field.name for field in fields(Ledger))
+
+
+@dataclass(frozen=True)
+class _Change:
+    """An answer whose verdict is another one."""
+
+    task: str
+    policy: str
+    item: str
+    sample: int
+    gold: str
+    extracted: str
+    before: Verdict
+    after: Verdict
+
+
+def regrade(config: Config, context: StepContext) -> Regraded:
+    """Grades every answer of the finished step again. Raises StepError when its tasks cannot be loaded any more."""
+    tasks = {task.name: load(task, context.inputs) for task in config.tasks}
+    staged = context.folder / "regraded"
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir()
+    counts: Counter[tuple[str, str, Verdict, Verdict]] = Counter()
+    changes: list[_Change] = []
+    source = pq.ParquetFile(context.output / "samples.parquet")
+    with (
+        grading(config, context, staged) as grader,
+        pq.ParquetWriter(staged / "samples.parquet", SCHEMA, compression="zstd") as writer,
+    ):
+        for batch in source.iter_batches(_ROWS_AT_ONCE):
+            old = batch.to_pylist()
+            new = _again(old, tasks, grader)
+            writer.write_table(pa.Table.from_pylist(new, SCHEMA))
+            for before, after in zip(old, new, strict=True):
+                counts[after["task"], after["policy"], before["verdict"], after["verdict"]] += 1
+                if before["verdict"] != after["verdict"]:
+                    changes.append(_change(before, after))
+    before_by, after_by = was_graded_by(context.output), graded_by()
+    with (context.folder / CHANGES).open("w", newline="", encoding="utf-8") as file:
+        rows = csv.DictWriter(file, [field.name for field in fields(_Change)])
+        rows.writeheader()
+        rows.writerows(asdict(change) for change in changes)
+    return Regraded(
+        title=f"graded by {_named(before_by)}, now by {_named(after_by)}: {len(changes)} of {sum(counts.values())} "
+        f"verdicts differ",
+        by_group=_by_policy(counts),
+        items=[{name: str(value) for name, value in asdict(change).items()} for change in changes],
+        file=context.folder / CHANGES,
+        changed=bool(changes) or before_by != after_by or _judged_more(staged, context.output),
+        apply=partial(_apply, config, context, staged),
+    )
+
+
+def _again(rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, Task], grader: Grader) -> list[dict[str, Any]]:
+    """The rows with what the grader says now; with what was said before, where it can say nothing now."""
+    graded = grader.grade([(tasks[each["task"]], Ledger(**{name: each[name] for name in _LEDGER})) for each in rows])
+    return [
+        dict(before) if after.verdict == "ungraded" else row(after) for before, after in zip(rows, graded, strict=True)
+    ]
+
+
+def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> _Change:
+    named = {name: after[name] for name in ("task", "policy", "item", "sample", "gold")}
+    return _Change(**named, extracted=after["extracted"] or "", before=before["verdict"], after=after["verdict"])
+
+
+def _by_policy(counts: Mapping[tuple[str, str, Verdict, Verdict], int]) -> list[dict[str, str]]:
+    """For each policy with a change: how many changed from what to what, and its accuracy before and after."""
+    table = []
+    for task, policy in dict.fromkeys((task, policy) for task, policy, _, _ in counts):
+        own = {key[2:]: count for key, count in counts.items() if key[:2] == (task, policy)}
+        moved = [f"{before} → {after}: {count}" for (before, after), count in own.items() if before != after]
+        if moved:
+            accuracies = [_accuracy([(pair[side], count) for pair, count in own.items()]) for side in (0, 1)]
+            table.append(
+                {"task": task, "policy": policy, "changed": ", ".join(moved), "accuracy": " → ".join(accuracies)}
+            )
+    return table
+
+
+def _accuracy(verdicts: Sequence[tuple[Verdict, int]]) -> str:
+    graded = sum(count for verdict, count in verdicts if verdict not in ("error", "ungraded"))
+    correct = sum(count for verdict, count in verdicts if verdict == "correct")
+    return f"{100 * correct / graded:.1f}%" if graded else "none"
+
+
+def _judged_more(staged: Path, output: Path) -> bool:
+    """Whether the judge's replies on record differ."""
+    kept = [(folder / "judgements.jsonl") for folder in (staged, output)]
+    return kept[0].exists() and (not kept[1].exists() or kept[0].read_bytes() != kept[1].read_bytes())
+
+
+def _apply(config: Config, context: StepContext, staged: Path) -> None:
+    """Puts the new verdicts into the step's output, and everything that follows from them."""
+    for file in staged.iterdir():
+        file.replace(context.output / file.name)
+    staged.rmdir()
+    decode = json.loads((context.output / "decode.json").read_text())
+    publish(config, context, context.output / "samples.parquet", decode)
+
+
+def _named(graded: Mapping[str, str | int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in graded.items()) or "an unknown grader"

@@ -1,0 +1,110 @@
+"""From a row to an item: its fields by their names, its answer in the form its type asks for, its options in an order.
+
+Options stand in an order of their own for each item, which follows from the task's seed and the item's id alone: not
+from the other items, nor from how many there are, nor from any generator that other code might draw from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jobs.evaluate.grading.integers import canonical_integer
+from jobs.evaluate.tasks.benchmarks import Columns
+from jobs.evaluate.tasks.config import TaskConfig
+from jobs.evaluate.tasks.rows import Row
+from jobs.evaluate.tasks.task import Item
+from jobs.evaluate.tasks.wording import LETTERS, asked
+from orchestrator.step import StepError
+
+Rows = Iterator[Row]
+
+
+def items_of(rows: Rows, config: TaskConfig) -> tuple[Item, ...]:
+    """The items of a task, in the order of its rows. Raises :class:`StepError` naming the row that is none."""
+    items: list[Item] = []
+    place: dict[str, str] = {}
+    for where, row in rows:
+        item = _item(row, where, config)
+        if item.id in place:
+            raise StepError(f"{where}: id {item.id!r} is that of {_line(place[item.id])}: make each id unique")
+        place[item.id] = where
+        items.append(item)
+    return tuple(items)
+
+
+def permuted(options: Sequence[str], seed: int, item: str) -> tuple[str, ...]:
+    """`options` in the order in which the item with the id `item` shows them: any order is as likely as any other."""
+
+    def place(at: int) -> bytes:
+        return hashlib.sha256(f"{seed}\0{item}\0{at}".encode()).digest()
+
+    return tuple(options[at] for at in sorted(range(len(options)), key=place))
+
+
+def _item(row: Mapping[str, Any], where: str, config: TaskConfig) -> Item:
+    columns = config.columns
+    identity = _text(row, columns.id, "id", where)
+    question = _text(row, columns.question, "question", where)
+    answer = _text(row, columns.answer, "answer", where)
+    if config.answers == "choice":
+        options, right = _options(row, columns, answer, where)
+        shown = permuted(options, config.seed, identity)
+        letter = LETTERS[shown.index(right)] if right is not None else answer.strip()
+        return Item(identity, asked(question, shown, config.prompt), letter, letters=LETTERS[: len(shown)] or LETTERS)
+    if config.answers == "integer" and canonical_integer(answer) is None:
+        raise StepError(
+            f"{where}: answer {answer!r} is not an integer: correct it, or give the task another type (math, text, …)"
+        )
+    return Item(identity, asked(question, (), config.prompt), answer)
+
+
+def _options(row: Mapping[str, Any], columns: Columns, answer: str, where: str) -> tuple[list[str], str | None]:
+    """The options as the file lists them, and the right one. None are listed where the question itself has them."""
+    if columns.wrong_options and columns.wrong_options[0] in row:
+        options = [answer, *(_text(row, (name,), name, where) for name in columns.wrong_options)]
+        right: str | None = answer
+    else:
+        options = _listed(row, columns, where)
+        right = None
+        letter = answer.strip()
+        if letter not in tuple(LETTERS[: len(options)] or LETTERS):
+            allowed = f"one of {', '.join(LETTERS[: len(options)])}" if options else "a capital letter"
+            raise StepError(f"{where}: answer {answer!r} is not the letter of an option: give {allowed}")
+        if options:
+            right = options[LETTERS.index(letter)]
+    if len(set(options)) != len(options):
+        raise StepError(f"{where}: two options are the same: make each one different")
+    return options, right
+
+
+def _listed(row: Mapping[str, Any], columns: Columns, where: str) -> list[str]:
+    value: Any = next((row[name] for name in columns.options if name in row), [])
+    if not isinstance(value, list) or not all(isinstance(option, str) and option.strip() for option in value):
+        raise StepError(f"{where}: options is {_shown(value)}: give a list of texts that are not empty")
+    if len(value) == 1 or len(value) > len(LETTERS):
+        raise StepError(f"{where}: {len(value)} options: give from 2 to {len(LETTERS)}, or none")
+    return list(value)
+
+
+def _text(row: Mapping[str, Any], names: Sequence[str], field: str, where: str) -> str:
+    """The value of the first of `names` that the row has, as text; whole numbers are taken for what they say."""
+    name = next((name for name in names if name in row), None)
+    value = None if name is None else row[name]
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        state = f"{' or '.join(names)} is missing" if name is None else f"{name} is {_shown(value)}"
+        raise StepError(f"{where}: {state}: each item needs a non-empty id, question and answer")
+    return value
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _line(where: str) -> str:
+    """``line 3`` of ``mine.jsonl:3``."""
+    return f"line {where.rpartition(':')[2]}"

@@ -1,0 +1,85 @@
+"""Grading finished steps again, with the graders of their jobs as they are now.
+
+A step's result changes here, so it is taken as a run takes it: with a claim, and with its done-marker away while its
+output is written. Should that be interrupted, the step is not done, and the next run makes it again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import nullcontext
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator import registry
+from orchestrator.executor import connected, heartbeat
+from orchestrator.experiment import Experiment
+from orchestrator.mirror import Mirror
+from orchestrator.plan import PlannedStep
+from orchestrator.step import Regraded, StepError
+from orchestrator.store import Claim, Store, claimed
+
+SHOWN = 20
+"""Answers that are listed on the terminal; the file that is named has all."""
+
+
+def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out: Console, mirror: Mirror) -> bool:
+    """Grades every finished step that can be; returns whether all that could be were finished.
+
+    Raises StoreError when a live run has one of the steps.
+    """
+    gradable = [step for step in planned if step.step.kind in registry.GRADED]
+    todo = [step for step in gradable if step.verdict == "done"]
+    for step in gradable:
+        if step not in todo:
+            _say(out, f"{step.step.name}: is not done, so there is nothing to grade again: run it first")
+    claim = Claim.by_this_process(uuid.uuid4().hex[:8])
+    if not todo:
+        return False
+    finished = len(todo) == len(gradable)
+    cluster = connected() if any(step.step.config.grades_on_cluster() for step in todo) else nullcontext()
+    with claimed([step.folder for step in todo], claim), heartbeat(todo, claim), cluster:
+        for step in todo:
+            try:
+                _grade(experiment, store, step, out)
+            except StepError as error:
+                _say(out, f"{step.step.name}: {error}")
+                finished = False
+            mirror.catch_up(step)
+    return finished
+
+
+def _grade(experiment: Experiment, store: Store, step: PlannedStep, out: Console) -> None:
+    regraded = registry.regrader(step.step.kind)(step.step.config, step.context(experiment, store))
+    _say(out, f"{step.step.name}: {regraded.title}")
+    if regraded.changed:
+        step.folder.unmark_done()
+        regraded.apply()
+        step.folder.mark_done()
+    _show(out, regraded)
+
+
+def _show(out: Console, regraded: Regraded) -> None:
+    if not regraded.items:
+        return
+    for rows in (regraded.by_group, regraded.items[:SHOWN]):
+        table = Table()
+        for column in rows[0]:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(_plain(value) for value in row.values()))
+        out.print(table)
+    left = len(regraded.items) - SHOWN
+    _say(out, f"{f'{left} more, and all of them: ' if left > 0 else 'the same list: '}{regraded.file}")
+
+
+def _plain(text: str) -> str:
+    """Model output on a terminal: nothing that would be taken for markup or for a command to it."""
+    from rich.markup import escape
+
+    return escape("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
+
+
+def _say(out: Console, text: str) -> None:
+    out.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,188 @@
+"""Verdicts: integers, letters, words and mathematics, on pairs written by hand and on the benchmarks' own answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.evaluate.grading.extraction import extract
+from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.grading.words import meaning
+from jobs.evaluate.grading.workers import Workers
+from jobs.evaluate.ledger import Ledger, Verdict
+from jobs.evaluate.tasks import Item, Task, load
+from jobs.evaluate.tasks.config import TaskConfig
+from tests.evaluate.answer_pairs import DIFFERENT, SAME
+
+DATA = Path("../shared/data")
+
+NUMBERS = Task("numbers", (Item("i", "?", "16"),))
+
+
+def ledger(answer: str, item: str = "i") -> Ledger:
+    return Ledger(item, 0, "auto", 10, 0, 5, "natural", "stop", 0, 0, False, None, 1, answer)
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with Workers() as workers:
+        yield workers
+
+
+def benchmark(name: str, file: str) -> Task:
+    return load(TaskConfig.model_validate_json(json.dumps({"name": name, "path": str(DATA / file)})), {})
+
+
+def verdicts(task: Task, answers: list[str], workers: Workers) -> list[Verdict]:
+    """Of one answer to each item of `task`."""
+    rows = [(task, ledger(answer, item.id)) for item, answer in zip(task.items, answers, strict=True)]
+    return [graded.verdict for graded in Grader(workers=workers).grade(rows)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("Answer: 16", "correct"),
+        ("Answer: 016", "correct"),
+        ("Answer: 16.0", "correct"),
+        ("Answer: $16$.", "correct"),
+        ("Answer: **16**", "correct"),
+        ("Answer: +16", "correct"),
+        ("Answer: 16 letters", "correct"),
+        ("Answer: there are 16.", "correct"),
+        (r"\boxed{16}", "correct"),
+        (r"\boxed{016}", "correct"),
+        ("16", "correct"),
+        ("Answer: 160", "wrong"),
+        ("Answer: 1.6", "wrong"),
+        ("Answer: 16.5", "wrong"),
+        ("Answer: -16", "wrong"),
+        ("Answer: 16,000", "wrong"),
+        ("Answer: 1 6", "wrong"),
+        ("Answer: sixteen", "wrong"),
+        (r"\boxed{16 letters}", "wrong"),
+        (r"\boxed{x = 16}", "wrong"),
+        ("16 or 17", "wrong"),
+        ("Final Answer:", "no_answer"),
+        ("", "no_answer"),
+    ],
+)
+def test_answers_are_compared_as_exact_integers(answer: str, verdict: str) -> None:
+    (graded,) = Grader().grade([(NUMBERS, ledger(answer))])
+    assert (graded.verdict, graded.task, graded.gold) == (verdict, "numbers", "16")
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (r"\boxed{B}", "correct"),
+        ("Answer: (b) because of the first law", "correct"),
+        ("so it must be B.", "correct"),
+        (r"\boxed{C}", "wrong"),
+        (r"\boxed{42}", "wrong"),
+        (r"B, or rather \boxed{A}", "wrong"),
+        ("hard to say", "no_answer"),
+        ("", "no_answer"),
+    ],
+)
+def test_choices_are_compared_by_their_letter(answer: str, verdict: Verdict) -> None:
+    task = Task("choices", (Item("i", "?", "B", letters="ABCD"),), "choice")
+    (graded,) = Grader().grade([(task, ledger(answer))])
+    assert graded.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (r"\boxed{\text{the moon}}", "correct"),
+        ("Answer: Moon!", "correct"),
+        ("I think\nThe Moon", "correct"),
+        ("Answer: the moon of Mars", "wrong"),
+        ("Answer: Mars", "wrong"),
+        (" \n ", "no_answer"),
+    ],
+)
+def test_texts_are_compared_by_their_words(answer: str, verdict: Verdict) -> None:
+    task = Task("texts", (Item("i", "?", "The Moon"),), "text")
+    (graded,) = Grader().grade([(task, ledger(answer))])
+    assert graded.verdict == verdict
+
+
+def test_an_item_that_is_not_of_the_task_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        Grader().grade([(NUMBERS, ledger("16", item="another"))])
+
+
+def test_there_are_enough_pairs_and_a_third_of_them_differ() -> None:
+    same, different = (sum(map(len, kinds.values())) for kinds in (SAME, DIFFERENT))
+    assert same + different >= 200
+    assert different >= (same + different) / 3
+    assert set(SAME) == set(DIFFERENT)
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_the_conventions_hold_for(kind: str, workers: Workers) -> None:
+    same, different = workers.compare(SAME[kind]), workers.compare(DIFFERENT[kind])
+    assert [pair for pair, outcome in zip(SAME[kind], same, strict=True) if outcome is not True] == []
+    assert [pair for pair, outcome in zip(DIFFERENT[kind], different, strict=True) if outcome is not False] == []
+
+
+def perturbed(answer: str) -> str:
+    """Another answer of the same form: its first digit is one more, or it is another word."""
+    digit = re.search(r"\d", answer)
+    if digit is not None:
+        return f"{answer[: digit.start()]}{(int(digit[0]) + 1) % 10}{answer[digit.end() :]}"
+    return r"\text{something else}" if answer.startswith(r"\text") else f"{answer} + 1"
+
+
+def test_every_reference_solution_of_math500_is_correct_and_none_is_when_its_answer_is_perturbed(
+    workers: Workers,
+) -> None:
+    task = benchmark("math500", "math500.jsonl")
+    with (DATA / "math500.jsonl").open() as file:
+        solutions = [json.loads(line)["solution"] for line in file]
+    assert len(task.items) == len(solutions) == 500
+    assert {extract(solution, "math").rule for solution in solutions} == {"boxed"}
+    assert verdicts(task, solutions, workers) == ["correct"] * 500
+    wrong = [f"so it is \\boxed{{{perturbed(item.answer)}}}." for item in task.items]
+    assert verdicts(task, wrong, workers) == ["wrong"] * 500
+
+
+@pytest.mark.parametrize(("name", "file"), [("aime24", "aime24.json"), ("aime25", "aime25.json")])
+def test_every_answer_of_aime_is_correct_however_it_is_padded_and_wrong_when_perturbed(
+    name: str, file: str, workers: Workers
+) -> None:
+    task = benchmark(name, file)
+    assert len(task.items) == 30
+    for form in ("\\boxed{%s}", "\\boxed{%03d}", "Answer: %03d.", "$%s$"):
+        answers = [form % (int(item.answer) if "d" in form else item.answer) for item in task.items]
+        assert verdicts(task, answers, workers) == ["correct"] * 30
+    assert verdicts(task, [rf"\boxed{{{perturbed(item.answer)}}}" for item in task.items], workers) == ["wrong"] * 30
+
+
+def test_every_reference_solution_of_aime24_is_correct(workers: Workers) -> None:
+    task = benchmark("aime24", "aime24.json")
+    with (DATA / "aime24.json").open() as file:
+        solutions = [json.loads(line)["reference_solution"] for line in file]
+    assert verdicts(task, solutions, workers) == ["correct"] * 30
+
+
+@pytest.mark.parametrize(
+    ("extracted", "said"),
+    [
+        ("016", "16"),
+        ("$16$.", "16"),
+        ("16 letters", "16 letters"),
+        ("sixteen", "sixteen"),
+        ("16.0", "16"),
+        (r"\dfrac{1}{2}", r"\frac{1}{2}"),
+        (r"$\frac 12$", r"\frac 12"),
+        ("B", "B"),
+    ],
+)
+def test_answers_that_mean_the_same_are_one_answer(extracted: str, said: str) -> None:
+    assert meaning(extracted) == meaning(said)

@@ -1,0 +1,79 @@
+"""The loss over a vocabulary in chunks, against whole logits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from jobs.finetune.model import sum_of_losses
+
+_PEAK = """
+import resource, sys, torch
+from jobs.finetune.model import sum_of_losses
+tokens, width, words = 1024, 64, 152064
+torch.set_num_threads(1)
+hidden = torch.randn(tokens, width, requires_grad=True)
+vocabulary = torch.randn(words, width, requires_grad=True)
+labels = torch.randint(words, (tokens,))
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+sum_of_losses(hidden[:1], vocabulary, labels[:1]).backward()
+before = peak()
+if sys.argv[1] == "chunks":
+    loss = sum_of_losses(hidden, vocabulary, labels)
+else:
+    loss = torch.nn.functional.cross_entropy(hidden @ vocabulary.T, labels, reduction="sum")
+loss.backward()
+print(peak() - before)
+"""
+
+
+def _difference(dtype: torch.dtype) -> tuple[float, float]:
+    """Of the loss, per token, and of the gradients, relative to the largest."""
+    torch.manual_seed(0)
+    hidden = torch.randn(100, 16, dtype=dtype)
+    vocabulary = torch.randn(4000, 16, dtype=dtype) / 4
+    labels = torch.randint(4000, (100,))
+    leaves = [tensor.clone().requires_grad_() for tensor in (hidden, vocabulary)]
+    loss = sum_of_losses(leaves[0], leaves[1], labels)
+    (loss / 100).backward()
+    exact = [tensor.double().requires_grad_() for tensor in (hidden, vocabulary)]
+    whole = cross_entropy(exact[0] @ exact[1].T, labels, reduction="sum")
+    (whole / 100).backward()
+    worst = max(
+        float((leaf.grad - reference.grad).abs().max() / reference.grad.abs().max())
+        for leaf, reference in zip(leaves, exact, strict=True)
+    )
+    return abs((loss - whole).item()) / 100, worst
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "gradients"),
+    [(torch.float64, 1e-12, 1e-12), (torch.float32, 1e-5, 1e-5), (torch.bfloat16, 5e-3, 2e-2)],
+)
+def test_chunks_give_the_loss_and_the_gradients_of_whole_logits(
+    dtype: torch.dtype, tolerance: float, gradients: float
+) -> None:
+    loss, worst = _difference(dtype)
+    assert loss < tolerance
+    assert worst < gradients
+
+
+def test_a_batch_that_learns_nothing_loses_nothing() -> None:
+    hidden, vocabulary = torch.randn(0, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
+    loss = sum_of_losses(hidden, vocabulary, torch.zeros(0, dtype=torch.int64))
+    loss.backward()
+    assert loss.item() == 0
+    assert vocabulary.grad.abs().max() == 0
+
+
+def test_chunks_need_less_than_a_tenth_of_the_memory_of_whole_logits() -> None:
+    def peak(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", _PEAK, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert peak("chunks") < peak("whole") / 10
