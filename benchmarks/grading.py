@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -48,6 +49,12 @@ def usual(task: Task, each: int) -> list[tuple[Task, Ledger]]:
     return answers
 
 
+def cpu_seconds() -> float:
+    """Of this process and of those that it has ended."""
+    own = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in own)
+
+
 def hostile(count: int) -> Iterator[tuple[str, str]]:
     """Kinds of hostile answers and the answers, no two the same."""
     kinds = {
@@ -78,13 +85,16 @@ def main() -> None:
 
     task = load(TaskConfig(name="math500", path=str(given.path)), {})
     answers = usual(task, given.each)
+    spent = cpu_seconds()
     with Grader() as grader:
         grader.grade(answers[:1])
         began = time.perf_counter()
         graded = grader.grade(answers)
         figures["usual_answers_per_second"] = len(answers) / (time.perf_counter() - began)
-    print(f"| answers | graded | a second | verdicts |\n|---|--:|--:|---|\n| MATH500's | {len(answers):,} |", end="")
-    print(f" {figures['usual_answers_per_second']:,.0f} | {_counted(graded)} |")
+    figures["usual_answers_per_cpu_second"] = len(answers) / (cpu_seconds() - spent)
+    print("| answers | graded | a second | a CPU second, starting included | verdicts |\n|---|--:|--:|--:|---|")
+    print(f"| MATH500's | {len(answers):,} | {figures['usual_answers_per_second']:,.0f} |", end="")
+    print(f" {figures['usual_answers_per_cpu_second']:,.0f} | {_counted(graded)} |")
 
     attacks = list(hostile(given.hostile))
     target = Task("hostile", (Item("i", "Why?", "\\frac{1}{2}"),), "math")
@@ -99,7 +109,7 @@ def main() -> None:
             slowest = max(slowest, time.perf_counter() - at)
         figures["hostile_seconds"] = time.perf_counter() - began
     for kind, found in by_kind.items():
-        print(f"| hostile: {kind} | {len(found)} | | {_counted(found)} |")
+        print(f"| hostile: {kind} | {len(found)} | | | {_counted(found)} |")
     figures["hostile_slowest_seconds"] = slowest
     figures["hostile_correct"] = sum(each.verdict == "correct" for found in by_kind.values() for each in found)
     prompts = [Question("t", "i", "Why?", "Because.", answer).prompt for _, answer in attacks]
