@@ -271,18 +271,22 @@ def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool) -> Non
 def grade(file: Path, overrides: tuple[str, ...]) -> None:
     """Grade what is done once more, decoding nothing, and show which verdicts changed.
 
-    Tables, curves and MLflow then say what the graders of this version say.
+    Tables, curves, reports and MLflow then say what the graders of this version say.
     """
     experiment, store, planned = _prepare(file, overrides)
     from orchestrator import grade as grading
     from orchestrator.display import console
     from orchestrator.mirror import Mirror
+    from orchestrator.reporting import command, write_reports
     from orchestrator.store import StoreError
 
     out = console()
     try:
         with Mirror(experiment, out) as mirror:
-            finished = grading.grade(experiment, store, planned, out, mirror)
+            finished = grading.grade(experiment, store, planned, out)
+            write_reports(experiment, store, planned, command(file, overrides))
+            for step in planned:
+                mirror.catch_up(step)
     except StoreError as error:
         raise _Refused(str(error)) from None
     sys.exit(0 if finished else FAILED)

@@ -15,7 +15,6 @@ from rich.table import Table
 from orchestrator import registry
 from orchestrator.executor import connected, heartbeat
 from orchestrator.experiment import Experiment
-from orchestrator.mirror import Mirror
 from orchestrator.plan import PlannedStep
 from orchestrator.step import Regraded, StepError
 from orchestrator.store import Claim, Store, claimed
@@ -24,7 +23,7 @@ SHOWN = 20
 """Answers that are listed on the terminal; the file that is named has all."""
 
 
-def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out: Console, mirror: Mirror) -> bool:
+def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out: Console) -> bool:
     """Grades every finished step that can be; returns whether all that could be were finished.
 
     Raises StoreError when a live run has one of the steps.
@@ -46,7 +45,6 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
             except StepError as error:
                 _say(out, f"{step.step.name}: {error}")
                 finished = False
-            mirror.catch_up(step)
     return finished
 
 
