@@ -94,6 +94,7 @@ class _Pool:
         self._name = name
         self._queue: deque[Work] = deque()
         self._members: list[_Member] = []
+        self._launched = 0
         self._done = 0
         self._decoded = Decoded()
         self._failures = 0
@@ -141,11 +142,12 @@ class _Pool:
                 max_restarts=0,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0),
             )
-            .remote(self._spec)
+            .remote(self._spec, f"replica-{self._launched}")
         )
         now = time.monotonic()
         member = _Member(group, actor, asked=now, reply=actor.start.remote(), called=now)
         self._members.append(member)
+        self._launched += 1
         return member
 
     def _check_waiting(self) -> None:

@@ -45,6 +45,8 @@ class ReplicaSpec:
     """Units decoded at once, unless the engine's cache is expected to hold fewer."""
     token_deadline: float = math.inf
     """Seconds without a token after which the engine is taken to hang."""
+    redirect_output: Callable[[str], None] | None = None
+    """Called first in a replica's process, with the replica's name: sends what it and its engine say to a log."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ class Report:
 class Replica:
     """Runs as a Ray actor; everything in it happens on one event loop."""
 
-    def __init__(self, spec: ReplicaSpec):
+    def __init__(self, spec: ReplicaSpec, name: str):
+        if spec.redirect_output is not None:
+            spec.redirect_output(name)
         self._spec = spec
         self._unwritten: list[Segment] = []
         self._finished: list[UnitId] = []

@@ -127,6 +127,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         *(partial(start, engine), trees, forcing, sampling, config.seed, folder),
         in_flight=resources.in_flight,
         token_deadline=resources.token_deadline,
+        redirect_output=context.redirect_output,
     )
     return Sweep(tuple(questions), prompter, replica, folder)
 

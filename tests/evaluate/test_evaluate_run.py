@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,6 +98,12 @@ def test_there_is_a_row_for_every_item_and_policy_in_order(finished: tuple[Path,
     alone = samples["thinking_tokens"] - samples["injected_tokens"] + samples["answer_tokens"]
     assert decode["policies_alone_tokens"] == alone.sum()
     assert 0 < decode["thinking_tokens_decoded"] + decode["answer_tokens_decoded"] < alone.sum()
+
+
+def test_a_replica_says_in_a_log_of_its_own_where_it_ran(finished: tuple[Path, pd.DataFrame, dict[str, Any]]) -> None:
+    store, _, _ = finished
+    said = (store / "first" / "logs" / "replica-0.txt").read_text()
+    assert said.startswith(f"--- replica-0 on {socket.gethostname()}, process ")
 
 
 def test_a_prompt_beyond_the_context_has_no_answer_and_the_rest_goes_on(
