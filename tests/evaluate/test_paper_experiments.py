@@ -153,6 +153,6 @@ def test_a_model_that_marks_no_thinking_only_answers(store: Path, model: Path, t
     samples = pd.read_parquet(context.output / "samples.parquet")
     assert set(samples["thinking_tokens"]) == {0}
     assert set(samples["thinking_end"]) == {"natural"}
-    assert (samples["answer_tokens"] > 0).all()
+    assert samples["answer_tokens"].max() == 8, "where the model does not end its turn at once"
     by_policy = dict(tuple(samples.groupby("policy")["answer"]))
     assert by_policy["auto"].tolist() == by_policy["no forcing"].tolist()
