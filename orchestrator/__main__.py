@@ -76,7 +76,7 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
                 finished = True
             else:
                 finished = _execute(experiment, store, planned, display, mirror)
-            pages = write_reports(experiment, store, planned, command(file, overrides), missing_only=True)
+            pages = write_reports(experiment, store, planned, command(file, overrides), which="missing")
             for step in planned:
                 mirror.catch_up(step)
     except StoreError as error:
@@ -284,7 +284,7 @@ def grade(file: Path, overrides: tuple[str, ...]) -> None:
     try:
         with Mirror(experiment, out) as mirror:
             finished = grading.grade(experiment, store, planned, out)
-            write_reports(experiment, store, planned, command(file, overrides))
+            write_reports(experiment, store, planned, command(file, overrides), which="there")
             for step in planned:
                 mirror.catch_up(step)
     except StoreError as error:

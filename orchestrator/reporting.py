@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator import registry
 from orchestrator.experiment import Experiment
@@ -39,22 +39,22 @@ def write_reports(
     command: str,
     items: tuple[str, ...] = (),
     megabytes: float | None = None,
-    missing_only: bool = False,
+    which: Literal["all", "missing", "there"] = "all",
 ) -> list[Path]:
     """Writes a report per kind of step, on those that the store has; returns the pages.
 
-    `missing_only` leaves pages as they are that are there. Raises StepError for items that no step has.
+    `which` leaves out pages that are there, or those that are not. Raises StepError for items that no step has.
     """
     by_kind: dict[str, list[PlannedStep]] = {}
     for step in planned:
         if step.step.kind in registry.REPORTS and step.folder.path.joinpath("done.json").exists():
             by_kind.setdefault(step.step.kind, []).append(step)
-    pages = []
+    pages: list[Path] = []
     for kind, steps in by_kind.items():
         what = fingerprint({step.step.name: step.fingerprint for step in steps})
         folder = store.reports / f"{experiment.name}-{what}"
         pages.append(folder / PAGE)
-        if missing_only and pages[-1].exists():
+        if which == ("missing" if pages[-1].exists() else "there"):
             continue
         folder.mkdir(parents=True, exist_ok=True)
         write_json_atomically(folder / STEPS, [step.folder.path.name for step in steps])

@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -30,6 +31,8 @@ from orchestrator.step import StepContext, StepError, StepInput
 from orchestrator.store import Claim, StepFolder, Store, StoreError, claimed, write_json_atomically
 
 FAILED, BAD_INPUT = 1, 2
+_LAST_WORD = 10.0
+"""Seconds that worker 0 has to say why all end."""
 _HEARTBEAT = 5.0
 """Seconds between refreshes of the claim on the step."""
 
@@ -45,17 +48,26 @@ def main(file: Path, name: str | None, overrides: tuple[str, ...]) -> None:
     try:
         planned, config, context = _chosen(file, name, overrides)
     except (ExperimentError, StepError) as error:
-        _say(str(error))
-        sys.exit(BAD_INPUT)
+        _end(str(error), BAD_INPUT)
     if planned.verdict == "done":
         _say(f"{planned.step.name}: done already, in {planned.folder.path}")
         return
     try:
         _train(planned, config, context)
     except (StepError, StoreError) as error:
-        _say(f"{planned.step.name}: {error}")
-        # Not sys.exit: other workers wait in collective operations, and torch would wait for them.
-        os._exit(FAILED)
+        _end(f"{planned.step.name}: {error}", FAILED)
+
+
+def _end(message: str, status: int) -> NoReturn:
+    """Ends this worker; worker 0 says why.
+
+    torchrun ends all workers as soon as one has ended, so the others leave the first word to worker 0.
+    """
+    _say(message)
+    if int(os.environ["RANK"]):
+        time.sleep(_LAST_WORD)
+    # Not sys.exit: other workers wait in collective operations, and torch would wait for them.
+    os._exit(status)
 
 
 def _chosen(file: Path, name: str | None, overrides: tuple[str, ...]) -> tuple[PlannedStep, Config, StepContext]:

@@ -125,7 +125,10 @@ def test_all_units_are_decoded_and_everything_is_given_back(tmp_path: Path) -> N
     assert told[-1] == 300
     started = [int(file.name) for file in pids(tmp_path).iterdir()]
     assert len(started) == 2
-    assert not any(psutil.pid_exists(pid) for pid in started)
+    deadline = time.monotonic() + 20
+    while any(psutil.pid_exists(pid) for pid in started):
+        assert time.monotonic() < deadline, "a replica's process is still there"
+        time.sleep(0.1)
 
 
 def test_a_replica_killed_in_mid_sweep_is_replaced_and_no_record_is_decoded_again(tmp_path: Path) -> None:
@@ -246,7 +249,8 @@ def test_a_partial_unit_is_continued_and_a_damaged_one_decoded_again(tmp_path: P
 @pytest.mark.timeout(300)
 def test_a_real_engine_killed_at_random_moments_leaves_the_results_of_an_undisturbed_run(tmp_path: Path) -> None:
     model = tiny.save(tmp_path / "model", context_length=512)
-    engine = EngineSpec("transformers", str(model), None, "float32", 512, 261, gpus=0, cpus=1)
+    # In float64, because what shares a batch is another after a kill, and in float32 its rounding tells in the tokens.
+    engine = EngineSpec("transformers", str(model), None, "float64", 512, 261, gpus=0, cpus=1)
     start = partial(scripted.start_real, pids(tmp_path), engine)
     close = 260  # </think>
     real = replace(forcing(INJECTED), close=(close,), final=(10, 11), injected={"Wait": (55, 66), "": ()})

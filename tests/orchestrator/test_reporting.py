@@ -79,7 +79,7 @@ def test_a_run_leaves_a_page_that_is_there_as_it_is(file: Path) -> None:
     experiment, store = load(file), Store(file.parent / "runs")
     (page,) = write_reports(experiment, store, plan(experiment, store), "report")
     page.write_text("kept")
-    assert write_reports(experiment, store, plan(experiment, store), "report", missing_only=True) == [page]
+    assert write_reports(experiment, store, plan(experiment, store), "report", which="missing") == [page]
     assert page.read_text() == "kept"
 
 
