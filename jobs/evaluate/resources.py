@@ -31,7 +31,7 @@ class EvaluateResources(Resources):
     cpus: int = Field(default=1, ge=1, description="CPU cores of one replica")
     gpus: int = Field(default=0, ge=0, description="GPUs of one replica; vllm splits the model over them")
     in_flight: int = Field(
-        default=128, ge=1, description="traces that a replica decodes at once, if its cache holds them"
+        default=256, ge=1, description="traces that a replica decodes at once, if its cache holds them"
     )
     server: Server | None = Field(default=None, description="engine openai: where the model is served")
     judge: JudgeResources = JudgeResources()
