@@ -33,6 +33,12 @@ class EvaluateResources(Resources):
     in_flight: int = Field(
         default=256, ge=1, description="traces that a replica decodes at once, if its cache holds them"
     )
+    expected_thinking_tokens: int | None = Field(
+        default=None, ge=1, description="mean length of a trace, for the plan; else what is known of each task"
+    )
+    mbu: float | None = Field(
+        default=None, gt=0, le=1, description="share of the memory's bandwidth that the plan reckons with; else 0.6"
+    )
     server: Server | None = Field(default=None, description="engine openai: where the model is served")
     judge: JudgeResources = JudgeResources()
     token_deadline: float = Field(
