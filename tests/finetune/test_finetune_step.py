@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -28,9 +26,9 @@ from jobs.letters.config import Config as LettersConfig
 from jobs.letters.run import run as write_letters
 from orchestrator.step import StepContext, StepError, StepInput
 from tests.finetune.buckets import new_bucket, s3_server
+from tests.ray_cluster import CPUS, ray_cluster
 
 ROOT = Path(__file__).parents[2]
-CPUS = 2
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +40,8 @@ def s3() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(s3: dict[str, str]) -> Iterator[None]:
-    folder = tempfile.mkdtemp(prefix="ft", dir="/tmp")  # Ray's socket paths must be short.
-    environment = {"env_vars": {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", **s3}}
-    ray.init(
-        address="local",
-        num_cpus=CPUS,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env=environment,
-        _temp_dir=folder,
-    )
-    yield
-    ray.shutdown()
-    shutil.rmtree(folder)
+    with ray_cluster(Path(__file__).parent, s3):
+        yield
 
 
 @pytest.fixture(scope="module")
