@@ -32,13 +32,10 @@ from orchestrator.plan import PlannedStep
 from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
 from orchestrator.step import StepContext
-from orchestrator.store import Claim, Store, StoreError, claimed, write_json_atomically
+from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, write_json_atomically
 
 POLL = 0.25
 """Seconds between looks at running steps."""
-
-HEARTBEAT = 5.0
-"""Seconds between refreshes of the claims; a sixth of the time after which they count as abandoned."""
 
 TAIL = 12
 """Lines of its log that are shown of a failed step."""
@@ -88,40 +85,16 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
     todo = [step for step in planned if step.verdict != "done"]
     for step in todo:
         step.folder.create(step.identity)
+    folders = [step.folder for step in todo]
     claim = Claim.by_this_process(uuid.uuid4().hex[:8])
     with (
-        claimed([step.folder for step in todo], claim),
-        heartbeat(todo, claim) as (taken_over, cancelled),
+        claimed(folders, claim),
+        heartbeat(folders, claim) as (taken_over, cancelled),
         connected(),
         # Innermost, because ray.init installs a handler of its own.
         _signals() as signals,
     ):
         return _Run(experiment, store, planned, display, mirror, claim.run, taken_over, cancelled, signals).loop()
-
-
-@contextmanager
-def heartbeat(steps: list[PlannedStep], claim: Claim) -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Keeps the claims alive.
-
-    The first event is set when one is lost: this process slept so long that it seemed dead. The second is set when the
-    run is asked to stop through the store.
-    """
-    stop, taken_over, cancelled = threading.Event(), threading.Event(), threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(HEARTBEAT):
-            if not all(step.folder.refresh(claim) for step in steps):
-                taken_over.set()
-            if any(step.folder.cancel_requested(claim.run) for step in steps):
-                cancelled.set()
-
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield taken_over, cancelled
-    finally:
-        stop.set()
-        thread.join()
 
 
 @contextmanager

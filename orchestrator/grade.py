@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator import registry
-from orchestrator.executor import connected, heartbeat
+from orchestrator.executor import connected
 from orchestrator.experiment import Experiment
 from orchestrator.plan import PlannedStep
 from orchestrator.step import Regraded, StepError
-from orchestrator.store import Claim, Store, claimed
+from orchestrator.store import Claim, Store, claimed, heartbeat
 
 SHOWN = 20
 """Answers that are listed on the terminal; the file that is named has all."""
@@ -38,7 +38,8 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
         return False
     finished = len(todo) == len(gradable)
     cluster = connected() if any(step.step.config.grades_on_cluster() for step in todo) else nullcontext()
-    with claimed([step.folder for step in todo], claim), heartbeat(todo, claim), cluster:
+    folders = [step.folder for step in todo]
+    with claimed(folders, claim), heartbeat(folders, claim), cluster:
         for step in todo:
             try:
                 _grade(experiment, store, step, out)

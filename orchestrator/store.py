@@ -30,6 +30,7 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,9 @@ import psutil
 
 STALE_AFTER = 30.0
 """Seconds without a heartbeat after which a claim from another machine counts as abandoned."""
+
+HEARTBEAT = 5.0
+"""Seconds between refreshes of the claims; a sixth of the time after which they count as abandoned."""
 
 VERIFIED_IN_FULL = 16 << 20
 """Bytes up to which an output file is read and hashed whenever its step is looked up; larger ones by size alone."""
@@ -306,3 +310,28 @@ def claimed(folders: list[StepFolder], claim: Claim) -> Iterator[None]:
     finally:
         for folder in taken:
             folder.release(claim.run)
+
+
+@contextmanager
+def heartbeat(folders: list[StepFolder], claim: Claim) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Keeps the claims alive.
+
+    The first event is set when one is lost: this process slept so long that it seemed dead. The second is set when the
+    run is asked to stop through the store.
+    """
+    stop, taken_over, cancelled = threading.Event(), threading.Event(), threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(HEARTBEAT):
+            if not all(folder.refresh(claim) for folder in folders):
+                taken_over.set()
+            if any(folder.cancel_requested(claim.run) for folder in folders):
+                cancelled.set()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield taken_over, cancelled
+    finally:
+        stop.set()
+        thread.join()

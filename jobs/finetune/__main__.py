@@ -14,11 +14,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,14 +25,12 @@ import click
 from jobs.finetune.config import Config
 from orchestrator.experiment import ExperimentError, load
 from orchestrator.plan import PlannedStep, plan
-from orchestrator.step import StepContext, StepError, StepInput
-from orchestrator.store import Claim, StepFolder, Store, StoreError, claimed, write_json_atomically
+from orchestrator.step import StepContext, StepError
+from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, write_json_atomically
 
 FAILED, BAD_INPUT = 1, 2
 _LAST_WORD = 10.0
 """Seconds that worker 0 has to say why all end."""
-_HEARTBEAT = 5.0
-"""Seconds between refreshes of the claim on the step."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,20 +78,13 @@ def _chosen(file: Path, name: str | None, overrides: tuple[str, ...]) -> tuple[P
     planned = everything[chosen[0]]
     if waiting := [target for target in planned.inputs if everything[target].verdict != "done"]:
         raise StepError(f"{planned.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first")
-    inputs = {
-        target: StepInput(target, fingerprint, everything[target].folder.output)
-        for target, fingerprint in planned.inputs.items()
-    }
-    context = StepContext(
-        experiment.name, planned.step.name, planned.fingerprint, planned.folder.path, store.traces, inputs
-    )
     config = planned.step.config
     assert isinstance(config, Config)
     workers = {"workers": int(os.environ["WORLD_SIZE"]), "min_workers": None}
     config = config.model_copy(update={"resources": config.resources.model_copy(update=workers)})
     if problems := list(config.problems()):
         raise StepError("\n".join(f"{'.'.join(map(str, problem.field))}: {problem.message}" for problem in problems))
-    return planned, config, context
+    return planned, config, planned.context(experiment, store)
 
 
 def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
@@ -112,13 +101,15 @@ def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
         torch.cuda.set_device(device)
     dist.init_process_group(BACKENDS[device.type])
     assignment = assign(config, context)
-    folder = planned.folder
+    folder, claim = planned.folder, Claim.by_this_process(uuid.uuid4().hex[:8])
     refusal: list[str | None] = [None]
     with ExitStack() as held:
         if dist.get_rank() == 0:
             try:
                 folder.create(planned.identity)
-                held.enter_context(_claimed(folder))
+                # As ``orchestrator run`` does: neither starts what the other is doing.
+                held.enter_context(claimed([folder], claim))
+                held.enter_context(heartbeat([folder], claim))
                 folder.unmark_done()
                 write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"))
                 folder.write_status(state="running", attempt=0, started=time.time(), finished=None, error=None)
@@ -137,26 +128,6 @@ def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
             folder.write_status(state="done", finished=time.time(), error=None)
             _say(f"{planned.step.name}: done, in {folder.output}")
     dist.destroy_process_group()
-
-
-@contextmanager
-def _claimed(folder: StepFolder) -> Iterator[None]:
-    """Holds the step for this run, as ``orchestrator run`` does: neither starts what the other is doing."""
-    claim = Claim.by_this_process(uuid.uuid4().hex[:8])
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(_HEARTBEAT):
-            folder.refresh(claim)
-
-    with claimed([folder], claim):
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
 
 
 def _say(text: str) -> None:

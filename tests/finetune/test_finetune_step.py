@@ -136,6 +136,17 @@ def test_training_lowers_the_loss_and_tells_how_it_goes(trained: StepContext) ->
     assert (progress["done"], progress["total"], progress["unit"]) == (30, 30, "steps")
 
 
+def test_the_model_is_told_of_with_what_it_was_made_from(trained: StepContext) -> None:
+    told = json.loads((trained.folder / "tracked" / "finetune" / "model.json").read_text())
+    assert (told["name"], told["kind"]) == (trained.name, "finetuned")
+    facts = told["facts"]
+    assert Path(facts["location"]) == trained.output
+    assert (facts["fingerprint"], facts["input_letters"]) == (trained.fingerprint, "0")
+    assert facts["model"] == {"random": "qwen2", "layers": 2, "hidden_size": 64, "context": 512}
+    assert (facts["learning_rate"], facts["batch_size"], facts["data_samples"]) == (4e-3, 8, 240)
+    assert re.fullmatch("[0-9a-f]{8,}", facts["data_fingerprint"])
+
+
 def test_nothing_but_the_result_is_kept(trained: StepContext) -> None:
     assert {path.name for path in trained.folder.iterdir()} == {"logs", "output", "progress.json", "tracked"}
 
