@@ -12,6 +12,7 @@ from typing import Literal
 
 import ray.exceptions
 
+from orchestrator.places import StoreError
 from orchestrator.step import StepError
 
 Cause = Literal["infrastructure", "user error", "configuration", "timeout"]
@@ -49,6 +50,8 @@ def diagnose(error: BaseException) -> Failure:
     first_line = next((line.strip() for line in str(inner).splitlines() if line.strip()), "no message")
     if isinstance(inner, StepError):
         return Failure("configuration", first_line)
+    if isinstance(inner, StoreError):
+        return Failure("infrastructure", first_line)
     if isinstance(inner, _INFRASTRUCTURE):
         return Failure("infrastructure", f"{type(inner).__name__}: {first_line}")
     return Failure("user error", f"{type(inner).__name__}: {first_line}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray import PlacementGroupID
@@ -31,7 +31,11 @@ from torch.distributed import DistError
 
 from jobs.finetune.config import Config
 from jobs.finetune.worker import BACKENDS
+from orchestrator.places import read_bytes, write_bytes
 from orchestrator.step import StepError
+
+if TYPE_CHECKING:
+    from orchestrator.places import Place
 
 Argument = TypeVar("Argument")
 
@@ -39,20 +43,23 @@ _GLOO = "gloo/transport"
 """What errors of gloo's connections contain: they have no type of their own."""
 
 
-def run_gang(work: Callable[[Argument], None], argument: Argument, config: Config, records: Path) -> None:
+def run_gang(
+    work: Callable[[Argument], None], argument: Argument, config: Config, records: Path, reservation: Place
+) -> None:
     """Calls ``work(argument)`` in every worker, and all of them again when one is lost, until it returns.
 
-    `work` continues from its own last checkpoint. `records` is a folder for Ray Train's own records and for ours.
+    `work` continues from its own last checkpoint. `records` is a folder for Ray Train's own records. `reservation` is
+    the file with the id, in hexadecimal, of the placement group that the gang holds: workers and later runs see it.
 
     Raises what `work` raised, or StepError: when the cluster does not have the gang's resources within
     ``resources.wait`` seconds, nor those of ``resources.min_workers``, or workers were lost too often.
     """
-    _release_former_gang(records)
+    _release_former_gang(reservation)
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
     workers, lost = config.resources.workers, 0
     while True:
         try:
-            _trainer(work, argument, config, workers, records).fit()
+            _trainer(work, argument, config, workers, records, reservation).fit()
             return
         except TrainingFailedError as error:
             if _timed_out(error):
@@ -75,12 +82,17 @@ def run_gang(work: Callable[[Argument], None], argument: Argument, config: Confi
 
 
 def _trainer(
-    work: Callable[[Argument], None], argument: Argument, config: Config, workers: int, records: Path
+    work: Callable[[Argument], None],
+    argument: Argument,
+    config: Config,
+    workers: int,
+    records: Path,
+    reservation: Place,
 ) -> TorchTrainer:
     gpus = config.resources.gpus_per_worker
     return TorchTrainer(
         _work,
-        train_loop_config={"work": work, "argument": argument, "reservation": _reservation(records)},
+        train_loop_config={"work": work, "argument": argument, "reservation": reservation},
         torch_config=TorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"]),
         scaling_config=ScalingConfig(
             num_workers=workers,
@@ -98,20 +110,14 @@ def _trainer(
 
 def _work(told: dict[str, Any]) -> None:
     if ray.train.get_context().get_world_rank() == 0:
-        told["reservation"].write_text(get_current_placement_group().id.hex())
+        write_bytes(told["reservation"], get_current_placement_group().id.hex().encode())
     told["work"](told["argument"])
 
 
-def _reservation(records: Path) -> Path:
-    """The id, in hexadecimal, of the placement group that the gang holds."""
-    return records / "placement_group"
-
-
-def _release_former_gang(records: Path) -> None:
+def _release_former_gang(reservation: Place) -> None:
     """Frees what this step's gang still holds when its coordinator was killed: Ray itself waits for the job to end."""
-    if _reservation(records).exists():
-        group = PlacementGroupID(bytes.fromhex(_reservation(records).read_text()))
-        remove_placement_group(PlacementGroup(group))
+    if (held := read_bytes(reservation)) is not None:
+        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(held.decode()))))
 
 
 def _timed_out(error: TrainingFailedError) -> bool:
