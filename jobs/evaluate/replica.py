@@ -153,13 +153,14 @@ class Replica:
         self._finished, self._unreadable = [], {}
         return report
 
-    async def close(self) -> None:
-        """Stops decoding, writes what there is, and ends the engine."""
+    async def close(self) -> Decoded:
+        """Stops decoding, writes what there is, and ends the engine. Returns what was written."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._flush()
+        decoded = self._flush()
         await self._engine.close()
+        return decoded
 
     async def _decode(self, work: Work) -> None:
         unit, spec = work.unit, self._spec
