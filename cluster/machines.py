@@ -71,6 +71,12 @@ class Machine:
         machines = self.nodes(cards) if self.whole else cards / self.cards
         return machines * self.usd_per_hour * seconds / 3600
 
+    @property
+    def price(self) -> str:
+        """In words: ``$55.04 an hour for p5.48xlarge with 8 of them, AWS's list price of 2025-06-05``."""
+        name = self.name if self.whole else self.card.priced_as
+        return f"${self.usd_per_hour:g} an hour for {name} with {self.cards} of them, AWS's list price of {self.priced}"
+
     def interconnect(self, cards: int) -> float:
         """Bytes per second at which a ring of `cards` moves data past each of them."""
         return self.card.link if self.nodes(cards) == 1 else min(self.card.link, self.network)

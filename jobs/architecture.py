@@ -48,6 +48,8 @@ class Architecture:
     mlp_bias: bool = False
     head_norms: bool = False
     """Queries and keys are normalised head by head."""
+    context: int | None = None
+    """Positions; None where it is not said."""
 
     @property
     def linears(self) -> Mapping[str, Shape]:
@@ -126,6 +128,7 @@ def from_config(config: Mapping[str, Any]) -> Architecture:
             output_bias=bias,
             mlp_bias=bool(config.get("mlp_bias", False)),
             head_norms=family == "qwen3",
+            context=config.get("max_position_embeddings"),
         )
     except KeyError as error:
         raise UnknownArchitecture(f"its config.json has no {error.args[0]}") from None

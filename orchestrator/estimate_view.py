@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.display import duration
@@ -15,6 +16,8 @@ def show(step: str, estimate: Estimate, out: Console) -> None:
         out.print(_table(step, estimate))
     else:
         out.print(f"{step}: {estimate.holder}", markup=False, soft_wrap=True)
+    if estimate.parts:
+        out.print(_parts(step, estimate))
     for line in lines(estimate):
         out.print(line, markup=False, soft_wrap=True)
 
@@ -27,9 +30,9 @@ def lines(estimate: Estimate) -> list[str]:
         said.append(verdict if not estimate.remedies else f"{verdict}; these would fit:")
         said += [f"  {remedy}" for remedy in estimate.remedies]
     if estimate.seconds is not None:
-        costs = "" if estimate.usd is None else f", {_usd(estimate.usd)}"
+        costs = "" if estimate.usd is None else f", {usd(estimate.usd)}"
         hours = "" if estimate.device_hours is None else f", {estimate.device_hours:.2g} {estimate.device}-hours"
-        said.append(f"takes about {duration(estimate.seconds)}{hours}{costs}")
+        said.append(f"takes about {duration(estimate.seconds)}{hours}{costs}{_at_most(estimate)}")
     return [*said, *estimate.remarks]
 
 
@@ -46,5 +49,31 @@ def _table(step: str, estimate: Estimate) -> Table:
     return table
 
 
-def _usd(amount: float) -> str:
+def _parts(step: str, estimate: Estimate) -> Table:
+    """A row per part: what it would take by itself, and its share of the step."""
+    table = Table(title=f"{step} · each policy by itself, and its share of one pass", title_justify="left")
+    priced = estimate.usd is not None
+    columns = ["tokens", *(["time", f"{estimate.device}-hours", "cost"] if priced else []), "share"]
+    table.add_column("policy", overflow="fold")
+    for column in (*columns, *(["cost of it"] if priced else [])):
+        table.add_column(column, justify="right")
+    for part in estimate.parts:
+        cells = [f"{part.tokens:,.0f}"]
+        if part.seconds is not None and part.device_hours is not None and part.usd is not None:
+            cells += [duration(part.seconds), f"{part.device_hours:.2g}", usd(part.usd)]
+        cells.append(f"{part.share:.1%}")
+        cells += [usd(part.share * estimate.usd)] if estimate.usd is not None else []
+        table.add_row(escape(part.name), *cells)
+    return table
+
+
+def _at_most(estimate: Estimate) -> str:
+    if estimate.most_seconds is None:
+        return ""
+    costs = "" if estimate.most_usd is None else f", {usd(estimate.most_usd)}"
+    return f"; at most {duration(estimate.most_seconds)}{costs}, if all of it runs to its largest budget"
+
+
+def usd(amount: float) -> str:
+    """``$38``, ``$0.25``, ``less than $0.01``."""
     return f"${amount:,.0f}" if amount >= 10 else f"${amount:.2f}" if amount >= 0.01 else "less than $0.01"

@@ -74,7 +74,7 @@ def estimates(planned: list[PlannedStep]) -> dict[str, Estimate]:
     told = {}
     for item in planned:
         if item.verdict != "done":
-            estimate = item.step.config.estimate({name: known[name] for name in item.inputs})
+            estimate = item.step.config.estimate(known)
             if estimate is not None:
                 told[item.step.name] = estimate
     return told

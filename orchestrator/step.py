@@ -9,7 +9,6 @@ orchestrator; in particular they never talk to Ray's scheduler about other steps
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -21,11 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from cluster.machines import CPU, Machine, known_machine, machine
+from orchestrator.tracked_run import TrackedRun
 
 from orchestrator.retries import Retries
 
 OutputKind = Literal["dataset", "model", "curves"]
+
+DEFAULT_GPU = "h100"
+"""What is reckoned with where a step asks for GPUs and does not say which."""
 
 _REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 
@@ -79,6 +84,9 @@ class Resources(StrictModel):
     retries: Retries = Field(default=Retries(), description="losses that are made good, by cause")
     timeout: float | None = Field(default=None, gt=0, description="seconds before the step is stopped")
     wait: float = Field(default=600, gt=0, description="seconds to wait for the cluster to have the resources")
+    machine: Annotated[str, AfterValidator(known_machine)] | None = Field(
+        default=None, description="what plans and costs reckon with, such as h100 or p5.48xlarge; else h100, or cpu"
+    )
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,21 @@ _AT_THE_EDGE = 0.95
 
 
 @dataclass(frozen=True)
+class Part:
+    """What one part of a step would take by itself, and its share of the step, which does what parts have in common
+    once."""
+
+    name: str
+    tokens: float
+    """Decoded by itself."""
+    share: float
+    """Of the step's cost, of 1."""
+    seconds: float | None = None
+    device_hours: float | None = None
+    usd: float | None = None
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a step would take, told from its config before anything starts. What is not known is left out."""
 
@@ -123,6 +146,11 @@ class Estimate:
     """What is paid for, in the singular."""
     device_hours: float | None = None
     usd: float | None = None
+    most_seconds: float | None = None
+    """Where the time hangs on what nobody knows beforehand: the most that it can be."""
+    most_usd: float | None = None
+    parts: tuple[Part, ...] = ()
+    """What makes up the step, where it has parts that can be told apart, such as a sweep's policies."""
     remarks: tuple[str, ...] = ()
     """What the figures rest on, and what is not known, a sentence each."""
 
@@ -152,6 +180,12 @@ class StepConfig(StrictModel):
         """The resources held at once, one dict per placement-group bundle: ``[{"CPU": 1.0}, {"CPU": 1.0}]``."""
         return [{"CPU": 1.0}]
 
+    @property
+    def machine(self) -> Machine:
+        """What the step is reckoned to run on."""
+        on_gpus = any(bundle.get("GPU") for bundle in self.demands())
+        return machine(self.resources.machine or (DEFAULT_GPU if on_gpus else CPU))
+
     def notes(self) -> list[str]:
         """What was understood other than written ("budgets sorted"), one line each."""
         return []
@@ -175,7 +209,7 @@ class StepConfig(StrictModel):
     def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate | None:
         """Memory, time and cost, without importing anything heavy; None where there is nothing to tell.
 
-        `inputs` are the steps that this one takes, by name.
+        `inputs` are the steps that come before this one, by name: those that it takes, and what they take.
         """
         return None
 
@@ -216,60 +250,6 @@ class Progress(Protocol):
     """Tells how far a step is. Cheap to call often: writes are throttled."""
 
     def __call__(self, done: float, total: float, unit: str) -> None: ...
-
-
-@dataclass
-class TrackedRun:
-    """Numbers that belong in a tracking server, written to the store as they come.
-
-    A folder ``tracked/<name>/`` with ``run.json`` (params, tags), ``metrics.jsonl`` (a line per call of
-    :meth:`metrics`) and ``artifacts/``. The orchestrator mirrors it to MLflow while the step runs and after, so a
-    tracking server that is away loses nothing and a resumed step does not log twice.
-
-    Lines are numbered by the step at which a value was measured; a value logged again at the same step replaces the
-    former when both were written by different attempts (see :meth:`rewind`).
-    """
-
-    folder: Path
-    name: str
-    params: Mapping[str, Any]
-    tags: Mapping[str, str]
-    group: str | None = None
-
-    def __post_init__(self) -> None:
-        from orchestrator.store import write_json_atomically
-
-        self.artifacts.mkdir(parents=True, exist_ok=True)
-        record = {"name": self.name, "params": dict(self.params), "tags": dict(self.tags), "group": self.group}
-        write_json_atomically(self.folder / "run.json", record)
-        self._rewrite(lambda step: True)
-
-    @property
-    def artifacts(self) -> Path:
-        """Every file below it becomes an artifact of the run, under the same relative path."""
-        return self.folder / "artifacts"
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Appends one value per name at `step` (tokens, optimizer steps: what the run's x axis counts)."""
-        line = json.dumps({"step": step, "time": time.time(), "values": dict(values)})
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(line + "\n")
-
-    def rewind(self, step: int) -> None:
-        """Drops what was logged after `step`: a restarted attempt will measure it again."""
-        self._rewrite(lambda logged: logged <= step)
-
-    def _rewrite(self, keep: Callable[[int], bool]) -> None:
-        """Keeps the lines whose step passes, and of them only whole ones: a killed attempt may have torn its last."""
-        path = self.folder / "metrics.jsonl"
-        if not path.exists():
-            return
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and keep(json.loads(line)["step"])]
-        if kept != lines:
-            temporary = path.with_name(".metrics.jsonl")
-            temporary.write_text("".join(kept))
-            temporary.replace(path)
 
 
 @dataclass(frozen=True)

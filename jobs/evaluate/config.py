@@ -47,7 +47,7 @@ from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import UNMARKED
-from orchestrator.step import ModelSource, OutputKind, Problem, StepConfig
+from orchestrator.step import Estimate, ModelSource, OutputKind, Problem, StepConfig, Upcoming
 
 MOST_SAMPLES = 1024
 """Of an item. The ways to take half of them, 4.5e306, are still a float: majority@k counts them."""
@@ -293,6 +293,12 @@ class Config(StepConfig):
         items = " and ".join([f"{known} items"] * (known > 0) + [others] * (others != ""))
         samples = f" x {self.samples} samples" if self.samples > 1 else ""
         return f"{len(self.policies)} policies x {items}{samples}"
+
+    def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate:
+        """Tokens, time and cost of the sweep and of each policy, from the model's config.json alone."""
+        from jobs.evaluate.estimate import estimate
+
+        return estimate(self, inputs)
 
     @property
     def model_folder(self) -> Path | None:

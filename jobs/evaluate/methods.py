@@ -20,12 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jobs.evaluate.lengths import TOKENS_PER_STEP
 from jobs.evaluate.outcomes import Outcomes
 from jobs.evaluate.policies import Curve, Policy, methods, printable
 from jobs.evaluate.statistics import Floats, Interval, percentile_intervals, resampled_shares
-
-TOKENS_PER_STEP = 100
-"""What the paper takes a step of thinking for: with it, its step-conditional runs have the Control that it printed."""
 
 _EQUAL = 1e-9
 """Runs that differ by fewer tokens, or fewer doublings, have no slope."""

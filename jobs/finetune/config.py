@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from cluster.machines import known_machine
 from jobs.finetune.data_config import DataConfig
 from jobs.finetune.deepspeed_config import deepspeed_problems
 from jobs.model_folder import folder_problems, local_folder
@@ -142,9 +141,6 @@ class FinetuneResources(Resources):
         description="fsdp: workers that hold one copy of the model together, such as a node's 8; all",
     )
     compile: bool = Field(default=False, description="compile each layer with torch.compile")
-    machine: Annotated[str, AfterValidator(known_machine)] | None = Field(
-        default=None, description="what the plan reckons with, such as h100 or p5.48xlarge; else h100, or cpu"
-    )
     mfu: float | None = Field(
         default=None, gt=0, le=1, description="share of the peak that the plan reckons with; else the catalogue's"
     )

@@ -19,9 +19,7 @@ from jobs.finetune.fitting import Setting, nearest
 from jobs.finetune.memory import Layout, Strategy
 from jobs.finetune.roofline import Work, seconds, traffic
 from jobs.letters.config import Config as Letters
-from orchestrator.step import Estimate, Reference, Upcoming
-
-_DEFAULT_GPU = "h100"
+from orchestrator.step import DEFAULT_GPU, Estimate, Reference, Upcoming
 
 _BYTES_PER_TOKEN = 4
 """Of English and mathematics in a vocabulary of 150,000: a rule of thumb."""
@@ -46,7 +44,7 @@ _PUBLISHED = {"simplescaling/s1K": _Volume(1000, 4_686_800, "1,000 samples of 4.
 def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
     """What `config` would take, as far as it can be known before launch."""
     resources = config.resources
-    where = machine(resources.machine or (_DEFAULT_GPU if resources.gpus_per_worker else CPU))
+    where = config.machine
     on_cpus = where.card == machine(CPU).card
     cards = resources.cpus_per_worker if on_cpus else 1
     holder = f"each of {resources.workers} x {where.card.title if cards == 1 else f'{cards} CPU cores'}"
@@ -56,7 +54,7 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
         return Estimate(f"memory, time and cost of {config.model} are not known before launch: {error}")
     setting = _setting(config, where, cards)
     needs = setting.needs(model)
-    remarks = [] if resources.machine or on_cpus else [f"resources.machine is not set: reckoned with {_DEFAULT_GPU}"]
+    remarks = [] if resources.machine or on_cpus else [f"resources.machine is not set: reckoned with {DEFAULT_GPU}"]
     if needs.host:
         workers = min(resources.workers, where.cards)
         remarks.append(f"offloaded to the memory of each node: {workers * needs.host / 1e9:.0f} GB")
@@ -67,7 +65,7 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
     else:
         taken = _seconds(config, model, setting, volume)
         rate = f"MFU {resources.mfu or where.card.mfu:.0%} of {where.card.tflops:g} TFLOP/s"
-        remarks.append(f"{config.epochs} x {volume.words}; {rate}; {_price(where)}")
+        remarks.append(f"{config.epochs} x {volume.words}; {rate}; {where.price}")
     used = resources.workers * cards
     return Estimate(
         holder=holder,
@@ -105,6 +103,7 @@ def architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architecture
             vocabulary=BYTE_VOCABULARY,
             tied=True,
             qkv_bias=True,
+            context=source.context,
         )
     return find(source)
 
@@ -192,8 +191,3 @@ def _seconds(config: Config, model: Architecture, setting: Setting, volume: _Vol
         sent=traffic(model, micro_batches, compute=layout.compute, master=layout.master),
         adapters=config.lora is not None,
     )
-
-
-def _price(where: Machine) -> str:
-    name = where.name if where.whole else where.card.priced_as
-    return f"${where.usd_per_hour:g} an hour for {name} with {where.cards} of them, AWS's list price of {where.priced}"

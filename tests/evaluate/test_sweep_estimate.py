@@ -1,0 +1,157 @@
+"""What ``plan`` says of a sweep before it starts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.machines import machine
+from jobs.architecture import find
+from jobs.evaluate.config import Config
+from jobs.evaluate.roofline import ON_GPUS, Replica, taken
+from jobs.evaluate.workload import Tokens, Workload
+from jobs.finetune.config import Config as Finetune
+from jobs.letters.config import Config as Letters
+from orchestrator.estimate_view import lines
+from orchestrator.experiment import load
+from orchestrator.plan import estimates, plan
+from orchestrator.step import Estimate, Upcoming
+from orchestrator.store import Store
+
+ROOT = Path(__file__).parents[2]
+S1 = {
+    "model": "simplescaling/s1-32B",
+    "tasks": ["aime24", "math500", "gpqa_diamond"],
+    "budgets": [500, 1000, 2000, 4000, 8000, 16000, "auto"],
+    "extensions": {"strings": ["Wait"], "counts": [1, 2, 4, 6]},
+}
+H100S = {"gpus": 2, "machine": "p5.48xlarge", "replicas": {"max": 8}}
+REPLICA = Replica(find("simplescaling/s1-32B"), machine("h100").card, 2, 2, ON_GPUS["vllm"])
+
+
+def estimate(resources: dict[str, object], **fields: object) -> Estimate:
+    return Config.model_validate_json(json.dumps(S1 | {"resources": resources} | fields)).estimate({})
+
+
+def test_a_sweep_has_time_hours_and_cost_as_a_whole_and_by_policy() -> None:
+    told = estimate(H100S)
+    assert told.seconds is not None
+    assert told.device_hours is not None
+    assert told.usd is not None
+    assert told.verdict == "fits"
+    assert [part.name for part in told.parts][-2:] == ['4x"Wait"', '6x"Wait"']
+    assert sum(part.share for part in told.parts) == pytest.approx(1)
+    alone = [part.usd for part in told.parts if part.usd is not None]
+    assert len(alone) == len(told.parts)
+    assert max(alone) < told.usd < sum(alone)
+    assert any("times as many" in line for line in lines(told))
+    assert any("aime24: 30 items, thinking 6,109 tokens in the mean (the s1 paper)" in line for line in lines(told))
+
+
+def test_the_most_is_said_and_is_more() -> None:
+    told = estimate(H100S)
+    assert told.seconds is not None
+    assert told.most_seconds is not None
+    assert told.usd is not None
+    assert told.most_usd is not None
+    assert told.most_seconds > told.seconds
+    assert told.most_usd > told.usd
+    assert any("if all of it runs to its largest budget" in line for line in lines(told))
+
+
+def test_expected_thinking_is_the_experiments_where_it_gives_it() -> None:
+    short, long = (estimate(H100S | {"expected_thinking_tokens": tokens}) for tokens in (1000, 8000))
+    assert short.usd is not None
+    assert long.usd is not None
+    assert short.usd < long.usd
+    assert short.most_usd == long.most_usd
+    assert any(
+        "thinking 1,000 tokens in the mean (resources.expected_thinking_tokens)" in line for line in lines(short)
+    )
+
+
+def test_a_model_that_does_not_fit_its_cards_is_told_how_many_it_needs() -> None:
+    told = estimate({"gpus": 1, "machine": "a100-40gb"})
+    assert told.verdict == "does not fit"
+    assert told.remedies == ("resources.gpus: 4",)
+    assert told.seconds is None
+    assert estimate({"gpus": 4, "machine": "a100-40gb"}).verdict != "does not fit"
+
+
+def test_a_step_of_decoding_takes_what_reading_weights_and_cache_takes() -> None:
+    bandwidth = 2 * 3350e9 * 0.6
+    assert REPLICA.step(1, 0) == pytest.approx(2 * 32_763_876_352 / bandwidth)
+    # Keys and values: 64 layers of 8 heads of 128 numbers, twice, of 2 bytes.
+    more = REPLICA.step(30, 4000) - REPLICA.step(1, 0)
+    assert more == pytest.approx(30 * 4000 * 2 * 64 * 8 * 128 * 2 / bandwidth)
+    assert REPLICA.cache == pytest.approx((2 * (0.9 * 85e9 - 1.5e9) - 2 * 32_763_876_352) / 262_144)
+    tiny = replace(REPLICA, model=find("Qwen/Qwen2.5-0.5B"), cards=8)
+    assert tiny.step(8, 0) == ON_GPUS["vllm"].step + 8 * ON_GPUS["vllm"].sequence
+
+
+def test_more_replicas_are_faster_until_the_longest_trace_alone_decides() -> None:
+    work = Workload({}, Tokens(64 * 8000, 64 * 8000 * 4000), 64, 64 * 8200, {"auto": 30_000})
+    one, four, many = (taken(REPLICA, work, 16, replicas) for replicas in (1, 4, 64))
+    assert one.seconds > four.seconds
+    assert many.replicas == 4
+    chain = 30_000 * REPLICA.step(1, 15_000)
+    assert four.seconds == pytest.approx(ON_GPUS["vllm"].start + chain)
+    assert one.at_once == 16
+    assert taken(REPLICA, work, 128, 1).at_once == int(REPLICA.cache / 8200)
+
+
+def test_the_model_that_another_step_will_make_is_known_by_that_step() -> None:
+    tiny = {"model": {"random": "qwen2", "layers": 2, "hidden_size": 128, "context": 256}, "data": "${letters}"}
+    inputs = {
+        "letters": Upcoming(Letters(train=100, test=50), None),
+        "tiny": Upcoming(Finetune.model_validate_json(json.dumps(tiny)), None),
+    }
+    sweep = {"model": "${tiny}", "tasks": ["${letters}"], "budgets": [4, "auto"]}
+    told = Config.model_validate_json(json.dumps(sweep)).estimate(inputs)
+    assert told.device == "core"
+    assert told.seconds is not None
+    assert any("letters: 50 items, thinking 13 tokens in the mean (the built-in task)" in line for line in lines(told))
+
+
+@pytest.mark.parametrize(
+    ("fields", "holder"),
+    [
+        ({"model": "someone/unheard-of"}, "time and cost of someone/unheard-of are not known before launch: "),
+        (
+            {"engine": "openai", "served_model": "s1", "resources": {"server": {"url": "http://127.0.0.1:1/v1"}}},
+            "decoded on a server",
+        ),
+    ],
+)
+def test_where_time_cannot_be_told_tokens_are(fields: dict[str, object], holder: str) -> None:
+    told = Config.model_validate_json(json.dumps(S1 | fields)).estimate({})
+    assert told.holder.startswith(holder)
+    assert told.seconds is None
+    assert [part.usd for part in told.parts] == [None] * len(told.parts)
+    assert sum(part.tokens for part in told.parts) > 1e6
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_sweep_is_estimated(file: Path, tmp_path: Path) -> None:
+    experiment = load(file)
+    planned = plan(experiment, Store(tmp_path / "runs"))
+    told = estimates(planned)
+    assert {item.step.name for item in planned if item.step.kind == "evaluate"} <= set(told)
+    for estimate in told.values():
+        assert lines(estimate) or estimate.holder
+
+
+def test_a_plan_with_estimates_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from orchestrator.__main__ import main;"
+        "result = CliRunner().invoke(main, ['plan', 'experiments/s1/scaling.yaml']);"
+        "assert 'times as many' in result.output, result.output;"
+        "heavy = {'torch', 'ray', 'numpy', 'pyarrow', 'transformers', 'mlflow'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
