@@ -23,9 +23,8 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from cluster.machines import CPU, Machine, known_machine, machine
-from orchestrator.tracked_run import TrackedRun
-
 from orchestrator.retries import Retries
+from orchestrator.tracked_run import TrackedRun
 
 OutputKind = Literal["dataset", "model", "curves"]
 

@@ -17,7 +17,7 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
-ROOT = Path(__file__).parents[1]
+from tests.conftest import ROOT
 
 
 @contextmanager
