@@ -115,11 +115,11 @@ def _what_would_fit(bundle: Mapping[str, float], count: int, there: Sequence[Mac
         return f"{now} of {count} would fit now" + (f", {alone} if nothing else ran" if alone > now else "")
     if alone:
         return f"{min(alone, count)} of {count} would fit if nothing else ran"
-    largest = max(there, key=lambda machine: sum(machine.total.get(name, 0) for name in bundle), default=None)
-    has = "no machine is there"
-    if largest is not None:
-        nearest = {name: min(amount, largest.total.get(name, 0)) for name, amount in bundle.items()}
-        has = f"no machine there is large enough, the nearest that fits one is {amounts(nearest)}"
+    within = [{name: min(amount, machine.total.get(name, 0)) for name, amount in bundle.items()} for machine in there]
+    nearest = max(within, key=lambda part: sum(part[name] / amount for name, amount in bundle.items() if amount))
+    has = "no machine that is there has any of it"
+    if any(nearest.values()):
+        has = f"no machine there is large enough, and the nearest that one has is {amounts(nearest)}"
     gpus = bundle.get("GPU", 0)
     types = [name for name in catalogue.names() if (known := catalogue.machine(name)).whole and known.cards >= gpus]
     return f"{has}; machines with {gpus:g} GPU are {', '.join(types)}" if gpus and types else has

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -11,9 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from orchestrator.experiment import load
 from orchestrator.failures import diagnose
+from orchestrator.plan import plan
+from orchestrator.progress import look
 from orchestrator.retries import LONGEST_BACKOFF, Cause, Losses, OutOfRetries, Retries, backoff, counted
 from orchestrator.step import StepError
+from orchestrator.store import Claim, Store
 
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
@@ -71,3 +76,21 @@ def test_what_ended_a_job_travels_between_processes() -> None:
 def test_losses_of_a_run_and_of_its_job_are_shown_together() -> None:
     assert counted({"infrastructure": 1}, {"preempted": 2, "infrastructure": 1}) == "infrastructure 2, preempted 2"
     assert counted({}, {}) == ""
+
+
+def test_status_says_what_was_lost_and_why(tmp_path: Path) -> None:
+    file = tmp_path / "words.yaml"
+    file.write_text(f"name: words\nstore: {tmp_path}/runs\nsteps:\n  letters: {{job: letters, train: 8}}\n")
+    experiment = load(file)
+    store = Store(Path(experiment.store))
+    [planned] = plan(experiment, store)
+    planned.folder.create(planned.identity)
+    planned.folder.claim(Claim.by_this_process("run"))
+    planned.folder.write_status(state="running", restarts={"infrastructure": 1}, reason="infrastructure: it crashed")
+    view = look(planned)
+    assert (view.losses, view.note) == ("infrastructure 1", "went on after infrastructure: it crashed")
+    planned.context(experiment, store).lost({"preempted": 2, "infrastructure": 1}, "preempted: its machine is gone")
+    view = look(planned)
+    assert (view.losses, view.note) == ("infrastructure 2, preempted 2", "went on after preempted: its machine is gone")
+    planned.folder.forget_losses()
+    assert look(planned).losses == "infrastructure 1"
