@@ -11,6 +11,7 @@ from rich.table import Table
 from orchestrator.display import duration
 from orchestrator.experiment import Experiment
 from orchestrator.plan import PlannedStep
+from orchestrator.retries import counted
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class View:
     progress: str = ""
     elapsed: str = ""
     eta: str = ""
+    losses: str = ""
+    """What was lost and made good in this run, by cause."""
     note: str = ""
 
 
@@ -42,20 +45,25 @@ def look(planned: PlannedStep) -> View:
     until = status.get("finished") or (time.time() if claim else progress.get("time", started))
     elapsed = until - started if started and until else None
     eta = duration(elapsed * (total - done) / done) if state == "running" and elapsed and 0 < done < total else ""
-    note = status.get("error") or (str(claim) if state == "running" and claim else "")
+    lost = folder.read_losses()
+    reason = lost.get("reason") or status.get("reason")
+    note = status.get("error") or (f"went on after {reason}" if reason and state == "running" else "")
+    if not note and state == "running" and claim:
+        note = str(claim)
     if state == "damaged":
         note = planned.reason
-    return View(state, shown, duration(elapsed) if elapsed is not None else "", eta, note)
+    losses = counted(status.get("restarts", {}), lost.get("counts", {}))
+    return View(state, shown, duration(elapsed) if elapsed is not None else "", eta, losses, note)
 
 
 def table(experiment: Experiment, planned: Sequence[PlannedStep]) -> Table:
     """The page of ``status``: a row per step."""
     found = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left")
-    for column in ("step", "state", "progress", "elapsed", "ETA", "note"):
+    for column in ("step", "state", "progress", "elapsed", "ETA", "lost", "note"):
         found.add_column(column, overflow="fold")
     for item in planned:
         view = look(item)
-        found.add_row(item.step.name, view.state, view.progress, view.elapsed, view.eta, view.note)
+        found.add_row(item.step.name, view.state, view.progress, view.elapsed, view.eta, view.losses, view.note)
     return found
 
 

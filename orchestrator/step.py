@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from cluster.machines import CPU, Machine, known_machine, machine
+from orchestrator.retries import Retries
 from orchestrator.tracked_run import TrackedRun
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class StrictModel(BaseModel):
 class Resources(StrictModel):
     """Where and how fast a step runs. Never part of its identity."""
 
-    retries: int = Field(default=3, ge=0, le=100, description="restarts after a lost node, worker or process")
+    retries: Retries = Field(default=Retries(), description="losses that are made good, by cause")
     timeout: float | None = Field(default=None, gt=0, description="seconds before the step is stopped")
     wait: float = Field(default=600, gt=0, description="seconds to wait for the cluster to have the resources")
     machine: Annotated[str, AfterValidator(known_machine)] | None = Field(
@@ -358,6 +359,12 @@ class StepContext:
 
         record = {"done": done, "total": total, "unit": unit, "time": time.time()}
         write_json_atomically(self.folder / "progress.json", record)
+
+    def lost(self, counts: Mapping[str, int], reason: str) -> None:
+        """Says that the step goes on after a loss: how many there were by cause, and why the last; for ``status``."""
+        from orchestrator.store import write_json_atomically
+
+        write_json_atomically(self.folder / "losses.json", {"counts": dict(counts), "reason": reason})
 
     def redirect_output(self, process: str) -> None:
         """Sends this process's output, and its future children's, to ``logs/<process>.txt`` of the step's folder.

@@ -7,6 +7,7 @@
         config.json      the whole config, resources included, of the last attempt
         status.json      state, times, attempt, error
         progress.json    how far the running attempt is
+        losses.json      what the step lost and made good: machines, replicas, workers
         claim.json       which run works on it, refreshed while it lives
         cancel.json      the run that was asked to stop
         uses.json        the folders of traces that its result stands on
@@ -184,6 +185,13 @@ class StepFolder:
 
     def read_progress(self) -> dict[str, Any]:
         return read_json(self.path / "progress.json") or {}
+
+    def read_losses(self) -> dict[str, Any]:
+        return read_json(self.path / "losses.json") or {}
+
+    def forget_losses(self) -> None:
+        """A new run has its budgets anew."""
+        (self.path / "losses.json").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -163,15 +163,16 @@ class Replica:
             self._admission.at_once,
         )
 
-    async def close(self) -> None:
-        """Stops decoding, writes what there is, and ends the engine."""
+    async def close(self) -> Decoded:
+        """Stops decoding, writes what there is, and ends the engine. Returns what was written."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._flush()
+        decoded = await self._flush()
         await self._engine.close()
         if self._spec.leave is not None:
             self._spec.leave()
+        return decoded
 
     async def _decode(self, work: Work) -> None:
         unit, spec = work.unit, self._spec

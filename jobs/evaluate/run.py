@@ -182,7 +182,9 @@ def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path,
         told(0)
         if work:
             name = f"{context.name}-{context.fingerprint}"
-            total += decode(work, sweep.replica, index, config.resources, config.replica_demand(), name, told)
+            total += decode(
+                work, sweep.replica, index, config.resources, config.replica_demand(), name, told, context.lost
+            )
             index.refresh()
         try:
             return total, write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)

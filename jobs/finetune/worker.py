@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.export import export
 from jobs.finetune.fsdp import Fsdp
-from jobs.finetune.loop import train
+from jobs.finetune.loop import staying, train
 from jobs.finetune.measures import StepReport
 from jobs.finetune.model import Blueprint, draw, load_tokenizer
 from jobs.finetune.prepare import model_source, prepared
@@ -65,10 +65,10 @@ def assign(config: Config, context: StepContext) -> Assignment:
     return Assignment(config, context, deepspeed)
 
 
-def work(assignment: Assignment, device: torch.device) -> None:
+def work(assignment: Assignment, device: torch.device, leaving: Callable[[], bool] = staying) -> None:
     """Trains, and writes the model to the step's output. Called by all workers of an initialised process group.
 
-    Raises StepError for what the user can put right.
+    Raises StepError for what the user can put right, and Leaving when `leaving` says that a machine is about to go.
     """
     config = assignment.config
     torch.set_num_threads(config.resources.cpus_per_worker)
@@ -86,6 +86,7 @@ def work(assignment: Assignment, device: torch.device) -> None:
         checkpoints=assignment.checkpoints,
         report=recorder or _say_nothing,
         busy=utilisation(blueprint.architecture, config, device),
+        leaving=leaving,
     )
     export(strategy.weights(), blueprint.architecture, tokenizer, assignment.context.output)
     if recorder is not None:
