@@ -69,6 +69,8 @@ class Experiment:
     tracking: str
     notes: tuple[str, ...]
     """What was understood other than written."""
+    max_cost: float | None = None
+    """USD that all attempts at its steps may come to; None: any."""
 
 
 class _TopLevel(StrictModel):
@@ -78,6 +80,7 @@ class _TopLevel(StrictModel):
     description: str = ""
     store: str | None = Field(default=None, min_length=1, max_length=1000)
     tracking: str | None = Field(default=None, min_length=1, max_length=1000)
+    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     steps: dict[str, dict[str, Any]] = Field(min_length=1)
 
     @field_validator("store")
@@ -168,6 +171,7 @@ class _Checker:
             steps={name: steps[name] for name in ordered},
             store=_located(top.store or os.environ.get("ORCHESTRATOR_STORE") or DEFAULT_STORE, base),
             tracking=_located(top.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING, base),
+            max_cost=top.max_cost,
             notes=tuple(f"{name}: {note}" for name in ordered for note in steps[name].config.notes()),
         )
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from orchestrator.experiment import Experiment, Step
 from orchestrator.fingerprint import differences, fingerprint, identity
+from orchestrator.spending import spent
 from orchestrator.step import Estimate, StepContext, StepInput, Upcoming
 from orchestrator.store import DamagedRecord, StepFolder, Store
 
@@ -48,6 +49,7 @@ class PlannedStep:
                 for target, fingerprint in self.inputs.items()
             },
             attempt=attempt,
+            spent=spent(self.folder),
         )
 
 

@@ -17,6 +17,7 @@ from orchestrator.experiment import Experiment
 from orchestrator.fingerprint import fingerprint
 from orchestrator.plan import PlannedStep
 from orchestrator.provenance import FILE as PROVENANCE
+from orchestrator.spending import expected, spent
 from orchestrator.step import FinishedStep, ReportRequest
 from orchestrator.store import Store, read_json, write_json_atomically
 from orchestrator.tracking import without_credentials
@@ -72,4 +73,6 @@ def _finished(planned: PlannedStep, experiment: Experiment, store: Store) -> Fin
         context=planned.context(experiment, store),
         seconds=finished - started if started and finished else None,
         provenance=read_json(planned.folder.path / PROVENANCE),
+        spent=spent(planned.folder),
+        expected=expected(planned.folder),
     )

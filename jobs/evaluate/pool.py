@@ -70,15 +70,20 @@ def decode(
     demand: dict[str, float],
     name: str,
     progress: Callable[[int], None],
+    hold: Callable[[int], None] = lambda replicas: None,
 ) -> Decoded:
     """Decodes all of `work`, in its order as far as replicas are free. Returns what was decoded.
 
     `demand` is what one replica holds, `name` a word for this step that no other live step has; `progress` takes the
-    number of units done. Raises StepError when the cluster has not the resources or the model cannot be loaded, and
-    EngineError when replicas die more often than `resources` allow.
+    number of units done, `hold` that of the replicas that have their resources. Raises StepError when the cluster has
+    not the resources or the model cannot be loaded, and EngineError when replicas die more often than `resources`
+    allow.
     """
-    with _Pool(spec, index, resources, demand, name) as pool:
-        return pool.run(work, progress)
+    try:
+        with _Pool(spec, index, resources, demand, name) as pool:
+            return pool.run(work, progress, hold)
+    finally:
+        hold(0)
 
 
 class _Pool:
@@ -108,7 +113,7 @@ class _Pool:
         for member in list(self._members):
             self._release(member)
 
-    def run(self, work: Iterable[Work], progress: Callable[[int], None]) -> Decoded:
+    def run(self, work: Iterable[Work], progress: Callable[[int], None], hold: Callable[[int], None]) -> Decoded:
         self._queue.extend(work)
         while self._queue or self._members:
             self._scale()
@@ -119,6 +124,7 @@ class _Pool:
             for member in [member for member in self._members if self._is_overdue(member)]:
                 member.state = "mute"
                 self._lose(member, EngineError(f"it did not answer for {time.monotonic() - member.called:.0f} s"))
+            hold(sum(member.group.wait(0) for member in self._members))
             progress(self._done)
         return self._decoded
 
