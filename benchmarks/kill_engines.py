@@ -18,7 +18,6 @@ import json
 import os
 import random
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -28,7 +27,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-import ray
+from own_cluster import own_cluster
 from rich.console import Console
 from rich.table import Table
 from tree_equals_policies import sweep as grid
@@ -139,19 +138,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=200)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     arguments = parser.parse_args()
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    with tempfile.TemporaryDirectory(prefix="kill", dir="/tmp") as temporary:
-        ray.init(
-            num_cpus=1,
-            include_dashboard=False,
-            log_to_driver=False,
-            _temp_dir=f"{temporary}/ray",
-            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
-        )
-        try:
-            figures = measure(arguments.model, arguments.engine, arguments.items, arguments.kills, Path(temporary))
-        finally:
-            ray.shutdown()
+    with own_cluster() as folder:
+        figures = measure(arguments.model, arguments.engine, arguments.items, arguments.kills, folder)
     table = Table("", "measured", title=f"{arguments.items} items on {arguments.engine}")
     table.add_row("engines killed", f"{figures['kills']}")
     differing = f"{figures['differing_pieces']} of {figures['pieces']:,}"

@@ -1,6 +1,6 @@
 """What one pass over the tree saves on a sweep of the paper's shape, beside what its lengths allow.
 
-    python benchmarks/one_pass.py [--items 100] [--cpus 2] [--json FILE]
+    python benchmarks/one_pass.py [--items 300] [--cpus 1] [--json FILE]
 
 The tree against what the paper's harness does, written fairly: each policy on its own, all items in one batch, a
 barrier after every round, prefix caching on. Both decode the workload of ``paper_workload.py`` on one vLLM engine with
@@ -268,8 +268,8 @@ def show(figures: dict[str, float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=100)
-    parser.add_argument("--cpus", type=int, default=2, help="cores of the engine")
+    parser.add_argument("--items", type=int, default=300)
+    parser.add_argument("--cpus", type=int, default=1, help="threads of the engine; the walker needs a core too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

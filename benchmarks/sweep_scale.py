@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import numpy as np
-import ray
+from own_cluster import own_cluster
 from rich.console import Console
 from rich.table import Table
 
@@ -124,19 +122,8 @@ def main() -> None:
     parser.add_argument("--trace", type=int, default=32_768, help="tokens")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     arguments = parser.parse_args()
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    with tempfile.TemporaryDirectory(prefix="scale", dir="/tmp") as temporary:
-        ray.init(
-            num_cpus=1,
-            include_dashboard=False,
-            log_to_driver=False,
-            _temp_dir=f"{temporary}/ray",
-            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
-        )
-        try:
-            figures = measure(arguments, Path(temporary))
-        finally:
-            ray.shutdown()
+    with own_cluster() as folder:
+        figures = measure(arguments, folder)
     table = Table("", "measured", title="A large sweep, beside its decoding")
     table.add_row(
         f"scheduling, per unit of {arguments.units:,}", f"{figures['scheduling_seconds_per_unit'] * 1e3:.2f} ms"

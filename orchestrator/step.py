@@ -9,7 +9,6 @@ orchestrator; in particular they never talk to Ray's scheduler about other steps
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from cluster.machines import CPU, Machine, known_machine, machine
+from orchestrator.tracked_run import TrackedRun
 
 OutputKind = Literal["dataset", "model", "curves"]
 
@@ -297,60 +297,6 @@ class Progress(Protocol):
     """Tells how far a step is. Cheap to call often: writes are throttled."""
 
     def __call__(self, done: float, total: float, unit: str) -> None: ...
-
-
-@dataclass
-class TrackedRun:
-    """Numbers that belong in a tracking server, written to the store as they come.
-
-    A folder ``tracked/<name>/`` with ``run.json`` (params, tags), ``metrics.jsonl`` (a line per call of
-    :meth:`metrics`) and ``artifacts/``. The orchestrator mirrors it to MLflow while the step runs and after, so a
-    tracking server that is away loses nothing and a resumed step does not log twice.
-
-    Lines are numbered by the step at which a value was measured; a value logged again at the same step replaces the
-    former when both were written by different attempts (see :meth:`rewind`).
-    """
-
-    folder: Path
-    name: str
-    params: Mapping[str, Any]
-    tags: Mapping[str, str]
-    group: str | None = None
-
-    def __post_init__(self) -> None:
-        from orchestrator.store import write_json_atomically
-
-        self.artifacts.mkdir(parents=True, exist_ok=True)
-        record = {"name": self.name, "params": dict(self.params), "tags": dict(self.tags), "group": self.group}
-        write_json_atomically(self.folder / "run.json", record)
-        self._rewrite(lambda step: True)
-
-    @property
-    def artifacts(self) -> Path:
-        """Every file below it becomes an artifact of the run, under the same relative path."""
-        return self.folder / "artifacts"
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Appends one value per name at `step` (tokens, optimizer steps: what the run's x axis counts)."""
-        line = json.dumps({"step": step, "time": time.time(), "values": dict(values)})
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(line + "\n")
-
-    def rewind(self, step: int) -> None:
-        """Drops what was logged after `step`: a restarted attempt will measure it again."""
-        self._rewrite(lambda logged: logged <= step)
-
-    def _rewrite(self, keep: Callable[[int], bool]) -> None:
-        """Keeps the lines whose step passes, and of them only whole ones: a killed attempt may have torn its last."""
-        path = self.folder / "metrics.jsonl"
-        if not path.exists():
-            return
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and keep(json.loads(line)["step"])]
-        if kept != lines:
-            temporary = path.with_name(".metrics.jsonl")
-            temporary.write_text("".join(kept))
-            temporary.replace(path)
 
 
 @dataclass(frozen=True)

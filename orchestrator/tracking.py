@@ -1,9 +1,11 @@
 """MLflow, as a mirror: what steps wrote to the store about themselves becomes runs of a tracking server.
 
-A step's ``tracked/<run>/`` folders (:class:`orchestrator.step.TrackedRun`) are the truth, and :meth:`Tracker.sync`
-makes the server say the same, as often as it is called: it finds each run by a tag, and logs what is missing. So a
-server that was away is caught up by the next call, an experiment that is resumed updates its runs, and one whose
-server lost everything gets it all back.
+A step's ``tracked/<run>/`` folders (:class:`orchestrator.tracked_run.TrackedRun`) are the truth, and
+:meth:`Tracker.sync` makes the server say the same, as often as it is called: it finds each run by a tag, and logs what
+is missing. So a server that was away is caught up by the next call, an experiment that is resumed updates its runs, and
+one whose server lost everything gets it all back.
+
+A model that came of a run becomes a logged model beside it (:mod:`orchestrator.logged_model`).
 
 MLflow only ever appends: a param or a logged metric cannot be taken back. Where the store no longer says what the
 server was told (a restarted training measures its last steps again), the run is deleted there and logged afresh.
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator import chart_view
+from orchestrator.logged_model import MadeModel, log_model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -88,6 +91,7 @@ class _Folder:
     tags: Mapping[str, str]
     group: str | None
     lines: Sequence[_Line]
+    model: MadeModel | None
 
     @classmethod
     def read(cls, path: Path) -> _Folder:
@@ -102,6 +106,7 @@ class _Folder:
             tags={_MEANT.get(key, key): _cut(value, TAG_LENGTH) for key, value in record["tags"].items()},
             group=record["group"],
             lines=[_Line(**json.loads(line)) for line in whole.splitlines()],
+            model=MadeModel.read(path),
         )
 
     def digest(self, lines: int) -> str:
@@ -176,6 +181,8 @@ class Tracker:
         self._log_metrics(folder, run)
         if state != "RUNNING":
             self._log_artifacts(folder, run)
+        if state == "FINISHED" and folder.model is not None:
+            log_model(self._client, folder.model, run, identity)
         if run.info.status != state:
             self._set_state(run.info.run_id, state)
 

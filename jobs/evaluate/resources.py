@@ -31,7 +31,7 @@ class EvaluateResources(Resources):
     cpus: int = Field(default=1, ge=1, description="CPU cores of one replica")
     gpus: int = Field(default=0, ge=0, description="GPUs of one replica; vllm splits the model over them")
     in_flight: int = Field(
-        default=128, ge=1, description="traces that a replica decodes at once, if its cache holds them"
+        default=256, ge=1, description="traces that a replica decodes at once, if its cache holds them"
     )
     expected_thinking_tokens: int | None = Field(
         default=None, ge=1, description="mean length of a trace, for the plan; else what is known of each task"

@@ -17,13 +17,15 @@ _SECONDS_BETWEEN_PROGRESS = 0.5
 
 
 class Recorder:
-    """Writes what each optimizer step did to the step's tracked run, and how far it is to the step's progress."""
+    """Writes what each optimizer step did to the step's tracked run, how far it is to the step's progress, and at last
+    what model came of it."""
 
     def __init__(self, config: Config, context: StepContext, data: Path):
         """`data` is the folder of the prepared data (:mod:`jobs.finetune.prepare`)."""
         self._context = context
         params = config.model_dump(mode="json", exclude={"resources"})
         params |= {"workers": dist.get_world_size()} | seen(data)
+        self._params = params
         self._run = context.track("finetune", params, group="training")
         publish(data, self._run.artifacts)
         self._system = SystemMetrics()
@@ -39,3 +41,12 @@ class Recorder:
         if report.step == report.steps or now - self._last_progress > _SECONDS_BETWEEN_PROGRESS:
             self._context.progress(report.step, report.steps, "steps")
             self._last_progress = now
+
+    def made_model(self) -> None:
+        """Tells of the exported model: what it was made from, by which recipe, and where it is.
+
+        The base model and the data are also among the recipe's fields; fingerprints say what was in them.
+        """
+        lineage = {"location": str(self._context.output), "fingerprint": self._context.fingerprint}
+        inputs = {f"input_{name}": taken.fingerprint for name, taken in self._context.inputs.items()}
+        self._run.made_model(self._context.name, "finetuned", lineage | inputs | self._params)

@@ -70,6 +70,7 @@ def work(assignment: Assignment, device: torch.device) -> None:
     tokenizer = load_tokenizer(assignment.model)
     blueprint = draw(assignment.model, tokenizer, config)
     strategy = make_strategy(config, blueprint, device, assignment.deepspeed)
+    recorder = Recorder(config, assignment.context, assignment.data) if dist.get_rank() == 0 else None
     train(
         config,
         strategy,
@@ -77,10 +78,12 @@ def work(assignment: Assignment, device: torch.device) -> None:
         padding=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         device=device,
         checkpoints=assignment.checkpoints,
-        report=Recorder(config, assignment.context, assignment.data) if dist.get_rank() == 0 else _say_nothing,
+        report=recorder or _say_nothing,
         busy=utilisation(blueprint.architecture, config, device),
     )
     export(strategy.weights(), blueprint.architecture, tokenizer, assignment.context.output)
+    if recorder is not None:
+        recorder.made_model()
 
 
 def make_strategy(

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import socket
-import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,13 +13,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import ray
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.run import prepare, run
 from jobs.evaluate.trace_files import Index
 from orchestrator.step import StepContext, StepError
 from tests.evaluate import tiny
+
+pytestmark = pytest.mark.usefixtures("cluster")
 
 ITEMS = 12
 
@@ -40,20 +39,6 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines.append({"id": "long", "question": "x" * 300, "answer": "4"})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            _temp_dir=temporary,
-            runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[2])}},
-        )
-        yield
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

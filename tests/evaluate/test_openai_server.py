@@ -8,7 +8,6 @@ import os
 import random
 import socket
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -34,6 +33,7 @@ from jobs.template import TEMPLATES
 from orchestrator.step import StepContext
 from tests.evaluate import tiny
 from tests.evaluate.test_engines import CONTEXT, POLICIES, QUESTIONS, check_requests, decode, spec, stream
+from tests.ray_cluster import ray_cluster
 
 KEY = "sk-canary-7d1f0c5e9b"
 VARIABLE = "SERVED_MODEL_KEY"
@@ -275,22 +275,13 @@ def test_a_whole_step_has_the_samples_of_another_engine_and_the_key_is_nowhere(
         "served_model": "tiny",
         "resources": {"server": server.model_dump(mode="json")},
     }
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            _temp_dir=temporary,
-            runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[2])}},
-        )
-        try:
-            samples = [_samples(tmp_path / name, fields | more) for name, more in (("a", {}), ("b", through_server))]
-            commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
-        finally:
-            ray.shutdown()
+    with ray_cluster(Path(__file__).parent) as logs:
+        samples = [_samples(tmp_path / name, fields | more) for name, more in (("a", {}), ("b", through_server))]
+        commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+        ray.shutdown()
         pd.testing.assert_frame_equal(*samples)
         assert not [command for command in commands if KEY in command]
-        written = [path for folder in (tmp_path, Path(temporary)) for path in folder.rglob("*") if path.is_file()]
+        written = [path for folder in (tmp_path, logs) for path in folder.rglob("*") if path.is_file()]
         assert any("tracked" in path.parts for path in written)
         assert not [path for path in written if KEY.encode() in path.read_bytes()]
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import ray
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.run import run
@@ -53,20 +50,6 @@ EVERYTHING = {
 """All that any of the experiments asks s1's models greedily: decoded once, so that none of them decodes it again."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            _temp_dir=temporary,
-            runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
-        )
-        yield
-        ray.shutdown()
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save(tmp_path_factory.mktemp("model"))
@@ -81,7 +64,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, model: Path, tasks: list[dict[str, str]]) -> Path:
+def store(cluster: None, tmp_path_factory: pytest.TempPathFactory, model: Path, tasks: list[dict[str, str]]) -> Path:
     """With the traces of :data:`EVERYTHING`."""
     folder = tmp_path_factory.mktemp("store")
     fields = {"model": str(model), "tasks": tasks, "template": "s1", "max_answer_tokens": 8, **EVERYTHING}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -33,6 +32,7 @@ from orchestrator.step import StepError
 from tests.evaluate import scripted, tiny
 from tests.evaluate.oracle import alone
 from tests.evaluate.scripted import Script, forcing
+from tests.ray_cluster import CPUS
 
 INJECTED = {"Wait": (16,), "": ()}
 POLICIES = grid([2, 8, 16, None], ["Wait", ""], [1, 2])
@@ -41,27 +41,12 @@ SCRIPT = Script(1, 10)
 CPU = {"CPU": 1.0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            _temp_dir=temporary,
-            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
-        )
-        yield
-        ray.shutdown()
-
-
 @pytest.fixture(autouse=True)
 def _nothing_stays(cluster: None) -> Iterator[None]:
     yield
     assert {entry["state"] for entry in placement_group_table().values()} <= {"REMOVED"}
-    deadline = time.monotonic() + 10
-    while ray.available_resources().get("CPU") != 2:
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != CPUS:
         assert time.monotonic() < deadline, "resources are still held"
         time.sleep(0.1)
 
@@ -87,6 +72,14 @@ def spec(
 def pids(folder: Path) -> Path:
     (folder / "pids").mkdir(exist_ok=True)
     return folder / "pids"
+
+
+def assert_gone(processes: list[int]) -> None:
+    """What was killed takes a moment to be gone, and longer on a busy machine."""
+    deadline = time.monotonic() + 60
+    while any(psutil.pid_exists(pid) for pid in processes):
+        assert time.monotonic() < deadline, "a replica's process is still there"
+        time.sleep(0.1)
 
 
 def untold(done: int) -> None:
@@ -125,10 +118,7 @@ def test_all_units_are_decoded_and_everything_is_given_back(tmp_path: Path) -> N
     assert told[-1] == 300
     started = [int(file.name) for file in pids(tmp_path).iterdir()]
     assert len(started) == 2
-    deadline = time.monotonic() + 20
-    while any(psutil.pid_exists(pid) for pid in started):
-        assert time.monotonic() < deadline, "a replica's process is still there"
-        time.sleep(0.1)
+    assert_gone(started)
 
 
 def test_a_replica_killed_in_mid_sweep_is_replaced_and_no_record_is_decoded_again(tmp_path: Path) -> None:
@@ -184,8 +174,8 @@ def test_a_replica_whose_engine_hangs_is_replaced(
     assert_every_leaf_is_there(tmp_path, units(40))
     assert ("did not answer" if holds_loop else "engine hangs: no token of") in capfd.readouterr().out
     started = [int(file.name) for file in pids(tmp_path).iterdir()]
-    assert len(started) == 2
-    assert not any(psutil.pid_exists(pid) for pid in started)
+    assert len(started) > 1, "more than two where the machine is as slow as an engine that hangs"
+    assert_gone(started)
 
 
 def test_a_full_disk_is_an_error_with_nothing_half_written(tmp_path: Path) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -28,9 +26,9 @@ from jobs.letters.config import Config as LettersConfig
 from jobs.letters.run import run as write_letters
 from orchestrator.step import StepContext, StepError, StepInput
 from tests.finetune.buckets import new_bucket, s3_server
+from tests.ray_cluster import CPUS, ray_cluster
 
 ROOT = Path(__file__).parents[2]
-CPUS = 2
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +40,8 @@ def s3() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(s3: dict[str, str]) -> Iterator[None]:
-    folder = tempfile.mkdtemp(prefix="ft", dir="/tmp")  # Ray's socket paths must be short.
-    environment = {"env_vars": {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", **s3}}
-    ray.init(
-        address="local",
-        num_cpus=CPUS,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env=environment,
-        _temp_dir=folder,
-    )
-    yield
-    ray.shutdown()
-    shutil.rmtree(folder)
+    with ray_cluster(Path(__file__).parent, s3):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +134,17 @@ def test_training_lowers_the_loss_and_tells_how_it_goes(trained: StepContext) ->
     assert (line["values"]["epoch"], line["values"]["rows"]) == (1.0, 240)
     progress = json.loads((trained.folder / "progress.json").read_text())
     assert (progress["done"], progress["total"], progress["unit"]) == (30, 30, "steps")
+
+
+def test_the_model_is_told_of_with_what_it_was_made_from(trained: StepContext) -> None:
+    told = json.loads((trained.folder / "tracked" / "finetune" / "model.json").read_text())
+    assert (told["name"], told["kind"]) == (trained.name, "finetuned")
+    facts = told["facts"]
+    assert Path(facts["location"]) == trained.output
+    assert (facts["fingerprint"], facts["input_letters"]) == (trained.fingerprint, "0")
+    assert facts["model"] == {"random": "qwen2", "layers": 2, "hidden_size": 64, "context": 512}
+    assert (facts["learning_rate"], facts["batch_size"], facts["data_samples"]) == (4e-3, 8, 240)
+    assert re.fullmatch("[0-9a-f]{8,}", facts["data_fingerprint"])
 
 
 def test_nothing_but_the_result_is_kept(trained: StepContext) -> None:

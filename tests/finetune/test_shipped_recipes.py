@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +15,9 @@ from orchestrator.experiment import load
 from orchestrator.plan import plan
 from orchestrator.step import StepContext
 from orchestrator.store import Store
+from tests.conftest import ROOT
+from tests.ray_cluster import ray_cluster
 
-ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "experiments" / "s1").glob("finetune*.yaml"))
 
 # The columns of s1K, and of s1K-1.1.
@@ -33,18 +32,8 @@ ROW = {
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    folder = tempfile.mkdtemp(prefix="sr", dir="/tmp")  # Ray's socket paths must be short.
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}},
-        _temp_dir=folder,
-    )
-    yield
-    ray.shutdown()
-    shutil.rmtree(folder)
+    with ray_cluster(Path(__file__).parent):
+        yield
 
 
 def test_the_paper_s_recipe_is_the_paper_s() -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,17 +13,7 @@ from orchestrator.garbage import unreachable
 from orchestrator.logs import follow, printable
 from orchestrator.plan import plan
 from orchestrator.store import Claim, Store
-from tests.orchestrator.test_run import SLOW, Workplace, all_gone, descendants, wait_for
-
-
-@pytest.fixture
-def workplace(tmp_path: Path) -> Iterator[Workplace]:
-    workplace = Workplace(tmp_path)
-    yield workplace
-    for process in workplace.started:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, wait_for
 
 
 def test_a_run_is_watched_its_log_followed_and_it_is_stopped_from_elsewhere(workplace: Workplace) -> None:

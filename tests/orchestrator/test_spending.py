@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from orchestrator.experiment import ExperimentError, load
 from orchestrator.spending import SAVE_EVERY, Account, Accounts, OverCost, compared, expect, expected, spent
 from orchestrator.step import Estimate, Held, Meter, Spending, StepConfig
 from orchestrator.store import StepFolder, Store
-from tests.orchestrator.test_run import SLOW, Workplace
+from tests.orchestrator.workplace import SLOW, Workplace
 
 GANG = '{"model": "some/model", "data": "some/data", "resources": {"workers": 16, "gpus_per_worker": 1}}'
 SWEEP = '{"model": "some/model", "tasks": ["letters"], "resources": {"gpus": 2, "machine": "p5.48xlarge"}}'
@@ -40,16 +39,6 @@ def folder(tmp_path: Path) -> StepFolder:
     found = Store(tmp_path).step("step", "0" * 16)
     found.create({})
     return found
-
-
-@pytest.fixture
-def workplace(tmp_path: Path) -> Iterator[Workplace]:
-    workplace = Workplace(tmp_path)
-    yield workplace
-    for process in workplace.started:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
 
 
 def gang() -> StepConfig:

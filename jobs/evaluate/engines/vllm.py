@@ -51,6 +51,7 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
 
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
     arguments: dict[str, Any] = {
         "model": spec.model,
@@ -72,8 +73,10 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
         }
     else:
         # Compiling takes longer than it saves on models that fit a CPU. Blocks are what a prefix is found by: the CPU
-        # build's 128 tokens would have every fork compute up to as many again.
-        arguments |= {"enforce_eager": True, "block_size": 32}
+        # build's 128 tokens would have every fork compute up to as many again. The executor is given as a class: of its
+        # name "uni" the CPU build makes "mp", a worker in a process of its own, for which the engine's core then waits
+        # in a loop that takes a whole CPU. What that is for, the number of threads, is settled above.
+        arguments |= {"enforce_eager": True, "block_size": 32, "distributed_executor_backend": UniProcExecutor}
         if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
             free = psutil.virtual_memory().available
             arguments |= {"kv_cache_memory_bytes": min(int(free * CPU_CACHE_SHARE), CPU_CACHE_MOST)}
