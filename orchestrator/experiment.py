@@ -159,8 +159,10 @@ class _Checker:
         top = self._validate(_TopLevel, data, ())
         raw_steps = data.get("steps")
         steps: dict[str, Step] = {}
-        for name, raw in raw_steps.items() if isinstance(raw_steps, dict) else ():
-            if isinstance(raw, dict) and (step := self._step(name, raw, list(raw_steps))) is not None:
+        names = list(raw_steps) if isinstance(raw_steps, dict) else []
+        for name in names:
+            raw = raw_steps[name]
+            if isinstance(raw, dict) and (step := self._step(name, raw, names)) is not None:
                 steps[name] = step
         ordered = self._order(steps, raw_steps if isinstance(raw_steps, dict) else {})
         if self.complaints or top is None:
@@ -232,24 +234,21 @@ class _Checker:
         for name, raw in raw_steps.items():
             targets = [parse_reference(value) for _, value in _leaves(raw, ())]
             needs[name] = [target for target in targets if target is not None and target in raw_steps]
-        ordered: list[str] = []
-        visiting: list[str] = []
-
-        def visit(name: str) -> None:
-            if name in ordered:
-                return
-            if name in visiting:
-                cycle = [*visiting[visiting.index(name) :], name]
-                self.complain(("steps", name), f"steps.{name}: is part of a cycle: {' -> '.join(cycle)}")
-                return
-            visiting.append(name)
-            for target in needs[name]:
-                visit(target)
-            visiting.pop()
-            ordered.append(name)
-
-        for name in raw_steps:
-            visit(name)
+        ordered: dict[str, None] = {}
+        for root in raw_steps:
+            visiting = {root: iter(needs[root])}
+            while visiting and root not in ordered:
+                name = next(reversed(visiting))
+                need = next(visiting[name], None)
+                if need is None:
+                    del visiting[name]
+                    ordered[name] = None
+                elif need in visiting:
+                    names = list(visiting)
+                    cycle = [*names[names.index(need) :], need]
+                    self.complain(("steps", need), f"steps.{need}: is part of a cycle: {' -> '.join(cycle)}")
+                elif need not in ordered:
+                    visiting[need] = iter(needs[need])
         for name, step in steps.items():
             for reference in step.references():
                 target = steps.get(reference.step)
