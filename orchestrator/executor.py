@@ -29,6 +29,7 @@ from orchestrator import registry
 from orchestrator.display import Display
 from orchestrator.experiment import Experiment
 from orchestrator.failures import Failure, diagnose
+from orchestrator.logs import tail
 from orchestrator.mirror import Mirror
 from orchestrator.plan import PlannedStep
 from orchestrator.provenance import FILE as PROVENANCE
@@ -40,6 +41,9 @@ from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, wri
 POLL = 0.25
 """Seconds between looks at running steps."""
 
+SHOW = 1.0
+"""Seconds between looks at how far running steps are: each is a request where the store is an object store."""
+
 TAIL = 12
 """Lines of its log that are shown of a failed step."""
 
@@ -47,9 +51,13 @@ TAIL = 12
 @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
 def _run_step(kind: str, config_json: str, context: StepContext) -> None:
     context.redirect_output("controller")
-    write_json_atomically(context.folder / PROVENANCE, provenance())
-    config = registry.config_class(kind).model_validate_json(config_json)
-    registry.entrypoint(kind)(config, context)
+    try:
+        write_json_atomically(context.place / PROVENANCE, provenance())
+        config = registry.config_class(kind).model_validate_json(config_json)
+        registry.entrypoint(kind)(config, context)
+        context.deliver()
+    finally:
+        context.leave()
 
 
 class Interrupted(Exception):
@@ -148,6 +156,7 @@ class _Run:
         self.running: dict[str, _Attempt] = {}
         self.restart_at: dict[str, tuple[float, int]] = {}
         self.losses = {name: Losses(step.step.config.resources.retries) for name, step in self.planned.items()}
+        self.shown = 0.0
 
     def loop(self) -> bool:
         waiting = [name for name in self.planned if name not in self.done]
@@ -257,10 +266,12 @@ class _Run:
         self.mirror.finished(planned)
 
     def _tail(self, planned: PlannedStep) -> list[str]:
-        path = planned.folder.logs / "controller.txt"
-        return path.read_text(errors="replace").splitlines()[-TAIL:] if path.exists() else []
+        return tail(planned.folder.logs / "controller.txt", TAIL)
 
     def _show(self) -> None:
+        if time.monotonic() - self.shown < SHOW:
+            return
+        self.shown = time.monotonic()
         for name in self.running:
             if progress := self.planned[name].folder.read_progress():
                 self.display.progress(name, progress["done"], progress["total"], progress["unit"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import ray.exceptions
 
+from orchestrator.places import StoreError
 from orchestrator.retries import Cause, OutOfRetries
 from orchestrator.step import StepError
 
@@ -38,6 +39,8 @@ def diagnose(error: BaseException) -> Failure:
         return Failure("configuration", first_line)
     if isinstance(inner, OutOfRetries):
         return Failure(inner.cause, first_line, final=True)
+    if isinstance(inner, StoreError):
+        return Failure("infrastructure", first_line)
     said = f"{type(inner).__name__}: {first_line}"
     if isinstance(inner, ray.exceptions.NodeDiedError):
         return Failure("preempted", said)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.experiment import Experiment, Step
@@ -41,7 +42,7 @@ class PlannedStep:
             experiment=experiment.name,
             name=self.step.name,
             fingerprint=self.fingerprint,
-            folder=self.folder.path,
+            place=self.folder.path,
             traces=store.traces,
             inputs={
                 target: StepInput(target, fingerprint, store.step(target, fingerprint).output)
@@ -68,7 +69,7 @@ def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
 def estimates(planned: list[PlannedStep]) -> dict[str, Estimate]:
     """What each step that would run would take, by name, where its job can tell."""
     known = {
-        item.step.name: Upcoming(item.step.config, item.folder.output if item.verdict == "done" else None)
+        item.step.name: Upcoming(item.step.config, _looked_into(item.folder) if item.verdict == "done" else None)
         for item in planned
     }
     told = {}
@@ -78,6 +79,15 @@ def estimates(planned: list[PlannedStep]) -> dict[str, Estimate]:
             if estimate is not None:
                 told[item.step.name] = estimate
     return told
+
+
+def _looked_into(folder: StepFolder) -> Path:
+    """A finished step's output for a plan: on this machine, and from an object store without weights."""
+    if isinstance(folder.path, Path):
+        return folder.path / "output"
+    from orchestrator.working_copy import small_output
+
+    return small_output(folder.path)
 
 
 def _verdict(store: Store, folder: StepFolder, what: Mapping[str, Any], waiting_for: list[str]) -> tuple[Verdict, str]:

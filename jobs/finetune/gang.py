@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray import PlacementGroupID
@@ -40,8 +40,12 @@ from jobs.finetune.config import Config
 from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
 from jobs.machines import gone, leaving, machines, shortage
+from orchestrator.places import read_bytes, remove, write_bytes
 from orchestrator.retries import Cause, Losses, OutOfRetries, field_of
 from orchestrator.step import StepError
+
+if TYPE_CHECKING:
+    from orchestrator.places import Place
 
 Argument = TypeVar("Argument")
 
@@ -59,23 +63,26 @@ def run_gang(
     argument: Argument,
     config: Config,
     records: Path,
+    reservation: Place,
     tell: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
 ) -> None:
     """Calls ``work(argument)`` in every worker, and all of them again when one is lost, until it returns.
 
     `work` continues from its own last checkpoint, and may raise `Leaving` to be started elsewhere. `records` is a
-    folder for Ray Train's own records and for ours. `tell` is told of every loss: how many by cause, and why the last.
+    folder for Ray Train's own records. `reservation` is the file that says what the gang holds: the id of its placement
+    group, in hexadecimal, and of the machines that it is on; workers and later runs see it. `tell` is told of every
+    loss: how many by cause, and why the last.
 
     Raises what `work` raised; StepError, when the cluster does not have the gang's resources within ``resources.wait``
     seconds, nor those of ``resources.min_workers``; or OutOfRetries, when workers were lost too often.
     """
-    _release_former_gang(records)
+    _release_former_gang(reservation)
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
     workers, losses = config.resources.workers, Losses(config.resources.retries)
     while True:
         try:
-            _reservation(records).unlink(missing_ok=True)
-            _trainer(work, argument, config, workers, records).fit()
+            remove(reservation)
+            _trainer(work, argument, config, workers, records, reservation).fit()
             return
         except TrainingFailedError as error:
             if _timed_out(error):
@@ -85,7 +92,7 @@ def run_gang(
                     flush=True,
                 )
                 continue
-            cause, reason = _loss(error, _machines(records))
+            cause, reason = _loss(error, _machines(reservation))
             again = losses.count(cause)
             tell(losses.by_cause(), f"{cause}: {reason}")
             if not again:
@@ -102,12 +109,17 @@ def run_gang(
 
 
 def _trainer(
-    work: Callable[[Argument], None], argument: Argument, config: Config, workers: int, records: Path
+    work: Callable[[Argument], None],
+    argument: Argument,
+    config: Config,
+    workers: int,
+    records: Path,
+    reservation: Place,
 ) -> TorchTrainer:
     gpus = config.resources.gpus_per_worker
     return TorchTrainer(
         _work,
-        train_loop_config={"work": work, "argument": argument, "reservation": _reservation(records)},
+        train_loop_config={"work": work, "argument": argument, "reservation": reservation},
         torch_config=TorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"]),
         scaling_config=ScalingConfig(
             num_workers=workers,
@@ -127,26 +139,20 @@ def _work(told: dict[str, Any]) -> None:
     if ray.train.get_context().get_world_rank() == 0:
         group = get_current_placement_group()
         machines = sorted(set(placement_group_table(group)["bundles_to_node_id"].values()))
-        told["reservation"].write_text(json.dumps({"group": group.id.hex(), "machines": machines}))
+        write_bytes(told["reservation"], json.dumps({"group": group.id.hex(), "machines": machines}).encode())
     told["work"](told["argument"])
 
 
-def _reservation(records: Path) -> Path:
-    """What the gang holds: the id of its placement group, in hexadecimal, and of the machines that it is on."""
-    return records / "reservation.json"
-
-
-def _machines(records: Path) -> list[str]:
+def _machines(reservation: Place) -> list[str]:
     """Those of the gang that ran last; none where it did not come to run."""
-    file = _reservation(records)
-    return list(json.loads(file.read_text())["machines"]) if file.exists() else []
+    held = read_bytes(reservation)
+    return [] if held is None else list(json.loads(held)["machines"])
 
 
-def _release_former_gang(records: Path) -> None:
+def _release_former_gang(reservation: Place) -> None:
     """Frees what this step's gang still holds when its coordinator was killed: Ray itself waits for the job to end."""
-    if _reservation(records).exists():
-        group = PlacementGroupID(bytes.fromhex(json.loads(_reservation(records).read_text())["group"]))
-        remove_placement_group(PlacementGroup(group))
+    if (held := read_bytes(reservation)) is not None:
+        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(json.loads(held)["group"]))))
 
 
 def _timed_out(error: TrainingFailedError) -> bool:

@@ -11,7 +11,8 @@ from ray.train.torch import get_device
 from jobs.finetune.config import Config
 from jobs.finetune.gang import announced, run_gang
 from jobs.finetune.prepare import prepare
-from jobs.finetune.worker import Assignment, assign, work
+from jobs.finetune.worker import DATA, Assignment, assign, work
+from orchestrator.places import remove
 from orchestrator.step import StepContext
 
 
@@ -26,10 +27,13 @@ def run(config: Config, context: StepContext) -> None:
     records = _records(assignment)
     assignment.checkpoints.check_writable()
     prepare(config, assignment.context, assignment.data)
-    run_gang(_work, assignment, config, records, context.lost)
+    assignment.context.share(DATA)
+    reservation = assignment.context.place / "gang" / "reservation.json"
+    run_gang(_work, assignment, config, records, reservation, context.lost)
     assignment.checkpoints.remove()
+    remove(reservation)
     shutil.rmtree(records)
-    shutil.rmtree(assignment.data)
+    assignment.context.unshare(DATA)
 
 
 def _records(assignment: Assignment) -> Path:
@@ -40,4 +44,7 @@ def _records(assignment: Assignment) -> Path:
 def _work(assignment: Assignment) -> None:
     """What one worker does, in its own process, as a member of an initialised process group."""
     assignment.context.redirect_output(f"rank-{ray.train.get_context().get_world_rank()}")
-    work(assignment, get_device(), announced)
+    try:
+        work(assignment, get_device(), announced)
+    finally:
+        assignment.context.leave()

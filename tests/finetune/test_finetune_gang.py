@@ -78,7 +78,7 @@ def test_a_gang_is_packed_on_one_node_when_it_fits_there(cluster: Cluster, tmp_p
     for _ in range(2):
         cluster.add_node(num_cpus=2)
     task = Task(tmp_path, steps=3)
-    run_gang(work, task, config(), tmp_path / "records")
+    run_gang(work, task, config(), tmp_path / "records", tmp_path / "reservation")
     assert [len(set(nodes)) for nodes in task.done()] == [1, 1, 1]
 
 
@@ -89,7 +89,7 @@ def test_a_gang_outlives_lost_nodes_replaced_or_not_within_its_retries(
     task = Task(tmp_path, steps=10**6)
     with ThreadPoolExecutor(1) as thread:
         settings = config(retries={"preempted": 2, "infrastructure": 0}, min_workers=1, wait=10.0)
-        running = thread.submit(run_gang, work, task, settings, tmp_path / "records")
+        running = thread.submit(run_gang, work, task, settings, tmp_path / "records", tmp_path / "reservation")
         reached(running, lambda: len(task.done()) > 5)
 
         replacement = cluster.add_node(num_cpus=1)

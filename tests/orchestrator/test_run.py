@@ -48,7 +48,7 @@ def test_a_killed_worker_is_restarted(workplace: Workplace) -> None:
     workplace.write(SLOW // 10)
     run = workplace.start("run", "words.yaml")
     workplace.wait_until_generating(run).kill()
-    output, _ = run.communicate(timeout=120)
+    output, _ = run.communicate(timeout=200)
     assert run.returncode == 0, output
     assert "letters: infrastructure: WorkerCrashedError" in output
     assert "restart 1 (infrastructure 1 of 3)" in output
@@ -62,7 +62,7 @@ def test_an_interrupted_run_leaves_nothing_running_and_continues(workplace: Work
     workplace.wait_until_generating(run)
     children = descendants(run)
     run.send_signal(number)
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=200)
     assert run.returncode == 128 + number, output
     assert "the same command continues" in output
     assert "Traceback" not in output
