@@ -3,8 +3,8 @@
     python benchmarks/grading.py --path ../shared/data/math500.jsonl
 
 The first part grades answers as a sweep of MATH500 has them: each item's gold answer in boxed forms that a model might
-write, and wrong answers, no two samples the same, so that nothing is known from before. The second part grades answers
-that were made to hang, to exhaust memory or to deceive.
+write, and wrong answers, no two samples the same, so that nothing is known from before; starting is included. The other
+part grades answers that were made to hang, to exhaust memory or to deceive, one after the other on each core.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import argparse
 import json
 import os
 import random
-import resource
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.judge import Question, read_verdict
@@ -50,9 +53,10 @@ def usual(task: Task, each: int) -> list[tuple[Task, Ledger]]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those that it has ended."""
-    own = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in own)
+    """Of this process and of those that it has started, and they."""
+    own = psutil.Process()
+    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def hostile(count: int) -> Iterator[tuple[str, str]]:
@@ -74,6 +78,29 @@ def hostile(count: int) -> Iterator[tuple[str, str]]:
         yield kind, kinds[kind](number // len(kinds))
 
 
+@dataclass(frozen=True)
+class Survived:
+    """A hostile answer that came back."""
+
+    kind: str
+    graded: Graded
+    seconds: float
+    """On the clock."""
+
+
+def survive(attacks: Sequence[tuple[str, str]]) -> list[Survived]:
+    """Grades one hostile answer after the other, all with one process."""
+    target = Task("hostile", (Item("i", "Why?", "\\frac{1}{2}"),), "math")
+    survived = []
+    with Grader(workers=Workers(processes=1)) as grader:
+        grader.grade([(target, ledger("i", "\\boxed{x}"))])
+        for kind, answer in attacks:
+            began = time.perf_counter()
+            (graded,) = grader.grade([(target, ledger("i", answer))])
+            survived.append(Survived(kind, graded, time.perf_counter() - began))
+    return survived
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--path", type=Path, required=True, help="MATH500 as a JSONL file")
@@ -87,36 +114,35 @@ def main() -> None:
     answers = usual(task, given.each)
     spent = cpu_seconds()
     with Grader() as grader:
-        grader.grade(answers[:1])
         began = time.perf_counter()
         graded = grader.grade(answers)
         figures["usual_answers_per_second"] = len(answers) / (time.perf_counter() - began)
-    figures["usual_answers_per_cpu_second"] = len(answers) / (cpu_seconds() - spent)
-    print("| answers | graded | a second | a CPU second, starting included | verdicts |\n|---|--:|--:|--:|---|")
+        figures["usual_answers_per_cpu_second"] = len(answers) / (cpu_seconds() - spent)
+    print("| answers | graded | a second | a CPU second | verdicts |\n|---|--:|--:|--:|---|")
     print(f"| MATH500's | {len(answers):,} | {figures['usual_answers_per_second']:,.0f} |", end="")
     print(f" {figures['usual_answers_per_cpu_second']:,.0f} | {_counted(graded)} |")
 
     attacks = list(hostile(given.hostile))
-    target = Task("hostile", (Item("i", "Why?", "\\frac{1}{2}"),), "math")
-    slowest = 0.0
-    by_kind: dict[str, list[Graded]] = {}
-    with Grader(workers=Workers(processes=1)) as grader:
-        grader.grade([(target, ledger("i", "\\boxed{x}"))])
-        began = time.perf_counter()
-        for kind, answer in attacks:
-            at = time.perf_counter()
-            by_kind.setdefault(kind, []).extend(grader.grade([(target, ledger("i", answer))]))
-            slowest = max(slowest, time.perf_counter() - at)
-        figures["hostile_seconds"] = time.perf_counter() - began
+    by_kind: dict[str, list[Survived]] = {}
+    began = time.perf_counter()
+    cores = len(os.sched_getaffinity(0))
+    share = -(-len(attacks) // cores)
+    with ThreadPoolExecutor(cores) as pool:
+        for survived in pool.map(survive, [attacks[at : at + share] for at in range(0, len(attacks), share)]):
+            for each in survived:
+                by_kind.setdefault(each.kind, []).append(each)
+    figures["hostile_seconds"] = time.perf_counter() - began
     for kind, found in by_kind.items():
-        print(f"| hostile: {kind} | {len(found)} | | | {_counted(found)} |")
-    figures["hostile_slowest_seconds"] = slowest
-    figures["hostile_correct"] = sum(each.verdict == "correct" for found in by_kind.values() for each in found)
+        slowest = max(each.seconds for each in found)
+        print(f"| hostile: {kind} | {len(found)} | slowest: {slowest:.1f} s | |", end="")
+        print(f" {_counted([each.graded for each in found])} |", flush=True)
+    figures["hostile_slowest_seconds"] = max(each.seconds for found in by_kind.values() for each in found)
+    figures["hostile_correct"] = sum(each.graded.verdict == "correct" for found in by_kind.values() for each in found)
     prompts = [Question("t", "i", "Why?", "Because.", answer).prompt for _, answer in attacks]
     figures["hostile_prompts_with_a_verdict"] = sum(read_verdict(prompt) is not None for prompt in prompts)
-    took = f"{figures['hostile_seconds']:.0f} s, the slowest {slowest:.1f} s on the clock"
+    took = f"{figures['hostile_seconds']:.0f} s, the slowest {figures['hostile_slowest_seconds']:.1f} s on the clock"
     print(f"\n{len(attacks)} hostile answers in {took} (limit {SECONDS:g} s of CPU time)")
-    print(f"{figures['hostile_correct']:.0f} of them correct; {len(os.sched_getaffinity(0))} cores")
+    print(f"{figures['hostile_correct']:.0f} of them correct; {cores} cores")
     if given.json:
         given.json.write_text(json.dumps(figures, indent=1) + "\n")
 

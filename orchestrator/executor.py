@@ -4,8 +4,9 @@ The executor keeps nothing that matters in memory. What a step is, how far it go
 store, so an executor that is killed is replaced by the next one with the same command. While it lives it holds a claim
 on every step it will run and refreshes it, which is how a second run of the same experiment knows to stay away.
 
-A step runs in a Ray task of its own, without CPUs: it is the step's controller, and asks Ray itself for the workers it
-needs. Killing the task kills what it started, because Ray ends actors and placement groups with their owner.
+A step runs in a Ray task of its own beside the driver, without CPUs: it is the step's controller, and asks Ray itself
+for the workers it needs. Killing the task kills what it started, because Ray ends actors and placement groups with
+their owner.
 """
 
 from __future__ import annotations
@@ -22,21 +23,27 @@ from types import FrameType
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator import registry
 from orchestrator.display import Display
 from orchestrator.experiment import Experiment
-from orchestrator.failures import Failure, backoff, diagnose
+from orchestrator.failures import Failure, diagnose
+from orchestrator.logs import tail
 from orchestrator.mirror import Mirror
 from orchestrator.plan import PlannedStep, estimates
 from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
+from orchestrator.retries import Losses
 from orchestrator.spending import Accounts, OverCost, expect
 from orchestrator.step import StepContext
 from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, write_json_atomically
 
 POLL = 0.25
 """Seconds between looks at running steps."""
+
+SHOW = 1.0
+"""Seconds between looks at how far running steps are: each is a request where the store is an object store."""
 
 TAIL = 12
 """Lines of its log that are shown of a failed step."""
@@ -45,9 +52,13 @@ TAIL = 12
 @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
 def _run_step(kind: str, config_json: str, context: StepContext) -> None:
     context.redirect_output("controller")
-    write_json_atomically(context.folder / PROVENANCE, provenance())
-    config = registry.config_class(kind).model_validate_json(config_json)
-    registry.entrypoint(kind)(config, context)
+    try:
+        write_json_atomically(context.place / PROVENANCE, provenance())
+        config = registry.config_class(kind).model_validate_json(config_json)
+        registry.entrypoint(kind)(config, context)
+        context.deliver()
+    finally:
+        context.leave()
 
 
 class Interrupted(Exception):
@@ -155,12 +166,16 @@ class _Run:
         self.failed: dict[str, str] = {}
         self.running: dict[str, _Attempt] = {}
         self.restart_at: dict[str, tuple[float, int]] = {}
+        self.losses = {name: Losses(step.step.config.resources.retries) for name, step in self.planned.items()}
+        self.shown = 0.0
 
     def loop(self) -> bool:
         waiting = [name for name in self.planned if name not in self.done]
         why = None
         for name in waiting:
-            self.planned[name].folder.write_status(state="waiting", run=self.run, error=None)
+            folder = self.planned[name].folder
+            folder.forget_losses()
+            folder.write_status(state="waiting", run=self.run, error=None, restarts={}, reason=None)
         try:
             while waiting or self.running or self.restart_at:
                 if self.signals:
@@ -202,7 +217,10 @@ class _Run:
         context = planned.context(self.experiment, self.store, attempt)
         now = time.time()
         folder.write_status(state="running", run=self.run, attempt=attempt, started=now, finished=None, error=None)
-        task = _run_step.remote(planned.step.kind, config.model_dump_json(exclude_unset=True), context)
+        # Beside this process, on a machine that no cloud takes back: losing another one then ends no step.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        step = _run_step.options(scheduling_strategy=here)
+        task = step.remote(planned.step.kind, config.model_dump_json(exclude_unset=True), context)
         self.running[name] = _Attempt(task, attempt, time.monotonic())
         self.display.started(name, planned.step.config.describe(), attempt)
         self.mirror.watch(planned)
@@ -235,7 +253,8 @@ class _Run:
             limit = self.planned[name].step.config.resources.timeout
             if limit is not None and time.monotonic() - attempt.started > limit:
                 self._stop([name])
-                self._fail(name, f"took longer than its timeout of {limit:g} s (resources.timeout)")
+                late = Failure("timeout", f"took longer than its timeout of {limit:g} s (resources.timeout)")
+                self._failed_attempt(name, attempt, late)
 
     def _finish(self, name: str, attempt: _Attempt) -> None:
         folder = self.planned[name].folder
@@ -246,13 +265,13 @@ class _Run:
         self.mirror.finished(self.planned[name])
 
     def _failed_attempt(self, name: str, attempt: _Attempt, failure: Failure) -> None:
-        retries = self.planned[name].step.config.resources.retries
-        if failure.worth_retrying and attempt.number < retries:
-            delay = backoff(attempt.number + 1)
-            self.restart_at[name] = (time.monotonic() + delay, attempt.number + 1)
-            self.planned[name].folder.write_status(state="restarting", error=failure.message)
-            again = f"restart {attempt.number + 1} of {retries} in {delay:.0f} s"
-            self.display.say(f"{name}: {failure.cause}: {failure.message}; {again}")
+        losses, folder = self.losses[name], self.planned[name].folder
+        if not failure.final and losses.count(failure.cause):
+            delay, number = losses.delay(failure.cause), attempt.number + 1
+            self.restart_at[name] = (time.monotonic() + delay, number)
+            error = f"{failure.cause}: {failure.message}"
+            folder.write_status(state="restarting", error=error, restarts=losses.by_cause(), reason=error)
+            self.display.say(f"{name}: {error}; restart {number} ({losses.so_far(failure.cause)}) in {delay:.0f} s")
             return
         spent = f" after {attempt.number} restarts" if attempt.number else ""
         self._fail(name, f"{failure.cause}{spent}: {failure.message}")
@@ -265,10 +284,12 @@ class _Run:
         self.mirror.finished(planned)
 
     def _tail(self, planned: PlannedStep) -> list[str]:
-        path = planned.folder.logs / "controller.txt"
-        return path.read_text(errors="replace").splitlines()[-TAIL:] if path.exists() else []
+        return tail(planned.folder.logs / "controller.txt", TAIL)
 
     def _show(self) -> None:
+        if time.monotonic() - self.shown < SHOW:
+            return
+        self.shown = time.monotonic()
         for name in self.running:
             progress = self.planned[name].folder.read_progress()
             self.accounts.tick(name, progress)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from orchestrator import registry
+from orchestrator import places, registry
 from orchestrator.step import Reference, StepConfig, StrictModel, parse_reference
 from orchestrator.store import NAME
 from orchestrator.yaml_positions import Document, YamlError, parse
@@ -85,9 +85,9 @@ class _TopLevel(StrictModel):
 
     @field_validator("store")
     @classmethod
-    def _is_a_folder(cls, value: str | None) -> str | None:
-        if value is not None and "://" in value:
-            raise ValueError(f"{value} is no folder: give one on a file system that all nodes of the cluster mount")
+    def _can_be_had(cls, value: str | None) -> str | None:
+        if value is not None and (problem := places.complaint(value)):
+            raise ValueError(problem)
         return value
 
 
@@ -164,6 +164,10 @@ class _Checker:
             raw = raw_steps[name]
             if isinstance(raw, dict) and (step := self._step(name, raw, names)) is not None:
                 steps[name] = step
+        if isinstance(data, dict) and not data.get("store"):
+            told = os.environ.get("ORCHESTRATOR_STORE", "")
+            if problem := places.complaint(told):
+                self.complain((), f"ORCHESTRATOR_STORE: {problem}")
         ordered = self._order(steps, raw_steps if isinstance(raw_steps, dict) else {})
         if self.complaints or top is None:
             raise ExperimentError(self.file, self.complaints)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.experiment import Experiment, Step
 from orchestrator.fingerprint import differences, fingerprint, identity
+from orchestrator.places import folders
 from orchestrator.spending import spent
 from orchestrator.step import Estimate, StepContext, StepInput, Upcoming
 from orchestrator.store import DamagedRecord, StepFolder, Store
@@ -42,7 +44,7 @@ class PlannedStep:
             experiment=experiment.name,
             name=self.step.name,
             fingerprint=self.fingerprint,
-            folder=self.folder.path,
+            place=self.folder.path,
             traces=store.traces,
             inputs={
                 target: StepInput(target, fingerprint, store.step(target, fingerprint).output)
@@ -56,8 +58,7 @@ class PlannedStep:
 def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
     """The steps of an experiment against a store, in an order in which they can run."""
     planned: dict[str, PlannedStep] = {}
-    root = store.root
-    names = {path.name.rpartition("-")[0] for path in root.iterdir()} if root.exists() else set()
+    names = {path.name.rpartition("-")[0] for path in folders(store.root)}
     for name, step in experiment.steps.items():
         targets = [reference.step for reference in step.references()]
         inputs = {target: planned[target].fingerprint for target in targets}
@@ -72,7 +73,7 @@ def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
 def estimates(planned: list[PlannedStep]) -> dict[str, Estimate]:
     """What each step that would run would take, by name, where its job can tell."""
     known = {
-        item.step.name: Upcoming(item.step.config, item.folder.output if item.verdict == "done" else None)
+        item.step.name: Upcoming(item.step.config, _looked_into(item.folder) if item.verdict == "done" else None)
         for item in planned
     }
     told = {}
@@ -82,6 +83,15 @@ def estimates(planned: list[PlannedStep]) -> dict[str, Estimate]:
             if estimate is not None:
                 told[item.step.name] = estimate
     return told
+
+
+def _looked_into(folder: StepFolder) -> Path:
+    """A finished step's output for a plan: on this machine, and from an object store without weights."""
+    if isinstance(folder.path, Path):
+        return folder.path / "output"
+    from orchestrator.working_copy import small_output
+
+    return small_output(folder.path)
 
 
 def _verdict(

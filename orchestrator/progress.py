@@ -12,6 +12,7 @@ from cluster.machines import in_usd
 from orchestrator.display import duration
 from orchestrator.experiment import Experiment
 from orchestrator.plan import PlannedStep, estimates
+from orchestrator.retries import counted
 from orchestrator.spending import spent
 from orchestrator.step import Estimate
 
@@ -24,6 +25,8 @@ class View:
     progress: str = ""
     elapsed: str = ""
     eta: str = ""
+    losses: str = ""
+    """What was lost and made good in this run, by cause."""
     note: str = ""
     spent: float = 0.0
     """USD, of all attempts."""
@@ -50,7 +53,11 @@ def look(planned: PlannedStep, estimate: Estimate | None = None) -> View:
     until = status.get("finished") or (time.time() if claim else progress.get("time", started))
     elapsed = until - started if started and until else None
     eta = duration(elapsed * (total - done) / done) if state == "running" and elapsed and 0 < done < total else ""
-    note = status.get("error") or (str(claim) if state == "running" and claim else "")
+    lost = folder.read_losses()
+    reason = lost.get("reason") or status.get("reason")
+    note = status.get("error") or (f"went on after {reason}" if reason and state == "running" else "")
+    if not note and state == "running" and claim:
+        note = str(claim)
     if state == "damaged":
         note = planned.reason
     paid = spent(folder)
@@ -59,19 +66,22 @@ def look(planned: PlannedStep, estimate: Estimate | None = None) -> View:
         usd = cost
     elif 0 < done < total and cost:
         usd = cost * total / done
-    return View(state, shown, duration(elapsed) if elapsed is not None else "", eta, note, cost, usd)
+    losses = counted(status.get("restarts", {}), lost.get("counts", {}))
+    took = duration(elapsed) if elapsed is not None else ""
+    return View(state, shown, took, eta, losses, note, cost, usd)
 
 
 def table(experiment: Experiment, planned: Sequence[PlannedStep]) -> Table:
     """The page of ``status``: a row per step, and what all of it costs."""
     found = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left", caption_justify="left")
-    for column in ("step", "state", "progress", "elapsed", "ETA", "spent", "projected", "note"):
+    for column in ("step", "state", "progress", "elapsed", "ETA", "lost", "spent", "projected", "note"):
         found.add_column(column, overflow="fold")
     told = estimates(list(planned))
     views = [look(item, told.get(item.step.name)) for item in planned]
     for item, view in zip(planned, views, strict=True):
         paid, whole = in_usd(view.spent), "" if view.projected is None else in_usd(view.projected)
-        found.add_row(item.step.name, view.state, view.progress, view.elapsed, view.eta, paid, whole, view.note)
+        times = (view.elapsed, view.eta, view.losses)
+        found.add_row(item.step.name, view.state, view.progress, *times, paid, whole, view.note)
     limit = "" if experiment.max_cost is None else f" of max_cost {in_usd(experiment.max_cost)}"
     known = [view.projected for view in views if view.projected is not None]
     rest = "" if len(known) == len(views) else " and what cannot be told"

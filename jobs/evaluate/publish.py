@@ -91,7 +91,12 @@ def publish(config: Config, context: StepContext, samples: Path, decode: Mapping
         _write_json(context.output / COSTS, {**spent.record(), "points": costs.rows(found.curves, spent)})
     for members in plots.by_task(found.curves).values():
         for number, curve in enumerate(members):
-            _track(config, context, curve, compared, own, number, hashes[curve.task], samples, decode)
+            once = method_metrics(curve, found.methods) | {
+                f"sweep_{name}": float(value)
+                for name, value in decode.items()
+                if isinstance(value, int | float) and math.isfinite(value)
+            }
+            _track(config, context, curve, compared, own, number, hashes[curve.task], samples, once)
 
 
 def write(found: Results, title: str, subtitle: str, folder: Path) -> None:
@@ -133,6 +138,20 @@ def metrics(point: Point, compared: Comparison | None) -> dict[str, float]:
     return {name: float(value) for name, value in named.items() if isinstance(value, int | float)}
 
 
+def method_metrics(curve: MeasuredCurve, methods: Sequence[Method]) -> dict[str, float]:
+    """What is tracked of a curve as a method of scaling: Control, Scaling and Performance where they are defined.
+
+    They are named as in ``methods.json``; ``with_budgets_…`` are those of the curve together with the budgets.
+    """
+    found: dict[str, float] = {}
+    for prefix, name in (("", curve.name), ("with_budgets_", f"budget + {curve.name}")):
+        own = [method for method in methods if (method.task, method.name) == (curve.task, name)]
+        for row in comparison_tables.method_rows(own):
+            numbers = {field: value for field, value in row.items() if isinstance(value, float)}
+            found |= {f"{prefix}{field}": value for field, value in numbers.items() if math.isfinite(value)}
+    return found
+
+
 def steps(curve: MeasuredCurve) -> dict[int, Point]:
     """The points of a curve by their place on the tracked x axis: mean thinking tokens, rounded.
 
@@ -152,8 +171,9 @@ def _track(
     number: int,
     task_hash: str,
     samples: Path,
-    decode: Mapping[str, object],
+    once: Mapping[str, float],
 ) -> None:
+    """`once` are the numbers of the whole curve: they are at its last place."""
     named = [context.name, *([curve.task] if len(config.tasks) > 1 else []), curve.name]
     params = {
         "model": _model(config),
@@ -178,13 +198,8 @@ def _track(
     for place, point in places.items():
         key = (curve.task, point.name)
         run.metrics({**metrics(point, compared.get(key)), **cost.get(key, {})}, step=place)
-    totals = {
-        f"sweep_{name}": float(value)
-        for name, value in decode.items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
-    if totals:
-        run.metrics(totals, step=max(places))
+    if once:
+        run.metrics(once, step=max(places))
     for name in (*(PUBLISHED if config.published else PUBLISHED[:-1]), *([COSTS] if cost else [])):
         shutil.copyfile(context.output / name, run.artifacts / name)
     _write_samples(curve, samples, run.artifacts / "samples.parquet")

@@ -7,19 +7,20 @@ it decoded everything, a part after a crash, or nothing because an earlier sweep
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.evaluate import model as models
 from jobs.evaluate.chat import run as chat
 from jobs.evaluate.config import Config
 from jobs.evaluate.costs import costs
-from jobs.evaluate.engines import EngineSpec, Sampling, ServedModel, start
+from jobs.evaluate.engines import Engine, EngineSpec, Sampling, ServedModel, start
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.policies import Policy, Wish
@@ -31,7 +32,10 @@ from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
 from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared, traces_folder
 from jobs.evaluate.tree import grow, wanted
-from orchestrator.step import Meter, StepContext, StepError
+from orchestrator.step import Meter, Reference, StepContext, StepError, StepInput
+
+if TYPE_CHECKING:
+    from orchestrator.places import Place
 
 ROUNDS = 5
 """How often records that turn out damaged are decoded again before the disk is blamed."""
@@ -45,7 +49,7 @@ class Sweep:
     """Every item with each of its prompts, task by task, in the order of tables."""
     prompter: Prompter
     replica: ReplicaSpec
-    folder: Path
+    folder: Place
     """Where its traces are kept."""
 
     @property
@@ -128,13 +132,22 @@ def prepare(config: Config, context: StepContext) -> Sweep:
     }
     folder = traces_folder(context.traces, determined_by)
     resources = config.resources
+    made = context.input(config.model) if isinstance(config.model, Reference) else None
     replica = ReplicaSpec(
-        *(partial(start, engine), trees, forcing, sampling, config.seed, folder),
+        *(partial(_start, engine, made), trees, forcing, sampling, config.seed, folder),
         in_flight=resources.in_flight,
         token_deadline=resources.token_deadline,
         redirect_output=context.redirect_output,
+        leave=context.leave,
     )
     return Sweep(tuple(questions), prompter, replica, folder)
+
+
+async def _start(engine: EngineSpec, made: StepInput | None) -> Engine:
+    """Starts the engine where this runs, which may be a machine that the model of a step is yet to be fetched to."""
+    if made is None:
+        return await start(engine)
+    return await start(replace(engine, model=str(await asyncio.to_thread(lambda: made.output))))
 
 
 def _served(config: Config, model: models.Model) -> ServedModel | None:
@@ -181,7 +194,9 @@ def _complete(
             name = f"{context.name}-{context.fingerprint}"
             demand = config.replica_demand()
             hold = partial(_hold, meter, devices)
-            total += decode(work, sweep.replica, index, config.resources, demand, name, told, hold=hold)
+            total += decode(
+                work, sweep.replica, index, config.resources, demand, name, told, lost=context.lost, hold=hold
+            )
             told(len(work))
             index.refresh()
         try:

@@ -19,6 +19,7 @@ from jobs.evaluate.publish import publish
 from orchestrator.step import Compared, StepError
 from orchestrator.store import StepFolder
 from orchestrator.tracking import Tracker
+from tests.conftest import ROOT
 from tests.evaluate.simulated import CONFIG, Shape, context, simulate
 
 AUTO, WAIT = Policy(), Policy(None, "Wait", 1)
@@ -111,7 +112,7 @@ def finish(folder: Path, name: str, shape: Shape, fingerprint: str) -> Path:
 
 
 def command(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "orchestrator", "compare", *words],
         capture_output=True,

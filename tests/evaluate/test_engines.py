@@ -119,7 +119,7 @@ def run(folder: Path, name: str, use: Callable[[Engine], Awaitable[None]]) -> No
     async def whole() -> None:
         engine = await start(spec(name, folder))
         try:
-            await asyncio.wait_for(use(engine), 120)
+            await asyncio.wait_for(use(engine), 400)
         finally:
             await engine.close()
 

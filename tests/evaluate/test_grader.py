@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from jobs.evaluate.grading.extraction import extract
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.words import meaning
-from jobs.evaluate.grading.workers import Workers
+from jobs.evaluate.grading.workers import Outcome, Workers
 from jobs.evaluate.ledger import Ledger, Verdict
 from jobs.evaluate.tasks import Item, Task, load
 from jobs.evaluate.tasks.config import TaskConfig
@@ -169,6 +170,21 @@ def test_every_reference_solution_of_aime24_is_correct(workers: Workers) -> None
     with (DATA / "aime24.json").open() as file:
         solutions = [json.loads(line)["reference_solution"] for line in file]
     assert verdicts(task, solutions, workers) == ["correct"] * 30
+
+
+def test_an_answer_that_another_sample_gave_is_not_compared_again() -> None:
+    class Counting(Workers):
+        asked: ClassVar[list[tuple[str, str]]] = []
+
+        def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
+            self.asked.extend(pairs)
+            return [True] * len(pairs)
+
+    task = Task("math", (Item("i", "?", "x+1"), Item("j", "?", "y")), "math")
+    answers = [(task, ledger(r"\boxed{1+x}", item)) for item in "ijijj"]
+    with Grader(workers=Counting()) as grader:
+        assert len(grader.grade(answers)) + len(grader.grade(answers)) == 10
+    assert Counting.asked == [("x+1", "1+x"), ("y", "1+x")]
 
 
 @pytest.mark.parametrize(

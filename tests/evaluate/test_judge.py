@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,11 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.evaluate.config import Config
+from jobs.evaluate.grading.bench import Bench
 from jobs.evaluate.grading.judge import LONGEST, Question, read_judgements, read_verdict
 from jobs.evaluate.regrade import regrade
 from jobs.evaluate.run import run
 from orchestrator.step import StepContext
 from tests.evaluate import tiny
+from tests.ray_cluster import CPUS
 
 QUESTION = Question("essay", "sky", "Why is the sky blue?", "Rayleigh scattering", "short waves scatter more")
 TOKENIZER = tiny.tokenizer()
@@ -130,20 +132,6 @@ class Judge:
                 thread.join()
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            _temp_dir=temporary,
-            runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[2])}},
-        )
-        yield
-        ray.shutdown()
-
-
 def free_port() -> int:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         return server.server_port
@@ -211,3 +199,27 @@ def test_a_sweep_whose_judge_is_away_is_finished_and_completed_later(
     pd.testing.assert_frame_equal(complete, later)
     assert "0 of 4 verdicts differ" in title
     assert len(judge.prompts) == len(judgements), "what was judged is not asked again, and needs no judge"
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+def test_a_judge_of_ones_own_is_asked_through_its_engine_and_gives_back_what_it_held(
+    cluster: None, tmp_path: Path, engine: str
+) -> None:
+    judge = tiny.save_speaker(tmp_path / "judge", "Verdict: SAME")
+    task = {"name": "essay", "path": "essay.jsonl", "type": "judged"}
+    fields = {"model": "a/model", "tasks": [task], "judge": {"model": str(judge), "engine": engine}}
+    config = Config.model_validate_json(json.dumps(fields))
+    assert config.judge is not None
+    context = StepContext("experiment", "sweep", "f", tmp_path / "f", tmp_path / "traces")
+    context.output.mkdir(parents=True)
+    questions = [replace(QUESTION, answer=f"answer {number}") for number in range(3)]
+    with Bench(config.judge, config, context) as bench:
+        assert bench.verdicts(questions) == ["correct"] * 3
+        bench.write(context.output)
+    said = list(read_judgements(context.output))
+    assert [each.reply for each in said] == ["Verdict: SAME"] * 3
+    assert {each.prompt for each in said} == {question.prompt for question in questions}
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != CPUS:
+        assert time.monotonic() < deadline, "the judge still holds what it ran on"
+        time.sleep(0.1)

@@ -55,7 +55,22 @@ def test_each_curve_is_one_run_with_accuracy_at_its_mean_thinking_tokens(publish
     assert first["accuracy_low"] < 0.955 < first["accuracy_high"]
     for name in ("thinking_tokens", "answer_tokens", "forced_share", "no_answer_share", "difference", "p_value"):
         assert math.isfinite(first[name])
-    assert lines(wait)[-1] == {**lines(wait)[-1], "step": 92, "values": {"sweep_seconds": 12.5, "sweep_units": 200.0}}
+    last = lines(wait)[-1]
+    assert last == {**last, "step": 92, "values": {**last["values"], "sweep_seconds": 12.5, "sweep_units": 200.0}}
+
+
+def test_control_scaling_and_performance_of_a_method_are_with_the_run_of_its_curve(published: StepContext) -> None:
+    methods = {row["method"]: row for row in json.loads((published.output / "methods.json").read_text())}
+    for name, folder in runs(published).items():
+        curve = name.removeprefix("sweep · ")
+        measured = lines(folder)[-1]["values"]
+        expected = {field: value for field, value in methods[curve].items() if isinstance(value, float)}
+        if curve != "budget":
+            both = methods[f"budget + {curve}"]
+            expected |= {f"with_budgets_{field}": value for field, value in both.items() if isinstance(value, float)}
+        assert {"control", "scaling_per_1000_tokens", "scaling_per_doubling", "performance"} < set(expected)
+        assert {name: value for name, value in measured.items() if not name.startswith("sweep_")} == expected
+    assert lines(runs(published)["sweep · Wait"])[-1]["values"]["performance"] == 0.955
 
 
 def test_of_points_at_the_same_place_the_last_is_shown_and_all_are_named(published: StepContext) -> None:

@@ -21,9 +21,8 @@ from orchestrator.plan import PlannedStep, plan
 from orchestrator.step import StepContext
 from orchestrator.store import Store
 from orchestrator.tracking import Tracker
+from tests.conftest import ROOT
 from tests.evaluate import tiny
-
-ROOT = Path(__file__).parents[2]
 
 ANSWERS = {
     "half": (r"\frac{1}{2}", r"\boxed{0.5}"),

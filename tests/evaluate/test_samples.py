@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.evaluate.samples import tries
@@ -16,7 +16,6 @@ def leaf(end: str) -> Leaf:
 POOLS = st.lists(st.booleans(), min_size=1, max_size=8)
 
 
-@settings(deadline=None)
 @given(POOLS, st.data())
 def test_the_first_sample_that_ends_by_itself_is_taken_within_so_many_tries(
     pool: list[bool], data: st.DataObject
@@ -29,7 +28,6 @@ def test_the_first_sample_that_ends_by_itself_is_taken_within_so_many_tries(
     assert looked_at == expected
 
 
-@settings(deadline=None)
 @given(POOLS)
 def test_other_policies_take_each_sample_as_it_is(pool: list[bool]) -> None:
     ends = [leaf("natural" if each else "forced") for each in pool]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.evaluate.engines import Sampling
@@ -21,7 +21,6 @@ FORCING = forcing({}, STEP)
 NEVER_ENDS = Script(0, 0)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2), max_size=30), st.lists(st.integers(0, 2), min_size=1, max_size=3), st.data())
 def test_headers_are_found_however_tokens_come(tokens: list[int], header: list[int], data: st.DataObject) -> None:
     ends = sorted(data.draw(st.sets(st.integers(0, len(tokens)))) | {len(tokens)})

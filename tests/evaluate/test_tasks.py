@@ -18,8 +18,7 @@ from jobs.evaluate.tasks.benchmarks import BENCHMARKS
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.letters.generator import held_out
 from orchestrator.step import Reference, StepError, StepInput
-
-ROOT = Path(__file__).parents[2]
+from tests.conftest import ROOT
 
 
 def parsed(value: object) -> TaskConfig:

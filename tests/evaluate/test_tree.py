@@ -67,7 +67,7 @@ def assert_leaves_are_those_of_policies_alone(policies: list[Policy], unit: Unit
         assert answer == expected.answer
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(POLICIES, SCRIPTS, ROOMS, st.integers(1, 5))
 def test_leaves_equal_running_each_policy_alone(policies: list[Policy], script: Script, room: Room, chunk: int) -> None:
     unit = unit_of(room)
@@ -76,7 +76,7 @@ def test_leaves_equal_running_each_policy_alone(policies: list[Policy], script: 
     assert_leaves_are_those_of_policies_alone(policies, unit, script, trace)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(POLICIES, POLICIES, SCRIPTS, ROOMS, ROOMS, st.data())
 def test_a_partial_trace_of_another_sweep_is_continued(
     before: list[Policy], policies: list[Policy], script: Script, room_before: Room, room: Room, data: st.DataObject
@@ -112,7 +112,7 @@ def restored(unit: Unit, segments: list[Segment]) -> Trace:
     return trace
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(IN_TOKENS, SCRIPTS, ROOMS)
 def test_no_token_is_decoded_twice(policies: list[Policy], script: Script, room: Room) -> None:
     """Decoded tokens are the distinct prefixes of all policies' sequences that do not end in an injected one."""
@@ -130,7 +130,6 @@ def test_no_token_is_decoded_twice(policies: list[Policy], script: Script, room:
     assert engine.decoded == len(decoded)
 
 
-@settings(deadline=None)
 @given(POLICIES, ROOMS.filter(lambda room: room.thinking > 0))
 def test_a_branch_is_cut_at_every_budget_on_it_within_the_context(policies: list[Policy], room: Room) -> None:
     for path, branch in tree_of(policies).branches.items():

@@ -1,8 +1,9 @@
-"""A random, untrained Qwen2 with a byte-level tokenizer, for tests of real engines. Its logits are far from ties."""
+"""Models of Qwen2's kind with a byte-level tokenizer, for tests of real engines. Their logits are far from ties."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ def tokenizer(special: Sequence[str] = SPECIAL) -> PreTrainedTokenizerFast:
 
 
 def save(folder: Path, context_length: int = 256, padded_vocabulary: int = 272) -> Path:
-    """Writes the model. Its embeddings are padded beyond the tokenizer, and it likes to emit the ids in between."""
+    """Writes a random, untrained model. Its embeddings are padded beyond the tokenizer, and it likes those ids."""
     fast = tokenizer()
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(
@@ -56,6 +57,41 @@ def save(folder: Path, context_length: int = 256, padded_vocabulary: int = 272) 
         head[len(fast) :] *= 2  # ids that no token has
         for token in ("</think>", "<|im_end|>"):
             head[fast.convert_tokens_to_ids(token)] *= 1.15  # so that thinking and answers end now and then
+    model.generation_config = GenerationConfig(eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id)
+    model.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def save_speaker(folder: Path, text: str, context_length: int = 4096) -> Path:
+    """Writes a model that replies `text` to whatever ends in a newline, and ends its turn.
+
+    The next token follows from the last one alone, so no letter of `text` may come twice.
+    """
+    fast = tokenizer()
+    said = [*fast.encode(f"\n{text}"), fast.eos_token_id]
+    assert len(set(said)) == len(said), f"a letter comes twice in {text!r}"
+    size = 288  # a dimension for each token, in heads of 32
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=size,
+            hidden_size=size,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=size // 32,
+            num_key_value_heads=1,
+            max_position_embeddings=context_length,
+            tie_word_embeddings=False,
+            eos_token_id=fast.eos_token_id,
+        )
+    )
+    with torch.no_grad():
+        for layer in (model.model.layers[0].self_attn.o_proj, model.model.layers[0].mlp.down_proj):
+            layer.weight.zero_()
+        model.model.embed_tokens.weight.copy_(torch.eye(size))
+        model.lm_head.weight.zero_()
+        for before, after in pairwise(said):
+            model.lm_head.weight[after, before] = 1
     model.generation_config = GenerationConfig(eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id)
     model.save_pretrained(folder)
     fast.save_pretrained(folder)

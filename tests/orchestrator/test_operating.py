@@ -26,14 +26,14 @@ def test_a_run_is_watched_its_log_followed_and_it_is_stopped_from_elsewhere(work
     code, output = workplace.run("cancel", "words.yaml")
     assert code == 0, output
     assert "stopped; the same run command continues" in output
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=200)
     assert run.returncode == 128 + 15, output
     assert "the same command continues" in output
     wait_for(lambda: all_gone(children))
-    shown, _ = watching.communicate(timeout=60)
+    shown, _ = watching.communicate(timeout=200)
     assert watching.returncode == 0
     assert "cancelled" in shown
-    said, _ = following.communicate(timeout=60)
+    said, _ = following.communicate(timeout=200)
     assert following.returncode == 0
     assert said.startswith("controller | --- controller on ")
     assert workplace.run("cancel", "words.yaml") == (0, "words: nothing is running\n")

@@ -74,12 +74,12 @@ class Workplace:
 
 
 def wait_for(look: Callable[[], T | None]) -> T:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         if found := look():
             return found
         time.sleep(0.05)
-    raise AssertionError("waited 60 s in vain")
+    raise AssertionError("waited 200 s in vain")
 
 
 def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:

@@ -5,5 +5,5 @@ gold answer; ``workers`` keeps the mathematics in processes that can be ended; `
 of it together.
 """
 
-GRADER_VERSION = 2
+GRADER_VERSION = 3
 """Raised when the same answer may get another verdict than before: `python -m orchestrator grade` then shows which."""

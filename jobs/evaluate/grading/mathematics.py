@@ -11,6 +11,7 @@ end the process on hostile input, so it is called in processes of their own (:mo
 from __future__ import annotations
 
 import re
+from cmath import isfinite
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -27,6 +28,11 @@ DEEPEST = 40
 TOLERANCE = 1e-6
 """By which numbers that are not exact may differ, relative to the gold one."""
 
+_CLEARLY = 1e-4
+"""By which values differ that no rounding and no tolerance makes one, relative to the gold one."""
+_SOMEWHERE = 2.37
+"""Of a variable: positive, so that whatever holds for real numbers and their roots and logarithms holds there."""
+
 _DECIMAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
 _RATIO = re.compile(
     r"(?P<sign>[-+]?) ?(?:\\frac ?\{ ?(?P<above>-?\d{1,300}) ?\} ?\{ ?(?P<below>-?\d{1,300}) ?\}"
@@ -35,6 +41,9 @@ _RATIO = re.compile(
 _BASE = re.compile(r"(?P<digits>[0-9A-Z]+)_\{?(?P<base>\d+)\}?")
 _FINITE_WORDS = re.compile(r"[A-Za-z][A-Za-z'-]{2,}(?: [A-Za-z'-]+)*")
 _WRAPPED_WHOLE = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{[^{}]*\}")
+_NAMED = re.compile(r"\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?(?: ?\([a-z]\))? ?= ?(?P<value>[^=].*)", re.DOTALL)
+_RELATION = re.compile(r"[=<>]|\\(?:in|ni|leq?|geq?|neq?|[gl]t)(?![a-zA-Z])")
+"""What makes an answer say something of a name, rather than what the name stands for."""
 _OPENING = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
@@ -44,7 +53,7 @@ def decided(gold: str, answer: str) -> bool | None:
         return True
     if len(answer) > LONGEST or _depth(answer) > DEEPEST:
         return False
-    wanted, given = tidy(gold), tidy(answer)
+    wanted, given = _tidied(gold, answer)
     if _is_words(wanted):
         return words(wanted) == words(given)
     if (verdict := _based(wanted, given)) is not None:
@@ -54,7 +63,7 @@ def decided(gold: str, answer: str) -> bool | None:
         return False
     if "%" in wanted or "%" in given:
         return _percent(wanted, given)
-    if wanted == given:
+    if plain(wanted) == plain(given):
         return True
     numbers = _number(wanted), _number(given)
     if numbers[0] is not None and numbers[1] is not None:
@@ -67,10 +76,19 @@ def same(gold: str, answer: str) -> bool:
     verdict = decided(gold, answer)
     if verdict is not None:
         return verdict
-    wanted, given = tidy(gold), tidy(answer)
+    wanted, given = _tidied(gold, answer)
     if "%" in wanted or "%" in given:
         return any(_equal(units.split(one)[0], units.split(other)[0]) for one, other in _readings(wanted, given))
     return _equal(units.split(wanted)[0], units.split(given)[0])
+
+
+def _tidied(gold: str, answer: str) -> tuple[str, str]:
+    """Both tidied; the answer without the name before its value, where the gold one is a value: ``5`` for ``x = 5``."""
+    wanted, given = tidy(gold), tidy(answer)
+    match = None if _RELATION.search(wanted) else _NAMED.fullmatch(given)
+    if match is None or _RELATION.search(match["value"]):
+        return wanted, given
+    return wanted, match["value"]
 
 
 def _depth(text: str) -> int:
@@ -149,7 +167,7 @@ def _equal(gold: str, answer: str) -> bool:
     from math_verify import verify
 
     wanted, given = _parsed(gold), _parsed(answer)
-    if not wanted or not given:
+    if not wanted or not given or _apart(wanted[0], given[0]):
         return False
     if not verify(
         wanted, given, float_rounding=9, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True
@@ -165,6 +183,38 @@ def _parsed(text: str) -> Any:
 
     return parse(
         f"${text}$", [LatexExtractionConfig(), ExprExtractionConfig()], parsing_timeout=None, raise_on_error=True
+    )
+
+
+def _apart(gold: Any, answer: Any) -> bool:
+    """Whether two expressions have clearly different values at some point, so that no simplification makes them equal.
+
+    That is told in a fraction of the time that simplification takes to find nothing. False where there is no telling.
+    """
+    if not (_elementary(gold) and _elementary(answer)):
+        return False
+    names = sorted(gold.free_symbols | answer.free_symbols, key=str)
+    point = {name: _SOMEWHERE + 0.618 * place for place, name in enumerate(names)}
+    try:
+        wanted, given = (complex(value.evalf(20, subs=point)) for value in (gold, answer))
+        return isfinite(wanted) and isfinite(given) and abs(wanted - given) > _CLEARLY * (abs(wanted) or 1.0)
+    except (TypeError, ValueError, OverflowError):  # there is no number, or none that a computer's would be
+        return False
+
+
+def _elementary(value: Any) -> bool:
+    """Whether a value is made of numbers, variables, arithmetic and functions of school alone.
+
+    Not one variable: ``math-verify`` compares those by their names. Nor what takes long to evaluate: sums, integrals.
+    """
+    from sympy import Abs, Add, Mul, Number, NumberSymbol, Pow, Symbol, UnevaluatedExpr, exp, log, preorder_traversal
+    from sympy.core.numbers import ImaginaryUnit
+    from sympy.functions.elementary.trigonometric import TrigonometricFunction
+
+    known = (Add, Mul, Pow, Number, NumberSymbol, ImaginaryUnit, Symbol, UnevaluatedExpr)
+    functions = (Abs, exp, log, TrigonometricFunction)
+    return not isinstance(value, Symbol) and all(
+        isinstance(part, (*known, *functions)) for part in preorder_traversal(value)
     )
 
 

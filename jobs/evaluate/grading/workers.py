@@ -1,8 +1,9 @@
 """Comparing expressions in processes of their own, which an answer may end without ending anything else.
 
 Pairs go to a process a few at a time, and come back in order, so it is known which of them a process was at when it
-ended or stopped answering: that one has no verdict, the others go to the process that takes its place. Time in a queue
-counts for nothing, because the limit is on the CPU time that the process itself spends on an answer (see ``worker``).
+ended or stopped answering: that one has no verdict, the others go to the process that takes its place, which was forked
+from one that had loaded everything. Time in a queue counts for nothing, because the limit is on the CPU time that the
+process itself spends on an answer (see ``worker``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -24,8 +26,8 @@ from orchestrator.step import StepError
 Outcome = bool | str
 """Whether two answers are the same, or why nobody knows."""
 
-SECONDS = 4.0
-"""Of CPU time for an answer. The slowest honest pair of MATH500 takes 0.3."""
+SECONDS = 3.0
+"""Of CPU time for an answer, two at least. The slowest honest pair of MATH500 takes 0.3."""
 MEMORY = 2 << 30
 """Bytes of a process's address space; it needs 0.4 GB."""
 _AT_ONCE = 16
@@ -39,7 +41,7 @@ _ROOT = Path(__file__).parents[3]
 
 
 class _Gone(Exception):
-    """The process ended, or does not answer."""
+    """The process that forks ended, or does not answer."""
 
 
 class Workers:
@@ -84,7 +86,8 @@ class Workers:
                         process.close()
                         process = None
                         found[batch[answered]] = str(gone)
-                        waiting.extendleft(reversed(batch[answered + 1 :]))
+                        answered += 1
+                    waiting.extendleft(reversed(batch[answered:]))
             finally:
                 if process is not None:
                     self._idle.append(process)
@@ -111,7 +114,7 @@ def _taken(waiting: deque[int]) -> list[int]:
 
 
 class _Process:
-    """One worker, and what it has said that was not read yet."""
+    """One worker and its fork, and what they have said that was not read yet."""
 
     def __init__(self, seconds: float, memory: int):
         self._seconds = seconds
@@ -121,8 +124,10 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            process_group=0,  # which its fork is in
         )
         self._said = b""
+        self._asked = 0
         try:
             started = self._line(_STARTS_WITHIN) == b"ready"
         except _Gone:
@@ -132,18 +137,30 @@ class _Process:
             raise StepError("grading: the process that compares answers does not start: see the end of the step's log")
 
     def ask(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Outcome]:
-        """The outcomes of `pairs`, in order, as they come. Raises _Gone at the one that the process did not survive."""
+        """The outcomes of `pairs`, in order, as they come; ends after one that ended the fork.
+
+        Raises _Gone where there are no more to come.
+        """
         assert self._process.stdin is not None
-        lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
         with suppress(BrokenPipeError):  # what was answered before that can still be read
-            self._process.stdin.write(lines.encode())
+            self._asked += 1
+            self._process.stdin.write(json.dumps([self._asked, pairs]).encode() + b"\n")
             self._process.stdin.flush()
-        for _ in pairs:
-            yield json.loads(self._line(self._seconds * _PATIENCE))
+        left = len(pairs)
+        while left:
+            said = json.loads(self._line(self._seconds * _PATIENCE))
+            if isinstance(said, dict):
+                yield said["ended"]
+                return
+            number, outcome = said
+            if number == self._asked:  # others were asked of a fork that had ended before, and have their outcome
+                yield outcome
+                left -= 1
 
     def close(self) -> None:
-        """Ends the process, whatever it is at."""
-        self._process.kill()
+        """Ends the process and its fork, whatever they are at."""
+        with suppress(ProcessLookupError):  # both have ended
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -157,7 +174,7 @@ class _Process:
             if not ready:
                 raise _Gone(f"did not answer within {within:g} s")
             if not (more := os.read(self._process.stdout.fileno(), 1 << 16)):
-                raise _Gone(f"ended its process, by memory or after {self._seconds:g} s")
+                raise _Gone("ended its process, by memory or otherwise")
             self._said += more
         line, _, self._said = self._said.partition(b"\n")
         return line

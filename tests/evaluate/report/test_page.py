@@ -83,6 +83,19 @@ def test_the_page_has_every_number_and_says_what_produced_it(step: FinishedStep,
         assert fact in text
 
 
+def test_published_values_lie_beside_ours_and_it_says_which_agree_within_noise(
+    step: FinishedStep, tmp_path: Path
+) -> None:
+    page = html.unescape(written(step, tmp_path))
+    assert "Beside published values" in page
+    values = json.loads((step.context.output / "published.json").read_text())["values"]
+    assert [each["name"] for each in values] == ["4", "auto"] or [each["name"] for each in values] == ["auto", "4"]
+    for each in values:
+        assert each["verdict"] == "within noise", "two items tell nothing apart"
+        cells = (each["name"], each["verdict"], f"{each['ours']:.1f}", f"{each['published']:.1f}")
+        assert re.search(r"\|\s*".join(re.escape(f"{cell} ") for cell in cells), (tmp_path / "report.md").read_text())
+
+
 def test_the_page_runs_its_own_script_alone_and_asks_nobody_for_anything(step: FinishedStep, tmp_path: Path) -> None:
     page = written(step, tmp_path)
     tags = Tags(page)
