@@ -60,15 +60,14 @@ def look(planned: PlannedStep, estimate: Estimate | None = None) -> View:
         note = str(claim)
     if state == "damaged":
         note = planned.reason
+    losses = counted(status.get("restarts", {}), lost.get("counts", {}))
     paid = spent(folder)
     cost = 0.0 if paid is None else paid.usd
     if state == "done":
         usd = cost
     elif 0 < done < total and cost:
         usd = cost * total / done
-    losses = counted(status.get("restarts", {}), lost.get("counts", {}))
-    took = duration(elapsed) if elapsed is not None else ""
-    return View(state, shown, took, eta, losses, note, cost, usd)
+    return View(state, shown, duration(elapsed) if elapsed is not None else "", eta, losses, note, cost, usd)
 
 
 def table(experiment: Experiment, planned: Sequence[PlannedStep]) -> Table:
@@ -80,8 +79,8 @@ def table(experiment: Experiment, planned: Sequence[PlannedStep]) -> Table:
     views = [look(item, told.get(item.step.name)) for item in planned]
     for item, view in zip(planned, views, strict=True):
         paid, whole = in_usd(view.spent), "" if view.projected is None else in_usd(view.projected)
-        times = (view.elapsed, view.eta, view.losses)
-        found.add_row(item.step.name, view.state, view.progress, *times, paid, whole, view.note)
+        cells = (view.state, view.progress, view.elapsed, view.eta, view.losses, paid, whole, view.note)
+        found.add_row(item.step.name, *cells)
     limit = "" if experiment.max_cost is None else f" of max_cost {in_usd(experiment.max_cost)}"
     known = [view.projected for view in views if view.projected is not None]
     rest = "" if len(known) == len(views) else " and what cannot be told"

@@ -89,9 +89,9 @@ def decode(
     """Decodes all of `work`, in its order as far as replicas are free. Returns what was decoded.
 
     `demand` is what one replica holds, `name` a word for this step that no other live step has; `progress` takes the
-    number of units done, `lost` how many replicas were lost by cause and why the last, `hold` how many have their
-    resources. Raises StepError when the cluster has not the resources or the model cannot be loaded, and OutOfRetries
-    when replicas are lost more often than `resources` allow.
+    number of units done, `lost` how many replicas were lost by cause and why the last, `hold` the number of replicas
+    that have their resources. Raises StepError when the cluster has not the resources or the model cannot be loaded,
+    and OutOfRetries when replicas are lost more often than `resources` allow.
     """
     try:
         with _Pool(spec, index, resources, demand, name, lost) as pool:
@@ -159,7 +159,7 @@ class _Pool:
                     member.state = "mute"
                 self._lose(member, EngineError(f"it did not answer for {time.monotonic() - member.called:.0f} s"))
             self._forget_ended()
-            hold(sum(member.place() for member in self._members))
+            hold(sum(member.group.wait(0) for member in self._members))
             progress(self._done)
         return self._decoded
 

@@ -91,11 +91,12 @@ def publish(config: Config, context: StepContext, samples: Path, decode: Mapping
         _write_json(context.output / COSTS, {**spent.record(), "points": costs.rows(found.curves, spent)})
     for members in plots.by_task(found.curves).values():
         for number, curve in enumerate(members):
-            once = method_metrics(curve, found.methods) | {
+            totals = {
                 f"sweep_{name}": float(value)
                 for name, value in decode.items()
                 if isinstance(value, int | float) and math.isfinite(value)
             }
+            once = method_metrics(curve, found.methods) | totals
             _track(config, context, curve, compared, own, number, hashes[curve.task], samples, once)
 
 

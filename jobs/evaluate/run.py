@@ -194,9 +194,7 @@ def _complete(
             name = f"{context.name}-{context.fingerprint}"
             demand = config.replica_demand()
             hold = partial(_hold, meter, devices)
-            total += decode(
-                work, sweep.replica, index, config.resources, demand, name, told, lost=context.lost, hold=hold
-            )
+            total += decode(work, sweep.replica, index, config.resources, demand, name, told, context.lost, hold)
             told(len(work))
             index.refresh()
         try:
