@@ -1,16 +1,17 @@
 """Ours against TRL's SFTTrainer: tokens a second, peak memory, and the same losses.
 
     python -m venv trl && trl/bin/pip install -e '.[benchmarks]'
-    trl/bin/python benchmarks/finetune.py [--json FILE]
+    trl/bin/python benchmarks/finetune.py [--rounds 3] [--json FILE]
 
 One model (a small Qwen2 with a vocabulary of 32,768), one dataset, one order of samples, one batch, one schedule,
 float32, both on the same number of threads. Each side runs in processes of its own, ours as a step under torchrun, TRL
-as its documentation has it, and tells its loss at each step, its seconds, and the peak of its process's memory. Two
-workloads:
+as its documentation has it, and tells its loss at each step, its seconds, and the peak of its process's memory. They
+take turns, as often as there are rounds, and the median of each side's rounds counts. Two workloads:
 
 ``speed``  samples as unequal in length as reasoning traces are (log-normal; the longest of 16 is about three times
            the mean), in batches of 16. TRL takes four at once, padded to the longest of them; ours as many at once
-           as have, padded, the tokens of four average ones. Tokens are counted without padding.
+           as have, padded, the tokens of four average ones. Tokens are counted without padding; how many positions
+           each side computes, padding included, is told too.
 ``memory`` single samples of 16,384 tokens, with activation checkpointing on both sides.
 """
 
@@ -27,12 +28,15 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+if TYPE_CHECKING:
+    from jobs.finetune.data import TokenizedData
 
 VOCABULARY = 32_768
 WARM_UP = 1
@@ -84,8 +88,10 @@ class Outcome:
     """What one side said."""
 
     losses: tuple[float, ...]
-    tokens_per_second: float
-    """Without padding, from the second step on."""
+    seconds: float
+    """From the end of the first step to that of the last."""
+    positions: float
+    """Computed for each token that is no padding."""
     peak_memory: int
     """Bytes of the process that trains."""
 
@@ -132,35 +138,36 @@ def prepare(workload: Workload, folder: Path) -> None:
             file.write(json.dumps({"question": "What follows?", "trace": trace, "answer": "That."}) + "\n")
 
 
-def ours(workload: Workload, folder: Path, threads: int) -> Outcome:
-    """Runs the step in a store of its own, and reads what it logged."""
+def ours(workload: Workload, folder: Path, place: Path, threads: int) -> Outcome:
+    """Runs the step in a store of its own at `place`, and reads what it logged."""
     experiment = {
         "name": "benchmark",
-        "store": str(folder / "runs"),
-        "tracking": f"sqlite:///{folder}/mlflow.db",
+        "store": str(place / "runs"),
+        "tracking": f"sqlite:///{place}/mlflow.db",
         "steps": {"tuned": {"job": "finetune", **workload.config(folder, threads)}},
     }
-    (folder / "benchmark.yaml").write_text(json.dumps(experiment))
+    (place / "benchmark.yaml").write_text(json.dumps(experiment))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
-    _run([*torchrun, "-m", "jobs.finetune", str(folder / "benchmark.yaml")], environment, folder / "ours.log")
-    (log,) = (folder / "runs").glob("tuned-*/tracked/finetune/metrics.jsonl")
-    steps = [json.loads(line)["values"] for line in log.read_text().splitlines()]
-    timed = [step for step in steps if "loss" in step][WARM_UP:]
+    _run([*torchrun, "-m", "jobs.finetune", str(place / "benchmark.yaml")], environment, place / "ours.log")
+    (log,) = (place / "runs").glob("tuned-*/tracked/finetune/metrics.jsonl")
+    lines = [line for line in map(json.loads, log.read_text().splitlines()) if "loss" in line["values"]]
+    steps = [line["values"] for line in lines]
     return Outcome(
-        losses=tuple(step["loss"] for step in steps if "loss" in step),
-        tokens_per_second=statistics.harmonic_mean([step["tokens_per_second"] for step in timed]),
-        peak_memory=max(int(step["peak_memory"]) for step in steps if "peak_memory" in step),
+        losses=tuple(step["loss"] for step in steps),
+        seconds=lines[-1]["time"] - lines[WARM_UP - 1]["time"],
+        positions=statistics.fmean(1 / (1 - step["padding"]) for step in steps),
+        peak_memory=max(int(step["peak_memory"]) for step in steps),
     )
 
 
-def theirs(workload: Workload, folder: Path, threads: int) -> Outcome:
+def theirs(workload: Workload, folder: Path, place: Path, threads: int) -> Outcome:
     """Runs this file once more, as the process in which SFTTrainer trains."""
-    (folder / "workload.json").write_text(json.dumps(asdict(workload)))
+    (place / "workload.json").write_text(json.dumps(asdict(workload)))
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    _run([sys.executable, __file__, "--trl", str(folder), "--threads", str(threads)], environment, folder / "trl.log")
-    told = json.loads((folder / "trl.json").read_text())
-    return Outcome(tuple(told["losses"]), told["tokens_per_second"], told["peak_memory"])
+    sides = ["--trl", str(place), "--trains", str(folder)]
+    _run([sys.executable, __file__, *sides, "--threads", str(threads)], environment, place / "trl.log")
+    return Outcome(**json.loads((place / "trl.json").read_text()))
 
 
 def _run(command: list[str], environment: dict[str, str], log: Path) -> None:
@@ -171,27 +178,38 @@ def _run(command: list[str], environment: dict[str, str], log: Path) -> None:
         raise SystemExit(f"{' '.join(command)} ended with {ended.returncode}:\n{tail}")
 
 
-def train_with_trl(folder: Path, threads: int) -> None:
-    """SFTTrainer on the workload of `folder`; leaves ``trl.json`` there."""
+def tokenized(workload: Workload, folder: Path) -> tuple[TokenizedData, list[list[int]]]:
+    """The samples as both sides read them, and those of every optimizer step."""
+    from transformers import AutoTokenizer
+
+    from jobs.finetune.batches import Schedule
+    from jobs.finetune.config import Config
+    from jobs.finetune.data import tokenize
+    from jobs.finetune.samples import read_samples
+    from jobs.template import TEMPLATES
+
+    config = Config.model_validate_json(json.dumps(workload.config(folder, threads=1)))
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    data = tokenize(read_samples(config.data), tokenizer, TEMPLATES[config.template], config.block_size)
+    schedule = Schedule(len(data), config.batch_size, config.epochs, config.seed)
+    return data, [schedule.batch(step) for step in range(schedule.steps)]
+
+
+def train_with_trl(folder: Path, place: Path, threads: int) -> None:
+    """SFTTrainer on the model and the data of `folder`; leaves ``trl.json`` at `place`."""
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from jobs.finetune.batches import Schedule
     from jobs.finetune.config import Config
-    from jobs.finetune.data import tokenize
     from jobs.finetune.optimizer import learning_rate
-    from jobs.finetune.samples import read_samples
-    from jobs.template import TEMPLATES
 
     torch.set_num_threads(threads)
-    workload = Workload(**json.loads((folder / "workload.json").read_text()))
+    workload = Workload(**json.loads((place / "workload.json").read_text()))
     config = Config.model_validate_json(json.dumps(workload.config(folder, threads)))
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    data = tokenize(read_samples(config.data), tokenizer, TEMPLATES[config.template], config.block_size)
-    schedule = Schedule(len(data), config.batch_size, config.epochs, config.seed)
-    batches = [schedule.batch(step) for step in range(schedule.steps)]
+    data, batches = tokenized(workload, folder)
     rows = []
     for index in (index for batch in batches for index in batch):
         ids, prompt = data.sample(index)
@@ -223,13 +241,12 @@ def train_with_trl(folder: Path, threads: int) -> None:
         for decays, d in ((True, config.weight_decay), (False, 0.0))
     ]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
-    scale = [learning_rate(step, schedule.steps, config) / config.learning_rate for step in range(schedule.steps)] + [
-        0.0
-    ]
+    steps = len(batches)
+    scale = [*(learning_rate(step, steps, config) / config.learning_rate for step in range(steps)), 0.0]
     trainer = InOrder(
         model=model,
         args=SFTConfig(
-            output_dir=str(folder / "trl"),
+            output_dir=str(place / "trl"),
             per_device_train_batch_size=workload.at_once,
             gradient_accumulation_steps=workload.batch_size // workload.at_once,
             gradient_checkpointing=workload.checkpointing,
@@ -250,30 +267,46 @@ def train_with_trl(folder: Path, threads: int) -> None:
         callbacks=[Steps()],
     )
     trainer.train()
-    timed = sum(int(data.lengths(batch).sum()) for batch in batches[WARM_UP:])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    told = {"losses": losses, "tokens_per_second": timed / (ends[-1] - ends[WARM_UP - 1]), "peak_memory": peak}
-    (folder / "trl.json").write_text(json.dumps(told))
+    drawn = [index for batch in batches for index in batch]
+    groups_at_once = [data.lengths(drawn[at : at + workload.at_once]) for at in range(0, len(drawn), workload.at_once)]
+    outcome = Outcome(
+        losses=tuple(losses),
+        seconds=ends[-1] - ends[WARM_UP - 1],
+        positions=sum(len(four) * int(four.max()) for four in groups_at_once) / int(data.lengths(drawn).sum()),
+        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+    (place / "trl.json").write_text(json.dumps(asdict(outcome)))
 
 
-def compare(workload: Workload, threads: int) -> dict[str, Any]:
+def compare(workload: Workload, threads: int, rounds: int = 1) -> dict[str, Any]:
     """The figures of one workload, by name."""
+    outcomes: dict[str, list[Outcome]] = {"trl": [], "our": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(workload, folder)
-        trl, own = theirs(workload, folder, threads), ours(workload, folder, threads)
-    return {
-        "steps": len(own.losses),
-        "trl_tokens_per_second": trl.tokens_per_second,
-        "our_tokens_per_second": own.tokens_per_second,
-        "tokens_per_second_ratio": own.tokens_per_second / trl.tokens_per_second,
-        "trl_peak_memory": trl.peak_memory,
-        "our_peak_memory": own.peak_memory,
-        "peak_memory_ratio": own.peak_memory / trl.peak_memory,
-        "largest_loss_difference": max(abs(a - b) for a, b in zip(own.losses, trl.losses, strict=True)),
-        "our_losses": own.losses,
-        "trl_losses": trl.losses,
-    }
+        data, batches = tokenized(workload, folder)
+        tokens = sum(int(data.lengths(batch).sum()) for batch in batches[WARM_UP:])
+        for number in range(rounds):
+            place = folder / f"round-{number}"
+            place.mkdir()
+            outcomes["trl"].append(theirs(workload, folder, place, threads))
+            outcomes["our"].append(ours(workload, folder, place, threads))
+    figures: dict[str, Any] = {"steps": len(batches), "rounds": rounds}
+    for side, told in outcomes.items():
+        figures[f"{side}_tokens_per_second"] = statistics.median(tokens / outcome.seconds for outcome in told)
+        figures[f"{side}_positions_per_token"] = told[0].positions
+        figures[f"{side}_peak_memory"] = statistics.median(outcome.peak_memory for outcome in told)
+    for name in ("tokens_per_second", "peak_memory"):
+        figures[f"{name}_ratio"] = figures[f"our_{name}"] / figures[f"trl_{name}"]
+    pairs = [
+        abs(a - b)
+        for trl, own in zip(outcomes["trl"], outcomes["our"], strict=True)
+        for a, b in zip(trl.losses, own.losses, strict=True)
+    ]
+    figures["largest_loss_difference"] = max(pairs)
+    figures["losses"] = {side: [outcome.losses for outcome in told] for side, told in outcomes.items()}
+    figures["seconds"] = {side: [outcome.seconds for outcome in told] for side, told in outcomes.items()}
+    return figures
 
 
 def main() -> None:
@@ -282,18 +315,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", choices=["speed", "memory"], help="one of the workloads")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
     parser.add_argument("--trl", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--trains", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trl is not None:
-        train_with_trl(options.trl, options.threads)
+        train_with_trl(options.trains, options.trl, options.threads)
         return
     figures = {}
     for workload in workloads(options.steps):
         if options.only in (None, workload.name):
-            figures[workload.name] = compare(workload, options.threads)
+            figures[workload.name] = compare(workload, options.threads, options.rounds)
             print(f"{workload.name}:")
             for name, value in figures[workload.name].items():
-                if not isinstance(value, tuple):
+                if not isinstance(value, dict):
                     print(f"  {name:<26} {value:>18,.6g}", flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=1))

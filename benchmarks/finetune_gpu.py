@@ -47,6 +47,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # a bare machine has the che
 
 from cluster.machines import Card, machine, names
 from jobs.architecture import Architecture
+from jobs.finetune.chunks import positions_at_once
 from jobs.finetune.memory import Layout, memory
 from jobs.finetune.roofline import flops
 
@@ -60,9 +61,6 @@ MICRO_BATCHES = 2
 
 HEADROOM = 0.92
 """Share of the card's memory for which layers are chosen; the rest is fragmentation's."""
-
-CHUNK = 1024
-"""Tokens whose logits exist at once where torch has no loss in chunks of its own."""
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -115,7 +113,8 @@ class WholeLogits(torch.autograd.Function):
 
 def chunked_by_torch(hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
     """As the training loop has it."""
-    options = nn.LinearCrossEntropyOptions()
+    chunk = positions_at_once(len(hidden), hidden.shape[1], len(head))
+    options = nn.LinearCrossEntropyOptions(batch_chunk_size=chunk, chunking_method=None)
     losses = F.linear_cross_entropy(hidden, head, labels, reduction="none", options=options)
     return losses.sum(dtype=torch.float32)
 
@@ -126,7 +125,8 @@ def chunked_by_hand(hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
     def chunk(part: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy((part @ head.T).float(), targets, reduction="sum")
 
-    parts = zip(hidden.split(CHUNK), labels.split(CHUNK), strict=True)
+    at_once = positions_at_once(len(hidden), hidden.shape[1], len(head))
+    parts = zip(hidden.split(at_once), labels.split(at_once), strict=True)
     losses: list[Tensor] = [checkpoint(chunk, part, targets, use_reentrant=False) for part, targets in parts]
     return torch.stack(losses).sum()
 
@@ -219,9 +219,9 @@ def step(trained: Trained, optimizer: torch.optim.Optimizer, tokens: int, device
     optimizer.zero_grad()
 
 
-def predicted(shape: Architecture, tokens: int, loss: str, workers: int = 1) -> float:
+def predicted(shape: Architecture, tokens: int, loss: str, workers: int = 1, *, on_cpu: bool = False) -> float:
     """Bytes, by the planner."""
-    return memory(shape, Layout(tokens, shards=workers, whole_logits=loss == "whole")).total
+    return memory(shape, Layout(tokens, shards=workers, whole_logits=loss == "whole", on_cpu=on_cpu)).total
 
 
 def fitting_layers(shape: Architecture, tokens: int, loss: str, available: float) -> int:
@@ -257,7 +257,8 @@ def measure(shape: Architecture, tokens: int, loss: str, mesh: DeviceMesh, steps
         torch.cuda.empty_cache()
     work = flops(shape, MICRO_BATCHES * tokens, tokens)
     mfu = None if card is None or seconds is None else work / (seconds * card.tflops * 1e12)
-    return Case(tokens, loss, shape.layers, predicted(shape, tokens, loss, mesh.size()), peak, seconds, mfu)
+    planned = predicted(shape, tokens, loss, mesh.size(), on_cpu=counted)
+    return Case(tokens, loss, shape.layers, planned, peak, seconds, mfu)
 
 
 def _now(device: torch.device) -> float:

@@ -40,6 +40,7 @@ from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.run import prepare
 from jobs.evaluate.trace_files import Index, read_tokens
 from jobs.evaluate.tree import Key
+from orchestrator.retries import Retries
 from orchestrator.step import StepContext
 
 IN_FLIGHT = 32
@@ -94,7 +95,7 @@ def _engine_process(replica: int) -> int:
 def decoded(folder: Path, spec: ReplicaSpec, units: Sequence[Unit], retries: int) -> Pieces:
     """Decodes all units in `folder`; returns what is on disk then."""
     folder.mkdir()
-    resources = EvaluateResources(retries=retries, in_flight=IN_FLIGHT)
+    resources = EvaluateResources(retries=Retries(infrastructure=retries), in_flight=IN_FLIGHT)
     own = replace(spec, folder=folder)
     decode(map(Work, units), own, Index(folder, print), resources, {"CPU": 1.0}, folder.name, lambda done: None)
     index = Index(folder, print)

@@ -1,6 +1,7 @@
 """The command line. Thin: each verb parses, checks the experiment, and imports what it needs only then.
 
-Exit status: 0 finished, 1 a step failed, 2 bad input and nothing started, 130 or 143 interrupted.
+Exit status: 0 finished, 1 a step failed, 2 bad input and nothing started, 3 stopped by max_cost, 130 or 143
+interrupted.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from orchestrator.places import StoreError, StoreLost
 
 if TYPE_CHECKING:
     from orchestrator.display import Display
     from orchestrator.experiment import Experiment
     from orchestrator.mirror import Mirror
+    from orchestrator.places import Place
     from orchestrator.plan import PlannedStep
     from orchestrator.store import Store
 
-FAILED, BAD_INPUT = 1, 2
+FAILED, BAD_INPUT, OVER_COST = 1, 2, 3
 
 WATCH_SECONDS = 2.0
 
@@ -37,7 +41,19 @@ class _Refused(click.ClickException):
         click.echo(self.message, err=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands that say in one line that the store cannot be used, whichever of them needed it, and wherever."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StoreLost as error:
+            raise click.ClickException(str(error)) from None
+        except StoreError as error:
+            raise _Refused(str(error)) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Test-time-scaling experiments: fine-tune, decode a sweep in one pass, compare curves in MLflow.
 
@@ -63,24 +79,20 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
     from orchestrator.display import Display, console
     from orchestrator.mirror import Mirror
     from orchestrator.reporting import command, write_reports
-    from orchestrator.store import StoreError
 
     out = console()
     for note in experiment.notes:
         out.print(f"note: {note}", markup=False, soft_wrap=True)
-    try:
-        store.check_writable()
-        with Mirror(experiment, out) as mirror, Display(out) as display:
-            if all(step.verdict == "done" for step in planned):
-                display.say(f"{experiment.name}: everything is done, nothing to run")
-                finished = True
-            else:
-                finished = _execute(experiment, store, planned, display, mirror)
-            pages = write_reports(experiment, store, planned, command(file, overrides), which="missing")
-            for step in planned:
-                mirror.catch_up(step)
-    except StoreError as error:
-        raise _Refused(str(error)) from None
+    store.check_writable()
+    with Mirror(experiment, out) as mirror, Display(out) as display:
+        if all(step.verdict == "done" for step in planned):
+            display.say(f"{experiment.name}: everything is done, nothing to run")
+            finished = True
+        else:
+            finished = _execute(experiment, store, planned, display, mirror)
+        pages = write_reports(experiment, store, planned, command(file, overrides), which="missing")
+        for step in planned:
+            mirror.catch_up(step)
     _show_results(planned, pages)
     serve = "" if experiment.tracking.startswith("http") else " (after: make mlflow)"
     click.echo(f"MLflow: {mirror.page}{serve}" if mirror.page else f"MLflow: {experiment.tracking}")
@@ -90,16 +102,23 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
 def _execute(
     experiment: Experiment, store: Store, planned: list[PlannedStep], display: Display, mirror: Mirror
 ) -> bool:
-    """Runs what is not done; exits with 128 and the signal's number when told to stop."""
+    """Runs what is not done; exits with 128 and the signal's number when told to stop, or with OVER_COST."""
     for step in planned:
         display.say(f"{step.step.name}: {step.verdict}{f' ({step.reason})' if step.reason else ''}")
     from orchestrator import executor
+    from orchestrator.spending import OverCost
 
     try:
         return executor.run(experiment, store, planned, display, mirror)
     except executor.Interrupted as interruption:
         display.say(f"interrupted ({interruption}); the same command continues")
         sys.exit(128 + interruption.signal_number)
+    except OverCost as reached:
+        display.say(str(reached))
+        sys.exit(OVER_COST)
+    except executor.ClusterLost as loss:
+        display.say(str(loss))
+        sys.exit(FAILED)
 
 
 @main.command()
@@ -194,10 +213,11 @@ def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> Non
     found = next((item for item in planned if item.step.name == step), None)
     if found is None:
         raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(item.step.name for item in planned)}")
-    if not found.folder.logs.is_dir():
-        raise _Refused(f"{step}: nothing was logged, because it never ran as it is written now")
     from orchestrator.logs import follow as lines
+    from orchestrator.places import files
 
+    if not files(found.folder.logs):
+        raise _Refused(f"{step}: nothing was logged, because it never ran as it is written now")
     with suppress(KeyboardInterrupt):
         for process, line in lines(found.folder.logs, lambda: not follow or found.folder.claimed_by() is None):
             click.echo(f"{process} | {line}")
@@ -235,9 +255,9 @@ def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool) -> Non
     Name every experiment that is to be kept: the store does not know of files.
     """
     prepared = [_prepare(file, overrides) for file in files]
-    stores = {store.root.resolve(): store for _, store, _ in prepared}
+    stores = {str(store.root.absolute()): store for _, store, _ in prepared}
     if len(stores) > 1:
-        named = ", ".join(map(str, stores))
+        named = ", ".join(stores)
         raise _Refused(f"these experiments have {len(stores)} stores ({named}): name the experiments of one")
     from rich.filesize import decimal
     from rich.table import Table
@@ -253,7 +273,7 @@ def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool) -> Non
     table.add_column("last changed")
     for item in garbage:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.changed)) if item.changed else ""
-        table.add_row(str(item.path.relative_to(store.root)), decimal(item.size), when)
+        table.add_row(item.within, decimal(item.size), when)
     if garbage:
         console().print(table)
     total = f"{len(garbage)} folders, {decimal(sum(item.size for item in garbage))}"
@@ -278,17 +298,13 @@ def grade(file: Path, overrides: tuple[str, ...]) -> None:
     from orchestrator.display import console
     from orchestrator.mirror import Mirror
     from orchestrator.reporting import command, write_reports
-    from orchestrator.store import StoreError
 
     out = console()
-    try:
-        with Mirror(experiment, out) as mirror:
-            finished = grading.grade(experiment, store, planned, out)
-            write_reports(experiment, store, planned, command(file, overrides), which="there")
-            for step in planned:
-                mirror.catch_up(step)
-    except StoreError as error:
-        raise _Refused(str(error)) from None
+    with Mirror(experiment, out) as mirror:
+        finished = grading.grade(experiment, store, planned, out)
+        write_reports(experiment, store, planned, command(file, overrides), which="there")
+        for step in planned:
+            mirror.catch_up(step)
     sys.exit(0 if finished else FAILED)
 
 
@@ -351,6 +367,7 @@ def compare(first: str, second: str, points: tuple[str, str] | None, tracking: s
 def _prepare(file: Path, overrides: tuple[str, ...]) -> tuple[Experiment, Store, list[PlannedStep]]:
     """The checked experiment and its plan; exits with status 2 and a line per problem otherwise."""
     from orchestrator.experiment import ExperimentError, load
+    from orchestrator.places import place
     from orchestrator.plan import plan as make_plan
     from orchestrator.store import Store
 
@@ -358,7 +375,8 @@ def _prepare(file: Path, overrides: tuple[str, ...]) -> tuple[Experiment, Store,
         experiment = load(file, overrides)
     except ExperimentError as error:
         raise _Refused(str(error)) from None
-    store = Store(Path(experiment.store))
+    store = Store(place(experiment.store))
+    store.check_reachable()
     return experiment, store, make_plan(experiment, store)
 
 
@@ -368,12 +386,18 @@ def _bundles(demands: list[dict[str, float]]) -> str:
     return ", ".join(f"{texts.count(text)} x {text}" for text in dict.fromkeys(texts))
 
 
-def _show_results(planned: list[PlannedStep], pages: list[Path]) -> None:
+def _show_results(planned: list[PlannedStep], pages: list[Place]) -> None:
+    from orchestrator.places import read_bytes
+    from orchestrator.spending import compared
+
     for item in planned:
-        table = item.folder.output / "table.md"
-        if item.folder.path.joinpath("done.json").exists() and table.exists():
-            click.echo(f"\n{table.read_text().rstrip()}\n")
+        table = read_bytes(item.folder.output / "table.md")
+        if table is not None and item.folder.path.joinpath("done.json").exists():
+            click.echo(f"\n{table.decode().rstrip()}\n")
             click.echo(f"{item.step.name}: plots, table and samples in {item.folder.output}")
+    for item in planned:
+        if item.folder.path.joinpath("done.json").exists() and (error := compared(item.folder)):
+            click.echo(f"{item.step.name}: {error}")
     for page in pages:
         click.echo(f"report: {page}")
 

@@ -4,8 +4,9 @@ The executor keeps nothing that matters in memory. What a step is, how far it go
 store, so an executor that is killed is replaced by the next one with the same command. While it lives it holds a claim
 on every step it will run and refreshes it, which is how a second run of the same experiment knows to stay away.
 
-A step runs in a Ray task of its own, without CPUs: it is the step's controller, and asks Ray itself for the workers it
-needs. Killing the task kills what it started, because Ray ends actors and placement groups with their owner.
+A step runs in a Ray task of its own beside the driver, without CPUs: it is the step's controller, and asks Ray itself
+for the workers it needs. Killing the task kills what it started, because Ray ends actors and placement groups with
+their owner.
 """
 
 from __future__ import annotations
@@ -22,20 +23,30 @@ from types import FrameType
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator import registry
 from orchestrator.display import Display
 from orchestrator.experiment import Experiment
-from orchestrator.failures import Failure, backoff, diagnose
+from orchestrator.failures import Failure, diagnose
+from orchestrator.logs import tail
 from orchestrator.mirror import Mirror
-from orchestrator.plan import PlannedStep
+from orchestrator.plan import PlannedStep, estimates
 from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
+from orchestrator.retries import Losses
+from orchestrator.spending import Accounts, OverCost, expect
 from orchestrator.step import StepContext
 from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, write_json_atomically
 
 POLL = 0.25
 """Seconds between looks at running steps."""
+
+CLUSTER = 5.0
+"""Seconds between looks at whether this machine is still part of the cluster."""
+
+SHOW = 1.0
+"""Seconds between looks at how far running steps are: each is a request where the store is an object store."""
 
 TAIL = 12
 """Lines of its log that are shown of a failed step."""
@@ -44,9 +55,17 @@ TAIL = 12
 @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
 def _run_step(kind: str, config_json: str, context: StepContext) -> None:
     context.redirect_output("controller")
-    write_json_atomically(context.folder / PROVENANCE, provenance())
-    config = registry.config_class(kind).model_validate_json(config_json)
-    registry.entrypoint(kind)(config, context)
+    try:
+        write_json_atomically(context.place / PROVENANCE, provenance())
+        config = registry.config_class(kind).model_validate_json(config_json)
+        registry.entrypoint(kind)(config, context)
+        context.deliver()
+    finally:
+        context.leave()
+
+
+class ClusterLost(Exception):
+    """Ray's process on this machine has died, and with it all that the run could start. Says so, in one line."""
 
 
 class Interrupted(Exception):
@@ -79,12 +98,19 @@ def connected() -> Iterator[None]:
 def run(experiment: Experiment, store: Store, planned: list[PlannedStep], display: Display, mirror: Mirror) -> bool:
     """Runs what is not done; returns whether everything is now. Must be called from the main thread.
 
-    Raises StoreError when another live run has one of the steps, before anything starts, and Interrupted on SIGINT or
-    SIGTERM, after everything it started has stopped.
+    Raises StoreError when another live run has one of the steps, before anything starts; Interrupted on SIGINT or
+    SIGTERM, and OverCost when it comes to its max_cost, after everything it started has stopped; ClusterLost when Ray
+    on this machine has died.
     """
     todo = [step for step in planned if step.verdict != "done"]
+    accounts = Accounts({step.step.name: (step.folder, step.step.config) for step in planned}, experiment.max_cost)
+    accounts.check()
     for step in todo:
         step.folder.create(step.identity)
+    told = estimates(planned)
+    for step in todo:
+        if estimate := told.get(step.step.name):
+            expect(step.folder, estimate)
     folders = [step.folder for step in todo]
     claim = Claim.by_this_process(uuid.uuid4().hex[:8])
     with (
@@ -94,7 +120,9 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
         # Innermost, because ray.init installs a handler of its own.
         _signals() as signals,
     ):
-        return _Run(experiment, store, planned, display, mirror, claim.run, taken_over, cancelled, signals).loop()
+        return _Run(
+            experiment, store, planned, display, mirror, claim.run, taken_over, cancelled, signals, accounts
+        ).loop()
 
 
 @contextmanager
@@ -130,6 +158,7 @@ class _Run:
         taken_over: threading.Event,
         cancelled: threading.Event,
         signals: list[int],
+        accounts: Accounts,
     ):
         self.experiment = experiment
         self.store = store
@@ -140,15 +169,22 @@ class _Run:
         self.taken_over = taken_over
         self.cancelled = cancelled
         self.signals = signals
+        self.accounts = accounts
         self.done = {name for name, step in self.planned.items() if step.verdict == "done"}
         self.failed: dict[str, str] = {}
         self.running: dict[str, _Attempt] = {}
         self.restart_at: dict[str, tuple[float, int]] = {}
+        self.look_at_cluster = 0.0
+        self.losses = {name: Losses(step.step.config.resources.retries) for name, step in self.planned.items()}
+        self.shown = 0.0
 
     def loop(self) -> bool:
         waiting = [name for name in self.planned if name not in self.done]
+        why = None
         for name in waiting:
-            self.planned[name].folder.write_status(state="waiting", run=self.run, error=None)
+            folder = self.planned[name].folder
+            folder.forget_losses()
+            folder.write_status(state="waiting", run=self.run, error=None, restarts={}, reason=None)
         try:
             while waiting or self.running or self.restart_at:
                 if self.signals:
@@ -157,15 +193,31 @@ class _Run:
                     raise Interrupted(signal.SIGTERM)
                 if self.taken_over.is_set():
                     raise StoreError("another run has taken over a step of this one, which seemed dead; this one stops")
+                self._see_cluster()
                 waiting = [name for name in waiting if not self._started_or_skipped(name)]
                 self._restart_due()
                 self._collect()
                 self._show()
+                self.accounts.check()
+        except OverCost as error:
+            why = str(error)
+            raise
         finally:
-            self._stop(list(self.running))
+            self._stop(list(self.running), why)
             for name in [*waiting, *self.restart_at]:
-                self.planned[name].folder.write_status(state="cancelled", finished=time.time())
+                self.planned[name].folder.write_status(state="cancelled", finished=time.time(), error=why)
         return not self.failed
+
+    def _see_cluster(self) -> None:
+        """Raises ClusterLost when Ray counts this machine as dead: what is asked for then never starts."""
+        if time.monotonic() < self.look_at_cluster:
+            return
+        self.look_at_cluster = time.monotonic() + CLUSTER
+        here = ray.get_runtime_context().get_node_id()
+        if not any(node["NodeID"] == here and node["Alive"] for node in ray.nodes()):
+            raise ClusterLost(
+                "infrastructure: Ray's process on this machine (raylet) has died; run the same command again"
+            )
 
     def _started_or_skipped(self, name: str) -> bool:
         inputs = self.planned[name].inputs
@@ -181,11 +233,15 @@ class _Run:
         planned = self.planned[name]
         folder, config = planned.folder, planned.step.config
         folder.unmark_done()
+        self.accounts.start(name)
         write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"))
         context = planned.context(self.experiment, self.store, attempt)
         now = time.time()
         folder.write_status(state="running", run=self.run, attempt=attempt, started=now, finished=None, error=None)
-        task = _run_step.remote(planned.step.kind, config.model_dump_json(exclude_unset=True), context)
+        # Beside this process, on a machine that no cloud takes back: losing another one then ends no step.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        step = _run_step.options(scheduling_strategy=here)
+        task = step.remote(planned.step.kind, config.model_dump_json(exclude_unset=True), context)
         self.running[name] = _Attempt(task, attempt, time.monotonic())
         self.display.started(name, planned.step.config.describe(), attempt)
         self.mirror.watch(planned)
@@ -207,6 +263,7 @@ class _Run:
         for task in ended:
             name = tasks[task]
             attempt = self.running.pop(name)
+            self.accounts.stop(name)
             try:
                 ray.get(task)
             except ray.exceptions.RayError as error:
@@ -217,7 +274,8 @@ class _Run:
             limit = self.planned[name].step.config.resources.timeout
             if limit is not None and time.monotonic() - attempt.started > limit:
                 self._stop([name])
-                self._fail(name, f"took longer than its timeout of {limit:g} s (resources.timeout)")
+                late = Failure("timeout", f"took longer than its timeout of {limit:g} s (resources.timeout)")
+                self._failed_attempt(name, attempt, late)
 
     def _finish(self, name: str, attempt: _Attempt) -> None:
         folder = self.planned[name].folder
@@ -228,13 +286,13 @@ class _Run:
         self.mirror.finished(self.planned[name])
 
     def _failed_attempt(self, name: str, attempt: _Attempt, failure: Failure) -> None:
-        retries = self.planned[name].step.config.resources.retries
-        if failure.worth_retrying and attempt.number < retries:
-            delay = backoff(attempt.number + 1)
-            self.restart_at[name] = (time.monotonic() + delay, attempt.number + 1)
-            self.planned[name].folder.write_status(state="restarting", error=failure.message)
-            again = f"restart {attempt.number + 1} of {retries} in {delay:.0f} s"
-            self.display.say(f"{name}: {failure.cause}: {failure.message}; {again}")
+        losses, folder = self.losses[name], self.planned[name].folder
+        if not failure.final and losses.count(failure.cause):
+            delay, number = losses.delay(failure.cause), attempt.number + 1
+            self.restart_at[name] = (time.monotonic() + delay, number)
+            error = f"{failure.cause}: {failure.message}"
+            folder.write_status(state="restarting", error=error, restarts=losses.by_cause(), reason=error)
+            self.display.say(f"{name}: {error}; restart {number} ({losses.so_far(failure.cause)}) in {delay:.0f} s")
             return
         spent = f" after {attempt.number} restarts" if attempt.number else ""
         self._fail(name, f"{failure.cause}{spent}: {failure.message}")
@@ -247,16 +305,20 @@ class _Run:
         self.mirror.finished(planned)
 
     def _tail(self, planned: PlannedStep) -> list[str]:
-        path = planned.folder.logs / "controller.txt"
-        return path.read_text(errors="replace").splitlines()[-TAIL:] if path.exists() else []
+        return tail(planned.folder.logs / "controller.txt", TAIL)
 
     def _show(self) -> None:
+        if time.monotonic() - self.shown < SHOW:
+            return
+        self.shown = time.monotonic()
         for name in self.running:
-            if progress := self.planned[name].folder.read_progress():
+            progress = self.planned[name].folder.read_progress()
+            self.accounts.tick(name, progress)
+            if progress:
                 self.display.progress(name, progress["done"], progress["total"], progress["unit"])
 
-    def _stop(self, names: list[str]) -> None:
-        """Ends steps that are running, and waits until Ray says that they have ended."""
+    def _stop(self, names: list[str], why: str | None = None) -> None:
+        """Ends steps that are running, and waits until Ray says that they have ended. `why` is for people."""
         tasks = [self.running[name].task for name in names]
         for task in tasks:
             ray.cancel(task, force=True)
@@ -264,4 +326,5 @@ class _Run:
             ray.wait(tasks, num_returns=len(tasks), timeout=30)
         for name in names:
             del self.running[name]
-            self.planned[name].folder.write_status(state="cancelled", finished=time.time())
+            self.accounts.stop(name)
+            self.planned[name].folder.write_status(state="cancelled", finished=time.time(), error=why)

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator import registry
-from orchestrator.step import Compared, StepError
+from orchestrator.places import place
+from orchestrator.step import Compared, StepError, StepInput
 from orchestrator.store import StepFolder
 from orchestrator.tracking import Tracker
 
@@ -28,11 +29,12 @@ def finished(name: str, tracking: str) -> Iterator[tuple[str, Compared]]:
 
     An MLflow run has its step's published files, not the step's kind: it is of the one that offers comparisons.
     """
-    folder = StepFolder(Path(name))
+    folder = StepFolder(place(name))
     if folder.path.is_dir():
         if not folder.path.joinpath("done.json").exists() or folder.identity is None:
             raise StepError(f"{name} is no finished step: give a folder of a store that has a done.json in it")
-        yield folder.identity["job"], Compared(folder.path.name, folder.output)
+        made = StepInput(folder.path.name, folder.fingerprint, folder.output)
+        yield folder.identity["job"], Compared(made.name, made.output)
     elif RUN.fullmatch(name):
         (kind,) = registry.COMPARISONS
         with tempfile.TemporaryDirectory(prefix="run") as temporary:

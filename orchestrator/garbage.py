@@ -8,13 +8,17 @@ and so is a report on a step that is. What looks like neither was not made here,
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from orchestrator.places import files, folders, remove, remove_tree
 from orchestrator.plan import PlannedStep
-from orchestrator.store import NAME, StepFolder, Store, read_json
+from orchestrator.records import read_json
+from orchestrator.store import NAME, StepFolder, Store
+
+if TYPE_CHECKING:
+    from orchestrator.places import Place
 
 _STEP = re.compile(rf"{NAME.pattern}-[0-9a-f]{{16}}")
 _TRACES = re.compile(r"[0-9a-f]{16}")
@@ -24,7 +28,9 @@ _TRACES = re.compile(r"[0-9a-f]{16}")
 class Garbage:
     """A folder that nothing kept reaches."""
 
-    path: Path
+    path: Place
+    within: str
+    """Where it is in the store: ``traces/0123456789abcdef``."""
     size: int
     """Bytes of the files in it."""
     changed: float
@@ -32,33 +38,29 @@ class Garbage:
 
     def remove(self) -> None:
         """Deletes it; the done-marker first, so that what is left of a deletion that is cut short is no result."""
-        (self.path / "done.json").unlink(missing_ok=True)
-        shutil.rmtree(self.path)
+        remove(self.path / "done.json")
+        remove_tree(self.path)
 
 
 def unreachable(store: Store, kept: Iterable[PlannedStep]) -> Iterator[Garbage]:
     """The garbage of a store, given the steps of all experiments that are kept."""
-    reached = {step.folder.path for step in kept}
+    reached = {step.folder.path.name for step in kept}
     traces: set[str] = set()
     left = []
-    for path in sorted(store.root.iterdir()) if store.root.is_dir() else []:
-        if not (path.is_dir() and not path.is_symlink() and _STEP.fullmatch(path.name)):
+    for path in folders(store.root):
+        if not _STEP.fullmatch(path.name):
             continue
-        if path in reached or StepFolder(path).claimed_by() is not None:
+        if path.name in reached or StepFolder(path).claimed_by() is not None:
             traces.update(read_json(path / "uses.json") or [])
         else:
             left.append(path)
-    if store.traces.is_dir():
-        left += [
-            path for path in sorted(store.traces.iterdir()) if _TRACES.fullmatch(path.name) and path.name not in traces
-        ]
-    if store.reports.is_dir():
-        left += [path for path in sorted(store.reports.iterdir()) if _is_about(path, left)]
+    steps = {path.name for path in left}
+    left += [path for path in folders(store.traces) if _TRACES.fullmatch(path.name) and path.name not in traces]
+    # A report on one of these steps goes with it.
+    left += [path for path in folders(store.reports) if not steps.isdisjoint(read_json(path / "steps.json") or [])]
     for path in left:
-        files = [file.stat() for file in path.rglob("*") if file.is_file()]
-        yield Garbage(path, sum(file.st_size for file in files), max((file.st_mtime for file in files), default=0.0))
-
-
-def _is_about(report: Path, steps: Iterable[Path]) -> bool:
-    """Whether a report tells of one of `steps`."""
-    return not {step.name for step in steps}.isdisjoint(read_json(report / "steps.json") or [])
+        found = files(path).values()
+        within = path.name if path.parent == store.root else f"{path.parent.name}/{path.name}"
+        yield Garbage(
+            path, within, sum(file.size for file in found), max((file.changed for file in found), default=0.0)
+        )

@@ -50,12 +50,16 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
 
 
 def _grade(experiment: Experiment, store: Store, step: PlannedStep, out: Console) -> None:
-    regraded = registry.regrader(step.step.kind)(step.step.config, step.context(experiment, store))
+    context = step.context(experiment, store)
+    context.check_out("output", "tracked")
+    regraded = registry.regrader(step.step.kind)(step.step.config, context)
     _say(out, f"{step.step.name}: {regraded.title}")
     if regraded.changed:
         step.folder.unmark_done()
         regraded.apply()
+        context.deliver()
         step.folder.mark_done()
+    context.send()
     _show(out, regraded)
 
 

@@ -11,10 +11,19 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from orchestrator.places import files, read_bytes, read_from
+
+if TYPE_CHECKING:
+    from orchestrator.places import Place
 
 POLL = 0.5
 """Seconds between looks at files that are followed."""
+
+POLL_REMOTE = 2.0
+"""The same, where every look is a request; processes send what they said every few seconds there."""
 
 AT_ONCE = 1 << 20
 """Bytes taken from one file before the others have their turn."""
@@ -22,45 +31,54 @@ AT_ONCE = 1 << 20
 
 @dataclass
 class _File:
-    path: Path
+    path: Place
     offset: int = 0
     rest: bytes = field(default=b"", repr=False)
 
-    def lines(self, all_of_it: bool) -> Iterator[str]:
-        """What was added since the last call; an unfinished last line only with `all_of_it`."""
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            while part := file.read(AT_ONCE):
-                self.offset += len(part)
-                *whole, self.rest = (self.rest + part).split(b"\n")
-                for line in whole:
-                    yield line.decode(errors="replace")
+    def lines(self, size: int, all_of_it: bool) -> Iterator[str]:
+        """What was added since the last call, up to `size`; an unfinished last line only with `all_of_it`."""
+        while self.offset < size:
+            part = read_from(self.path, self.offset, AT_ONCE)
+            if not part:
+                break
+            self.offset += len(part)
+            *whole, self.rest = (self.rest + part).split(b"\n")
+            for line in whole:
+                yield line.decode(errors="replace")
         if all_of_it and self.rest:
             yield self.rest.decode(errors="replace")
             self.rest = b""
 
 
-def follow(folder: Path, ended: Callable[[], bool]) -> Iterator[tuple[str, str]]:
+def follow(folder: Place, ended: Callable[[], bool]) -> Iterator[tuple[str, str]]:
     """(process, line) of every line in the ``logs`` folder `folder`, until `ended` says that no more will come.
 
     Lines of one process are in their order, and are shown without what would move a terminal's cursor.
     """
-    files: dict[Path, _File] = {}
+    seen: dict[str, _File] = {}
     while True:
         last = ended()
-        for path in sorted(folder.glob("*.txt"), key=_in_order):
-            file = files.setdefault(path, _File(path))
-            for line in file.lines(all_of_it=last):
-                yield path.stem, printable(line)
+        there = {name: file.size for name, file in files(folder).items() if name.endswith(".txt") and "/" not in name}
+        for name in sorted(there, key=_in_order):
+            file = seen.setdefault(name, _File(folder / name))
+            for line in file.lines(there[name], all_of_it=last):
+                yield PurePosixPath(name).stem, printable(line)
         if last:
             return
-        time.sleep(POLL)
+        time.sleep(POLL if isinstance(folder, Path) else POLL_REMOTE)
 
 
-def _in_order(path: Path) -> tuple[str, int]:
+def tail(path: Place, lines: int) -> list[str]:
+    """The last lines of a log; none where there is no such file."""
+    content = read_bytes(path)
+    return [] if content is None else content.decode(errors="replace").splitlines()[-lines:]
+
+
+def _in_order(name: str) -> tuple[str, int]:
     """rank-10 after rank-9."""
-    word, _, number = path.stem.rpartition("-")
-    return (word, int(number)) if number.isdigit() else (path.stem, 0)
+    stem = PurePosixPath(name).stem
+    word, _, number = stem.rpartition("-")
+    return (word, int(number)) if number.isdigit() else (stem, 0)
 
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")

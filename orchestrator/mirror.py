@@ -15,8 +15,10 @@ from types import TracebackType
 from rich.console import Console
 
 from orchestrator.experiment import Experiment
+from orchestrator.places import StoreError, files
 from orchestrator.plan import PlannedStep
-from orchestrator.store import StepFolder, read_json, write_json_atomically
+from orchestrator.records import read_json, write_json_atomically
+from orchestrator.store import StepFolder
 from orchestrator.tracking import RunState, Tracker, TrackingError
 
 EVERY = 5.0
@@ -67,7 +69,7 @@ class Mirror:
     def catch_up(self, planned: PlannedStep) -> None:
         """Tells the server all that the store has of a step, and how the step ended; says so if it cannot."""
         state = _STATES.get(str(planned.folder.read_status().get("state")))
-        if state is None or not planned.folder.tracked.is_dir():
+        if state is None or not files(planned.folder.tracked):
             return
         if (page := _already_told(planned.folder, self._tracker.uri, state)) is not None:
             self.page = page
@@ -76,7 +78,7 @@ class Mirror:
         while True:
             try:
                 with self._syncing:
-                    self._tracker.sync(planned.folder.path, planned.step.name, planned.fingerprint, state)
+                    self._tracker.sync(_here(planned.folder), planned.step.name, planned.fingerprint, state)
             except TrackingError as error:
                 if time.monotonic() < deadline:
                     time.sleep(2)
@@ -98,13 +100,11 @@ class Mirror:
         complained = False
         while not self._stop.wait(EVERY):
             for planned in self._watched.values():
-                if not planned.folder.tracked.is_dir():
-                    continue
                 try:
                     with self._syncing:
-                        self._tracker.sync(planned.folder.path, planned.step.name, planned.fingerprint)
+                        self._tracker.sync(_here(planned.folder), planned.step.name, planned.fingerprint)
                     complained = False
-                except TrackingError as error:
+                except (TrackingError, StoreError) as error:
                     if not complained:
                         self._say(f"{error}; trying again while the run goes on")
                     complained = True
@@ -113,12 +113,22 @@ class Mirror:
         self.out.print(text, markup=False, soft_wrap=True)
 
 
+def _here(folder: StepFolder) -> Path:
+    """The step's folder with all that is tracked; from an object store, what is new of it is brought here."""
+    if isinstance(folder.path, Path):
+        return folder.path
+    from orchestrator.working_copy import working_copy
+
+    copy = working_copy(folder.path)
+    copy.fetch("tracked")
+    return copy.folder
+
+
 def _receipt(folder: StepFolder, uri: str, state: str) -> dict[str, str]:
-    """What a complete sync is remembered by: the server, and the tracked files' names, sizes and times."""
+    """What a complete sync is remembered by: the server, and the tracked files' names, sizes and versions."""
     digest = hashlib.sha256()
-    for file in sorted(item for item in folder.tracked.rglob("*") if item.is_file()):
-        stat = file.stat()
-        digest.update(f"{file.relative_to(folder.tracked)}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    for name, file in files(folder.tracked).items():
+        digest.update(f"{name}\0{file.size}\0{file.version}\0".encode())
     return {"uri": hashlib.sha256(uri.encode()).hexdigest(), "state": state, "files": digest.hexdigest()}
 
 

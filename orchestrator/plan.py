@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.experiment import Experiment, Step
 from orchestrator.fingerprint import differences, fingerprint, identity
+from orchestrator.places import folders
+from orchestrator.spending import spent
 from orchestrator.step import Estimate, StepContext, StepInput, Upcoming
 from orchestrator.store import DamagedRecord, StepFolder, Store
 
@@ -41,26 +44,28 @@ class PlannedStep:
             experiment=experiment.name,
             name=self.step.name,
             fingerprint=self.fingerprint,
-            folder=self.folder.path,
+            place=self.folder.path,
             traces=store.traces,
             inputs={
                 target: StepInput(target, fingerprint, store.step(target, fingerprint).output)
                 for target, fingerprint in self.inputs.items()
             },
             attempt=attempt,
+            spent=spent(self.folder),
         )
 
 
 def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
     """The steps of an experiment against a store, in an order in which they can run."""
     planned: dict[str, PlannedStep] = {}
+    names = {path.name.rpartition("-")[0] for path in folders(store.root)}
     for name, step in experiment.steps.items():
         targets = [reference.step for reference in step.references()]
         inputs = {target: planned[target].fingerprint for target in targets}
         what = identity(step.kind, step.config, inputs)
         folder = store.step(name, fingerprint(what))
         waiting_for = [target for target in targets if planned[target].verdict != "done"]
-        verdict, reason = _verdict(store, folder, what, waiting_for)
+        verdict, reason = _verdict(store if name in names else None, folder, what, waiting_for)
         planned[name] = PlannedStep(step, what, folder, verdict, reason, inputs)
     return list(planned.values())
 
@@ -68,7 +73,7 @@ def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
 def estimates(planned: list[PlannedStep]) -> dict[str, Estimate]:
     """What each step that would run would take, by name, where its job can tell."""
     known = {
-        item.step.name: Upcoming(item.step.config, item.folder.output if item.verdict == "done" else None)
+        item.step.name: Upcoming(item.step.config, _looked_into(item.folder) if item.verdict == "done" else None)
         for item in planned
     }
     told = {}
@@ -80,7 +85,21 @@ def estimates(planned: list[PlannedStep]) -> dict[str, Estimate]:
     return told
 
 
-def _verdict(store: Store, folder: StepFolder, what: Mapping[str, Any], waiting_for: list[str]) -> tuple[Verdict, str]:
+def _looked_into(folder: StepFolder) -> Path:
+    """A finished step's output for a plan: on this machine, and from an object store without weights."""
+    if isinstance(folder.path, Path):
+        return folder.path / "output"
+    from orchestrator.working_copy import small_output
+
+    return small_output(folder.path)
+
+
+def _verdict(
+    store: Store | None, folder: StepFolder, what: Mapping[str, Any], waiting_for: list[str]
+) -> tuple[Verdict, str]:
+    """What is to be done about a step, and why; `store` is None where that has no folder of the step's name at all."""
+    if store is None:
+        return "would run", f"after {', '.join(waiting_for)}" if waiting_for else "not in the store"
     try:
         if folder.done():
             return "done", ""

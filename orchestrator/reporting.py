@@ -8,18 +8,26 @@ with other values (``--set``) has a place of its own.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator import registry
 from orchestrator.experiment import Experiment
 from orchestrator.fingerprint import fingerprint
+from orchestrator.places import files, write_bytes
 from orchestrator.plan import PlannedStep
 from orchestrator.provenance import FILE as PROVENANCE
+from orchestrator.records import read_json, write_json_atomically
+from orchestrator.spending import expected, spent
 from orchestrator.step import FinishedStep, ReportRequest
-from orchestrator.store import Store, read_json, write_json_atomically
+from orchestrator.store import Store
 from orchestrator.tracking import without_credentials
+
+if TYPE_CHECKING:
+    from orchestrator.places import Place
 
 PAGE = "report.html"
 STEPS = "steps.json"
@@ -40,7 +48,7 @@ def write_reports(
     items: tuple[str, ...] = (),
     megabytes: float | None = None,
     which: Literal["all", "missing", "there"] = "all",
-) -> list[Path]:
+) -> list[Place]:
     """Writes a report per kind of step, on those that the store has; returns the pages.
 
     `which` leaves out pages that are there, or those that are not. Raises StepError for items that no step has.
@@ -49,27 +57,47 @@ def write_reports(
     for step in planned:
         if step.step.kind in registry.REPORTS and step.folder.path.joinpath("done.json").exists():
             by_kind.setdefault(step.step.kind, []).append(step)
-    pages: list[Path] = []
+    pages: list[Place] = []
     for kind, steps in by_kind.items():
         what = fingerprint({step.step.name: step.fingerprint for step in steps})
         folder = store.reports / f"{experiment.name}-{what}"
         pages.append(folder / PAGE)
         if which == ("missing" if pages[-1].exists() else "there"):
             continue
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json_atomically(folder / STEPS, [step.folder.path.name for step in steps])
+        finished = [_finished(step, experiment, store) for step in steps]
         size: dict[str, Any] = {} if megabytes is None else {"megabytes": megabytes}
-        request = ReportRequest(experiment.name, folder, command, items, **size)
-        registry.report_writer(kind)([_finished(step, experiment, store) for step in steps], request)
+        with _written_to(folder) as local:
+            write_json_atomically(local / STEPS, [step.folder.path.name for step in steps])
+            request = ReportRequest(experiment.name, local, command, items, **size)
+            registry.report_writer(kind)(finished, request)
+        for each in finished:
+            each.context.send()
     return pages
 
 
+@contextmanager
+def _written_to(folder: Place) -> Iterator[Path]:
+    """A local folder whose files are in `folder` afterwards."""
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="report") as temporary:
+        yield Path(temporary)
+        for name in files(Path(temporary)):
+            write_bytes(folder / name, Path(temporary, name).read_bytes())
+
+
 def _finished(planned: PlannedStep, experiment: Experiment, store: Store) -> FinishedStep:
+    context = planned.context(experiment, store)
+    context.check_out("output", "tracked")
     status = planned.folder.read_status()
     started, finished = status.get("started"), status.get("finished")
     return FinishedStep(
         config=planned.step.config,
-        context=planned.context(experiment, store),
+        context=context,
         seconds=finished - started if started and finished else None,
         provenance=read_json(planned.folder.path / PROVENANCE),
+        spent=spent(planned.folder),
+        expected=expected(planned.folder),
     )

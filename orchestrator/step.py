@@ -12,18 +12,27 @@ import hashlib
 import math
 import os
 import re
+import shutil
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from cluster.machines import CPU, Machine, known_machine, machine
+from orchestrator.retries import Retries
 from orchestrator.tracked_run import TrackedRun
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from orchestrator.places import Place
+    from orchestrator.tracked_run import TrackedRun
+    from orchestrator.working_copy import WorkingCopy
 
 OutputKind = Literal["dataset", "model", "curves"]
 
@@ -79,7 +88,7 @@ class StrictModel(BaseModel):
 class Resources(StrictModel):
     """Where and how fast a step runs. Never part of its identity."""
 
-    retries: int = Field(default=3, ge=0, le=100, description="restarts after a lost node, worker or process")
+    retries: Retries = Field(default=Retries(), description="losses that are made good, by cause")
     timeout: float | None = Field(default=None, gt=0, description="seconds before the step is stopped")
     wait: float = Field(default=600, gt=0, description="seconds to wait for the cluster to have the resources")
     machine: Annotated[str, AfterValidator(known_machine)] | None = Field(
@@ -184,6 +193,12 @@ class StepConfig(StrictModel):
         on_gpus = any(bundle.get("GPU") for bundle in self.demands())
         return machine(self.resources.machine or (DEFAULT_GPU if on_gpus else CPU))
 
+    def holds(self) -> float:
+        """Devices that are paid for from start to end: all that it demands. 0 where the step says what it holds with
+        its progress."""
+        kind = "CPU" if self.machine.device == "core" else "GPU"
+        return sum(bundle.get(kind, 0.0) for bundle in self.demands())
+
     def notes(self) -> list[str]:
         """What was understood other than written ("budgets sorted"), one line each."""
         return []
@@ -222,12 +237,55 @@ class Regraded:
     """What changed, summed up: rows of a table, all with the same columns."""
     items: Sequence[Mapping[str, str]]
     """Every answer whose verdict changed."""
-    file: Path
+    file: Place
     """What has all of `items`."""
     changed: bool
     """Whether the output would be another."""
     apply: Callable[[], None]
     """Puts it into the output, and publishes anew what follows from it."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a running attempt at a step holds."""
+
+    devices: float
+    """Now."""
+    device_seconds: float
+    """Since it began."""
+
+
+class Meter:
+    """Adds up what an attempt holds, as devices come and go."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._since = clock()
+        self._held = Held(0.0, 0.0)
+        self.most = 0.0
+        """Devices that were held at once."""
+
+    def hold(self, devices: float) -> None:
+        """From now on it is so many."""
+        self._held, self._since = replace(self.held, devices=devices), self._clock()
+        self.most = max(self.most, devices)
+
+    @property
+    def held(self) -> Held:
+        more = self._held.devices * (self._clock() - self._since)
+        return replace(self._held, device_seconds=self._held.device_seconds + more)
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a step costs, all attempts at it together."""
+
+    seconds: float
+    """That it ran."""
+    device_seconds: float
+    usd: float
+    device: str
+    """``GPU``, or ``core``."""
 
 
 class StepError(Exception):
@@ -240,8 +298,17 @@ class StepInput:
 
     name: str
     fingerprint: str
-    output: Path
-    """The folder its job wrote."""
+    place: Place
+    """The folder that its job wrote, in the store."""
+
+    @property
+    def output(self) -> Path:
+        """That folder on this machine. From an object store it is fetched, once per machine. Raises StoreError."""
+        if isinstance(self.place, Path):
+            return self.place
+        from orchestrator.working_copy import fetched_output
+
+        return fetched_output(self.place.parent)
 
 
 class Progress(Protocol):
@@ -257,29 +324,103 @@ class StepContext:
     experiment: str
     name: str
     fingerprint: str
-    folder: Path
+    place: Place
     """The step's own folder in the store. It outlives attempts: a restarted step finds what it left there."""
-    traces: Path
+    traces: Place
     """The folder of decoded trees, shared by all steps and experiments of the store."""
     inputs: Mapping[str, StepInput] = field(default_factory=dict)
     attempt: int = 0
     """Counts restarts of this step within this run of the experiment, from 0."""
+    spent: Spending | None = None
+    """What earlier attempts came to; None where there was none."""
+
+    @property
+    def folder(self) -> Path:
+        """The step's folder for this process to work in: :attr:`place` itself, or a copy where that is a bucket.
+
+        Of what is written to a copy, the store gets logs, tracked runs and single files by themselves. ``output/`` it
+        gets by :meth:`deliver`, and what other processes of the step need by :meth:`share`.
+        """
+        return self.place if isinstance(self.place, Path) else self._copy(self.place).folder
 
     @property
     def output(self) -> Path:
         """Where the job writes its result. Read by others only once the step is done."""
         return self.folder / "output"
 
+    def deliver(self) -> None:
+        """Says that what this process wrote to :attr:`output` is whole. Raises StoreError where it cannot be stored."""
+        if not isinstance(self.place, Path):
+            self._copy(self.place).deliver()
+
+    def check_out(self, *parts: str) -> None:
+        """Brings what the store has below these folders of the step, for a process that goes on with it."""
+        if not isinstance(self.place, Path):
+            for part in parts:
+                self._copy(self.place).fetch(part)
+
+    def send(self) -> None:
+        """Sees that what was logged and tracked until now is in the store. Raises StoreError."""
+        if not isinstance(self.place, Path):
+            self._copy(self.place).send()
+
+    def leave(self) -> None:
+        """Called last by every process of a step, and by others that looked into it."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if not isinstance(self.place, Path):
+            self._copy(self.place).leave()
+
+    def share(self, name: str) -> None:
+        """Lets the other processes of the step have ``folder/<name>``, which must not change any more."""
+        if not isinstance(self.place, Path):
+            from orchestrator.working_copy import share
+
+            share(self.place, name, self.folder / name)
+
+    def shared(self, name: str) -> Path:
+        """Where :meth:`share` put it, for this process; where it is to be written, if that was not done yet."""
+        if isinstance(self.place, Path):
+            return self.place / name
+        from orchestrator.working_copy import shared
+
+        return shared(self.place, name) or self.folder / name
+
+    def unshare(self, name: str) -> None:
+        """Removes what was shared."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        if not isinstance(self.place, Path):
+            from orchestrator.working_copy import unshare
+
+            unshare(self.place, name)
+
+    @staticmethod
+    def _copy(place: UPath) -> WorkingCopy:
+        from orchestrator.working_copy import working_copy
+
+        return working_copy(place)
+
     def input(self, reference: Reference) -> StepInput:
         """The finished step that a :class:`Reference` of the config names."""
         return self.inputs[reference.step]
 
-    def progress(self, done: float, total: float, unit: str) -> None:
-        """Says how far the step is, in `unit` ("steps", "units"); shown by ``run`` and ``status``."""
-        from orchestrator.store import write_json_atomically
+    def progress(self, done: float, total: float, unit: str, held: Held | None = None) -> None:
+        """Says how far the step is, in `unit` ("steps", "units"); shown by ``run`` and ``status``.
 
-        record = {"done": done, "total": total, "unit": unit, "time": time.time()}
+        `held` is what it holds, where its config does not say.
+        """
+        from orchestrator.records import write_json_atomically
+
+        record: dict[str, Any] = {"done": done, "total": total, "unit": unit, "time": time.time()}
+        if held is not None:
+            record["held"] = asdict(held)
         write_json_atomically(self.folder / "progress.json", record)
+
+    def lost(self, counts: Mapping[str, int], reason: str) -> None:
+        """Says that the step goes on after a loss: how many there were by cause, and why the last; for ``status``."""
+        from orchestrator.records import write_json_atomically
+
+        write_json_atomically(self.place / "losses.json", {"counts": dict(counts), "reason": reason})
 
     def redirect_output(self, process: str) -> None:
         """Sends this process's output, and its future children's, to ``logs/<process>.txt`` of the step's folder.
@@ -288,6 +429,9 @@ class StepContext:
         """
         path = self.folder / "logs" / f"{process}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not isinstance(self.place, Path):
+            self._copy(self.place).fetch_file(f"logs/{process}.txt")  # what an earlier attempt said
+            self._copy(self.place).keep_sending()
         sys.stdout.flush()
         sys.stderr.flush()
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -299,11 +443,11 @@ class StepContext:
         where = f"{process} on {socket.gethostname()}, process {os.getpid()}, attempt {self.attempt}"
         print(f"--- {where}, {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)
 
-    def use_traces(self, folder: Path) -> None:
+    def use_traces(self, folder: Place) -> None:
         """Notes that the step's result stands on a folder of :attr:`traces`, so that it is not taken for garbage."""
-        from orchestrator.store import read_json, write_json_atomically
+        from orchestrator.records import read_json, write_json_atomically
 
-        path = self.folder / "uses.json"
+        path = self.place / "uses.json"
         write_json_atomically(path, sorted({*(read_json(path) or []), folder.name}))
 
     def track(
@@ -314,7 +458,13 @@ class StepContext:
         `group` None puts it with the experiment's curves; a word keeps it apart (``training``), so that the page of
         curves shows nothing else.
         """
-        return TrackedRun(self.folder / "tracked" / _folder_name(name), name, params, tags or {}, group)
+        from orchestrator.tracked_run import TrackedRun
+
+        folder = _folder_name(name)
+        if not isinstance(self.place, Path):
+            self._copy(self.place).fetch(f"tracked/{folder}")
+            self._copy(self.place).keep_sending()
+        return TrackedRun(self.folder / "tracked" / folder, name, params, tags or {}, group)
 
 
 @dataclass(frozen=True)
@@ -346,6 +496,10 @@ class FinishedStep:
     """That its last attempt took."""
     provenance: Mapping[str, Any] | None
     """:func:`orchestrator.provenance.provenance` of that attempt; None where it was not kept."""
+    spent: Spending | None = None
+    """What all attempts came to; None where it was not kept."""
+    expected: Spending | None = None
+    """What was expected before the first; None where that was not known."""
 
 
 @dataclass(frozen=True)

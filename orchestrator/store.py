@@ -7,6 +7,7 @@
         config.json      the whole config, resources included, of the last attempt
         status.json      state, times, attempt, error
         progress.json    how far the running attempt is
+        losses.json      what the step lost and made good: machines, replicas, workers
         claim.json       which run works on it, refreshed while it lives
         cancel.json      the run that was asked to stop
         uses.json        the folders of traces that its result stands on
@@ -24,29 +25,34 @@ others rely on (identity, done) carry a checksum; a damaged one is reported and 
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import os
 import re
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
+from orchestrator.claims import HEARTBEAT, Claim, Claims, claims_on
+from orchestrator.places import (
+    IMPATIENCE,
+    StoreError,
+    StoreLost,
+    check_bucket,
+    digest,
+    files,
+    folders,
+    place,
+    remove,
+    write_bytes,
+)
+from orchestrator.records import DamagedRecord, read_json, read_record, write_json_atomically, write_record
 
-STALE_AFTER = 30.0
-"""Seconds without a heartbeat after which a claim from another machine counts as abandoned."""
-
-HEARTBEAT = 5.0
-"""Seconds between refreshes of the claims; a sixth of the time after which they count as abandoned."""
+if TYPE_CHECKING:
+    from orchestrator.places import Place
 
 VERIFIED_IN_FULL = 16 << 20
 """Bytes up to which an output file is read and hashed whenever its step is looked up; larger ones by size alone."""
@@ -54,116 +60,41 @@ VERIFIED_IN_FULL = 16 << 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """What a step may be called: a folder name on any file system, and never a way out of the store."""
 
-
-class DamagedRecord(Exception):
-    """A record whose content is not what was written: torn, edited, or rotten."""
-
-
-class StoreError(Exception):
-    """The store cannot be used as asked: not writable, or in use by a live run."""
+DELIVERED = "delivered.json"
+"""On an object store: the manifest of ``output/``, written by the process that wrote it, once all of it is there."""
 
 
-def write_json_atomically(path: Path, value: Any) -> None:
-    """Replaces `path` in one step: a reader, or a crash, sees the old content or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("w") as file:
-            json.dump(value, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> Any:
-    """The value in `path`, or None where there is no such file. Raises DamagedRecord where it is not JSON."""
-    try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise DamagedRecord(f"{path} is not JSON: {error}") from error
-
-
-def _checksum(record: Any) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def write_record(path: Path, record: Any) -> None:
-    """Writes a record atomically, with the checksum that :func:`read_record` verifies."""
-    write_json_atomically(path, {"checksum": _checksum(record), "record": record})
-
-
-def read_record(path: Path) -> Any:
-    """A record written by :func:`write_record`, or None. Raises DamagedRecord where the checksum does not match."""
-    wrapped = read_json(path)
-    if wrapped is None:
-        return None
-    if not isinstance(wrapped, dict) or wrapped.get("checksum") != _checksum(wrapped.get("record")):
-        raise DamagedRecord(f"{path} is damaged: its content does not match its checksum")
-    return wrapped["record"]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A run's word that it is working on a step. Worth nothing once the run is dead."""
-
-    run: str
-    host: str
-    pid: int
-    process_started: float
-    """Start time of the process `pid`, so that a reused number is not taken for it."""
-    heartbeat: float
-
-    @classmethod
-    def by_this_process(cls, run: str) -> Claim:
-        return cls(run, socket.gethostname(), os.getpid(), psutil.Process().create_time(), time.time())
-
-    @property
-    def live(self) -> bool:
-        """On this machine: whether the process exists. From another: whether its heart beat lately."""
-        if self.host != socket.gethostname():
-            return time.time() - self.heartbeat < STALE_AFTER
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.process_started) < 1
-        except psutil.NoSuchProcess:
-            return False
-
-    def __str__(self) -> str:
-        return f"run {self.run} (process {self.pid} on {self.host})"
+def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """The files below a folder, by name: their ``bytes`` and ``sha256``."""
+    return {name: {"bytes": file.size, "sha256": digest(folder / name)} for name, file in files(folder).items()}
 
 
 @dataclass(frozen=True)
 class StepFolder:
     """One step's place in the store."""
 
-    path: Path
+    path: Place
 
     @property
     def fingerprint(self) -> str:
         return self.path.name.rpartition("-")[2]
 
     @property
-    def output(self) -> Path:
+    def output(self) -> Place:
         return self.path / "output"
 
     @property
-    def logs(self) -> Path:
+    def logs(self) -> Place:
         return self.path / "logs"
 
     @property
-    def tracked(self) -> Path:
+    def tracked(self) -> Place:
         return self.path / "tracked"
 
     def create(self, identity: Mapping[str, Any]) -> None:
         """Makes the folder, if it is not there, and records what it is for."""
-        self.output.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.output, Path):
+            self.output.mkdir(parents=True, exist_ok=True)
         write_record(self.path / "identity.json", identity)
 
     @cached_property
@@ -179,61 +110,53 @@ class StepFolder:
         record = read_record(self.path / "done.json")
         if record is None:
             return False
+        there = files(self.output)
         for name, expected in record["files"].items():
             file = self.output / name
-            if not file.is_file():
+            if name not in there:
                 raise DamagedRecord(f"{file} is missing")
-            if (size := file.stat().st_size) != expected["bytes"]:
+            if (size := there[name].size) != expected["bytes"]:
                 raise DamagedRecord(f"{file} has {size} bytes, {expected['bytes']} were written")
-            if size <= VERIFIED_IN_FULL and _digest(file) != expected["sha256"]:
+            if isinstance(file, Path) and size <= VERIFIED_IN_FULL and digest(file) != expected["sha256"]:
                 raise DamagedRecord(f"{file} does not match its checksum")
         return True
 
     def mark_done(self) -> None:
-        """Writes the manifest of the output. From here on the step is finished."""
-        files = sorted(item for item in self.output.rglob("*") if item.is_file())
-        manifest = {
-            file.relative_to(self.output).as_posix(): {"bytes": file.stat().st_size, "sha256": _digest(file)}
-            for file in files
-        }
+        """Writes the manifest of the output. From here on the step is finished.
+
+        On an object store that is what the job delivered. Raises StoreError where it delivered nothing.
+        """
+        output = self.output
+        manifest = manifest_of(output) if isinstance(output, Path) else read_record(self.path / DELIVERED)
+        if manifest is None:
+            raise StoreError(f"{self.path.name} has ended, and nothing in {output} says that it was written whole")
         write_record(self.path / "done.json", {"files": manifest, "time": time.time()})
 
     def unmark_done(self) -> None:
-        (self.path / "done.json").unlink(missing_ok=True)
+        remove(self.path / "done.json")
+        remove(self.path / DELIVERED)
 
     def claimed_by(self) -> Claim | None:
         """The live claim on the step, if there is one."""
-        record = read_json(self.path / "claim.json")
-        claim = Claim(**record) if record else None
+        claim = self.claims.latest()
         return claim if claim and claim.live else None
 
-    def claim(self, claim: Claim) -> None:
-        """Takes the step for a run. Raises StoreError, naming it, when another live run has it.
+    @property
+    def claims(self) -> Claims:
+        return claims_on(self.path)
 
-        The lock is held for the decision alone, so that of two runs that find an abandoned claim one gets it.
-        """
-        with (self.path / "claim.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            holder = self.claimed_by()
-            if holder is not None and holder.run != claim.run:
-                raise StoreError(f"{self.path.name} is being worked on by {holder}; wait for it, or stop it")
-            write_json_atomically(self.path / "claim.json", vars(claim))
+    def claim(self, claim: Claim) -> None:
+        """Takes the step for a run. Raises StoreError, naming it, when another live run has it."""
+        if (holder := self.claims.take(claim)) is not None:
+            raise StoreError(f"{self.path.name} is being worked on by {holder}; wait for it, or stop it")
 
     def refresh(self, claim: Claim) -> bool:
         """Renews the claim's heartbeat; False where another run has meanwhile taken the step over."""
-        with (self.path / "claim.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            record = read_json(self.path / "claim.json")
-            if record is None or record["run"] != claim.run:
-                return False
-            write_json_atomically(self.path / "claim.json", vars(replace(claim, heartbeat=time.time())))
-            return True
+        return self.claims.refresh(claim)
 
     def release(self, run: str) -> None:
         """Gives the step up, if that run still has it."""
-        record = read_json(self.path / "claim.json")
-        if record and record["run"] == run:
-            (self.path / "claim.json").unlink(missing_ok=True)
+        self.claims.release(run)
 
     def request_cancel(self, run: str) -> None:
         """Asks a run that works on the step, on whatever machine, to stop."""
@@ -251,15 +174,28 @@ class StepFolder:
         """Merges `changes` into the status. Only the run that has the claim may call it."""
         write_json_atomically(self.path / "status.json", {**self.read_status(), **changes})
 
+    @property
+    def made(self) -> float:
+        """When the folder was last changed, in a bucket: when it was last claimed for; in seconds since 1970."""
+        path = self.path if isinstance(self.path, Path) else self.path / "identity.json"
+        return path.stat().st_mtime if path.exists() else 0.0
+
     def read_progress(self) -> dict[str, Any]:
         return read_json(self.path / "progress.json") or {}
+
+    def read_losses(self) -> dict[str, Any]:
+        return read_json(self.path / "losses.json") or {}
+
+    def forget_losses(self) -> None:
+        """A new run has its budgets anew."""
+        remove(self.path / "losses.json")
 
 
 @dataclass(frozen=True)
 class Store:
     """All steps ever run with one root. Safe to share between experiments and between runs."""
 
-    root: Path
+    root: Place
 
     def step(self, name: str, fingerprint: str) -> StepFolder:
         """The place of a step. Raises ValueError for a name that could leave the store."""
@@ -268,25 +204,37 @@ class Store:
         return StepFolder(self.root / f"{name}-{fingerprint}")
 
     @property
-    def traces(self) -> Path:
+    def traces(self) -> Place:
         return self.root / "traces"
 
     @property
-    def reports(self) -> Path:
+    def reports(self) -> Place:
         return self.root / "reports"
 
     def others(self, step: StepFolder) -> list[StepFolder]:
         """Other versions of the step of that name, the newest first."""
         name = step.path.name.rpartition("-")[0]
-        folders = [
-            StepFolder(path)
-            for path in self.root.glob(f"{name}-*/")
-            if path.name.rpartition("-")[0] == name and path != step.path
+        there = self.root.glob(f"{name}-*/") if isinstance(self.root, Path) else folders(self.root)
+        found = [
+            StepFolder(path) for path in there if path.name.rpartition("-")[0] == name and path.name != step.path.name
         ]
-        return sorted(folders, key=lambda folder: folder.path.stat().st_mtime, reverse=True)
+        return sorted(found, key=lambda folder: folder.made, reverse=True)
+
+    def check_reachable(self) -> None:
+        """Raises StoreError, within seconds, where an object store does not answer, or does not let us read."""
+        if not isinstance(self.root, Path):
+            check_bucket(str(self.root))
 
     def check_writable(self) -> None:
         """Creates the root and writes to it. Raises StoreError, saying why, where that fails."""
+        if not isinstance(self.root, Path):
+            probe = place(str(self.root), patience=IMPATIENCE) / f".writable-{uuid.uuid4().hex[:8]}"
+            try:
+                write_bytes(probe, b"")
+                remove(probe)
+            except StoreLost as error:
+                raise StoreError(str(error)) from error
+            return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".writable-{uuid.uuid4().hex[:8]}"
@@ -303,13 +251,31 @@ def claimed(folders: list[StepFolder], claim: Claim) -> Iterator[None]:
     """Holds the claim on several steps: all of them, or none and a StoreError."""
     taken: list[StepFolder] = []
     try:
+        dead: set[str] = set()
         for folder in folders:
+            _see_that_it_is_dead(folder, claim, dead)
             folder.claim(claim)
             taken.append(folder)
         yield
     finally:
         for folder in taken:
             folder.release(claim.run)
+
+
+def _see_that_it_is_dead(folder: StepFolder, claim: Claim, dead: set[str]) -> None:
+    """Looks at an abandoned claim for a while, unless its run is among the `dead`.
+
+    Raises StoreError when it is renewed: its machine's clock, or this one's, is wrong.
+    """
+    holder = folder.claims.latest()
+    if holder is None or holder.live or holder.run in dead | {claim.run}:
+        return
+    if holder.beats(folder.claims):
+        raise StoreError(
+            f"{folder.path.name} is being worked on by {holder}, whose clock and this machine's are apart; wait for "
+            "it, or stop it"
+        )
+    dead.add(holder.run)
 
 
 @contextmanager
@@ -323,10 +289,11 @@ def heartbeat(folders: list[StepFolder], claim: Claim) -> Iterator[tuple[threadi
 
     def beat() -> None:
         while not stop.wait(HEARTBEAT):
-            if not all(folder.refresh(claim) for folder in folders):
-                taken_over.set()
-            if any(folder.cancel_requested(claim.run) for folder in folders):
-                cancelled.set()
+            with suppress(StoreError):  # if it is away for good, the run ends where it needs the store
+                if not all(folder.refresh(claim) for folder in folders):
+                    taken_over.set()
+                if any(folder.cancel_requested(claim.run) for folder in folders):
+                    cancelled.set()
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.records import write_json_atomically
+
 
 @dataclass
 class TrackedRun:
@@ -33,8 +35,6 @@ class TrackedRun:
     group: str | None = None
 
     def __post_init__(self) -> None:
-        from orchestrator.store import write_json_atomically
-
         self.artifacts.mkdir(parents=True, exist_ok=True)
         record = {"name": self.name, "params": dict(self.params), "tags": dict(self.tags), "group": self.group}
         write_json_atomically(self.folder / "run.json", record)
@@ -60,8 +60,6 @@ class TrackedRun:
 
         It is told of once the step is done. Said again by another attempt, it replaces what was said before.
         """
-        from orchestrator.store import write_json_atomically
-
         write_json_atomically(self.folder / "model.json", {"name": name, "kind": kind, "facts": dict(facts)})
 
     def _rewrite(self, keep: Callable[[int], bool]) -> None:

@@ -2,9 +2,10 @@
 
 A replica is an actor in a placement group of its own, one bundle with all it needs. The driver hands out units, a few
 more than a replica decodes at once, so that none waits for the driver; which are whose is known here only. When a
-replica dies, its units go back to the front of the queue with whatever it had written of them. Replicas are as many as
-there is work for, between the two numbers of the config: more are asked of the cluster as the queue grows, and each is
-released as soon as there is nothing left for it.
+replica dies, its units go back to the front of the queue with whatever it had written of them. One whose machine was
+announced to go is closed before that, and its units go back complete. Replicas are as many as there is work for,
+between the two numbers of the config: more are asked of the cluster as the queue grows, and each is released as soon as
+there is nothing left for it.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 from ray.util.placement_group import (
     PlacementGroup,
     get_placement_group,
@@ -34,9 +35,15 @@ from jobs.evaluate.replica import Decoded, Replica, ReplicaSpec, Report, Work
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, UnitId
 from jobs.evaluate.tree import wanted
+from jobs.machines import gone, leaving, shortage
+from orchestrator.retries import Cause, Losses, OutOfRetries, backoff, field_of
 from orchestrator.step import StepError
 
 POLL_SECONDS = 1.0
+SILENT_SECONDS = 3.0
+"""Without an answer after which it is looked whether a replica's machine is still there. It answers every second."""
+GOING_DOWN_SECONDS = 3.0
+"""That a machine may still take connections after it ended a replica."""
 OVERDUE_SECONDS = 10.0
 """Beyond the deadline for tokens: a replica that has not answered by then is past asking, and is ended."""
 RELEASE_SECONDS = 120.0
@@ -55,11 +62,19 @@ class _Member:
     """The call it is busy with: start, exchange or close."""
     called: float
     """When that was made, in monotonic seconds."""
-    state: Literal["starting", "working", "mute", "closing"] = "starting"
+    state: Literal["starting", "working", "mute", "closing", "gone"] = "starting"
     holding: dict[UnitId, Work] = field(default_factory=dict)
     at_once: int = 0
     """Units that it decodes at once, as far as is known; 0 before it has started."""
     finished_lately: int = 0
+    machine: str = ""
+    """The id of the one that it is on, once it was placed."""
+
+    def place(self) -> bool:
+        """Whether it was given its resources."""
+        if not self.machine and self.group.wait(0):
+            self.machine = placement_group_table(self.group)["bundles_to_node_id"][0]
+        return bool(self.machine)
 
 
 def decode(
@@ -70,22 +85,34 @@ def decode(
     demand: dict[str, float],
     name: str,
     progress: Callable[[int], None],
+    lost: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
+    hold: Callable[[int], None] = lambda replicas: None,
 ) -> Decoded:
     """Decodes all of `work`, in its order as far as replicas are free. Returns what was decoded.
 
     `demand` is what one replica holds, `name` a word for this step that no other live step has; `progress` takes the
-    number of units done. Raises StepError when the cluster has not the resources or the model cannot be loaded, and
-    EngineError when replicas die more often than `resources` allow.
+    number of units done, `lost` how many replicas were lost by cause and why the last, `hold` the number of replicas
+    that have their resources. Raises StepError when the cluster has not the resources or the model cannot be loaded,
+    and OutOfRetries when replicas are lost more often than `resources` allow.
     """
-    with _Pool(spec, index, resources, demand, name) as pool:
-        return pool.run(work, progress)
+    try:
+        with _Pool(spec, index, resources, demand, name, lost) as pool:
+            return pool.run(work, progress, hold)
+    finally:
+        hold(0)
 
 
 class _Pool:
     """The members and the queue. Leaving it releases everything."""
 
     def __init__(
-        self, spec: ReplicaSpec, index: Index, resources: EvaluateResources, demand: dict[str, float], name: str
+        self,
+        spec: ReplicaSpec,
+        index: Index,
+        resources: EvaluateResources,
+        demand: dict[str, float],
+        name: str,
+        lost: Callable[[Mapping[str, int], str], None],
     ):
         self._spec = spec
         self._index = index
@@ -97,7 +124,14 @@ class _Pool:
         self._launched = 0
         self._done = 0
         self._decoded = Decoded()
-        self._failures = 0
+        self._tell_losses = lost
+        self._losses = Losses(resources.retries)
+        self._next_launch = 0.0
+        """In monotonic seconds: after a loss it waits, the longer the more were lost before a unit was done."""
+        self._in_a_row = 0
+        self._done_before = 0
+        self._ended: list[_Member] = []
+        """Members that were ended and are not seen to be gone yet."""
         self._ever_started = False
 
     def __enter__(self) -> _Pool:
@@ -107,23 +141,42 @@ class _Pool:
     def __exit__(self, *_: object) -> None:
         for member in list(self._members):
             self._release(member)
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while self._ended:
+            if time.monotonic() > deadline:
+                raise EngineError(f"a replica did not release {self._demand} within {RELEASE_SECONDS:.0f} s")
+            time.sleep(0.05)
+            self._forget_ended()
 
-    def run(self, work: Iterable[Work], progress: Callable[[int], None]) -> Decoded:
+    def run(self, work: Iterable[Work], progress: Callable[[int], None], hold: Callable[[int], None]) -> Decoded:
         self._queue.extend(work)
         while self._queue or self._members:
             self._scale()
             self._check_waiting()
-            ready, _ = ray.wait([member.reply for member in self._members], timeout=POLL_SECONDS)
-            for member in [member for member in self._members if member.reply in ready]:
-                self._hear(member)
+            going = leaving()
+            for member in [member for member in self._members if member.reply in self._answered()]:
+                self._hear(member, going)
             for member in [member for member in self._members if self._is_overdue(member)]:
-                member.state = "mute"
+                if member.state == "working":
+                    member.state = "mute"
                 self._lose(member, EngineError(f"it did not answer for {time.monotonic() - member.called:.0f} s"))
+            self._forget_ended()
+            hold(sum(member.group.wait(0) for member in self._members))
             progress(self._done)
         return self._decoded
 
+    def _answered(self) -> list[Any]:
+        """The calls that were answered, after a second at most."""
+        if not self._members:
+            time.sleep(POLL_SECONDS)
+            return []
+        ready, _ = ray.wait([member.reply for member in self._members], timeout=POLL_SECONDS)
+        return list(ready)
+
     def _scale(self) -> None:
         """Asks for as many replicas as there is work for."""
+        if time.monotonic() < self._next_launch:
+            return
         resources = self._resources
         units = len(self._queue) + sum(len(member.holding) for member in self._members)
         each = min((member.at_once for member in self._members if member.at_once), default=resources.in_flight)
@@ -152,13 +205,16 @@ class _Pool:
 
     def _check_waiting(self) -> None:
         """Raises StepError when fewer replicas than needed were given their resources for too long."""
-        waiting = [member for member in self._members if member.state == "starting" and not member.group.wait(0)]
+        waiting = [member for member in self._members if not member.place()]
         placed = len(self._members) - len(waiting)
         late = [member for member in waiting if time.monotonic() - member.asked > self._resources.wait]
         if late and placed < self._resources.replicas.min:
-            raise StepError(shortage(self._demand, self._resources.replicas.min, self._resources.wait))
+            replicas = self._resources.replicas.min
+            raise StepError(
+                shortage(self._demand, replicas, self._resources.wait, "resources.cpus, gpus or replicas.min")
+            )
 
-    def _hear(self, member: _Member) -> None:
+    def _hear(self, member: _Member, going: set[str]) -> None:
         """Takes the answer of `member` and gives it something else to do."""
         try:
             answer = ray.get(member.reply)
@@ -168,7 +224,10 @@ class _Pool:
         except StepError as error:
             raise StepError(_said(error)) from error
         if member.state == "closing":
+            self._decoded += answer
             self._release(member)
+            if member.holding:
+                self._take_back(list(member.holding.values()))
             return
         if member.state == "starting":
             _, cache_tokens = answer
@@ -176,17 +235,28 @@ class _Pool:
             self._ever_started = True
         else:
             self._acknowledge(member, answer)
+        if member.machine in going:
+            self._close(member)
+            self._count("preempted", "its machine is about to go")
+            return
         grant = self._grant(member)
         if grant or member.holding:
             member.holding |= {(work.unit.item, work.unit.sample): work for work in grant}
             member.reply, member.called = member.actor.exchange.remote(grant), time.monotonic()
         else:
-            member.state, member.reply = "closing", member.actor.close.remote()
+            self._close(member)
+
+    def _close(self, member: _Member) -> None:
+        """Tells a member to write what it has and to end."""
+        member.state, member.reply, member.called = "closing", member.actor.close.remote(), time.monotonic()
 
     def _is_overdue(self, member: _Member) -> bool:
-        """Whether a member that works should have answered long ago: every second, unless its event loop is held up."""
-        patience = self._resources.token_deadline + OVERDUE_SECONDS
-        return member.state == "working" and time.monotonic() - member.called > patience
+        """Whether a member should have answered: every second when it works, unless its event loop is held up."""
+        silent = time.monotonic() - member.called
+        if not member.machine or silent < SILENT_SECONDS:
+            return False
+        late = member.state == "working" and silent > self._resources.token_deadline + OVERDUE_SECONDS
+        return late or gone(member.machine)
 
     def _acknowledge(self, member: _Member, report: Report) -> None:
         for unit in report.finished:
@@ -220,20 +290,33 @@ class _Pool:
 
     def _lose(self, member: _Member, error: Exception) -> None:
         """Gives the units of a dead member back and counts the loss. The pool grows back by itself."""
-        if isinstance(error, EngineError) and not self._ever_started:
-            raise StepError(f"engine: {_said(error)}") from error
-        held = list(member.holding.values())
+        held, counted = list(member.holding.values()), member.state == "closing"
+        cause: Cause = "infrastructure"
+        reason = _said(error)
+        if _taken_away(member, error):
+            cause, member.state, reason = "preempted", "gone", "its machine is gone"
+        elif isinstance(error, EngineError) and not self._ever_started:
+            raise StepError(f"engine: {reason}") from error
         self._release(member)
-        if member.state == "closing":
-            return
-        self._failures += 1
-        print(f"a replica was lost ({self._failures} of {self._resources.retries} allowed): {_said(error)}")
-        if self._failures > self._resources.retries:
-            raise EngineError(
-                f"replicas were lost {self._failures} times, and resources.retries allows {self._resources.retries}; "
-                f"the last time: {_said(error)}"
-            ) from error
-        self._take_back(held)
+        if held:
+            self._take_back(held)
+        if not counted:
+            self._count(cause, reason)
+
+    def _count(self, cause: Cause, reason: str) -> None:
+        """Counts the loss of a replica. Raises OutOfRetries when its budget is spent."""
+        allowed = self._losses.count(cause)
+        self._tell_losses(self._losses.by_cause(), f"{cause}: {reason}")
+        print(f"a replica was lost ({self._losses.so_far(cause)} allowed): {reason}", flush=True)
+        if not allowed:
+            budget = f"resources.retries.{field_of(cause)} allows {self._losses.allowed.of(cause)}"
+            raise OutOfRetries(
+                cause, f"replicas were lost {self._losses.counts[cause]} times, and {budget}; the last time: {reason}"
+            )
+        if cause == "infrastructure":
+            self._in_a_row = 1 if self._done > self._done_before else self._in_a_row + 1
+            self._done_before = self._done
+            self._next_launch = time.monotonic() + backoff(self._in_a_row)
 
     def _take_back(self, held: Sequence[Work]) -> None:
         """Puts units at the front of the queue, with all that is on disk of them by now."""
@@ -249,29 +332,38 @@ class _Pool:
         self._queue.extendleft(reversed(again))
 
     def _release(self, member: _Member) -> None:
-        """Ends a member, whatever state it is in, and sees that it is gone."""
+        """Ends a member, whatever state it is in. That it is gone is seen to later: its machine may not answer."""
         self._members.remove(member)
-        if member.state == "working":
+        if member.state == "working" and not gone(member.machine):
             with suppress(RayActorError, EngineError, GetTimeoutError):  # then it is ended the hard way
                 ray.get(member.actor.close.remote(), timeout=RELEASE_SECONDS)
         ray.kill(member.actor)
         remove_placement_group(member.group)
-        deadline = time.monotonic() + RELEASE_SECONDS
-        while not (_is_dead(member.actor) and placement_group_table(member.group)["state"] == "REMOVED"):
-            if time.monotonic() > deadline:
-                raise EngineError(f"a replica did not release {self._demand} within {RELEASE_SECONDS:.0f} s")
-            time.sleep(0.05)
+        self._ended.append(member)
+
+    def _forget_ended(self) -> None:
+        """Forgets members that are gone and have given everything back."""
+        self._ended = [
+            member
+            for member in self._ended
+            if not (_is_removed(member.group) and (member.state == "gone" or _is_dead(member.actor)))
+        ]
 
 
-def shortage(demand: dict[str, float], replicas: int, waited: float) -> str:
-    """Says what was asked for, what the cluster has, and what of it is free."""
-    total, free = ray.cluster_resources(), ray.available_resources()
-    asked = ", ".join(f"{amount:g} {kind}" for kind, amount in demand.items())
-    has = ", ".join(f"{total.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind in demand)
-    return (
-        f"resources: {replicas} x {asked} on one machine each did not come within {waited:g} s; the cluster has {has}: "
-        "lower resources.cpus, gpus or replicas.min, or add machines"
-    )
+def _taken_away(member: _Member, error: Exception) -> bool:
+    """Whether a member was lost with its machine, which may be on its way down where Ray knows of no other reason."""
+    deadline = time.monotonic() + (GOING_DOWN_SECONDS if isinstance(error, ActorUnavailableError) else 0)
+    while member.place():
+        if gone(member.machine) or member.machine in leaving():
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return False
+
+
+def _is_removed(group: PlacementGroup) -> bool:
+    return bool(placement_group_table(group)["state"] == "REMOVED")
 
 
 def _is_dead(actor: Any) -> bool:

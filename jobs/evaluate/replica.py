@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.evaluate.admission import Admission
 from jobs.evaluate.engines import Engine, Sampling
@@ -24,8 +25,13 @@ from jobs.evaluate.traces import Row, Segment, Trace
 from jobs.evaluate.tree import Tree, cuts
 from jobs.evaluate.walker import Walker
 
+if TYPE_CHECKING:
+    from orchestrator.places import Place
+
 FLUSH_SECONDS = 1.0
 """What a dying replica loses at most, in decoding time."""
+FLUSH_SECONDS_REMOTE = 5.0
+"""The same where traces go to a bucket, so that those of a night are not a million objects."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class ReplicaSpec:
     forcing: Forcing
     sampling: Sampling
     seed: int
-    folder: Path
+    folder: Place
     """Where records go."""
     in_flight: int
     """Units decoded at once, unless the engine's cache is expected to hold fewer."""
@@ -47,6 +53,8 @@ class ReplicaSpec:
     """Seconds without a token after which the engine is taken to hang."""
     redirect_output: Callable[[str], None] | None = None
     """Called first in a replica's process, with the replica's name: sends what it and its engine say to a log."""
+    leave: Callable[[], None] | None = None
+    """Called last."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,7 @@ class Replica:
         self._unreadable: dict[UnitId, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushed = time.monotonic()
+        self._flush_seconds = FLUSH_SECONDS if isinstance(spec.folder, Path) else FLUSH_SECONDS_REMOTE
 
     async def start(self) -> tuple[int, int | None]:
         """Starts the engine. Returns this process's id and the tokens that the engine's cache holds."""
@@ -134,32 +143,36 @@ class Replica:
         """
         self._tasks.update(asyncio.create_task(self._decode(item)) for item in work)
         if self._tasks:
-            left = self._flushed + FLUSH_SECONDS - time.monotonic()
+            left = self._flushed + self._flush_seconds - time.monotonic()
             done, self._tasks = await asyncio.wait(self._tasks, timeout=max(0.0, left))
         else:
             done = set()
-        decoded = self._flush()
+        # Those that finish while it is written may have something in the next file.
+        finished, self._finished = self._finished, []
+        decoded = await self._flush()
         self._engine.check()
         self._admission.admit()
         for task in done:
             task.result()
-        report = Report(
-            tuple(self._finished),
+        unreadable, self._unreadable = self._unreadable, {}
+        return Report(
+            tuple(finished),
             decoded,
-            tuple(self._unreadable),
-            tuple(dict.fromkeys(self._unreadable.values())),
+            tuple(unreadable),
+            tuple(dict.fromkeys(unreadable.values())),
             self._admission.at_once,
         )
-        self._finished, self._unreadable = [], {}
-        return report
 
-    async def close(self) -> None:
-        """Stops decoding, writes what there is, and ends the engine."""
+    async def close(self) -> Decoded:
+        """Stops decoding, writes what there is, and ends the engine. Returns what was written."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._flush()
+        decoded = await self._flush()
         await self._engine.close()
+        if self._spec.leave is not None:
+            self._spec.leave()
+        return decoded
 
     async def _decode(self, work: Work) -> None:
         unit, spec = work.unit, self._spec
@@ -174,11 +187,14 @@ class Replica:
             await self._walkers[unit.tree].walk(unit, trace)
         self._finished.append(name)
 
-    def _flush(self) -> Decoded:
-        """Puts on disk what was decoded since the last time."""
+    async def _flush(self) -> Decoded:
+        """Puts in the store what was decoded since the last time. A bucket may take its time, so decoding goes on."""
         segments = self._unwritten.copy()
         self._unwritten.clear()  # the walker holds on to this very list
-        write(self._spec.folder, segments)
+        if isinstance(self._spec.folder, Path):
+            write(self._spec.folder, segments)
+        else:
+            await asyncio.to_thread(write, self._spec.folder, segments)
         self._flushed = time.monotonic()
         thinking = sum(len(segment.tokens) for segment in segments if segment.key.kind == "thinking")
         return Decoded(thinking, sum(len(segment.tokens) for segment in segments) - thinking)

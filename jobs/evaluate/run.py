@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jobs.evaluate import model as models
 from jobs.evaluate.chat import run as chat
 from jobs.evaluate.config import Config
-from jobs.evaluate.engines import EngineSpec, Sampling, ServedModel, start
+from jobs.evaluate.costs import costs
+from jobs.evaluate.engines import Engine, EngineSpec, Sampling, ServedModel, start
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.policies import Policy, Wish
@@ -29,7 +31,10 @@ from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
 from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared, traces_folder
 from jobs.evaluate.tree import grow, wanted
-from orchestrator.step import StepContext, StepError
+from orchestrator.step import Meter, Reference, StepContext, StepError, StepInput
+
+if TYPE_CHECKING:
+    from orchestrator.places import Place
 
 ROUNDS = 5
 """How often records that turn out damaged are decoded again before the disk is blamed."""
@@ -43,7 +48,7 @@ class Sweep:
     """Every item with each of its prompts, task by task, in the order of tables."""
     prompter: Prompter
     replica: ReplicaSpec
-    folder: Path
+    folder: Place
     """Where its traces are kept."""
 
     @property
@@ -65,18 +70,21 @@ def run(config: Config, context: StepContext) -> None:
     publish(config, context, samples, totals)
 
 
-def _decode(config: Config, context: StepContext, samples: Path, grader: Grader) -> dict[str, float]:
+def _decode(config: Config, context: StepContext, samples: Path, grader: Grader) -> dict[str, Any]:
     """Decodes what is missing and writes the samples. Returns what that took."""
     sweep = prepare(config, context)
     context.use_traces(sweep.folder)
+    meter = Meter()
     with shared(sweep.folder):
-        decoded, alone = _complete(config, context, sweep, samples, grader)
+        decoded, alone = _complete(config, context, sweep, samples, grader, meter)
     compact(sweep.folder)
+    tokens = decoded.thinking + decoded.answers
     return {
         "units": sum(1 for _ in sweep.units),
         "thinking_tokens_decoded": decoded.thinking,
         "answer_tokens_decoded": decoded.answers,
         "policies_alone_tokens": alone,
+        "costs": costs(config.machine, meter.held, meter.most, context.spent, tokens).record(),
     }
 
 
@@ -123,13 +131,20 @@ def prepare(config: Config, context: StepContext) -> Sweep:
     }
     folder = traces_folder(context.traces, determined_by)
     resources = config.resources
+    made = context.input(config.model) if isinstance(config.model, Reference) else None
     replica = ReplicaSpec(
-        *(partial(start, engine), trees, forcing, sampling, config.seed, folder),
+        *(partial(_start, engine, made), trees, forcing, sampling, config.seed, folder),
         in_flight=resources.in_flight,
         token_deadline=resources.token_deadline,
         redirect_output=context.redirect_output,
+        leave=context.leave,
     )
     return Sweep(tuple(questions), prompter, replica, folder)
+
+
+async def _start(engine: EngineSpec, made: StepInput | None) -> Engine:
+    """Starts the engine, in a replica's process."""
+    return await start(await models.here(engine, made))
 
 
 def _served(config: Config, model: models.Model) -> ServedModel | None:
@@ -159,19 +174,25 @@ def missing(sweep: Sweep, index: Index) -> list[Work]:
     return sorted(found.values(), key=lambda work: (-sum(row.length for row in work.rows), -len(work.unit.prompt)))
 
 
-def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path, grader: Grader) -> tuple[Decoded, int]:
+def _complete(
+    config: Config, context: StepContext, sweep: Sweep, samples: Path, grader: Grader, meter: Meter
+) -> tuple[Decoded, int]:
     """Decodes until nothing is missing, and writes the samples. Returns what was decoded, and what policies one by
     one would have."""
+    devices = config.replica_demand().get("CPU" if config.machine.device == "core" else "GPU", 0.0)
     index = Index(sweep.folder, report=print)
     total = Decoded()
     units = len({(unit.item, unit.sample) for unit in sweep.units})
     for _ in range(ROUNDS):
         work = missing(sweep, index)
-        told = partial(_tell, context, units - len(work), units)
+        told = partial(_tell, context, meter, units - len(work), units)
         told(0)
         if work:
             name = f"{context.name}-{context.fingerprint}"
-            total += decode(work, sweep.replica, index, config.resources, config.replica_demand(), name, told)
+            demand = config.replica_demand()
+            hold = partial(_hold, meter, devices)
+            total += decode(work, sweep.replica, index, config.resources, demand, name, told, context.lost, hold)
+            told(len(work))
             index.refresh()
         try:
             return total, write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
@@ -180,5 +201,9 @@ def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path,
     raise StepError(f"traces: records in {sweep.folder} are damaged again and again: check the disk they are on")
 
 
-def _tell(context: StepContext, before: int, units: int, done: int) -> None:
-    context.progress(before + done, units, "units")
+def _tell(context: StepContext, meter: Meter, before: int, units: int, done: int) -> None:
+    context.progress(before + done, units, "units", meter.held)
+
+
+def _hold(meter: Meter, devices: float, replicas: int) -> None:
+    meter.hold(replicas * devices)

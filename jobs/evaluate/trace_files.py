@@ -1,39 +1,52 @@
 """Where traces are kept: Parquet files of segments under one folder per (model, prompt, sampling, seed, numerics).
 
-A file is written under a temporary name, flushed to disk, and renamed to a name of its own that sorts by time; nothing
-is ever changed in place. So any number of replicas and sweeps add to one folder without talking to each other, and a
-reader sees whole files only. A file that is damaged all the same (a torn disk, a flipped bit: pages carry checksums) is
-set aside and reported, and what it held is decoded again.
+A file is written under a temporary name, flushed to disk, and renamed to a name of its own that sorts by time (in a
+bucket: sent by a single PUT); nothing is ever changed in place. So any number of replicas and sweeps add to one folder
+without talking to each other, and a reader sees whole files only. A file that is damaged all the same (a torn disk, a
+flipped bit: pages carry checksums) is set aside and reported, and what it held is decoded again.
 
 Thinking and answers go to separate row groups: an index reads the small columns only, grading reads tokens of answers
 only, and thinking, nearly all of the volume, is read for the units that are continued.
+
+Many small files are made one when nobody uses the folder, which is what a lock is for. Object stores have none, and
+what could take its place (an object that is renewed as long as someone reads) would let a reader that slept for a
+minute find its files gone. So there files stay as they were written: an index of them costs a request each, many at a
+time.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import time
 import uuid
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.evaluate.stored_parquet import opened
 from jobs.evaluate.traces import Resolved, Row, Segment, resolve, root
 from jobs.evaluate.tree import Key
+from orchestrator.places import NO_SPACE, files, place, read_bytes, set_aside, write_bytes
+from orchestrator.records import write_json_atomically
 from orchestrator.step import StepError
-from orchestrator.store import write_json_atomically
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from orchestrator.places import Place
 
 SCHEMA = pa.schema(
     [
@@ -61,26 +74,31 @@ FILES_BEFORE_COMPACTION = 16
 COMPACTED_BYTES = 64 << 20
 """Files from this size on are left as they are."""
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
+READ_AT_ONCE = 32
+"""Files of a bucket that are read at the same time: each is a request, and waiting."""
 UnitId = tuple[str, int]
 
 
-def traces_folder(traces: Path, determined_by: Mapping[str, object]) -> Path:
+def traces_folder(traces: Place, determined_by: Mapping[str, object]) -> Place:
     """The folder of what these values determine; it says so in ``key.json``."""
     text = json.dumps(determined_by, sort_keys=True, indent=1)
     folder = traces / hashlib.sha256(text.encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "key.json").exists():
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
+    if read_bytes(folder / "key.json") is None:
         write_json_atomically(folder / "key.json", determined_by)
     return folder
 
 
-def write(folder: Path, segments: Sequence[Segment]) -> None:
-    """Adds a file with `segments`, if there are any. When this returns, they outlive a crash of the machine."""
+def write(folder: Place, segments: Sequence[Segment]) -> None:
+    """Adds a file with `segments`, if there are any. When this returns, they outlive a crash of the machine.
+
+    Raises StepError when there is no space left for it, StoreError when its bucket cannot be reached.
+    """
     if not segments:
         return
-    with _new_file(folder, time.time_ns()) as add:
+    now = time.time_ns()
+    with _new_file(folder, now) if isinstance(folder, Path) else _new_object(folder, now) as add:
         add(_table(segment for segment in segments if segment.key.kind == "thinking"))
         add(_table(segment for segment in segments if segment.key.kind != "thinking"))
 
@@ -101,6 +119,23 @@ def _table(segments: Iterable[Segment]) -> pa.Table:
     return pa.table([*arrays, pa.ListArray.from_arrays(offsets, flat)], schema=SCHEMA)
 
 
+def _name(order: int) -> str:
+    return f"{order:020d}-{uuid.uuid4().hex[:12]}"
+
+
+@contextmanager
+def _new_object(folder: UPath, order: int) -> Iterator[Callable[[pa.Table], None]]:
+    """The same in a bucket: it is sent when the block ends without an error."""
+    content = io.BytesIO()
+    with _writer(content) as writer:
+        yield lambda table: writer.write_table(table) if table.num_rows else None
+    write_bytes(folder / f"{_name(order)}.parquet", content.getvalue())
+
+
+def _writer(file: Any) -> pq.ParquetWriter:
+    return pq.ParquetWriter(file, SCHEMA, compression="zstd", use_dictionary=REPEATING, write_page_checksum=True)
+
+
 @contextmanager
 def _new_file(folder: Path, order: int) -> Iterator[Callable[[pa.Table], None]]:
     """A file that appears, whole, when the block ends without an error. Each table added is a row group.
@@ -108,13 +143,11 @@ def _new_file(folder: Path, order: int) -> Iterator[Callable[[pa.Table], None]]:
     Raises StepError when there is no space left for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{order:020d}-{uuid.uuid4().hex[:12]}"
+    name = _name(order)
     temporary = folder / f".{name}"
     try:
         with temporary.open("wb") as file:
-            with pq.ParquetWriter(
-                file, SCHEMA, compression="zstd", use_dictionary=REPEATING, write_page_checksum=True
-            ) as writer:
+            with _writer(file) as writer:
                 yield lambda table: writer.write_table(table) if table.num_rows else None
             file.flush()
             os.fsync(file.fileno())
@@ -131,20 +164,25 @@ def _new_file(folder: Path, order: int) -> Iterator[Callable[[pa.Table], None]]:
 
 
 @contextmanager
-def shared(folder: Path) -> Iterator[None]:
+def shared(folder: Place) -> Iterator[None]:
     """Marks the folder as in use, which keeps others from compacting it. Any number of sweeps may."""
+    if not isinstance(folder, Path):
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
 
 
-def compact(folder: Path) -> None:
-    """Makes one file of many small ones, unless someone uses the folder.
+def compact(folder: Place) -> None:
+    """Makes one file of many small ones, unless someone uses the folder, or it is in a bucket.
 
     The new file sorts where the oldest did. A crash before the old ones are gone leaves segments twice, which is
     harmless: they have the same digests.
     """
+    if not isinstance(folder, Path):
+        return
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -176,7 +214,7 @@ def _merge(files: Sequence[Path], add: Callable[[pa.Table], None]) -> None:
 def _row_groups(file: Path, thinking: bool) -> Iterator[pa.Table]:
     """Row groups of thinking, or of answers. Raises DamagedFile."""
     try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        with opened(str(file)) as parquet:
             for group in range(parquet.num_row_groups):
                 table = parquet.read_row_group(group, use_threads=False)
                 if (table["kind"][0].as_py() == "thinking") == thinking:
@@ -202,7 +240,7 @@ class DamagedFile(Exception):
 @lru_cache(maxsize=32)
 def _group_tokens(file: str, group: int) -> Any:
     try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        with opened(file) as parquet:
             return parquet.read_row_group(group, columns=["tokens"], use_threads=False)["tokens"].combine_chunks()
     except (pa.ArrowException, OSError) as error:
         raise DamagedFile(file) from error
@@ -211,7 +249,7 @@ def _group_tokens(file: str, group: int) -> Any:
 class Index:
     """What a folder of traces holds, without tokens. Sees later files after :meth:`refresh`."""
 
-    def __init__(self, folder: Path, report: Callable[[str], None]):
+    def __init__(self, folder: Place, report: Callable[[str], None]):
         """`report` takes one line for each damaged file."""
         self._folder = folder
         self._report = report
@@ -230,24 +268,30 @@ class Index:
     def refresh(self) -> None:
         """Reads the files that were not there before."""
         known = set(self._files)
-        fresh = [str(path) for path in sorted(self._folder.glob("*.parquet")) if str(path) not in known]
-        for file in fresh:
-            try:
-                table = _small_columns(file, len(self._files))
-            except (pa.ArrowException, OSError):
+        there = [str(self._folder / name) for name in files(self._folder) if name.endswith(".parquet")]
+        fresh = [file for file in there if file not in known]
+        for file, table in zip(fresh, self._read(fresh), strict=True):
+            if table is None:
                 self.discard(file)
                 continue
+            number = np.full(table.num_rows, len(self._files), np.int32)
             self._files.append(file)
-            self._tables.append(table)
+            self._tables.append(table.append_column("file", pa.array(number)))
         if fresh:
             self._arrange()
 
+    def _read(self, fresh: Sequence[str]) -> Iterator[pa.Table | None]:
+        """What is indexed of each file; None for one that is damaged. From a bucket, many at a time."""
+        if isinstance(self._folder, Path):
+            yield from map(_undamaged, fresh)
+            return
+        with ThreadPoolExecutor(READ_AT_ONCE) as threads:
+            yield from threads.map(_undamaged, fresh)
+
     def discard(self, file: str) -> None:
         """Forgets a damaged file and sets it aside, saying so, unless that was done already."""
-        aside = Path(file).with_suffix(".damaged")
-        if Path(file).exists():
-            Path(file).rename(aside)
-            self._report(f"trace file {file} is damaged: what it held is decoded again; it is kept as {aside.name}")
+        if (aside := set_aside(place(file), ".damaged")) is not None:
+            self._report(f"trace file {file} is damaged: what it held is decoded again; it is kept as {aside}")
         if file in self._files:
             number = self._files.index(file)
             self._tables[number] = self._tables[number].slice(0, 0)
@@ -263,8 +307,8 @@ class Index:
 
     def places(self, rows: Iterable[Row]) -> list[tuple[str, int, int]]:
         """Where the tokens of `rows` lie, for :func:`read_tokens`."""
-        files, groups, inside = (self._rows[name] for name in ("file", "group", "row"))
-        return [(self._files[files[row.place]], groups[row.place], inside[row.place]) for row in rows]
+        numbers, groups, inside = (self._rows[name] for name in ("file", "group", "row"))
+        return [(self._files[numbers[row.place]], groups[row.place], inside[row.place]) for row in rows]
 
     def _arrange(self) -> None:
         """Sorts all rows by unit, older files first, so that each unit is a slice."""
@@ -299,10 +343,17 @@ class Index:
         return keys
 
 
-def _small_columns(file: str, number: int) -> pa.Table:
-    """All but the tokens of a file, with where each row lies."""
+def _undamaged(file: str) -> pa.Table | None:
+    try:
+        return _small_columns(file)
+    except (pa.ArrowException, OSError):
+        return None
+
+
+def _small_columns(file: str) -> pa.Table:
+    """All but the tokens of a file, with the row group and the row in which each is."""
     groups, rows, tables = [], [], []
-    with pq.ParquetFile(file, page_checksum_verification=True, read_dictionary=REPEATING) as parquet:
+    with opened(file, read_dictionary=REPEATING) as parquet:
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group, columns=SMALL, use_threads=False)
             tables.append(table)
@@ -310,7 +361,6 @@ def _small_columns(file: str, number: int) -> pa.Table:
             rows.append(np.arange(table.num_rows, dtype=np.int32))
     return (
         pa.concat_tables(tables)
-        .append_column("file", pa.array(np.full(sum(map(len, rows)), number, np.int32)))
         .append_column("group", pa.array(np.concatenate(groups)))
         .append_column("row", pa.array(np.concatenate(rows)))
     )

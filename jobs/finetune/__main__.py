@@ -12,7 +12,6 @@ An entrypoint beside ``orchestrator``'s own, so the one place of the job that kn
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 import uuid
@@ -24,6 +23,7 @@ import click
 
 from jobs.finetune.config import Config
 from orchestrator.experiment import ExperimentError, load
+from orchestrator.places import place
 from orchestrator.plan import PlannedStep, plan
 from orchestrator.step import StepContext, StepError
 from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, write_json_atomically
@@ -69,7 +69,7 @@ def _end(message: str, status: int) -> NoReturn:
 def _chosen(file: Path, name: str | None, overrides: tuple[str, ...]) -> tuple[PlannedStep, Config, StepContext]:
     """The step, its config for the workers that there are, and its context. Raises StepError where it cannot run."""
     experiment = load(file, overrides)
-    store = Store(Path(experiment.store))
+    store = Store(place(experiment.store))
     everything = {step.step.name: step for step in plan(experiment, store)}
     names = [each for each, step in everything.items() if isinstance(step.step.config, Config)]
     chosen = names if name is None else [name]
@@ -93,7 +93,7 @@ def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
     import torch.distributed as dist
 
     from jobs.finetune.prepare import prepare
-    from jobs.finetune.worker import BACKENDS, assign, work
+    from jobs.finetune.worker import BACKENDS, DATA, assign, work
 
     device = torch.device("cpu")
     if config.resources.gpus_per_worker:
@@ -115,6 +115,7 @@ def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
                 folder.write_status(state="running", attempt=0, started=time.time(), finished=None, error=None)
                 assignment.checkpoints.check_writable()
                 prepare(config, assignment.context, assignment.data)
+                context.share(DATA)
             except (StepError, StoreError) as error:
                 refusal = [str(error)]
         dist.broadcast_object_list(refusal, src=0)
@@ -123,7 +124,7 @@ def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
         work(assignment, device)
         if dist.get_rank() == 0:
             assignment.checkpoints.remove()
-            shutil.rmtree(assignment.data)
+            context.unshare(DATA)
             folder.mark_done()
             folder.write_status(state="done", finished=time.time(), error=None)
             _say(f"{planned.step.name}: done, in {folder.output}")

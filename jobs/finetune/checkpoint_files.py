@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,14 +26,16 @@ from typing import Any
 import fsspec
 
 from jobs.finetune.config import Config
+from orchestrator.places import IMPATIENCE, options
 from orchestrator.step import StepContext, StepError
 from orchestrator.store import write_json_atomically
 
 _MARKER = "complete.json"
 _PREFIX = "step-"
 
-# A bucket that does not answer is noticed in seconds; the default is a minute, five times.
-_OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": {"connect_timeout": 5, "retries": {"max_attempts": 3}}}}
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ class Contents:
 def checkpoints_of(config: Config, context: StepContext) -> CheckpointFolder:
     """The place of a step's checkpoints: ``resources.checkpoints``, which steps may share, or the step's own folder."""
     if config.resources.checkpoints is None:
-        return CheckpointFolder(str(context.folder / "checkpoints"))
-    return CheckpointFolder(f"{config.resources.checkpoints.rstrip('/')}/{context.name}-{context.fingerprint}")
+        return CheckpointFolder(str(context.place / "checkpoints"), context.send)
+    location = f"{config.resources.checkpoints.rstrip('/')}/{context.name}-{context.fingerprint}"
+    return CheckpointFolder(location, context.send)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class CheckpointFolder:
 
     location: str
     """An absolute path, or ``s3://bucket/key``."""
+    settle: Callable[[], None] = _nothing
+    """Called before a checkpoint counts: what training has logged until then must not be lost after it."""
 
     @property
     def local(self) -> bool:
@@ -71,7 +76,7 @@ class CheckpointFolder:
     @property
     def options(self) -> dict[str, Any]:
         """What fsspec is told besides the location."""
-        return _OPTIONS.get(self.location.partition("://")[0], {})
+        return {} if self.local else options(self.location.partition("://")[0])
 
     def step(self, number: int) -> str:
         """The place of the checkpoint after optimizer step `number`."""
@@ -90,6 +95,7 @@ class CheckpointFolder:
 
     def mark(self, number: int, contents: Contents) -> None:
         """Says that all of a checkpoint is there."""
+        self.settle()
         record = asdict(contents)
         if self.local:
             write_json_atomically(Path(self.step(number), _MARKER), record)
@@ -121,7 +127,10 @@ class CheckpointFolder:
         with self.explained():
             if self.local:
                 self._files.makedirs(self.location, exist_ok=True)
-            self._files.pipe_file(probe, b"")
+                self._files.pipe_file(probe, b"")
+            else:  # One that does not answer is noticed in seconds.
+                impatient = options(self.location.partition("://")[0], IMPATIENCE)
+                fsspec.url_to_fs(self.location, **impatient)[0].pipe_file(probe, b"")
             self._files.rm_file(probe)
 
     @contextmanager

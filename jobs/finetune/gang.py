@@ -2,20 +2,22 @@
 
 Ray Train starts and connects the workers and reserves them in one placement group, on as few nodes as possible.
 Restarts are decided here, because it does not tell a lost worker from a mistake in the config: the former is worth
-another attempt, the latter never. So is the size of a gang that may shrink: Ray Train's own elasticity counts what the
-cluster has, not what of it is free, and waits without end for the rest.
+another attempt, the latter never. Machines that were taken away have a budget of their own. So is the size of a gang
+that may shrink decided here: Ray Train's own elasticity counts what the cluster has, not what of it is free, and waits
+without end for the rest.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray import PlacementGroupID
-from ray._private.state import available_resources_per_node
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
@@ -26,12 +28,24 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
 )
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
-from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_current_placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from torch.distributed import DistError
 
 from jobs.finetune.config import Config
+from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
+from jobs.machines import gone, leaving, machines, shortage
+from orchestrator.places import read_bytes, remove, write_bytes
+from orchestrator.retries import Cause, Losses, OutOfRetries, field_of
 from orchestrator.step import StepError
+
+if TYPE_CHECKING:
+    from orchestrator.places import Place
 
 Argument = TypeVar("Argument")
 
@@ -39,20 +53,36 @@ _GLOO = "gloo/transport"
 """What errors of gloo's connections contain: they have no type of their own."""
 
 
-def run_gang(work: Callable[[Argument], None], argument: Argument, config: Config, records: Path) -> None:
+def announced() -> bool:
+    """Whether a machine of this gang was announced to go. Asked by all workers, and the same answer for all."""
+    return ray.train.get_preemption_info() is not None
+
+
+def run_gang(
+    work: Callable[[Argument], None],
+    argument: Argument,
+    config: Config,
+    records: Path,
+    reservation: Place,
+    tell: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
+) -> None:
     """Calls ``work(argument)`` in every worker, and all of them again when one is lost, until it returns.
 
-    `work` continues from its own last checkpoint. `records` is a folder for Ray Train's own records and for ours.
+    `work` continues from its own last checkpoint, and may raise `Leaving` to be started elsewhere. `records` is a
+    folder for Ray Train's own records. `reservation` is the file that says what the gang holds: the id of its placement
+    group, in hexadecimal, and of the machines that it is on; workers and later runs see it. `tell` is told of every
+    loss: how many by cause, and why the last.
 
-    Raises what `work` raised, or StepError: when the cluster does not have the gang's resources within
-    ``resources.wait`` seconds, nor those of ``resources.min_workers``, or workers were lost too often.
+    Raises what `work` raised; StepError, when the cluster does not have the gang's resources within ``resources.wait``
+    seconds, nor those of ``resources.min_workers``; or OutOfRetries, when workers were lost too often.
     """
-    _release_former_gang(records)
+    _release_former_gang(reservation)
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
-    workers, lost = config.resources.workers, 0
+    workers, losses = config.resources.workers, Losses(config.resources.retries)
     while True:
         try:
-            _trainer(work, argument, config, workers, records).fit()
+            remove(reservation)
+            _trainer(work, argument, config, workers, records, reservation).fit()
             return
         except TrainingFailedError as error:
             if _timed_out(error):
@@ -62,25 +92,34 @@ def run_gang(work: Callable[[Argument], None], argument: Argument, config: Confi
                     flush=True,
                 )
                 continue
-            cause = _cause_of_loss(error)
-            if lost == config.resources.retries:
-                raise StepError(
-                    f"resources.retries: workers were lost {lost + 1} times, the last time because {cause}; put that "
-                    "right or raise it, and run the same command again: it continues from the last checkpoint"
+            cause, reason = _loss(error, _machines(reservation))
+            again = losses.count(cause)
+            tell(losses.by_cause(), f"{cause}: {reason}")
+            if not again:
+                raise OutOfRetries(
+                    cause,
+                    f"resources.retries.{field_of(cause)}: workers were lost {losses.counts[cause]} times, the last "
+                    f"time because {reason}; put that right or raise it, and run the same command again: it continues "
+                    "from the last checkpoint",
                 ) from error
-            lost += 1
             workers = config.resources.workers
-            attempts = config.resources.retries - lost
-            print(f"Starting the gang again ({attempts} more attempts after this) because {cause}", flush=True)
+            print(f"Starting the gang again ({losses.so_far(cause)}) because {reason}", flush=True)
+            if cause == "infrastructure":
+                time.sleep(losses.delay(cause))
 
 
 def _trainer(
-    work: Callable[[Argument], None], argument: Argument, config: Config, workers: int, records: Path
+    work: Callable[[Argument], None],
+    argument: Argument,
+    config: Config,
+    workers: int,
+    records: Path,
+    reservation: Place,
 ) -> TorchTrainer:
     gpus = config.resources.gpus_per_worker
     return TorchTrainer(
         _work,
-        train_loop_config={"work": work, "argument": argument, "reservation": _reservation(records)},
+        train_loop_config={"work": work, "argument": argument, "reservation": reservation},
         torch_config=TorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"]),
         scaling_config=ScalingConfig(
             num_workers=workers,
@@ -98,20 +137,22 @@ def _trainer(
 
 def _work(told: dict[str, Any]) -> None:
     if ray.train.get_context().get_world_rank() == 0:
-        told["reservation"].write_text(get_current_placement_group().id.hex())
+        group = get_current_placement_group()
+        machines = sorted(set(placement_group_table(group)["bundles_to_node_id"].values()))
+        write_bytes(told["reservation"], json.dumps({"group": group.id.hex(), "machines": machines}).encode())
     told["work"](told["argument"])
 
 
-def _reservation(records: Path) -> Path:
-    """The id, in hexadecimal, of the placement group that the gang holds."""
-    return records / "placement_group"
+def _machines(reservation: Place) -> list[str]:
+    """Those of the gang that ran last; none where it did not come to run."""
+    held = read_bytes(reservation)
+    return [] if held is None else list(json.loads(held)["machines"])
 
 
-def _release_former_gang(records: Path) -> None:
+def _release_former_gang(reservation: Place) -> None:
     """Frees what this step's gang still holds when its coordinator was killed: Ray itself waits for the job to end."""
-    if _reservation(records).exists():
-        group = PlacementGroupID(bytes.fromhex(_reservation(records).read_text()))
-        remove_placement_group(PlacementGroup(group))
+    if (held := read_bytes(reservation)) is not None:
+        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(json.loads(held)["group"]))))
 
 
 def _timed_out(error: TrainingFailedError) -> bool:
@@ -121,26 +162,36 @@ def _timed_out(error: TrainingFailedError) -> bool:
 def _fewer(config: Config, workers: int) -> int:
     """How many can start in place of `workers` with what is free. Raises StepError where that is too few."""
     bundle = config.demands()[0]
-    free = sum(
-        min(int(node.get(name, 0) // amount) for name, amount in bundle.items())
-        for node in available_resources_per_node().values()
-    )
+    free = sum(machine.holds(bundle) for machine in machines())
     resources = config.resources
     for count in range(min(free, workers - 1), (resources.min_workers or workers) - 1, -1):
         if config.batch_size % count == 0 and count % (resources.shard_group or count) == 0:
             return count
-    raise StepError(_shortage(config))
+    settings = "resources.workers, min_workers or what each of them holds"
+    raise StepError(shortage(bundle, resources.workers, resources.wait, settings))
 
 
-def _cause_of_loss(error: TrainingFailedError) -> str:
-    """Why a worker died, or a node while the gang started. Raises what else there was to go wrong."""
+def _loss(error: TrainingFailedError, places: Sequence[str]) -> tuple[Cause, str]:
+    """By what a worker was lost, and why, in words; `places` are the machines that the gang was on.
+
+    Raises what else there was to go wrong.
+    """
     if isinstance(error, PreemptionError):
-        return "a node was preempted"
+        return "preempted", "a machine was taken away"
+    failures = dict(error.worker_failures) if isinstance(error, WorkerGroupError) else {}
+    if any(isinstance(failure, Leaving) for failure in failures.values()):
+        return "preempted", "a machine is about to go; a checkpoint of the last step was saved"
+    reason = _reason(error, failures)
+    taken = any(gone(place) or place in leaving() for place in places)
+    return "preempted" if taken else "infrastructure", reason
+
+
+def _reason(error: TrainingFailedError, failures: Mapping[int, Exception]) -> str:
+    """Why a worker died, or a machine while the gang started. Raises what else there was to go wrong."""
     if isinstance(error, ControllerError):
         if isinstance(error.controller_failure, WorkerGroupStartupFailedError):
             return "a worker died while the gang started"
         raise error
-    failures = dict(error.worker_failures) if isinstance(error, WorkerGroupError) else {}
     for failure in failures.values():
         if isinstance(failure, StepError):
             raise failure
@@ -163,16 +214,3 @@ def _disconnected(failure: Exception) -> bool:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _shortage(config: Config) -> str:
-    asked = " + ".join(_resources(bundle) for bundle in config.demands())
-    return (
-        f"resources: asked for {asked}, and did not get it within {config.resources.wait:g} seconds; the cluster has "
-        f"{_resources(ray.cluster_resources())}, of which free {_resources(ray.available_resources())}: ask for less, "
-        "wait longer (resources.wait), or add nodes"
-    )
-
-
-def _resources(amounts: Mapping[str, float]) -> str:
-    return ", ".join(f"{amounts.get(name, 0):g} {name}" for name in ("CPU", "GPU") if name == "CPU" or name in amounts)

@@ -29,6 +29,16 @@ from orchestrator.step import StepError
 
 Report = Callable[[StepReport], None]
 
+
+class Leaving(Exception):
+    """Training stopped because a machine is about to go; a checkpoint of the last step is saved."""
+
+
+def staying() -> bool:
+    """Nobody announces that a machine goes."""
+    return False
+
+
 _NAMED = 16
 """Samples named in an error at most."""
 
@@ -43,11 +53,13 @@ def train(
     checkpoints: CheckpointFolder,
     report: Report,
     busy: Utilisation | None = None,
+    leaving: Callable[[], bool] = staying,
 ) -> None:
     """Trains the model of `strategy` in place, from the latest of `checkpoints` on. Called by all workers.
 
-    `report` is called in every worker after every step, with the MFU that `busy` tells. Raises StepError, naming the
-    samples, when a loss or the gradient is no longer a number.
+    `report` is called in every worker after every step, with the MFU that `busy` tells; then `leaving`, which has the
+    same answer in all of them. Raises StepError, naming the samples, when a loss or the gradient is no longer a number,
+    and Leaving, once a checkpoint is saved, when `leaving` says that a machine is about to go.
     """
     rank, workers = dist.get_rank(), dist.get_world_size()
     tokens = config.resources.tokens_in_memory
@@ -55,6 +67,7 @@ def train(
     schedule = Schedule(len(parts.training), config.batch_size, config.epochs, config.seed)
     recipe = config.model_dump(mode="json", exclude={"resources"})
     every, keep = config.resources.checkpoint_every, config.resources.keep_checkpoints
+    going = False
     with Checkpoints(checkpoints, recipe, every=every, keep=keep) as saved:
         for number in range(saved.restore(strategy), schedule.steps):
             started = time.perf_counter()
@@ -95,7 +108,12 @@ def train(
                     evaluation_loss=evaluated,
                 )
             )
-            saved.after(done, strategy, last=last)
+            going = not last and leaving()
+            saved.after(done, strategy, last=last or going)
+            if going:
+                break
+    if going:
+        raise Leaving(f"a machine is about to go; step {done} is saved")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jobs.architecture import Architecture, Shape
+from jobs.finetune.chunks import positions_at_once
 
 Strategy = Literal["fsdp", "zero-2", "zero-3"]
 Checkpointing = Literal["off", "selective", "full"]
@@ -58,6 +59,8 @@ class Layout:
     """LoRA's: the weights are frozen, and only adapters of this rank are trained."""
     adapter_targets: tuple[str, ...] = ()
     """The layers' matrices that have one."""
+    on_cpu: bool = False
+    """Computed by CPUs, which sum up products of bf16 in float32 copies where GPUs do so in passing."""
 
     @property
     def master(self) -> int:
@@ -165,15 +168,23 @@ def _moments(model: Architecture, layout: Layout) -> tuple[_Moment, ...]:
     norm = _saved_by_norm(model, layout)
     saved = _saved_by_layer(model, layout)
     kept = {"full": stream, "selective": stream + _products(model, layout), "off": saved}[layout.checkpointing]
-    gathered, around_layer, at_the_end = _in_transit(model, layout)
+    gathered, ahead, around_layer, at_the_end = _in_transit(model, layout)
     head_gradient = 0.0 if layout.adapter_rank is not None else float(compute * model.head_parameters)
+    # In chunks it is summed up during the loss, and counted there.
+    head_of_whole = head_gradient if layout.whole_logits else 0.0
     # In the layer whose turn it is: what it saved, less what the loss of its product frees, the gradients of both
     # factors of the gated MLP at once, and the gradient that flows along the residual stream.
     again = {"full": saved, "selective": saved - _shared(model, layout), "off": 0.0}[layout.checkpointing]
     at_work = again + 2 * compute * tokens * model.intermediate_size + stream
     return (
-        # The last norm's tensors, the learned positions picked from its output, and their gradient.
-        _Moment("in the loss", model.layers * kept, _logits(model, layout), gathered + norm + 2 * stream),
+        # The last norm's tensors, the learned positions picked from its output, their gradient, and the last layer's
+        # weights, which are on their way.
+        _Moment(
+            "in the loss",
+            model.layers * kept,
+            _logits(model, layout),
+            gathered + ahead + head_of_whole + norm + 2 * stream,
+        ),
         _Moment("in a layer's backward pass", model.layers * kept, head_gradient, gathered + around_layer + at_work),
         _Moment("while the embedding's gradient is reduced", 0, 0, at_the_end + stream),
     )
@@ -217,19 +228,20 @@ def _logits(model: Architecture, layout: Layout) -> float:
 
     Whole, for every token: as the head gives them, a float32 copy, and that copy's gradient. In chunks
     (``torch.nn.functional.linear_cross_entropy``): those of one chunk, and the gradient of the head, which is summed
-    up while the chunks pass. Its chunks are as long as makes them an input's size, rounded up to a power of two.
+    up while the chunks pass; on CPUs, float32 copies of head and gradient besides.
     """
     wide = 2 * max(_SINGLE, layout.compute) + layout.compute
     if layout.whole_logits:
         return float(layout.tokens * model.vocabulary * wide)
-    share = -(-layout.tokens // -(-model.vocabulary // model.hidden_size))
-    chunk = min(layout.tokens, 1 << max(share - 1, 0).bit_length())
-    head = layout.compute * model.head_parameters if layout.adapter_rank is None else 0
-    return float(chunk * model.vocabulary * wide + head)
+    chunk = positions_at_once(layout.tokens, model.hidden_size, model.vocabulary)
+    head = float(layout.compute * model.head_parameters if layout.adapter_rank is None else 0)
+    if layout.on_cpu and layout.compute < _SINGLE:
+        head += _SINGLE * model.head_parameters * (1 if layout.adapter_rank is not None else 2)
+    return chunk * model.vocabulary * wide + head
 
 
-def _in_transit(model: Architecture, layout: Layout) -> tuple[float, float, float]:
-    """Bytes of gathered weights all the time, around a layer's backward pass, and at the end of the whole of it.
+def _in_transit(model: Architecture, layout: Layout) -> tuple[float, float, float, float]:
+    """Bytes of gathered weights all the time, of a layer on its way, around a layer's backward pass, and at the end.
 
     FSDP2 gathers embedding and head for the whole step. Around a layer there are its gathered weights, the next
     layer's, which are on their way, its gradients, and the former layer's gradients in float32 while they are summed
@@ -241,12 +253,13 @@ def _in_transit(model: Architecture, layout: Layout) -> tuple[float, float, floa
     layer, root = model.layer_parameters, model.root_parameters
     bucket = min(_BUCKET, model.parameters) if trains else 0
     if layout.strategy == "zero-2":
-        return 0.0, float(2 * master * bucket), float(2 * master * bucket)
+        return 0.0, 0.0, float(2 * master * bucket), float(2 * master * bucket)
     if layout.strategy == "zero-3":
         live = float(compute * min(_LIVE, model.parameters))
-        return live, float(2 * master * bucket), live + float(2 * master * bucket)
+        return live, 0.0, float(2 * master * bucket), live + float(2 * master * bucket)
     gradients = (compute + master) if trains else 0
-    weights = compute * (1 if layout.shards == 1 else 2)
+    ahead = 0 if layout.shards == 1 else compute * layer
+    own = compute * layer
     # The root's weights are freed by then; its gradients, and what they are copied into; or that, and what comes of it.
     reduced = max(gradients, master * (1 + 1 / layout.shards)) if trains else 0
-    return float(compute * root), float((weights + gradients) * layer), float(reduced * root)
+    return float(compute * root), float(ahead), float(own + ahead + gradients * layer), float(reduced * root)

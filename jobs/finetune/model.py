@@ -26,6 +26,7 @@ from transformers import (
 
 from jobs.finetune.attention import stay_within_documents
 from jobs.finetune.batches import IGNORED, Batch
+from jobs.finetune.chunks import positions_at_once
 from jobs.finetune.config import HEAD_SIZE, Config, Lora, RandomModel
 from jobs.finetune.lora import attach
 from jobs.finetune.tokenizer import byte_tokenizer
@@ -86,7 +87,10 @@ def sum_of_losses(hidden: Tensor, vocabulary: Tensor, labels: Tensor) -> Tensor:
     `hidden` is [tokens, width], `vocabulary` [words, width].
     """
     words, width = vocabulary.shape
-    options = LinearCrossEntropyOptions() if words >= _WIDE * width else None
+    chunked = LinearCrossEntropyOptions(
+        batch_chunk_size=positions_at_once(len(hidden), width, words), chunking_method=None
+    )
+    options = chunked if words >= _WIDE * width else None
     # torch sums in the type of what it is given: in bfloat16, 300 losses come out one percent off. Per token they
     # are right, at the price of computing the logits a second time for the gradient.
     narrow = hidden.dtype == torch.bfloat16

@@ -9,9 +9,10 @@ import ray.train
 from ray.train.torch import get_device
 
 from jobs.finetune.config import Config
-from jobs.finetune.gang import run_gang
+from jobs.finetune.gang import announced, run_gang
 from jobs.finetune.prepare import prepare
-from jobs.finetune.worker import Assignment, assign, work
+from jobs.finetune.worker import DATA, Assignment, assign, work
+from orchestrator.places import remove
 from orchestrator.step import StepContext
 
 
@@ -19,16 +20,20 @@ def run(config: Config, context: StepContext) -> None:
     """Trains and writes the model to the step's output. Continues from the step's last checkpoint when it has one.
 
     Raises StepError where the data cannot be used or checkpoints cannot be written, before anything is taken, and when
-    the cluster does not have the gang's resources within ``resources.wait`` seconds.
+    the cluster does not have the gang's resources within ``resources.wait`` seconds; OutOfRetries, when workers are
+    lost too often.
     """
     assignment = assign(config, context)
     records = _records(assignment)
     assignment.checkpoints.check_writable()
     prepare(config, assignment.context, assignment.data)
-    run_gang(_work, assignment, config, records)
+    assignment.context.share(DATA)
+    reservation = assignment.context.place / "gang" / "reservation.json"
+    run_gang(_work, assignment, config, records, reservation, context.lost)
     assignment.checkpoints.remove()
+    remove(reservation)
     shutil.rmtree(records)
-    shutil.rmtree(assignment.data)
+    assignment.context.unshare(DATA)
 
 
 def _records(assignment: Assignment) -> Path:
@@ -39,4 +44,7 @@ def _records(assignment: Assignment) -> Path:
 def _work(assignment: Assignment) -> None:
     """What one worker does, in its own process, as a member of an initialised process group."""
     assignment.context.redirect_output(f"rank-{ray.train.get_context().get_world_rank()}")
-    work(assignment, get_device())
+    try:
+        work(assignment, get_device(), announced)
+    finally:
+        assignment.context.leave()

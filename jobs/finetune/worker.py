@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.export import export
 from jobs.finetune.fsdp import Fsdp
-from jobs.finetune.loop import train
+from jobs.finetune.loop import staying, train
 from jobs.finetune.measures import StepReport
 from jobs.finetune.model import Blueprint, draw, load_tokenizer
 from jobs.finetune.prepare import model_source, prepared
@@ -28,6 +28,8 @@ from jobs.finetune.strategy import Strategy
 from jobs.finetune.utilisation import utilisation
 from orchestrator.step import StepContext
 
+DATA = "data"
+"""What is prepared for all workers, by the name under which they share it."""
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 """Of the process group, by device. Checkpoints and what is offloaded travel between CPUs on GPU machines too."""
 
@@ -38,15 +40,18 @@ class Assignment:
 
     config: Config
     context: StepContext
-    model: RandomModel | str
-    """A random model, a folder or a hub name."""
     deepspeed: Mapping[str, Any] | None
     """DeepSpeed's settings, where it is the strategy."""
 
     @property
+    def model(self) -> RandomModel | str:
+        """A random model, a folder of the machine that asks, or a hub name."""
+        return model_source(self.config, self.context)
+
+    @property
     def data(self) -> Path:
         """What was prepared to be trained on (:mod:`jobs.finetune.prepare`)."""
-        return self.context.folder / "data"
+        return self.context.shared(DATA)
 
     @property
     def checkpoints(self) -> CheckpointFolder:
@@ -55,35 +60,39 @@ class Assignment:
 
 def assign(config: Config, context: StepContext) -> Assignment:
     """The assignment for a step. Raises StepError for a ds_config.json that cannot be used."""
-    context = dataclasses.replace(context, folder=context.folder.absolute())
+    context = dataclasses.replace(context, place=context.place.absolute())
     deepspeed = deepspeed_settings(config) if config.strategy == "deepspeed" else None
-    return Assignment(config, context, model_source(config, context), deepspeed)
+    return Assignment(config, context, deepspeed)
 
 
-def work(assignment: Assignment, device: torch.device) -> None:
+def work(assignment: Assignment, device: torch.device, leaving: Callable[[], bool] = staying) -> None:
     """Trains, and writes the model to the step's output. Called by all workers of an initialised process group.
 
-    Raises StepError for what the user can put right.
+    Raises StepError for what the user can put right, and Leaving when `leaving` says that a machine is about to go.
     """
     config = assignment.config
     torch.set_num_threads(config.resources.cpus_per_worker)
-    tokenizer = load_tokenizer(assignment.model)
-    blueprint = draw(assignment.model, tokenizer, config)
+    model, data = assignment.model, assignment.data
+    tokenizer = load_tokenizer(model)
+    blueprint = draw(model, tokenizer, config)
     strategy = make_strategy(config, blueprint, device, assignment.deepspeed)
-    recorder = Recorder(config, assignment.context, assignment.data) if dist.get_rank() == 0 else None
+    recorder = Recorder(config, assignment.context, data) if dist.get_rank() == 0 else None
     train(
         config,
         strategy,
-        prepared(assignment.data),
+        prepared(data),
         padding=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         device=device,
         checkpoints=assignment.checkpoints,
         report=recorder or _say_nothing,
         busy=utilisation(blueprint.architecture, config, device),
+        leaving=leaving,
     )
     export(strategy.weights(), blueprint.architecture, tokenizer, assignment.context.output)
     if recorder is not None:
         recorder.made_model()
+        assignment.context.deliver()
+    dist.barrier()
 
 
 def make_strategy(

@@ -36,7 +36,7 @@ def test_machines_follow_the_work_and_a_gang_that_cannot_come_brings_none(
 
     too_many = ["steps.tiny.resources={workers: 8, cpus_per_worker: 8, wait: 10}", "steps.tiny.epochs=2"]
     machines: list[int] = []
-    with pytest.raises(RuntimeError, match=r"asked for 8 CPU \+ 8 CPU .* within 10 seconds; the cluster has 0 CPU"):
+    with pytest.raises(RuntimeError, match=r"asked for 8 x \(8 CPU\).* within 10 seconds; the cluster has 0 CPU"):
         machines.extend(moment.machines for moment in observe([*wanted, *too_many], tmp_path / "runs", cluster))
     assert set(machines) <= {0}
 

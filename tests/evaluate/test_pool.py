@@ -19,7 +19,7 @@ import ray
 from ray.util.placement_group import placement_group, placement_group_table
 
 from jobs.evaluate import pool
-from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Sampling
+from jobs.evaluate.engines import Engine, EngineSpec, Sampling
 from jobs.evaluate.policies import grid
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import Unit
@@ -28,6 +28,7 @@ from jobs.evaluate.resources import EvaluateResources, Replicas
 from jobs.evaluate.trace_files import Index, read_tokens, write
 from jobs.evaluate.traces import Segment, root
 from jobs.evaluate.tree import Key, Room, grow, leaf
+from orchestrator.retries import OutOfRetries, Retries
 from orchestrator.step import StepError
 from tests.evaluate import scripted, tiny
 from tests.evaluate.oracle import alone
@@ -59,7 +60,11 @@ def resources(
     most: int = 1, in_flight: int = 8, retries: int = 3, wait: float = 60, token_deadline: float = 60
 ) -> EvaluateResources:
     return EvaluateResources(
-        replicas=Replicas(max=most), in_flight=in_flight, retries=retries, wait=wait, token_deadline=token_deadline
+        replicas=Replicas(max=most),
+        in_flight=in_flight,
+        retries=Retries(infrastructure=retries),
+        wait=wait,
+        token_deadline=token_deadline,
     )
 
 
@@ -152,7 +157,7 @@ def test_a_replica_killed_in_mid_sweep_is_replaced_and_no_record_is_decoded_agai
 def test_an_engine_that_keeps_failing_is_given_up(tmp_path: Path) -> None:
     start = partial(scripted.start, pids(tmp_path), SCRIPT, fail_after=20)
     work = [Work(unit) for unit in units(50)]
-    with pytest.raises(EngineError, match=r"lost 2 times.*retries allows 1.*the script says so"):
+    with pytest.raises(OutOfRetries, match=r"lost 2 times.*retries.infrastructure allows 1.*the script says so"):
         decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(retries=1), CPU, "failing", untold)
 
 
@@ -199,7 +204,9 @@ def test_a_full_disk_is_an_error_with_nothing_half_written(tmp_path: Path) -> No
 def test_resources_that_never_come_are_an_error_with_what_was_asked_and_what_there_is(tmp_path: Path) -> None:
     never = spec(tmp_path, partial(scripted.start, pids(tmp_path), SCRIPT))
     demand = {"CPU": 64.0, "GPU": 2.0}
-    with pytest.raises(StepError, match=r"1 x 64 CPU, 2 GPU .* within 2 s; the cluster has 2 CPU \(2 free\), 0 GPU"):
+    with pytest.raises(
+        StepError, match=r"1 x \(64 CPU, 2 GPU\), .* within 2 seconds; the cluster has 2 CPU \(2 free\), 0 GPU"
+    ):
         decode([Work(units(1)[0])], never, Index(tmp_path, quiet), resources(wait=2), demand, "never", untold)
 
 

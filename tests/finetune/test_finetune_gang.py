@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,28 +20,22 @@ from ray.train.v2.api.exceptions import ControllerError, PreemptionError, Traini
 from ray.train.v2.api.preemption import PreemptionInfo
 
 from jobs.finetune.config import Config
-from jobs.finetune.gang import _cause_of_loss, _fewer, run_gang
-from orchestrator.step import StepError
-
-ROOT = Path(__file__).parents[2]
+from jobs.finetune.gang import _fewer, _loss, run_gang
+from jobs.finetune.loop import Leaving
+from jobs.finetune.run import run
+from jobs.letters.config import Config as LettersConfig
+from jobs.letters.run import run as write_letters
+from jobs.machines import Machine
+from orchestrator.retries import OutOfRetries
+from orchestrator.step import StepContext, StepError, StepInput
+from tests.nodes import announce, head_alone
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head without CPUs, to which tests add nodes."""
-    folder = tempfile.mkdtemp(prefix="fg", dir="/tmp")  # Ray's socket paths must be short.
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
-    )
-    ray.init(
-        address=cluster.address,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}},
-    )
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-    shutil.rmtree(folder)
+    with head_alone([Path(__file__).parent]) as cluster:
+        yield cluster
 
 
 def config(**resources: object) -> Config:
@@ -86,7 +78,7 @@ def test_a_gang_is_packed_on_one_node_when_it_fits_there(cluster: Cluster, tmp_p
     for _ in range(2):
         cluster.add_node(num_cpus=2)
     task = Task(tmp_path, steps=3)
-    run_gang(work, task, config(), tmp_path / "records")
+    run_gang(work, task, config(), tmp_path / "records", tmp_path / "reservation")
     assert [len(set(nodes)) for nodes in task.done()] == [1, 1, 1]
 
 
@@ -96,8 +88,8 @@ def test_a_gang_outlives_lost_nodes_replaced_or_not_within_its_retries(
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     task = Task(tmp_path, steps=10**6)
     with ThreadPoolExecutor(1) as thread:
-        settings = config(retries=2, min_workers=1, wait=10.0)
-        running = thread.submit(run_gang, work, task, settings, tmp_path / "records")
+        settings = config(retries={"preempted": 2, "infrastructure": 0}, min_workers=1, wait=10.0)
+        running = thread.submit(run_gang, work, task, settings, tmp_path / "records", tmp_path / "reservation")
         reached(running, lambda: len(task.done()) > 5)
 
         replacement = cluster.add_node(num_cpus=1)
@@ -108,15 +100,61 @@ def test_a_gang_outlives_lost_nodes_replaced_or_not_within_its_retries(
         reached(running, lambda: len(task.done()[-1]) == 1)
 
         cluster.remove_node(nodes[0], allow_graceful=False)
-        with pytest.raises(StepError, match=r"^resources.retries: workers were lost 3 times, the last time [^\n]*$"):
+        with pytest.raises(OutOfRetries, match=r"^resources.retries.preempted: workers were lost 3 times, [^\n]*$"):
             running.result()
 
     sizes = [len(workers) for workers in task.done()]
     assert sizes == sorted(sizes, reverse=True)
     assert set(sizes) == {1, 2}
     said = capsys.readouterr().out
-    assert re.search(r"again \(1 more attempts after this\) because worker \d (was lost|lost its connection)", said)
+    assert re.search(r"again \(preempted 1 of 2\) because worker \d (was lost|lost its connection)", said)
     assert "starting with 1 of 2 workers" in said
+
+
+def test_a_gang_that_is_told_of_a_machine_that_goes_continues_elsewhere_from_the_very_step(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.5")
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
+    write_letters(LettersConfig(train=800, test=1), StepContext("e", "letters", "0", tmp_path, tmp_path))
+    inputs = {"letters": StepInput("letters", "0", tmp_path / "output")}
+    settings = config(checkpoint_every=10**6, retries={"preempted": 1, "infrastructure": 0})
+
+    def losses(step: StepContext) -> list[tuple[int, float]]:
+        file = step.folder / "tracked" / "finetune" / "metrics.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [(record["step"], record["values"]["loss"]) for record in map(json.loads, lines)]
+
+    def context(name: str) -> StepContext:
+        (tmp_path / name).mkdir()
+        return StepContext("e", name, "0", tmp_path / name, tmp_path / "traces", inputs)
+
+    told, undisturbed = context("told"), context("undisturbed")
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(run, settings, told)
+        reached(running, lambda: len(losses(told)) > 20)
+        reservation = json.loads((told.folder / "gang" / "reservation.json").read_text())
+        announce(cluster, next(node for node in nodes if node.node_id in reservation["machines"]))
+        running.result(timeout=120)
+    run(settings, undisturbed)
+
+    lost = json.loads((told.folder / "losses.json").read_text())
+    assert lost["counts"] == {"preempted": 1}
+    assert "a checkpoint of the last step was saved" in lost["reason"]
+    assert losses(told) == losses(undisturbed)
+    weights = [(step.output / "model.safetensors").read_bytes() for step in (told, undisturbed)]
+    assert weights[0] == weights[1]
+
+
+def test_two_gangs_that_each_want_everything_take_turns(cluster: Cluster, tmp_path: Path) -> None:
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    tasks = [Task(tmp_path / name, steps=30) for name in ("one", "other")]
+    for task in tasks:
+        task.folder.mkdir()
+    coordinator = ray.remote(num_cpus=0, max_calls=1)(run_gang)
+    ray.get([coordinator.remote(work, task, config(), task.folder / "records") for task in tasks], timeout=120)
+    assert [[len(set(nodes)) for nodes in task.done()] for task in tasks] == [[2] * 30] * 2
 
 
 GLOO = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.7]:1")
@@ -125,28 +163,32 @@ GLOO = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] 
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (WorkerGroupError("", {1: GLOO}), "worker 1 lost its connection to another: [/pytorch/third_party/gloo"),
+        (
+            WorkerGroupError("", {1: GLOO}),
+            "infrastructure: worker 1 lost its connection to another: [/pytorch/third_party/gloo",
+        ),
         (
             WorkerGroupError("", {0: dist.DistNetworkError("refused")}),
-            "worker 0 lost its connection to another: refused",
+            "infrastructure: worker 0 lost its connection to another: refused",
         ),
         (
             WorkerGroupError("", {0: GLOO, 1: WorkerHealthCheckFailedError("", OSError("gone"))}),
-            "worker 1 was lost: gone",
+            "infrastructure: worker 1 was lost: gone",
         ),
-        (ControllerError(WorkerGroupStartupFailedError("")), "a worker died while the gang started"),
-        (PreemptionError(PreemptionInfo(None, {"node": [1]})), "a node was preempted"),
+        (ControllerError(WorkerGroupStartupFailedError("")), "infrastructure: a worker died while the gang started"),
+        (PreemptionError(PreemptionInfo(None, {"node": [1]})), "preempted: a machine was taken away"),
+        (WorkerGroupError("", {0: GLOO, 1: Leaving("step 7 is saved")}), "preempted: a machine is about to go"),
     ],
 )
 def test_a_loss_has_a_cause(error: TrainingFailedError, cause: str) -> None:
-    assert _cause_of_loss(error).startswith(cause)
+    assert ": ".join(_loss(error, [])).startswith(cause)
 
 
 @pytest.mark.parametrize("mistake", [StepError("data: is empty"), ValueError("a bug")])
 def test_a_mistake_is_no_loss_whatever_became_of_the_others(mistake: Exception) -> None:
     error = WorkerGroupError("", {0: GLOO, 1: mistake})
     with pytest.raises((StepError, WorkerGroupError)) as raised:
-        _cause_of_loss(error)
+        _loss(error, [])
     assert raised.value is (mistake if isinstance(mistake, StepError) else error)
 
 
@@ -157,12 +199,12 @@ def test_a_mistake_is_no_loss_whatever_became_of_the_others(mistake: Exception) 
 def test_fewer_workers_still_share_a_batch_equally(
     free: list[float], expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nodes = {str(at): {"CPU": cpus} for at, cpus in enumerate(free)}
-    monkeypatch.setattr("jobs.finetune.gang.available_resources_per_node", lambda: nodes)
+    there = [Machine("cpu-spot", {"CPU": 4.0}, {"CPU": cpus}) for cpus in free]
+    for user in ("jobs.finetune.gang", "jobs.machines"):
+        monkeypatch.setattr(f"{user}.machines", lambda: there)
     settings = config(workers=12, min_workers=2).model_copy(update={"batch_size": 12})
     if expected is None:
-        monkeypatch.setattr("jobs.finetune.gang._shortage", lambda config: "resources: asked for too much")
-        with pytest.raises(StepError, match="asked for too much"):
+        with pytest.raises(StepError, match=r"12 x \(1 CPU\).* has 4 CPU \(1 free\) on 1 x cpu-spot of 4 CPU; 1 of 12"):
             _fewer(settings, 12)
     else:
         assert _fewer(settings, 12) == expected

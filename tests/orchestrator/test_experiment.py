@@ -125,7 +125,10 @@ BAD = {
         ("strategy: fsdp", "template: ${letters}"),
         "steps.tiny.template: ",
     ),
-    "remote store": (("name: scaling-sweep", "name: x\nstore: s3://bucket"), "4: store: s3://bucket is no folder"),
+    "store in one process": (
+        ("name: scaling-sweep", "name: x\nstore: memory://runs"),
+        "4: store: memory://runs lives in one process",
+    ),
 }
 
 

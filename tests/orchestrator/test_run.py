@@ -51,7 +51,7 @@ def test_a_killed_worker_is_restarted(workplace: Workplace) -> None:
     output, _ = run.communicate(timeout=200)
     assert run.returncode == 0, output
     assert "letters: infrastructure: WorkerCrashedError" in output
-    assert "restart 1 of 3" in output
+    assert "restart 1 (infrastructure 1 of 3)" in output
     assert workplace.status()["attempt"] == 1
 
 
@@ -99,7 +99,7 @@ def test_a_step_over_its_timeout_is_stopped(workplace: Workplace) -> None:
     workplace.write(SLOW, "    resources: {timeout: 3}\n")
     code, output = workplace.run("run", "words.yaml")
     assert code == 1
-    assert "letters: took longer than its timeout of 3 s (resources.timeout)" in output
+    assert "letters: timeout: took longer than its timeout of 3 s (resources.timeout)" in output
 
 
 def test_a_store_that_cannot_be_written_is_refused_before_anything_starts(workplace: Workplace) -> None:

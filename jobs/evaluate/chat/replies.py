@@ -10,11 +10,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.evaluate.chat.client import Answer
-from orchestrator.store import DamagedRecord, read_record, write_record
+from orchestrator.places import files, set_aside
+from orchestrator.records import DamagedRecord, read_record, write_record
+
+if TYPE_CHECKING:
+    from orchestrator.places import Place
 
 
 class Asked(NamedTuple):
@@ -30,18 +33,19 @@ class Asked(NamedTuple):
 class Replies:
     """The answers in a folder."""
 
-    def __init__(self, folder: Path, report: Callable[[str], None]):
+    def __init__(self, folder: Place, report: Callable[[str], None]):
         """`report` takes one line for each damaged file."""
         self._folder = folder
         self._known: dict[Asked, Answer] = {}
-        for file in sorted(folder.glob("*.json")):
-            if file.name == "key.json":
+        for name in files(folder):
+            if name == "key.json" or not name.endswith(".json"):
                 continue
+            file = folder / name
             try:
                 entries: list[tuple[list[Any], dict[str, Any]]] = read_record(file)
             except DamagedRecord:
-                aside = file.rename(file.with_suffix(".damaged"))
-                report(f"file of answers {file} is damaged: they are asked for again; it is kept as {aside.name}")
+                aside = set_aside(file, ".damaged")
+                report(f"file of answers {file} is damaged: they are asked for again; it is kept as {aside}")
                 continue
             for asked, answer in entries:
                 self._known.setdefault(Asked(*asked), Answer(**answer))

@@ -1,0 +1,67 @@
+"""A sweep whose machines lose sight of each other for a while: they have addresses and cables of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.network import NetworkMachine, wired_cluster
+from jobs.evaluate.pool import decode
+from jobs.evaluate.replica import Work
+from jobs.evaluate.resources import EvaluateResources, Replicas
+from jobs.evaluate.trace_files import Index
+from orchestrator.retries import Retries
+from tests.evaluate import scripted
+from tests.evaluate.test_pool import CPU, SCRIPT, assert_every_leaf_is_there, pids, quiet, spec, units, untold
+
+CUT_SECONDS = 12.0
+"""Longer than the pool takes to give a machine up, shorter than Ray does."""
+
+
+@pytest.fixture
+def wired() -> Iterator[list[NetworkMachine]]:
+    with wired_cluster(2, [Path(__file__).parents[1] / "evaluate"]) as machines:
+        yield machines
+
+
+def test_a_machine_that_is_out_of_sight_for_a_while_loses_its_units_and_nothing_else(
+    wired: list[NetworkMachine], tmp_path: Path
+) -> None:
+    lost: list[Mapping[str, int]] = []
+    resources = EvaluateResources(
+        replicas=Replicas(min=2, max=2), in_flight=8, retries=Retries(preempted=1, infrastructure=0)
+    )
+    start = partial(scripted.start, pids(tmp_path), SCRIPT, delay=0.02)
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(
+            decode,
+            [Work(unit) for unit in units(120)],
+            spec(tmp_path, start),
+            Index(tmp_path, quiet),
+            resources,
+            CPU,
+            "cut",
+            untold,
+            lambda counts, reason: lost.append(counts),
+        )
+        while len(list(tmp_path.glob("*.parquet"))) < 6:
+            assert not running.done(), running.exception()
+            time.sleep(0.05)
+        replicas = [int(file.name) for file in pids(tmp_path).iterdir()]
+        assert len(replicas) == 2
+        wired[0].unplug()
+        time.sleep(CUT_SECONDS)
+        wired[0].plug_in()
+        running.result(timeout=120)
+    assert_every_leaf_is_there(tmp_path, units(120))
+    assert lost == [{"preempted": 1}]
+    deadline = time.monotonic() + 60
+    while any(psutil.pid_exists(int(file.name)) for file in pids(tmp_path).iterdir()):
+        assert time.monotonic() < deadline, "a replica is still there"
+        time.sleep(0.2)

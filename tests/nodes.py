@@ -1,0 +1,59 @@
+"""Machines on this one: raylets that a test adds, announces to go, and switches off."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import ray
+from ray._private.node import Node
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+from tests.conftest import ROOT
+
+
+@contextmanager
+def head_alone(imported: Sequence[Path] = ()) -> Iterator[Cluster]:
+    """A head without CPUs, connected to, to which tests add nodes. Its workers import from `imported` too."""
+    folder = tempfile.mkdtemp(prefix="nd", dir="/tmp")  # Ray's socket paths must be short.
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
+    )
+    paths = os.pathsep.join(map(str, [ROOT, *imported]))
+    ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        shutil.rmtree(folder)
+
+
+def announce(cluster: Cluster, node: Node, seconds: float = 600) -> None:
+    """Tells Ray, as its autoscaler does for a cloud, that a node will be taken away in so many seconds."""
+    accepted, reason = GcsClient(address=cluster.address).drain_node(
+        node.node_id,
+        DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"),
+        "a test takes it away",
+        int((time.time() + seconds) * 1000),
+    )
+    assert accepted, reason
+
+
+def switch_off(cluster: Cluster, node: Node) -> None:
+    """Ends everything on a node at the same moment, without a word to anybody."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    everything = [raylet, *raylet.children(recursive=True)]
+    for process in everything:
+        process.suspend()
+    for process in everything:
+        process.kill()
+    cluster.remove_node(node, allow_graceful=False)

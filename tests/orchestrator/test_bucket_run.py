@@ -1,0 +1,161 @@
+"""A whole experiment whose store is a bucket, on a server of S3's protocol: killed, continued, cleaned up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from jobs.evaluate.trace_files import Index
+from orchestrator.places import files, folders, place, read_bytes
+from orchestrator.records import read_json
+from tests.finetune.buckets import new_bucket, s3_server
+from tests.orchestrator.test_run import Workplace, all_gone, descendants, name_of
+
+if TYPE_CHECKING:
+    from orchestrator.places import Place
+
+T = TypeVar("T")
+
+TEXT = """
+name: bucket
+store: {store}
+steps:
+  letters:
+    job: letters
+    train: 640
+    test: 120
+  tiny:
+    job: finetune
+    model: {{random: qwen2, layers: 1, hidden_size: 64}}
+    data: ${{letters}}
+    batch_size: 16
+    resources: {{workers: 1, checkpoint_every: 10}}
+  sweep:
+    job: evaluate
+    model: ${{tiny}}
+    tasks: ["${{letters}}"]
+    budgets: [8, 16]
+    extensions: {{strings: [Wait], counts: [1]}}
+    max_answer_tokens: 8
+    resources: {{in_flight: 2}}
+"""
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Place]:
+    """A store in a bucket, which this process and those that it starts can reach."""
+    with s3_server() as environment:
+        for name, value in {**environment, "ORCHESTRATOR_CACHE": str(tmp_path / "cache")}.items():
+            monkeypatch.setenv(name, value)
+        yield place(f"s3://{new_bucket(environment)}/experiments")
+
+
+@pytest.fixture
+def workplace(bucket: Place, tmp_path: Path) -> Iterator[Workplace]:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    workplace = Workplace(folder)
+    workplace.file.write_text(TEXT.format(store=bucket))
+    yield workplace
+    for process in workplace.started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def wait_for(run: subprocess.Popen[str], look: Callable[[], T | None]) -> T:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        assert run.poll() is None, run.communicate()[0]
+        time.sleep(0.2)
+    raise AssertionError("waited in vain")
+
+
+def kill(run: subprocess.Popen[str]) -> None:
+    """Kills the driver, and waits until the work has ended with it."""
+    working = [each for each in descendants(run) if any(word in name_of(each) for word in ("raylet", "ray::"))]
+    run.kill()
+    run.communicate()
+    deadline = time.monotonic() + 60
+    while not all_gone([each for each in working if "Agent" not in name_of(each)]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def step(store: Place, name: str) -> Place | None:
+    return next((folder for folder in folders(store) if folder.name.startswith(f"{name}-")), None)
+
+
+def checkpointed(store: Place) -> bool:
+    tiny = step(store, "tiny")
+    return tiny is not None and any(name.endswith("complete.json") for name in files(tiny / "checkpoints"))
+
+
+def decoded(store: Place) -> bool:
+    return any(name.endswith(".parquet") for name in files(store / "traces"))
+
+
+def test_an_experiment_in_a_bucket_survives_its_driver_and_nothing_is_done_twice(
+    workplace: Workplace, bucket: Place
+) -> None:
+    run = workplace.start("run", "words.yaml")
+    wait_for(run, lambda: checkpointed(bucket))
+    kill(run)
+    run = workplace.start("run", "words.yaml")
+    wait_for(run, lambda: decoded(bucket))
+    kill(run)
+    code, status = workplace.run("status", "words.yaml")
+    assert code == 0, status
+    assert "interrupted" in status
+    code, output = workplace.run("run", "words.yaml")
+    assert code == 0, output
+    assert "sweep: would run (continues what running left" in output
+    assert "| policy | thinking tokens |" in output
+
+    tiny, sweep = step(bucket, "tiny"), step(bucket, "sweep")
+    assert tiny is not None
+    assert sweep is not None
+    lines = (tiny / "tracked" / "finetune" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 41))
+    assert not files(tiny / "checkpoints")
+    assert not files(tiny / "data")
+    (traces,) = folders(bucket / "traces")
+    assert read_json(sweep / "uses.json") == [traces.name]
+    index = Index(traces, pytest.fail)
+    units = {(item, sample) for item, sample in index._units}
+    assert len(units) == 120
+    assert sum(len(index.unit(*unit).rows) for unit in units) == index.size, "a token was decoded twice"
+
+    code, again = workplace.run("run", "words.yaml")
+    assert code == 0, again
+    assert "everything is done, nothing to run" in again
+    code, logs = workplace.run("logs", "words.yaml", "tiny")
+    assert code == 0, logs
+    assert logs.count("controller | --- controller on ") == 2
+    assert "rank-0 | --- rank-0 on " in logs
+    code, page = workplace.run("report", "words.yaml", "--item", "nothing")
+    assert code == 2, page
+    code, page = workplace.run("report", "words.yaml")
+    assert code == 0, page
+    (report,) = folders(bucket / "reports")
+    assert b"<html" in (read_bytes(report / "report.html") or b"")
+    assert not [folder for folder in (workplace.folder.parent / "cache").glob("*/work/*") if folder.is_dir()]
+
+    workplace.file.write_text(workplace.file.read_text().replace("budgets: [8, 16]", "budgets: [8]"))
+    code, plan = workplace.run("plan", "words.yaml")
+    assert code == 0, plan
+    code, listed = workplace.run("gc", "words.yaml", "--delete")
+    assert code == 0, listed
+    assert sorted(folder.name.rpartition("-")[0] for folder in folders(bucket) if "-" in folder.name) == [
+        "letters",
+        "tiny",
+    ]
+    assert not folders(bucket / "traces")
