@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,14 +63,19 @@ class Machine:
     whole: bool
     """Rented as a whole: cards that idle are paid too. Not so where only a card was named."""
 
-    def nodes(self, cards: int) -> int:
+    def nodes(self, cards: float) -> int:
         """Nodes that hold `cards`."""
-        return -(-cards // self.cards)
+        return math.ceil(cards / self.cards)
 
-    def usd(self, cards: int, seconds: float) -> float:
+    def usd(self, cards: float, seconds: float) -> float:
         """What `cards` cost for so long, in USD."""
         machines = self.nodes(cards) if self.whole else cards / self.cards
         return machines * self.usd_per_hour * seconds / 3600
+
+    @property
+    def device(self) -> str:
+        """What is paid for, in the singular: ``GPU``, or ``core``."""
+        return "core" if self.card == machine(CPU).card else "GPU"
 
     @property
     def price(self) -> str:
@@ -95,6 +101,14 @@ def machine(name: str) -> Machine:
     fields = dict(machines[cards[name]["priced_as"] if alone else name])
     card = fields.pop("card")
     return Machine(name, Card(**cards[card]), **fields, whole=not alone)
+
+
+def in_usd(amount: float) -> str:
+    """``$1,234``, ``$12.34``, ``$0.00056``."""
+    if amount >= 100:
+        return f"${amount:,.0f}"
+    digits = 2 if amount >= 0.1 or not amount else 1 - math.floor(math.log10(amount))
+    return f"${amount:.{digits}f}"
 
 
 def known_machine(name: str) -> str:

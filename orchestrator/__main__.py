@@ -1,6 +1,7 @@
 """The command line. Thin: each verb parses, checks the experiment, and imports what it needs only then.
 
-Exit status: 0 finished, 1 a step failed, 2 bad input and nothing started, 130 or 143 interrupted.
+Exit status: 0 finished, 1 a step failed, 2 bad input and nothing started, 3 stopped by max_cost, 130 or 143
+interrupted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.plan import PlannedStep
     from orchestrator.store import Store
 
-FAILED, BAD_INPUT = 1, 2
+FAILED, BAD_INPUT, OVER_COST = 1, 2, 3
 
 WATCH_SECONDS = 2.0
 
@@ -101,10 +102,11 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
 def _execute(
     experiment: Experiment, store: Store, planned: list[PlannedStep], display: Display, mirror: Mirror
 ) -> bool:
-    """Runs what is not done; exits with 128 and the signal's number when told to stop."""
+    """Runs what is not done; exits with 128 and the signal's number when told to stop, or with OVER_COST."""
     for step in planned:
         display.say(f"{step.step.name}: {step.verdict}{f' ({step.reason})' if step.reason else ''}")
     from orchestrator import executor
+    from orchestrator.spending import OverCost
 
     try:
         return executor.run(experiment, store, planned, display, mirror)
@@ -114,6 +116,9 @@ def _execute(
     except executor.ClusterLost as loss:
         display.say(str(loss))
         sys.exit(FAILED)
+    except OverCost as reached:
+        display.say(str(reached))
+        sys.exit(OVER_COST)
 
 
 @main.command()
@@ -383,12 +388,16 @@ def _bundles(demands: list[dict[str, float]]) -> str:
 
 def _show_results(planned: list[PlannedStep], pages: list[Place]) -> None:
     from orchestrator.places import read_bytes
+    from orchestrator.spending import compared
 
     for item in planned:
         table = read_bytes(item.folder.output / "table.md")
         if table is not None and item.folder.path.joinpath("done.json").exists():
             click.echo(f"\n{table.decode().rstrip()}\n")
             click.echo(f"{item.step.name}: plots, table and samples in {item.folder.output}")
+    for item in planned:
+        if item.folder.path.joinpath("done.json").exists() and (error := compared(item.folder)):
+            click.echo(f"{item.step.name}: {error}")
     for page in pages:
         click.echo(f"report: {page}")
 

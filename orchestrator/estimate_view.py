@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cluster.machines import in_usd
 from orchestrator.display import duration
 from orchestrator.step import Estimate
 
@@ -30,7 +31,7 @@ def lines(estimate: Estimate) -> list[str]:
         said.append(verdict if not estimate.remedies else f"{verdict}; these would fit:")
         said += [f"  {remedy}" for remedy in estimate.remedies]
     if estimate.seconds is not None:
-        costs = "" if estimate.usd is None else f", {usd(estimate.usd)}"
+        costs = "" if estimate.usd is None else f", {in_usd(estimate.usd)}"
         hours = "" if estimate.device_hours is None else f", {estimate.device_hours:.2g} {estimate.device}-hours"
         said.append(f"takes about {duration(estimate.seconds)}{hours}{costs}{_at_most(estimate)}")
     return [*said, *estimate.remarks]
@@ -60,9 +61,9 @@ def _parts(step: str, estimate: Estimate) -> Table:
     for part in estimate.parts:
         cells = [f"{part.tokens:,.0f}"]
         if part.seconds is not None and part.device_hours is not None and part.usd is not None:
-            cells += [duration(part.seconds), f"{part.device_hours:.2g}", usd(part.usd)]
+            cells += [duration(part.seconds), f"{part.device_hours:.2g}", in_usd(part.usd)]
         cells.append(f"{part.share:.1%}")
-        cells += [usd(part.share * estimate.usd)] if estimate.usd is not None else []
+        cells += [in_usd(part.share * estimate.usd)] if estimate.usd is not None else []
         table.add_row(escape(part.name), *cells)
     return table
 
@@ -70,10 +71,5 @@ def _parts(step: str, estimate: Estimate) -> Table:
 def _at_most(estimate: Estimate) -> str:
     if estimate.most_seconds is None:
         return ""
-    costs = "" if estimate.most_usd is None else f", {usd(estimate.most_usd)}"
+    costs = "" if estimate.most_usd is None else f", {in_usd(estimate.most_usd)}"
     return f"; at most {duration(estimate.most_seconds)}{costs}, if all of it runs to its largest budget"
-
-
-def usd(amount: float) -> str:
-    """``$38``, ``$0.25``, ``less than $0.01``."""
-    return f"${amount:,.0f}" if amount >= 10 else f"${amount:.2f}" if amount >= 0.01 else "less than $0.01"

@@ -31,10 +31,11 @@ from orchestrator.experiment import Experiment
 from orchestrator.failures import Failure, diagnose
 from orchestrator.logs import tail
 from orchestrator.mirror import Mirror
-from orchestrator.plan import PlannedStep
+from orchestrator.plan import PlannedStep, estimates
 from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
 from orchestrator.retries import Losses
+from orchestrator.spending import Accounts, OverCost, expect
 from orchestrator.step import StepContext
 from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, write_json_atomically
 
@@ -97,12 +98,19 @@ def connected() -> Iterator[None]:
 def run(experiment: Experiment, store: Store, planned: list[PlannedStep], display: Display, mirror: Mirror) -> bool:
     """Runs what is not done; returns whether everything is now. Must be called from the main thread.
 
-    Raises StoreError when another live run has one of the steps, before anything starts, and Interrupted on SIGINT or
-    SIGTERM, after everything it started has stopped; ClusterLost when Ray on this machine has died.
+    Raises StoreError when another live run has one of the steps, before anything starts; Interrupted on SIGINT or
+    SIGTERM, and OverCost when it comes to its max_cost, after everything it started has stopped; ClusterLost when Ray
+    on this machine has died.
     """
     todo = [step for step in planned if step.verdict != "done"]
+    accounts = Accounts({step.step.name: (step.folder, step.step.config) for step in planned}, experiment.max_cost)
+    accounts.check()
     for step in todo:
         step.folder.create(step.identity)
+    told = estimates(planned)
+    for step in todo:
+        if estimate := told.get(step.step.name):
+            expect(step.folder, estimate)
     folders = [step.folder for step in todo]
     claim = Claim.by_this_process(uuid.uuid4().hex[:8])
     with (
@@ -112,7 +120,9 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
         # Innermost, because ray.init installs a handler of its own.
         _signals() as signals,
     ):
-        return _Run(experiment, store, planned, display, mirror, claim.run, taken_over, cancelled, signals).loop()
+        return _Run(
+            experiment, store, planned, display, mirror, claim.run, taken_over, cancelled, signals, accounts
+        ).loop()
 
 
 @contextmanager
@@ -148,6 +158,7 @@ class _Run:
         taken_over: threading.Event,
         cancelled: threading.Event,
         signals: list[int],
+        accounts: Accounts,
     ):
         self.experiment = experiment
         self.store = store
@@ -158,6 +169,7 @@ class _Run:
         self.taken_over = taken_over
         self.cancelled = cancelled
         self.signals = signals
+        self.accounts = accounts
         self.done = {name for name, step in self.planned.items() if step.verdict == "done"}
         self.failed: dict[str, str] = {}
         self.running: dict[str, _Attempt] = {}
@@ -168,6 +180,7 @@ class _Run:
 
     def loop(self) -> bool:
         waiting = [name for name in self.planned if name not in self.done]
+        why = None
         for name in waiting:
             folder = self.planned[name].folder
             folder.forget_losses()
@@ -185,10 +198,14 @@ class _Run:
                 self._restart_due()
                 self._collect()
                 self._show()
+                self.accounts.check()
+        except OverCost as error:
+            why = str(error)
+            raise
         finally:
-            self._stop(list(self.running))
+            self._stop(list(self.running), why)
             for name in [*waiting, *self.restart_at]:
-                self.planned[name].folder.write_status(state="cancelled", finished=time.time())
+                self.planned[name].folder.write_status(state="cancelled", finished=time.time(), error=why)
         return not self.failed
 
     def _see_cluster(self) -> None:
@@ -216,6 +233,7 @@ class _Run:
         planned = self.planned[name]
         folder, config = planned.folder, planned.step.config
         folder.unmark_done()
+        self.accounts.start(name)
         write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"))
         context = planned.context(self.experiment, self.store, attempt)
         now = time.time()
@@ -245,6 +263,7 @@ class _Run:
         for task in ended:
             name = tasks[task]
             attempt = self.running.pop(name)
+            self.accounts.stop(name)
             try:
                 ray.get(task)
             except ray.exceptions.RayError as error:
@@ -293,11 +312,13 @@ class _Run:
             return
         self.shown = time.monotonic()
         for name in self.running:
-            if progress := self.planned[name].folder.read_progress():
+            progress = self.planned[name].folder.read_progress()
+            self.accounts.tick(name, progress)
+            if progress:
                 self.display.progress(name, progress["done"], progress["total"], progress["unit"])
 
-    def _stop(self, names: list[str]) -> None:
-        """Ends steps that are running, and waits until Ray says that they have ended."""
+    def _stop(self, names: list[str], why: str | None = None) -> None:
+        """Ends steps that are running, and waits until Ray says that they have ended. `why` is for people."""
         tasks = [self.running[name].task for name in names]
         for task in tasks:
             ray.cancel(task, force=True)
@@ -305,4 +326,5 @@ class _Run:
             ray.wait(tasks, num_returns=len(tasks), timeout=30)
         for name in names:
             del self.running[name]
-            self.planned[name].folder.write_status(state="cancelled", finished=time.time())
+            self.accounts.stop(name)
+            self.planned[name].folder.write_status(state="cancelled", finished=time.time(), error=why)

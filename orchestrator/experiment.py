@@ -69,6 +69,8 @@ class Experiment:
     tracking: str
     notes: tuple[str, ...]
     """What was understood other than written."""
+    max_cost: float | None = None
+    """USD that all attempts at its steps may come to; None: any."""
 
 
 class _TopLevel(StrictModel):
@@ -78,6 +80,7 @@ class _TopLevel(StrictModel):
     description: str = ""
     store: str | None = Field(default=None, min_length=1, max_length=1000)
     tracking: str | None = Field(default=None, min_length=1, max_length=1000)
+    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     steps: dict[str, dict[str, Any]] = Field(min_length=1)
 
     @field_validator("store")
@@ -156,8 +159,10 @@ class _Checker:
         top = self._validate(_TopLevel, data, ())
         raw_steps = data.get("steps")
         steps: dict[str, Step] = {}
-        for name, raw in raw_steps.items() if isinstance(raw_steps, dict) else ():
-            if isinstance(raw, dict) and (step := self._step(name, raw, list(raw_steps))) is not None:
+        names = list(raw_steps) if isinstance(raw_steps, dict) else []
+        for name in names:
+            raw = raw_steps[name]
+            if isinstance(raw, dict) and (step := self._step(name, raw, names)) is not None:
                 steps[name] = step
         if isinstance(data, dict) and not data.get("store"):
             told = os.environ.get("ORCHESTRATOR_STORE", "")
@@ -172,6 +177,7 @@ class _Checker:
             steps={name: steps[name] for name in ordered},
             store=_located(top.store or os.environ.get("ORCHESTRATOR_STORE") or DEFAULT_STORE, base),
             tracking=_located(top.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING, base),
+            max_cost=top.max_cost,
             notes=tuple(f"{name}: {note}" for name in ordered for note in steps[name].config.notes()),
         )
 
@@ -232,24 +238,21 @@ class _Checker:
         for name, raw in raw_steps.items():
             targets = [parse_reference(value) for _, value in _leaves(raw, ())]
             needs[name] = [target for target in targets if target is not None and target in raw_steps]
-        ordered: list[str] = []
-        visiting: list[str] = []
-
-        def visit(name: str) -> None:
-            if name in ordered:
-                return
-            if name in visiting:
-                cycle = [*visiting[visiting.index(name) :], name]
-                self.complain(("steps", name), f"steps.{name}: is part of a cycle: {' -> '.join(cycle)}")
-                return
-            visiting.append(name)
-            for target in needs[name]:
-                visit(target)
-            visiting.pop()
-            ordered.append(name)
-
-        for name in raw_steps:
-            visit(name)
+        ordered: dict[str, None] = {}
+        for root in raw_steps:
+            visiting = {root: iter(needs[root])}
+            while visiting and root not in ordered:
+                name = next(reversed(visiting))
+                need = next(visiting[name], None)
+                if need is None:
+                    del visiting[name]
+                    ordered[name] = None
+                elif need in visiting:
+                    names = list(visiting)
+                    cycle = [*names[names.index(need) :], need]
+                    self.complain(("steps", need), f"steps.{need}: is part of a cycle: {' -> '.join(cycle)}")
+                elif need not in ordered:
+                    visiting[need] = iter(needs[need])
         for name, step in steps.items():
             for reference in step.references():
                 target = steps.get(reference.step)

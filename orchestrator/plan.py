@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from orchestrator.experiment import Experiment, Step
 from orchestrator.fingerprint import differences, fingerprint, identity
+from orchestrator.spending import spent
 from orchestrator.step import Estimate, StepContext, StepInput, Upcoming
 from orchestrator.store import DamagedRecord, StepFolder, Store
 
@@ -49,19 +50,22 @@ class PlannedStep:
                 for target, fingerprint in self.inputs.items()
             },
             attempt=attempt,
+            spent=spent(self.folder),
         )
 
 
 def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
     """The steps of an experiment against a store, in an order in which they can run."""
     planned: dict[str, PlannedStep] = {}
+    root = store.root
+    names = {path.name.rpartition("-")[0] for path in root.iterdir()} if root.exists() else set()
     for name, step in experiment.steps.items():
         targets = [reference.step for reference in step.references()]
         inputs = {target: planned[target].fingerprint for target in targets}
         what = identity(step.kind, step.config, inputs)
         folder = store.step(name, fingerprint(what))
         waiting_for = [target for target in targets if planned[target].verdict != "done"]
-        verdict, reason = _verdict(store, folder, what, waiting_for)
+        verdict, reason = _verdict(store if name in names else None, folder, what, waiting_for)
         planned[name] = PlannedStep(step, what, folder, verdict, reason, inputs)
     return list(planned.values())
 
@@ -90,7 +94,12 @@ def _looked_into(folder: StepFolder) -> Path:
     return small_output(folder.path)
 
 
-def _verdict(store: Store, folder: StepFolder, what: Mapping[str, Any], waiting_for: list[str]) -> tuple[Verdict, str]:
+def _verdict(
+    store: Store | None, folder: StepFolder, what: Mapping[str, Any], waiting_for: list[str]
+) -> tuple[Verdict, str]:
+    """What is to be done about a step, and why; `store` is None where that has no folder of the step's name at all."""
+    if store is None:
+        return "would run", f"after {', '.join(waiting_for)}" if waiting_for else "not in the store"
     try:
         if folder.done():
             return "done", ""

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from cluster.machines import in_usd
 from orchestrator.display import duration
 from orchestrator.experiment import Experiment
-from orchestrator.plan import PlannedStep
+from orchestrator.plan import PlannedStep, estimates
 from orchestrator.retries import counted
+from orchestrator.spending import spent
+from orchestrator.step import Estimate
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,18 @@ class View:
     losses: str = ""
     """What was lost and made good in this run, by cause."""
     note: str = ""
+    spent: float = 0.0
+    """USD, of all attempts."""
+    projected: float | None = None
+    """USD when it is done; None where that cannot be told."""
 
 
-def look(planned: PlannedStep) -> View:
+def look(planned: PlannedStep, estimate: Estimate | None = None) -> View:
     """The state of a step now. A step whose run died is ``interrupted``, whatever its last status says."""
     folder = planned.folder
+    usd = None if estimate is None else estimate.usd
     if not folder.path.exists():
-        return View("not started")
+        return View("not started", projected=usd)
     status, progress = folder.read_status(), folder.read_progress()
     state = "done" if planned.verdict == "done" else status.get("state", "not started")
     claim = folder.claimed_by()
@@ -53,17 +61,30 @@ def look(planned: PlannedStep) -> View:
     if state == "damaged":
         note = planned.reason
     losses = counted(status.get("restarts", {}), lost.get("counts", {}))
-    return View(state, shown, duration(elapsed) if elapsed is not None else "", eta, losses, note)
+    paid = spent(folder)
+    cost = 0.0 if paid is None else paid.usd
+    if state == "done":
+        usd = cost
+    elif 0 < done < total and cost:
+        usd = cost * total / done
+    return View(state, shown, duration(elapsed) if elapsed is not None else "", eta, losses, note, cost, usd)
 
 
 def table(experiment: Experiment, planned: Sequence[PlannedStep]) -> Table:
-    """The page of ``status``: a row per step."""
-    found = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left")
-    for column in ("step", "state", "progress", "elapsed", "ETA", "lost", "note"):
+    """The page of ``status``: a row per step, and what all of it costs."""
+    found = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left", caption_justify="left")
+    for column in ("step", "state", "progress", "elapsed", "ETA", "lost", "spent", "projected", "note"):
         found.add_column(column, overflow="fold")
-    for item in planned:
-        view = look(item)
-        found.add_row(item.step.name, view.state, view.progress, view.elapsed, view.eta, view.losses, view.note)
+    told = estimates(list(planned))
+    views = [look(item, told.get(item.step.name)) for item in planned]
+    for item, view in zip(planned, views, strict=True):
+        paid, whole = in_usd(view.spent), "" if view.projected is None else in_usd(view.projected)
+        cells = (view.state, view.progress, view.elapsed, view.eta, view.losses, paid, whole, view.note)
+        found.add_row(item.step.name, *cells)
+    limit = "" if experiment.max_cost is None else f" of max_cost {in_usd(experiment.max_cost)}"
+    known = [view.projected for view in views if view.projected is not None]
+    rest = "" if len(known) == len(views) else " and what cannot be told"
+    found.caption = f"spent {in_usd(sum(view.spent for view in views))}{limit}; projected {in_usd(sum(known))}{rest}"
     return found
 
 

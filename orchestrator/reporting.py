@@ -21,6 +21,7 @@ from orchestrator.places import files, write_bytes
 from orchestrator.plan import PlannedStep
 from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.records import read_json, write_json_atomically
+from orchestrator.spending import expected, spent
 from orchestrator.step import FinishedStep, ReportRequest
 from orchestrator.store import Store
 from orchestrator.tracking import without_credentials
@@ -97,4 +98,6 @@ def _finished(planned: PlannedStep, experiment: Experiment, store: Store) -> Fin
         context=context,
         seconds=finished - started if started and finished else None,
         provenance=read_json(planned.folder.path / PROVENANCE),
+        spent=spent(planned.folder),
+        expected=expected(planned.folder),
     )

@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
@@ -193,6 +193,12 @@ class StepConfig(StrictModel):
         on_gpus = any(bundle.get("GPU") for bundle in self.demands())
         return machine(self.resources.machine or (DEFAULT_GPU if on_gpus else CPU))
 
+    def holds(self) -> float:
+        """Devices that are paid for from start to end: all that it demands. 0 where the step says what it holds with
+        its progress."""
+        kind = "CPU" if self.machine.device == "core" else "GPU"
+        return sum(bundle.get(kind, 0.0) for bundle in self.demands())
+
     def notes(self) -> list[str]:
         """What was understood other than written ("budgets sorted"), one line each."""
         return []
@@ -239,6 +245,49 @@ class Regraded:
     """Puts it into the output, and publishes anew what follows from it."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a running attempt at a step holds."""
+
+    devices: float
+    """Now."""
+    device_seconds: float
+    """Since it began."""
+
+
+class Meter:
+    """Adds up what an attempt holds, as devices come and go."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._since = clock()
+        self._held = Held(0.0, 0.0)
+        self.most = 0.0
+        """Devices that were held at once."""
+
+    def hold(self, devices: float) -> None:
+        """From now on it is so many."""
+        self._held, self._since = replace(self.held, devices=devices), self._clock()
+        self.most = max(self.most, devices)
+
+    @property
+    def held(self) -> Held:
+        more = self._held.devices * (self._clock() - self._since)
+        return replace(self._held, device_seconds=self._held.device_seconds + more)
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a step costs, all attempts at it together."""
+
+    seconds: float
+    """That it ran."""
+    device_seconds: float
+    usd: float
+    device: str
+    """``GPU``, or ``core``."""
+
+
 class StepError(Exception):
     """Raised by a job for something its user can put right: shown as one line, without a traceback, never retried."""
 
@@ -282,6 +331,8 @@ class StepContext:
     inputs: Mapping[str, StepInput] = field(default_factory=dict)
     attempt: int = 0
     """Counts restarts of this step within this run of the experiment, from 0."""
+    spent: Spending | None = None
+    """What earlier attempts came to; None where there was none."""
 
     @property
     def folder(self) -> Path:
@@ -353,11 +404,16 @@ class StepContext:
         """The finished step that a :class:`Reference` of the config names."""
         return self.inputs[reference.step]
 
-    def progress(self, done: float, total: float, unit: str) -> None:
-        """Says how far the step is, in `unit` ("steps", "units"); shown by ``run`` and ``status``."""
+    def progress(self, done: float, total: float, unit: str, held: Held | None = None) -> None:
+        """Says how far the step is, in `unit` ("steps", "units"); shown by ``run`` and ``status``.
+
+        `held` is what it holds, where its config does not say.
+        """
         from orchestrator.records import write_json_atomically
 
-        record = {"done": done, "total": total, "unit": unit, "time": time.time()}
+        record: dict[str, Any] = {"done": done, "total": total, "unit": unit, "time": time.time()}
+        if held is not None:
+            record["held"] = asdict(held)
         write_json_atomically(self.folder / "progress.json", record)
 
     def lost(self, counts: Mapping[str, int], reason: str) -> None:
@@ -438,6 +494,10 @@ class FinishedStep:
     """That its last attempt took."""
     provenance: Mapping[str, Any] | None
     """:func:`orchestrator.provenance.provenance` of that attempt; None where it was not kept."""
+    spent: Spending | None = None
+    """What all attempts came to; None where it was not kept."""
+    expected: Spending | None = None
+    """What was expected before the first; None where that was not known."""
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,24 @@ Path = tuple[str | int, ...]
 MAX_NODES = 100_000
 """Bound on the values of one file, so that aliases of aliases cannot grow without end."""
 
+DEEP = 200
+"""Nesting beyond which libyaml's composer is not trusted: it calls itself, and thousands of calls end the process."""
+
 _PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader's parser with YAML 1.2's core schema for plain scalars."""
+class _Schema(yaml.resolver.Resolver):
+    """YAML 1.2's core schema for plain scalars."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+class _Loader(_Schema, yaml.SafeLoader):
+    """Says best what is wrong with a text."""
+
+
+class _FastLoader(_Schema, yaml.CSafeLoader):
+    """Ten times as fast: an experiment of 10,000 steps is read in a second."""
 
 
 for _tag, _pattern, _first in (
@@ -38,7 +49,7 @@ for _tag, _pattern, _first in (
         list("-+.0123456789"),
     ),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+    _Schema.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
 class YamlError(Exception):
@@ -67,7 +78,7 @@ class Document:
 def parse(text: str) -> Document:
     """Reads one document. Raises YamlError with everything that is wrong with it."""
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = _compose(text)
         if node is None:
             raise YamlError([(1, "the file is empty")])
         builder = _Builder()
@@ -83,6 +94,29 @@ def parse(text: str) -> Document:
     if builder.complaints:
         raise YamlError(builder.complaints)
     return Document(value, builder.lines)
+
+
+def _compose(text: str) -> yaml.Node | None:
+    """The document's node; None where there is none. Raises what PyYAML's own parser raises."""
+    try:
+        if not _is_deep(text):
+            return yaml.compose(text, Loader=_FastLoader)
+    except yaml.YAMLError:
+        pass  # explained by the other
+    return yaml.compose(text, Loader=_Loader)
+
+
+def _is_deep(text: str) -> bool:
+    """Whether its values are nested more than :data:`DEEP`. Raises yaml.YAMLError."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_FastLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEP:
+                return True
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return False
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:

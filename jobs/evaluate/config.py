@@ -227,6 +227,10 @@ class Config(StepConfig):
             return []  # its controller asks the server itself
         return [self.replica_demand()] * self.resources.replicas.min
 
+    def holds(self) -> float:
+        """Its replicas come and go, and it says how many there are."""
+        return 0.0
+
     def notes(self) -> list[str]:
         """Lists that were understood as sets, and what costs more than it looks."""
         given: list[tuple[str, Sequence[object], Sequence[object]]] = [

@@ -77,6 +77,13 @@ class Point:
         return self.estimate.difference
 
     @property
+    def decoded_tokens(self) -> float:
+        """Mean tokens that the policy by itself decodes: thinking and answer, but not what is injected. A try that
+        rejection sampling threw away was decoded up to the limit."""
+        own = self.thinking_tokens - self.injected_tokens + self.answer_tokens
+        return own + (self.tries - 1) * (self.policy.cut or 0)
+
+    @property
     def name(self) -> str:
         """Unique within a task: ``auto``, ``auto pass@8``."""
         return self.policy.name if self.score == "accuracy" else f"{self.policy.name} {self.scored}"

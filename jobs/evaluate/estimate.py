@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from cluster.machines import CPU, machine
 from jobs.architecture import Architecture, UnknownArchitecture, find
 from jobs.evaluate.config import Config
 from jobs.evaluate.lengths import ASSUMED, BENCHMARKS, LETTERS, Lengths
@@ -67,7 +66,7 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
         memory=memory,
         moment="while it decodes",
         available=replica.memory / replica.cards,
-        device="core" if _on_cpus(config) else "GPU",
+        device=config.machine.device,
         remarks=remarks,
     )
     if found.verdict == "does not fit":
@@ -115,7 +114,7 @@ def _basis(config: Config, replica: Replica, expected: Taken) -> Iterator[str]:
         yield f"resources.machine is not set: reckoned with {DEFAULT_GPU}"
     where = config.machine
     bandwidth = f"{replica.share:.0%} of {where.card.bandwidth / 1e9:,.0f} GB/s each"
-    cards = f"{expected.replicas * replica.cards} {'cores' if _on_cpus(config) else 'GPUs'}"
+    cards = f"{expected.replicas * replica.cards} {config.machine.device}s"
     yield f"{cards} in {expected.replicas} replicas of {expected.at_once} traces at once; {bandwidth}; {where.price}"
     if config.judge is not None:
         yield "judging is not in it"
@@ -143,7 +142,7 @@ def _context(config: Config, model: Architecture | None) -> int:
 
 
 def _on_cpus(config: Config) -> bool:
-    return config.machine.card == machine(CPU).card
+    return config.machine.device == "core"
 
 
 def _replica(config: Config, model: Architecture, cards: int | None = None) -> Replica:

@@ -86,16 +86,20 @@ def decode(
     name: str,
     progress: Callable[[int], None],
     lost: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
+    hold: Callable[[int], None] = lambda replicas: None,
 ) -> Decoded:
     """Decodes all of `work`, in its order as far as replicas are free. Returns what was decoded.
 
     `demand` is what one replica holds, `name` a word for this step that no other live step has; `progress` takes the
-    number of units done, `lost` how many replicas were lost by cause and why the last. Raises StepError when the
-    cluster has not the resources or the model cannot be loaded, and OutOfRetries when replicas are lost more often than
-    `resources` allow.
+    number of units done, `lost` how many replicas were lost by cause and why the last, `hold` the number of replicas
+    that have their resources. Raises StepError when the cluster has not the resources or the model cannot be loaded,
+    and OutOfRetries when replicas are lost more often than `resources` allow.
     """
-    with _Pool(spec, index, resources, demand, name, lost) as pool:
-        return pool.run(work, progress)
+    try:
+        with _Pool(spec, index, resources, demand, name, lost) as pool:
+            return pool.run(work, progress, hold)
+    finally:
+        hold(0)
 
 
 class _Pool:
@@ -144,7 +148,7 @@ class _Pool:
             time.sleep(0.05)
             self._forget_ended()
 
-    def run(self, work: Iterable[Work], progress: Callable[[int], None]) -> Decoded:
+    def run(self, work: Iterable[Work], progress: Callable[[int], None], hold: Callable[[int], None]) -> Decoded:
         self._queue.extend(work)
         while self._queue or self._members:
             self._scale()
@@ -157,6 +161,7 @@ class _Pool:
                     member.state = "mute"
                 self._lose(member, EngineError(f"it did not answer for {time.monotonic() - member.called:.0f} s"))
             self._forget_ended()
+            hold(sum(member.group.wait(0) for member in self._members))
             progress(self._done)
         return self._decoded
 

@@ -1,7 +1,7 @@
 """What a sweep leaves behind: curves, tables and plots in its output, and one tracked run per curve.
 
 Everything here is a pure function of the samples and the config, so publishing twice gives the same files; how much was
-decoded to get there differs between runs, and goes to the tracking server only.
+decoded to get there differs between runs, and goes to the tracking server and to ``costs.json`` only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from jobs.evaluate import comparison_tables, interactive, plots, tables, tasks
+from jobs.evaluate import comparison_tables, costs, interactive, plots, tables, tasks
 from jobs.evaluate.agreement import Beside, lay_beside
 from jobs.evaluate.comparisons import POWER, Comparison, compare
 from jobs.evaluate.config import Config
@@ -34,6 +34,9 @@ PUBLISHED = (
     *("curves.json", "comparisons.json", "comparisons.parquet", "methods.json", "published.json"),
 )
 """In the step's output, and with each of its tracked runs; the last where the experiment file has published values."""
+
+COSTS = "costs.json"
+"""What the sweep cost, and each of its points: there where something was held for it."""
 
 COMPARISONS = pa.schema(
     [
@@ -82,14 +85,19 @@ def publish(config: Config, context: StepContext, samples: Path, decode: Mapping
     write(found, _title(config), _subtitle(config, found.curves), context.output)
     hashes = {task.name: tasks.load(task, context.inputs).hash for task in config.tasks}
     compared = tables.against_natural_end(found.comparisons)
+    spent = costs.read(decode)
+    own = {} if spent is None else costs.of_points(found.curves, spent)
+    if spent is not None:
+        _write_json(context.output / COSTS, {**spent.record(), "points": costs.rows(found.curves, spent)})
     for members in plots.by_task(found.curves).values():
         for number, curve in enumerate(members):
-            once = method_metrics(curve, found.methods) | {
+            totals = {
                 f"sweep_{name}": float(value)
                 for name, value in decode.items()
                 if isinstance(value, int | float) and math.isfinite(value)
             }
-            _track(config, context, curve, compared, number, hashes[curve.task], samples, once)
+            once = method_metrics(curve, found.methods) | totals
+            _track(config, context, curve, compared, own, number, hashes[curve.task], samples, once)
 
 
 def write(found: Results, title: str, subtitle: str, folder: Path) -> None:
@@ -160,6 +168,7 @@ def _track(
     context: StepContext,
     curve: MeasuredCurve,
     compared: Mapping[tuple[str, str], Comparison],
+    cost: Mapping[tuple[str, str], Mapping[str, float]],
     number: int,
     task_hash: str,
     samples: Path,
@@ -188,10 +197,11 @@ def _track(
     run.rewind(-1)  # an attempt that was stopped while publishing may have logged some of it
     places = steps(curve)
     for place, point in places.items():
-        run.metrics(metrics(point, compared.get((curve.task, point.name))), step=place)
+        key = (curve.task, point.name)
+        run.metrics({**metrics(point, compared.get(key)), **cost.get(key, {})}, step=place)
     if once:
         run.metrics(once, step=max(places))
-    for name in PUBLISHED if config.published else PUBLISHED[:-1]:
+    for name in (*(PUBLISHED if config.published else PUBLISHED[:-1]), *([COSTS] if cost else [])):
         shutil.copyfile(context.output / name, run.artifacts / name)
     _write_samples(curve, samples, run.artifacts / "samples.parquet")
 

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.evaluate import model as models
 from jobs.evaluate.chat import run as chat
 from jobs.evaluate.config import Config
+from jobs.evaluate.costs import costs
 from jobs.evaluate.engines import Engine, EngineSpec, Sampling, ServedModel, start
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import grading
@@ -31,7 +32,7 @@ from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
 from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared, traces_folder
 from jobs.evaluate.tree import grow, wanted
-from orchestrator.step import Reference, StepContext, StepError, StepInput
+from orchestrator.step import Meter, Reference, StepContext, StepError, StepInput
 
 if TYPE_CHECKING:
     from orchestrator.places import Place
@@ -70,18 +71,21 @@ def run(config: Config, context: StepContext) -> None:
     publish(config, context, samples, totals)
 
 
-def _decode(config: Config, context: StepContext, samples: Path, grader: Grader) -> dict[str, float]:
+def _decode(config: Config, context: StepContext, samples: Path, grader: Grader) -> dict[str, Any]:
     """Decodes what is missing and writes the samples. Returns what that took."""
     sweep = prepare(config, context)
     context.use_traces(sweep.folder)
+    meter = Meter()
     with shared(sweep.folder):
-        decoded, alone = _complete(config, context, sweep, samples, grader)
+        decoded, alone = _complete(config, context, sweep, samples, grader, meter)
     compact(sweep.folder)
+    tokens = decoded.thinking + decoded.answers
     return {
         "units": sum(1 for _ in sweep.units),
         "thinking_tokens_decoded": decoded.thinking,
         "answer_tokens_decoded": decoded.answers,
         "policies_alone_tokens": alone,
+        "costs": costs(config.machine, meter.held, meter.most, context.spent, tokens).record(),
     }
 
 
@@ -173,21 +177,25 @@ def missing(sweep: Sweep, index: Index) -> list[Work]:
     return sorted(found.values(), key=lambda work: (-sum(row.length for row in work.rows), -len(work.unit.prompt)))
 
 
-def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path, grader: Grader) -> tuple[Decoded, int]:
+def _complete(
+    config: Config, context: StepContext, sweep: Sweep, samples: Path, grader: Grader, meter: Meter
+) -> tuple[Decoded, int]:
     """Decodes until nothing is missing, and writes the samples. Returns what was decoded, and what policies one by
     one would have."""
+    devices = config.replica_demand().get("CPU" if config.machine.device == "core" else "GPU", 0.0)
     index = Index(sweep.folder, report=print)
     total = Decoded()
     units = len({(unit.item, unit.sample) for unit in sweep.units})
     for _ in range(ROUNDS):
         work = missing(sweep, index)
-        told = partial(_tell, context, units - len(work), units)
+        told = partial(_tell, context, meter, units - len(work), units)
         told(0)
         if work:
             name = f"{context.name}-{context.fingerprint}"
-            total += decode(
-                work, sweep.replica, index, config.resources, config.replica_demand(), name, told, context.lost
-            )
+            demand = config.replica_demand()
+            hold = partial(_hold, meter, devices)
+            total += decode(work, sweep.replica, index, config.resources, demand, name, told, context.lost, hold)
+            told(len(work))
             index.refresh()
         try:
             return total, write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
@@ -196,5 +204,9 @@ def _complete(config: Config, context: StepContext, sweep: Sweep, samples: Path,
     raise StepError(f"traces: records in {sweep.folder} are damaged again and again: check the disk they are on")
 
 
-def _tell(context: StepContext, before: int, units: int, done: int) -> None:
-    context.progress(before + done, units, "units")
+def _tell(context: StepContext, meter: Meter, before: int, units: int, done: int) -> None:
+    context.progress(before + done, units, "units", meter.held)
+
+
+def _hold(meter: Meter, devices: float, replicas: int) -> None:
+    meter.hold(replicas * devices)

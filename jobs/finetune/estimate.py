@@ -45,7 +45,7 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
     """What `config` would take, as far as it can be known before launch."""
     resources = config.resources
     where = config.machine
-    on_cpus = where.card == machine(CPU).card
+    on_cpus = where.device == "core"
     cards = resources.cpus_per_worker if on_cpus else 1
     holder = f"each of {resources.workers} x {where.card.title if cards == 1 else f'{cards} CPU cores'}"
     try:
@@ -74,7 +74,7 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
         available=setting.available,
         remedies=() if setting.fits(model) else tuple(nearest(model, setting)),
         seconds=taken,
-        device="core" if on_cpus else "GPU",
+        device=where.device,
         device_hours=None if taken is None else used * taken / 3600,
         usd=None if taken is None else where.usd(used, taken),
         remarks=tuple(remarks),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.evaluate.config import Config
+from jobs.evaluate.costs import Costs
 from jobs.evaluate.engines import Chunk, Request
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.publish import publish
@@ -25,6 +26,10 @@ from orchestrator.step import FinishedStep, StepContext
 from tests.evaluate import tiny
 
 PROVENANCE = {"commit": "0123abc", "python": "3.11.9", "machine": "Linux x86_64", "packages": {"torch": "2.13.0"}}
+
+
+COSTS = Costs(device="core", device_seconds=40.0, usd=0.5, device_seconds_per_token=0.1, usd_per_token=0.00125)
+"""What such a sweep is said to have cost: 400 tokens in one attempt."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def finish(context: StepContext, fields: Mapping[str, Any], thoughts: Sequence[s
         "answer_tokens_decoded": 100,
         "policies_alone_tokens": alone,
         "seconds": 2.5,
+        "costs": COSTS.record(),
     }
     (context.output / "decode.json").write_text(json.dumps(totals))
     publish(config, context, samples, totals)

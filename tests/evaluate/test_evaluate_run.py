@@ -59,6 +59,7 @@ def evaluate(store: Path, step: str, fields: dict[str, Any]) -> tuple[pd.DataFra
     run(Config.model_validate_json(json.dumps(fields)), context)
     progress = json.loads((context.folder / "progress.json").read_text())
     assert progress["done"] == progress["total"]
+    assert progress["held"]["devices"] == 0
     decode = json.loads((context.output / "decode.json").read_text())
     return pd.read_parquet(context.output / "samples.parquet"), decode
 
@@ -82,6 +83,7 @@ def test_there_is_a_row_for_every_item_and_policy_in_order(finished: tuple[Path,
     assert decode["units"] == ITEMS
     alone = samples["thinking_tokens"] - samples["injected_tokens"] + samples["answer_tokens"]
     assert decode["policies_alone_tokens"] == alone.sum()
+    assert 0 < decode["costs"]["device_seconds"] < decode["seconds"]
     assert 0 < decode["thinking_tokens_decoded"] + decode["answer_tokens_decoded"] < alone.sum()
 
 

@@ -9,7 +9,6 @@ from orchestrator.plan import plan
 from orchestrator.store import Store
 from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, name_of, wait_for
 
-
 IMPATIENT = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
     "RAY_health_check_initial_delay_ms": "1000",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cluster.machines import in_usd
 from jobs.evaluate.report.results import Record, Results, difference, p_value, percent
 
 MOST_PAIRS = 1000
@@ -30,7 +31,7 @@ class Listing:
 
 def listings(sweep: Results, task: str) -> Iterator[Listing]:
     """Those of one task that have rows."""
-    for listing in (_methods(sweep, task), _published(sweep, task), _pairs(sweep, task)):
+    for listing in (_methods(sweep, task), _published(sweep, task), _costs(sweep, task), _pairs(sweep, task)):
         if listing.rows:
             yield listing
 
@@ -84,6 +85,33 @@ def _published(sweep: Results, task: str) -> Listing:
     )
 
 
+def _costs(sweep: Results, task: str) -> Listing:
+    seconds = f"{sweep.config.machine.device.lower()}_seconds"
+    rows = [
+        (
+            str(each["policy"]),
+            f"{each['tokens_alone']:,.0f}",
+            _decimal(each.get(f"{seconds}_alone")),
+            _usd(each.get("cost_usd_alone")),
+            percent(each["share"]),
+            _decimal(each[seconds]),
+            _usd(each["cost_usd"]),
+        )
+        for each in sweep.costs
+        if each["task"] == task and "share" in each
+    ]
+    device = sweep.config.machine.device
+    return Listing(
+        "What each policy cost",
+        ("policy", "tokens", f"{device}-seconds", "cost", "share", f"{device}-seconds of it", "cost of it"),
+        1,
+        rows,
+        "First what the policy by itself needs: its tokens, at what this sweep took for a token. Then its share of the "
+        "one pass that decoded them all: its tokens, of those that all policies of the sweep need one by one. Prices "
+        f"are of {sweep.config.machine.price}.",
+    )
+
+
 def _pairs(sweep: Results, task: str) -> Listing:
     found = [each for each in sweep.comparisons if each["task"] == task]
     rows = [
@@ -120,6 +148,10 @@ def _bounded(record: Record, name: str, scale: float) -> str:
 
 def _interval(low: float | None, high: float | None, scale: float) -> str:
     return "" if low is None or high is None else f"({_decimal(low, scale)} … {_decimal(high, scale)})"
+
+
+def _usd(amount: float | None) -> str:
+    return "–" if amount is None else in_usd(amount)
 
 
 def _decimal(value: float | None, scale: float = 1) -> str:

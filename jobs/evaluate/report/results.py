@@ -93,6 +93,14 @@ class Results:
         return found
 
     @cached_property
+    def costs(self) -> Sequence[Record]:
+        """What each point cost; nothing where nothing was held for the sweep."""
+        if "costs" not in self.decode:
+            return ()
+        found: list[Record] = self._read("costs.json")["points"]
+        return found
+
+    @cached_property
     def comparisons(self) -> Sequence[Record]:
         """All pairs of points, the surest difference first."""
         found: list[Record] = self._read("comparisons.json")["comparisons"]

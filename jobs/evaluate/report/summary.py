@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster.machines import in_usd
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.report.results import Point, Results, count, percent, points_of_100
 from jobs.evaluate.report.viewer import TaskData
@@ -74,15 +76,34 @@ def cost(sweep: Results) -> Cost:
     decoded = int(decode["thinking_tokens_decoded"] + decode["answer_tokens_decoded"])
     alone = int(decode["policies_alone_tokens"])
     took = f"{decode['seconds']:,.0f} s on the clock"
-    if "gpu_seconds" in decode:
-        took += f" and {decode['gpu_seconds']:,.0f} GPU-seconds"
+    if "costs" in decode:
+        own = decode["costs"]
+        took += f", {own['device_seconds']:,.0f} {own['device']}-seconds and {in_usd(own['usd'])}"
     shared = (
         f"{decoded:,} tokens were decoded; each policy by itself would have decoded {alone:,} in all, "
         f"{alone / decoded:.2f} times as many"
         if decoded
         else f"Nothing was decoded, for the store had every trace; each policy by itself takes {alone:,} tokens in all"
     )
-    return Cost(decoded, alone, f"{shared}. The sweep took {took}, for {count(decode['units'])} traces.")
+    sentence = f"{shared}. The sweep took {took}, for {count(decode['units'])} traces."
+    return Cost(decoded, alone, " ".join([sentence, *_against_expectation(sweep)]))
+
+
+def _against_expectation(sweep: Results) -> Iterator[str]:
+    """What the plan had said, against what all attempts came to."""
+    spent, expected = sweep.step.spent, sweep.step.expected
+    if spent is None:
+        return
+    whole = f"All attempts together: {spent.seconds:,.0f} s, {in_usd(spent.usd)}"
+    if expected is None:
+        yield f"{whole}; nothing had been estimated."
+        return
+    time = expected.seconds / spent.seconds if spent.seconds else math.nan
+    cost = expected.usd / spent.usd if spent.usd else math.nan
+    yield (
+        f"{whole}; the plan had said {expected.seconds:,.0f} s, {in_usd(expected.usd)}: {time:.2f} times the time, "
+        f"{cost:.2f} times the cost."
+    )
 
 
 def facts(sweep: Results) -> list[tuple[str, str]]:
