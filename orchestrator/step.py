@@ -418,9 +418,9 @@ class StepContext:
 
     def lost(self, counts: Mapping[str, int], reason: str) -> None:
         """Says that the step goes on after a loss: how many there were by cause, and why the last; for ``status``."""
-        from orchestrator.store import write_json_atomically
+        from orchestrator.records import write_json_atomically
 
-        write_json_atomically(self.folder / "losses.json", {"counts": dict(counts), "reason": reason})
+        write_json_atomically(self.place / "losses.json", {"counts": dict(counts), "reason": reason})
 
     def redirect_output(self, process: str) -> None:
         """Sends this process's output, and its future children's, to ``logs/<process>.txt`` of the step's folder.

@@ -191,7 +191,7 @@ class StepFolder:
 
     def forget_losses(self) -> None:
         """A new run has its budgets anew."""
-        (self.path / "losses.json").unlink(missing_ok=True)
+        remove(self.path / "losses.json")
 
 
 @dataclass(frozen=True)
