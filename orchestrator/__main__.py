@@ -116,6 +116,9 @@ def _execute(
     except OverCost as reached:
         display.say(str(reached))
         sys.exit(OVER_COST)
+    except executor.ClusterLost as loss:
+        display.say(str(loss))
+        sys.exit(FAILED)
 
 
 @main.command()

@@ -36,7 +36,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.claims import Claim, Claims, claims_on
+from orchestrator.claims import HEARTBEAT, Claim, Claims, claims_on
 from orchestrator.places import (
     IMPATIENCE,
     StoreError,
@@ -53,9 +53,6 @@ from orchestrator.records import DamagedRecord, read_json, read_record, write_js
 
 if TYPE_CHECKING:
     from orchestrator.places import Place
-
-HEARTBEAT = 5.0
-"""Seconds between refreshes of the claims; a sixth of the time after which they count as abandoned."""
 
 VERIFIED_IN_FULL = 16 << 20
 """Bytes up to which an output file is read and hashed whenever its step is looked up; larger ones by size alone."""
@@ -254,13 +251,31 @@ def claimed(folders: list[StepFolder], claim: Claim) -> Iterator[None]:
     """Holds the claim on several steps: all of them, or none and a StoreError."""
     taken: list[StepFolder] = []
     try:
+        dead: set[str] = set()
         for folder in folders:
+            _see_that_it_is_dead(folder, claim, dead)
             folder.claim(claim)
             taken.append(folder)
         yield
     finally:
         for folder in taken:
             folder.release(claim.run)
+
+
+def _see_that_it_is_dead(folder: StepFolder, claim: Claim, dead: set[str]) -> None:
+    """Looks at an abandoned claim for a while, unless its run is among the `dead`.
+
+    Raises StoreError when it is renewed: its machine's clock, or this one's, is wrong.
+    """
+    holder = folder.claims.latest()
+    if holder is None or holder.live or holder.run in dead | {claim.run}:
+        return
+    if holder.beats(folder.claims):
+        raise StoreError(
+            f"{folder.path.name} is being worked on by {holder}, whose clock and this machine's are apart; wait for "
+            "it, or stop it"
+        )
+    dead.add(holder.run)
 
 
 @contextmanager
