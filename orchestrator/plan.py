@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from orchestrator.experiment import Experiment, Step
 from orchestrator.fingerprint import differences, fingerprint, identity
+from orchestrator.places import folders
 from orchestrator.spending import spent
 from orchestrator.step import Estimate, StepContext, StepInput, Upcoming
 from orchestrator.store import DamagedRecord, StepFolder, Store
@@ -57,8 +58,7 @@ class PlannedStep:
 def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
     """The steps of an experiment against a store, in an order in which they can run."""
     planned: dict[str, PlannedStep] = {}
-    root = store.root
-    names = {path.name.rpartition("-")[0] for path in root.iterdir()} if root.exists() else set()
+    names = {path.name.rpartition("-")[0] for path in folders(store.root)}
     for name, step in experiment.steps.items():
         targets = [reference.step for reference in step.references()]
         inputs = {target: planned[target].fingerprint for target in targets}

@@ -237,7 +237,7 @@ class Regraded:
     """What changed, summed up: rows of a table, all with the same columns."""
     items: Sequence[Mapping[str, str]]
     """Every answer whose verdict changed."""
-    file: Path
+    file: Place
     """What has all of `items`."""
     changed: bool
     """Whether the output would be another."""
@@ -461,7 +461,9 @@ class StepContext:
         from orchestrator.tracked_run import TrackedRun
 
         folder = _folder_name(name)
-        self.check_out(f"tracked/{folder}")
+        if not isinstance(self.place, Path):
+            self._copy(self.place).fetch(f"tracked/{folder}")
+            self._copy(self.place).keep_sending()
         return TrackedRun(self.folder / "tracked" / folder, name, params, tags or {}, group)
 
 

@@ -214,10 +214,9 @@ class Store:
     def others(self, step: StepFolder) -> list[StepFolder]:
         """Other versions of the step of that name, the newest first."""
         name = step.path.name.rpartition("-")[0]
+        there = self.root.glob(f"{name}-*/") if isinstance(self.root, Path) else folders(self.root)
         found = [
-            StepFolder(path)
-            for path in folders(self.root)
-            if path.name.rpartition("-")[0] == name and path.name != step.path.name
+            StepFolder(path) for path in there if path.name.rpartition("-")[0] == name and path.name != step.path.name
         ]
         return sorted(found, key=lambda folder: folder.made, reverse=True)
 

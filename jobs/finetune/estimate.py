@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.machines import CPU, Machine, machine
+from cluster.machines import Machine
 from jobs.architecture import Architecture, UnknownArchitecture, find
 from jobs.finetune.config import BYTE_VOCABULARY, HEAD_SIZE, Config, RandomModel
 from jobs.finetune.fitting import Setting, nearest
@@ -120,7 +120,7 @@ def _setting(config: Config, where: Machine, cards: int) -> Setting:
         compute={"bf16": 2, "float32": 4, "float64": 8}[config.precision],
         adapter_rank=None if config.lora is None else config.lora.rank,
         adapter_targets=() if config.lora is None else config.lora.targets,
-        on_cpu=where.card == machine(CPU).card,
+        on_cpu=where.device == "core",
     )
     return Setting(
         layout=layout,

@@ -69,7 +69,8 @@ def test_a_change_is_named_and_reaches_what_depends_on_it(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["steps.tiny.resources.workers=8", "steps.tiny.resources.retries=0", "tracking=http://127.0.0.1:1"]
+    "override",
+    ["steps.tiny.resources.workers=8", "steps.tiny.resources.retries.user_error=1", "tracking=http://127.0.0.1:1"],
 )
 def test_where_and_how_fast_changes_nothing(store: Store, override: str) -> None:
     for item in planned(store).values():
