@@ -8,6 +8,9 @@ from collections.abc import Callable
 from orchestrator.step import Comparer, Regraded, ReportWriter, StepConfig, StepContext
 
 JOBS = ("evaluate", "finetune", "letters")
+SHORT = ("letters",)
+"""Kinds that leave nothing behind in their process, so that one process may do many of their steps: to start one takes
+longer than such a step."""
 LOOKS = ("finetune",)
 """Kinds that learn from data, which can be looked at before."""
 REPORTS = ("evaluate",)

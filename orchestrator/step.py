@@ -414,13 +414,13 @@ class StepContext:
         record: dict[str, Any] = {"done": done, "total": total, "unit": unit, "time": time.time()}
         if held is not None:
             record["held"] = asdict(held)
-        write_json_atomically(self.folder / "progress.json", record)
+        write_json_atomically(self.folder / "progress.json", record, durable=False)
 
     def lost(self, counts: Mapping[str, int], reason: str) -> None:
         """Says that the step goes on after a loss: how many there were by cause, and why the last; for ``status``."""
         from orchestrator.records import write_json_atomically
 
-        write_json_atomically(self.place / "losses.json", {"counts": dict(counts), "reason": reason})
+        write_json_atomically(self.place / "losses.json", {"counts": dict(counts), "reason": reason}, durable=False)
 
     def redirect_output(self, process: str) -> None:
         """Sends this process's output, and its future children's, to ``logs/<process>.txt`` of the step's folder.
@@ -460,7 +460,7 @@ class StepContext:
         """
         from orchestrator.tracked_run import TrackedRun
 
-        folder = _folder_name(name)
+        folder = folder_name(name)
         if not isinstance(self.place, Path):
             self._copy(self.place).fetch(f"tracked/{folder}")
             self._copy(self.place).keep_sending()
@@ -526,7 +526,7 @@ class ReportWriter(Protocol):
     def __call__(self, steps: Sequence[FinishedStep], request: ReportRequest) -> None: ...
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
     """`name` where it can be a folder's; else what of it can, and a hash that keeps it apart from others."""
     safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64]
     return name if name and safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
