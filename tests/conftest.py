@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-LONGEST = ("test_submission.py", "test_autoscaling.py", "test_secrets.py")
+LONGEST = ("test_chaos.py", "test_submission.py", "test_autoscaling.py", "test_secrets.py")
 """Files of few tests that take minutes. They are run first, so that no worker is left waiting for one at the end."""
 
 NOT_COPIED = (".git", ".venv", "runs", "mlflow.db*", "mlartifacts", "mlruns", "__pycache__", ".*_cache", ".hypothesis")
