@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.machines import CPU, Machine, machine
+from cluster.machines import Machine
 from jobs.architecture import Architecture, UnknownArchitecture, find
 from jobs.finetune.config import BYTE_VOCABULARY, HEAD_SIZE, Config, RandomModel
 from jobs.finetune.fitting import Setting, nearest
