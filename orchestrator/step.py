@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from orchestrator.holdings import Held, Spending
     from orchestrator.places import Place
-    from orchestrator.tracked_run import TrackedRun
     from orchestrator.working_copy import WorkingCopy
 
 OutputKind = Literal["dataset", "model", "curves"]
@@ -391,8 +390,6 @@ class StepContext:
         `group` None puts it with the experiment's curves; a word keeps it apart (``training``), so that the page of
         curves shows nothing else.
         """
-        from orchestrator.tracked_run import TrackedRun
-
         folder = folder_name(name)
         if not isinstance(self.place, Path):
             self._copy(self.place).fetch(f"tracked/{folder}")
