@@ -113,12 +113,12 @@ def _execute(
     except executor.Interrupted as interruption:
         display.say(f"interrupted ({interruption}); the same command continues")
         sys.exit(128 + interruption.signal_number)
-    except OverCost as reached:
-        display.say(str(reached))
-        sys.exit(OVER_COST)
     except executor.ClusterLost as loss:
         display.say(str(loss))
         sys.exit(FAILED)
+    except OverCost as reached:
+        display.say(str(reached))
+        sys.exit(OVER_COST)
 
 
 @main.command()

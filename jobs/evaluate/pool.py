@@ -153,8 +153,8 @@ class _Pool:
         while self._queue or self._members:
             self._scale()
             self._check_waiting()
-            going = leaving()
-            for member in [member for member in self._members if member.reply in self._answered()]:
+            answered, going = self._answered(), leaving()
+            for member in [member for member in self._members if member.reply in answered]:
                 self._hear(member, going)
             for member in [member for member in self._members if self._is_overdue(member)]:
                 if member.state == "working":
@@ -165,13 +165,13 @@ class _Pool:
             progress(self._done)
         return self._decoded
 
-    def _answered(self) -> list[Any]:
+    def _answered(self) -> set[Any]:
         """The calls that were answered, after a second at most."""
         if not self._members:
             time.sleep(POLL_SECONDS)
-            return []
+            return set()
         ready, _ = ray.wait([member.reply for member in self._members], timeout=POLL_SECONDS)
-        return list(ready)
+        return set(ready)
 
     def _scale(self) -> None:
         """Asks for as many replicas as there is work for."""
