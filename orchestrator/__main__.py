@@ -115,6 +115,9 @@ def _execute(
     except executor.Interrupted as interruption:
         display.say(f"interrupted ({interruption}); the same command continues")
         sys.exit(128 + interruption.signal_number)
+    except executor.ClusterLost as loss:
+        display.say(str(loss))
+        sys.exit(FAILED)
     except (executor.ClusterError, TrackingError) as error:
         raise _Refused(str(error)) from None
     except OverCost as reached:

@@ -4,6 +4,10 @@ In a folder the claim is a file, and who may write it is decided under a lock. A
 object can be created on the condition that it is not there. So claims are numbered there, ``claims/00000003.json``, and
 the highest counts: taking an abandoned step over is creating the next number, which one of several runs can. Only the
 holder writes its own after that, to renew the heartbeat.
+
+Clocks jump, and those of two machines may be apart. On one machine they play no part: processes are told apart by the
+time since its start. A claim from another machine is looked at for a while before it is taken over, however old its
+heartbeat seems: one that changes is alive.
 """
 
 from __future__ import annotations
@@ -32,6 +36,12 @@ if TYPE_CHECKING:
 STALE_AFTER = 30.0
 """Seconds without a heartbeat after which a claim from another machine counts as abandoned."""
 
+HEARTBEAT = 5.0
+"""Seconds between refreshes of the claims; a sixth of the time after which they count as abandoned."""
+
+WATCHED = 12.0
+"""Seconds for which an abandoned claim from another machine is looked at before it is taken over: two heartbeats."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -41,22 +51,36 @@ class Claim:
     host: str
     pid: int
     process_started: float
-    """Start time of the process `pid`, so that a reused number is not taken for it."""
+    """Seconds after its machine's start at which the process `pid` started: a reused number is not taken for it."""
     heartbeat: float
 
     @classmethod
     def by_this_process(cls, run: str) -> Claim:
-        return cls(run, socket.gethostname(), os.getpid(), psutil.Process().create_time(), time.time())
+        return cls(run, socket.gethostname(), os.getpid(), _started(os.getpid()), time.time())
 
     @property
     def live(self) -> bool:
         """On this machine: whether the process exists. From another: whether its heart beat lately."""
         if self.host != socket.gethostname():
-            return time.time() - self.heartbeat < STALE_AFTER
+            return abs(time.time() - self.heartbeat) < STALE_AFTER
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.process_started) < 1
+            return abs(_started(self.pid) - self.process_started) < 1
         except psutil.NoSuchProcess:
             return False
+
+    def beats(self, claims: Claims) -> bool:
+        """Whether it is renewed, from another machine, while it is looked at: then only its clock is another."""
+        if self.host == socket.gethostname():
+            return False
+        deadline = time.monotonic() + WATCHED
+        while time.monotonic() < deadline:
+            time.sleep(HEARTBEAT / 10)
+            latest = claims.latest()
+            if latest is None or latest.run != self.run:
+                return False
+            if latest.heartbeat != self.heartbeat:
+                return True
+        return False
 
     def renewed(self) -> Claim:
         """The same, with a heartbeat of now."""
@@ -64,6 +88,15 @@ class Claim:
 
     def __str__(self) -> str:
         return f"run {self.run} (process {self.pid} on {self.host})"
+
+
+def _started(pid: int) -> float:
+    """Seconds after this machine's start at which a process started. Raises psutil.NoSuchProcess.
+
+    What psutil tells is such a time plus that of the machine's start, and both follow the clock when it is set.
+    """
+    boot = psutil.boot_time()
+    return psutil.Process(pid).create_time() - boot
 
 
 class Claims(Protocol):

@@ -46,6 +46,9 @@ POLL = 0.25
 SHARED_PROCESSES = 4
 """In which short steps run, side by side."""
 
+CLUSTER = 5.0
+"""Seconds between looks at whether this machine is still part of the cluster."""
+
 SHOW = 1.0
 """Seconds between looks at how far running steps are: each is a request where the store is an object store."""
 
@@ -84,6 +87,10 @@ def refused(address: str, error: Exception) -> str:
     return f"RAY_ADDRESS: no cluster can be used at {address}: {first}"
 
 
+class ClusterLost(Exception):
+    """Ray's process on this machine has died, and with it all that the run could start. Says so, in one line."""
+
+
 class Interrupted(Exception):
     """The run was told to stop, by Ctrl-C or ``ray job stop``. Carries the signal."""
 
@@ -120,7 +127,8 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
     """Runs what is not done; returns whether everything is now. Must be called from the main thread.
 
     Raises StoreError when another live run has one of the steps, before anything starts; Interrupted on SIGINT or
-    SIGTERM, and OverCost when it comes to its max_cost, after everything it started has stopped.
+    SIGTERM, and OverCost when it comes to its max_cost, after everything it started has stopped; ClusterLost when Ray
+    on this machine has died.
     """
     todo = [step for step in planned if step.verdict != "done"]
     accounts = Accounts({step.step.name: (step.folder, step.step.config) for step in planned}, experiment.max_cost)
@@ -194,6 +202,7 @@ class _Run:
         self.failed: dict[str, str] = {}
         self.running: dict[str, _Attempt] = {}
         self.restart_at: dict[str, tuple[float, int]] = {}
+        self.look_at_cluster = 0.0
         self.losses = {name: Losses(step.step.config.resources.retries) for name, step in self.planned.items()}
         self.shown = 0.0
 
@@ -212,6 +221,7 @@ class _Run:
                     raise Interrupted(signal.SIGTERM)
                 if self.taken_over.is_set():
                     raise StoreError("another run has taken over a step of this one, which seemed dead; this one stops")
+                self._see_cluster()
                 waiting = [name for name in waiting if not self._started_or_skipped(name)]
                 self._restart_due()
                 self._collect()
@@ -225,6 +235,17 @@ class _Run:
             for name in [*waiting, *self.restart_at]:
                 self.planned[name].folder.write_status(state="cancelled", finished=time.time(), error=why)
         return not self.failed
+
+    def _see_cluster(self) -> None:
+        """Raises ClusterLost when Ray counts this machine as dead: what is asked for then never starts."""
+        if time.monotonic() < self.look_at_cluster:
+            return
+        self.look_at_cluster = time.monotonic() + CLUSTER
+        here = ray.get_runtime_context().get_node_id()
+        if not any(node["NodeID"] == here and node["Alive"] for node in ray.nodes()):
+            raise ClusterLost(
+                "infrastructure: Ray's process on this machine (raylet) has died; run the same command again"
+            )
 
     def _started_or_skipped(self, name: str) -> bool:
         inputs = self.planned[name].inputs

@@ -59,6 +59,7 @@ def _grade(experiment: Experiment, store: Store, step: PlannedStep, out: Console
         regraded.apply()
         context.deliver()
         step.folder.mark_done()
+    context.send()
     _show(out, regraded)
 
 

@@ -158,8 +158,11 @@ def _complaints(protocol: str) -> tuple[type[Exception], ...]:
 
 def check_bucket(location: str) -> None:
     """Raises StoreError, within seconds, where an object store does not answer, or does not let us read."""
+    root = place(location, patience=IMPATIENCE)
+    assert not isinstance(root, Path)
     try:
-        read_bytes(place(location, patience=IMPATIENCE) / ".nothing")
+        with suppress(FileNotFoundError), explained(root):
+            root.fs.cat_file((root / ".nothing").path)
     except StoreLost as error:
         raise StoreError(str(error)) from error
 

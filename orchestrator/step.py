@@ -237,7 +237,7 @@ class Regraded:
     """What changed, summed up: rows of a table, all with the same columns."""
     items: Sequence[Mapping[str, str]]
     """Every answer whose verdict changed."""
-    file: Path
+    file: Place
     """What has all of `items`."""
     changed: bool
     """Whether the output would be another."""
@@ -418,9 +418,9 @@ class StepContext:
 
     def lost(self, counts: Mapping[str, int], reason: str) -> None:
         """Says that the step goes on after a loss: how many there were by cause, and why the last; for ``status``."""
-        from orchestrator.store import write_json_atomically
+        from orchestrator.records import write_json_atomically
 
-        write_json_atomically(self.folder / "losses.json", {"counts": dict(counts), "reason": reason}, durable=False)
+        write_json_atomically(self.place / "losses.json", {"counts": dict(counts), "reason": reason}, durable=False)
 
     def redirect_output(self, process: str) -> None:
         """Sends this process's output, and its future children's, to ``logs/<process>.txt`` of the step's folder.
@@ -461,7 +461,9 @@ class StepContext:
         from orchestrator.tracked_run import TrackedRun
 
         folder = folder_name(name)
-        self.check_out(f"tracked/{folder}")
+        if not isinstance(self.place, Path):
+            self._copy(self.place).fetch(f"tracked/{folder}")
+            self._copy(self.place).keep_sending()
         return TrackedRun(self.folder / "tracked" / folder, name, params, tags or {}, group)
 
 

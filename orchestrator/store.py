@@ -36,7 +36,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.claims import Claim, Claims, claims_on
+from orchestrator.claims import HEARTBEAT, Claim, Claims, claims_on
 from orchestrator.places import (
     IMPATIENCE,
     StoreError,
@@ -60,9 +60,6 @@ from orchestrator.records import (
 
 if TYPE_CHECKING:
     from orchestrator.places import Place
-
-HEARTBEAT = 5.0
-"""Seconds between refreshes of the claims; a sixth of the time after which they count as abandoned."""
 
 VERIFIED_IN_FULL = 16 << 20
 """Bytes up to which an output file is read and hashed whenever its step is looked up; larger ones by size alone."""
@@ -198,7 +195,7 @@ class StepFolder:
 
     def forget_losses(self) -> None:
         """A new run has its budgets anew."""
-        (self.path / "losses.json").unlink(missing_ok=True)
+        remove(self.path / "losses.json")
 
 
 @dataclass(frozen=True)
@@ -224,10 +221,9 @@ class Store:
     def others(self, step: StepFolder) -> list[StepFolder]:
         """Other versions of the step of that name, the newest first."""
         name = step.path.name.rpartition("-")[0]
+        there = self.root.glob(f"{name}-*/") if isinstance(self.root, Path) else folders(self.root)
         found = [
-            StepFolder(path)
-            for path in folders(self.root)
-            if path.name.rpartition("-")[0] == name and path.name != step.path.name
+            StepFolder(path) for path in there if path.name.rpartition("-")[0] == name and path.name != step.path.name
         ]
         return sorted(found, key=lambda folder: folder.made, reverse=True)
 
@@ -262,13 +258,31 @@ def claimed(folders: list[StepFolder], claim: Claim) -> Iterator[None]:
     """Holds the claim on several steps: all of them, or none and a StoreError."""
     taken: list[StepFolder] = []
     try:
+        dead: set[str] = set()
         for folder in folders:
+            _see_that_it_is_dead(folder, claim, dead)
             folder.claim(claim)
             taken.append(folder)
         yield
     finally:
         for folder in taken:
             folder.release(claim.run)
+
+
+def _see_that_it_is_dead(folder: StepFolder, claim: Claim, dead: set[str]) -> None:
+    """Looks at an abandoned claim for a while, unless its run is among the `dead`.
+
+    Raises StoreError when it is renewed: its machine's clock, or this one's, is wrong.
+    """
+    holder = folder.claims.latest()
+    if holder is None or holder.live or holder.run in dead | {claim.run}:
+        return
+    if holder.beats(folder.claims):
+        raise StoreError(
+            f"{folder.path.name} is being worked on by {holder}, whose clock and this machine's are apart; wait for "
+            "it, or stop it"
+        )
+    dead.add(holder.run)
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from jobs.evaluate.config import Config
-from orchestrator.step import Reference, StepContext, StepError
+from jobs.evaluate.engines import EngineSpec
+from orchestrator.step import Reference, StepContext, StepError, StepInput
 
 SAMPLED = 1 << 20
 """Bytes at either end of a file that identify it, with its size: weights that were trained differ everywhere."""
@@ -62,6 +64,13 @@ def resolve(config: Config, context: StepContext) -> Model:
         ids=settings.get_text_config().vocab_size,
         end_of_turn=tuple(dict.fromkeys(ends)),
     )
+
+
+async def here(engine: EngineSpec, made: StepInput | None) -> EngineSpec:
+    """The engine with the model that a step made as it is on this machine, to which it may be yet to be fetched."""
+    if made is None:
+        return engine
+    return replace(engine, model=str(await asyncio.to_thread(lambda: made.output)))
 
 
 def _locate(config: Config, context: StepContext) -> tuple[str, str | None, str]:

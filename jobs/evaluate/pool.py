@@ -20,7 +20,7 @@ from math import ceil
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 from ray.util.placement_group import (
     PlacementGroup,
     get_placement_group,
@@ -40,8 +40,10 @@ from orchestrator.retries import Cause, Losses, OutOfRetries, backoff, field_of
 from orchestrator.step import StepError
 
 POLL_SECONDS = 1.0
-SILENT_SECONDS = 5.0
+SILENT_SECONDS = 3.0
 """Without an answer after which it is looked whether a replica's machine is still there. It answers every second."""
+GOING_DOWN_SECONDS = 3.0
+"""That a machine may still take connections after it ended a replica."""
 OVERDUE_SECONDS = 10.0
 """Beyond the deadline for tokens: a replica that has not answered by then is past asking, and is ended."""
 RELEASE_SECONDS = 120.0
@@ -151,8 +153,8 @@ class _Pool:
         while self._queue or self._members:
             self._scale()
             self._check_waiting()
-            going = leaving()
-            for member in [member for member in self._members if member.reply in self._answered()]:
+            answered, going = self._answered(), leaving()
+            for member in [member for member in self._members if member.reply in answered]:
                 self._hear(member, going)
             for member in [member for member in self._members if self._is_overdue(member)]:
                 if member.state == "working":
@@ -163,13 +165,13 @@ class _Pool:
             progress(self._done)
         return self._decoded
 
-    def _answered(self) -> list[Any]:
+    def _answered(self) -> set[Any]:
         """The calls that were answered, after a second at most."""
         if not self._members:
             time.sleep(POLL_SECONDS)
-            return []
+            return set()
         ready, _ = ray.wait([member.reply for member in self._members], timeout=POLL_SECONDS)
-        return list(ready)
+        return set(ready)
 
     def _scale(self) -> None:
         """Asks for as many replicas as there is work for."""
@@ -251,7 +253,7 @@ class _Pool:
     def _is_overdue(self, member: _Member) -> bool:
         """Whether a member should have answered: every second when it works, unless its event loop is held up."""
         silent = time.monotonic() - member.called
-        if member.state == "starting" or silent < SILENT_SECONDS:
+        if not member.machine or silent < SILENT_SECONDS:
             return False
         late = member.state == "working" and silent > self._resources.token_deadline + OVERDUE_SECONDS
         return late or gone(member.machine)
@@ -284,17 +286,18 @@ class _Pool:
 
     def _lose(self, member: _Member, error: Exception) -> None:
         """Gives the units of a dead member back and counts the loss. The pool grows back by itself."""
-        if isinstance(error, EngineError) and not self._ever_started:
-            raise StepError(f"engine: {_said(error)}") from error
         held, counted = list(member.holding.values()), member.state == "closing"
         cause: Cause = "infrastructure"
-        if member.place() and (gone(member.machine) or member.machine in leaving()):
-            cause, member.state = "preempted", "gone"
+        reason = _said(error)
+        if _taken_away(member, error):
+            cause, member.state, reason = "preempted", "gone", "its machine is gone"
+        elif isinstance(error, EngineError) and not self._ever_started:
+            raise StepError(f"engine: {reason}") from error
         self._release(member)
         if held:
             self._take_back(held)
         if not counted:
-            self._count(cause, _said(error))
+            self._count(cause, reason)
 
     def _count(self, cause: Cause, reason: str) -> None:
         """Counts the loss of a replica. Raises OutOfRetries when its budget is spent."""
@@ -350,6 +353,18 @@ def share(at_once: int, finished_lately: int, held: int, queued: int, members: i
     """
     reserve = min(max(at_once, 2 * finished_lately), queued // (2 * members))
     return min(max(0, at_once + reserve - held), queued)
+
+
+def _taken_away(member: _Member, error: Exception) -> bool:
+    """Whether a member was lost with its machine, which may be on its way down where Ray knows of no other reason."""
+    deadline = time.monotonic() + (GOING_DOWN_SECONDS if isinstance(error, ActorUnavailableError) else 0)
+    while member.place():
+        if gone(member.machine) or member.machine in leaving():
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return False
 
 
 def _is_removed(group: PlacementGroup) -> bool:

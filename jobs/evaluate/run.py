@@ -7,11 +7,10 @@ it decoded everything, a part after a crash, or nothing because an earlier sweep
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,10 +143,8 @@ def prepare(config: Config, context: StepContext) -> Sweep:
 
 
 async def _start(engine: EngineSpec, made: StepInput | None) -> Engine:
-    """Starts the engine where this runs, which may be a machine that the model of a step is yet to be fetched to."""
-    if made is None:
-        return await start(engine)
-    return await start(replace(engine, model=str(await asyncio.to_thread(lambda: made.output))))
+    """Starts the engine, in a replica's process."""
+    return await start(await models.here(engine, made))
 
 
 def _served(config: Config, model: models.Model) -> ServedModel | None:

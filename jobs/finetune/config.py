@@ -225,6 +225,11 @@ class Config(StepConfig):
             yield Problem(
                 ("resources", "shard_group"), f"{group} does not divide the {workers} workers: take a number that does"
             )
+        if self.resources.compile and self.packing:
+            yield Problem(
+                ("resources", "compile"),
+                "packed rows would be compiled anew for each mixture of samples: leave out one of compile and packing",
+            )
         if self.strategy == "deepspeed":
             if self.precision == "float64":
                 yield Problem(("precision",), "DeepSpeed has no float64: take bf16 or float32, or strategy fsdp")

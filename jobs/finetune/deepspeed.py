@@ -23,9 +23,10 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from jobs.finetune.activations import checkpoint_activations
 from jobs.finetune.batches import Batch
+from jobs.finetune.compiling import compile_layers
 from jobs.finetune.config import Config
 from jobs.finetune.lora import merged
-from jobs.finetune.model import Blueprint, CausalLoss, decoder_layers, set_buffers
+from jobs.finetune.model import Blueprint, CausalLoss, set_buffers
 from jobs.finetune.optimizer import build_optimizer, set_learning_rate
 from orchestrator.step import StepError
 
@@ -63,8 +64,7 @@ class DeepSpeed:
         try:
             _fill(loss.model, blueprint, device, settings if self._stage == 3 else None)
             if config.resources.compile:
-                for layer in decoder_layers(loss.model):
-                    layer.compile()
+                compile_layers(loss.model, device)
             optimizer = build_optimizer(loss, matrices, config)
             self._engine, _, _, _ = deepspeed.initialize(
                 model=loss, optimizer=optimizer, config=settings, dist_init_required=False

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from jobs.finetune.data import end_of_turn
+from orchestrator.step import StepError
 
 
 def export(
@@ -24,7 +26,8 @@ def export(
 
     Called by all workers; worker 0 has the weights and writes. They are written in the type that `architecture` names,
     which for a pretrained model is its own: an engine takes what it finds, and 32B parameters in float32 fit nowhere.
-    Decoding defaults to greedy and stops where training ended turns (:func:`stop_tokens`).
+    Decoding defaults to greedy and stops where training ended turns (:func:`stop_tokens`). Raises StepError when the
+    folder cannot be written.
     """
     written = architecture.dtype
     gathered = {name: weight if written is None else weight.to(written) for name, weight in weights}
@@ -41,8 +44,15 @@ def export(
             eos_token_id=stops if len(stops) > 1 else stops[0],
             pad_token_id=stops[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         )
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        try:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        except (OSError, SafetensorError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise StepError(
+                f"store: {folder} cannot be written ({reason}): make room there, and run the same command again: it "
+                "continues from the last checkpoint, which is kept"
+            ) from error
     dist.barrier()
 
 

@@ -26,6 +26,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from jobs.finetune.activations import checkpoint_activations
 from jobs.finetune.batches import Batch
+from jobs.finetune.compiling import compile_layers
 from jobs.finetune.config import Config
 from jobs.finetune.lora import merged
 from jobs.finetune.model import Blueprint, CausalLoss, Precision, decoder_layers, set_buffers
@@ -46,8 +47,7 @@ class Fsdp:
         resources = config.resources
         checkpoint_activations(self._loss.model, resources.activation_checkpointing)
         if resources.compile:
-            for layer in decoder_layers(self._loss.model):
-                layer.compile()
+            compile_layers(self._loss.model, device)
         shard(self._loss, _mesh(device, resources.shard_group), blueprint.precision, offload=resources.offload)
         fill(self._loss, blueprint, device, torch.device("cpu") if resources.offload else device)
         matrices = {name for name, weight in self._loss.named_parameters() if weight.ndim >= 2}

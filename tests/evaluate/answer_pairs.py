@@ -155,6 +155,7 @@ SAME: dict[str, list[Pair]] = {
         (r"\$36", r"\$36.00"),
         (r"\$36", "36 dollars"),
         ("18", r"18\text{ units}"),
+        (r"\$36", r"x = \$36"),
     ],
     "percent": [
         (r"75\%", r"75\%"),
@@ -172,6 +173,7 @@ SAME: dict[str, list[Pair]] = {
         ("52_8", "52"),
         ("2516_8", r"2516_{\text{8}}"),
         ("AB_{16}", "AB_{16}"),
+        ("52_8", "n = 52_8"),
     ],
     "words": [
         (r"\text{Evelyn}", "Evelyn"),
@@ -243,6 +245,7 @@ DIFFERENT: dict[str, list[Pair]] = {
         ("6 - 5i", "6+5i"),
         ("6 - 5i", "5-6i"),
         (r"\ln 4", r"\ln 2"),
+        ("6 - 5i", "6.5"),
     ],
     "expressions": [
         ("p - q", "q - p"),
@@ -251,6 +254,8 @@ DIFFERENT: dict[str, list[Pair]] = {
         ("x^3+3x-6", "x^3-3x-6"),
         (r"\cot x", r"\tan x"),
         ("5r^5", "5r^6"),
+        (r"3R^2", "0.0000672"),
+        ("(a+5)(b+2)", "3.21"),
     ],
     "equations": [
         ("x=5", "x=6"),
@@ -258,6 +263,7 @@ DIFFERENT: dict[str, list[Pair]] = {
         ("y = 2x + 3", "y = 3x + 2"),
         ("5x - 7y + 11z + 4 = 0", "5x - 7y + 11z - 4 = 0"),
         ("y = -2x", "y = 2x"),
+        ("y = 2x + 3", "2.5"),
     ],
     "intervals": [
         ("(3,4]", "(3,4)"),
@@ -267,12 +273,14 @@ DIFFERENT: dict[str, list[Pair]] = {
         (r"(2,\infty)", r"(-\infty,2)"),
         (r"(0,9) \cup (9,36)", "(0,36)"),
         (r"x \in [-2,7]", "(-2,7)"),
+        ("[3,4]", "3.5"),
     ],
     "points and vectors": [
         ("(2,4)", "(4,2)"),
         ("(-2,1)", "(2,1)"),
         ("(6,31,-1)", "(6,31)"),
         ("(6,31,-1)", "(6,31,1)"),
+        ("(2,4)", "2.4"),
     ],
     "sets and several answers": [
         (r"\{1,2\}", r"\{1,3\}"),
@@ -281,6 +289,7 @@ DIFFERENT: dict[str, list[Pair]] = {
         ("3, 5, 7", "3, 5"),
         ("3, 5, 7", "3, 5, 7, 9"),
         ("3", "3, 5"),
+        (r"\{1,2\}", "1.2"),
     ],
     "plus-minus": [
         (r"1 \pm \sqrt{19}", r"1 + \sqrt{19}"),
@@ -292,6 +301,7 @@ DIFFERENT: dict[str, list[Pair]] = {
         (r"\begin{pmatrix} -1 & 0 \\ 0 & -1 \end{pmatrix}", r"\begin{pmatrix} 1 & 0 \\ 0 & 1 \end{pmatrix}"),
         (r"\begin{pmatrix} -2 \\ -14 \\ -7 \end{pmatrix}", r"\begin{pmatrix} -2 & -14 & -7 \end{pmatrix}"),
         (r"\begin{pmatrix} 1/5 \\ -18/5 \end{pmatrix}", r"\begin{pmatrix} -18/5 \\ 1/5 \end{pmatrix}"),
+        (r"\begin{pmatrix} 1/5 \\ -18/5 \end{pmatrix}", "0.2"),
     ],
     "degrees": [
         (r"90^\circ", r"80^\circ"),

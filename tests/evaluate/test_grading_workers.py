@@ -16,6 +16,7 @@ from jobs.evaluate.grading.workers import MEMORY, Workers
 from jobs.evaluate.ledger import Ledger
 from jobs.evaluate.tasks import Item, Task
 from orchestrator.step import StepError
+from tests.conftest import ROOT
 
 SECONDS = 2.0
 LATE = f"took all of its {SECONDS:g} s"
@@ -104,6 +105,21 @@ def test_memory_is_limited_and_running_out_of_it_is_no_verdict() -> None:
 
 def test_what_the_library_raises_is_no_verdict() -> None:
     assert served("1 / 0 == 1") == [[1, True], [1, "ZeroDivisionError in symbolic mathematics"], [2, True]]
+
+
+def test_processes_whose_starter_is_gone_end_without_a_word() -> None:
+    command = [sys.executable, "-m", "jobs.evaluate.grading.worker", str(SECONDS), str(MEMORY)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        assert process.stdout.readline() == b"ready\n"
+        (fork,) = psutil.Process(process.pid).children()
+        process.stdout.close()
+        process.stdin.write(json.dumps([1, [[GOLD, "2/4"]]]).encode() + b"\n")
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+    assert psutil.wait_procs([fork], 60)[1] == []
 
 
 def test_processes_that_cannot_start_are_said_in_one_line() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from jobs.finetune.config import Config
 from jobs.finetune.export import export, stop_tokens
 from jobs.finetune.model import draw
+from orchestrator.step import StepError
 from tests.finetune.qwen_like import qwen_tokenizer
 
 QWEN = qwen_tokenizer()
@@ -97,6 +99,19 @@ def test_weights_are_written_in_the_type_of_the_model_that_training_began_with(a
     assert {weight.dtype for weight in loaded.parameters()} == {torch.bfloat16}
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
     assert torch.equal(loaded.model.norm.weight, model.model.norm.weight.bfloat16())
+
+
+def test_a_full_disk_is_one_line(alone: None, tmp_path: Path) -> None:
+    model = Qwen2ForCausalLM(architecture())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, hard))
+    try:
+        with pytest.raises(
+            StepError, match=r"^store: [^\n]* cannot be written \([^\n]*last checkpoint, which is kept$"
+        ):
+            export(model.state_dict().items(), model.config, QWEN, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_training_in_a_wider_type_leaves_the_type_that_a_model_is_written_in(tmp_path: Path) -> None:

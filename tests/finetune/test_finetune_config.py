@@ -133,6 +133,7 @@ def test_a_config_is_checked_without_anything_heavy() -> None:
         ({"strategy": "deepspeed", "resources": {"shard_group": 1}}, ("resources", "shard_group"), "strategy fsdp"),
         ({"strategy": "deepspeed", "precision": "float64"}, ("precision",), "DeepSpeed has no float64"),
         ({"resources": {"deepspeed": {"stage": 2}}}, ("resources", "deepspeed"), "for strategy deepspeed"),
+        ({"packing": True, "resources": {"compile": True}}, ("resources", "compile"), "leave out one of"),
     ],
 )
 def test_what_does_not_go_together_is_a_problem(fields: dict[str, object], at: tuple[str, ...], message: str) -> None:

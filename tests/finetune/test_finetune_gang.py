@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from ray.cluster_utils import Cluster
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.train.v2.api.preemption import PreemptionInfo
+from ray.util import placement_group, placement_group_table, remove_placement_group
 
 from jobs.finetune.config import Config
-from jobs.finetune.gang import _fewer, _loss, run_gang
+from jobs.finetune.gang import _fewer, _loss, _trainer, run_gang
 from jobs.finetune.loop import Leaving
 from jobs.finetune.run import run
 from jobs.letters.config import Config as LettersConfig
@@ -80,6 +82,23 @@ def test_a_gang_is_packed_on_one_node_when_it_fits_there(cluster: Cluster, tmp_p
     task = Task(tmp_path, steps=3)
     run_gang(work, task, config(), tmp_path / "records", tmp_path / "reservation")
     assert [len(set(nodes)) for nodes in task.done()] == [1, 1, 1]
+
+
+def test_sixteen_workers_fill_two_nodes_of_eight(cluster: Cluster, tmp_path: Path) -> None:
+    for _ in range(3):
+        cluster.add_node(num_cpus=16, num_gpus=8)
+    settings = config(workers=16, gpus_per_worker=1)
+    # The reservation that Ray Train makes of it, without the sixteen processes.
+    asked = _trainer(
+        work, Task(tmp_path, steps=0), settings, 16, tmp_path / "records", tmp_path / "none"
+    ).scaling_config
+    group = placement_group([asked.resources_per_worker] * asked.num_workers, strategy=asked.placement_strategy)
+    try:
+        assert group.wait(60)
+        placed = Counter(placement_group_table(group)["bundles_to_node_id"].values())
+        assert sorted(placed.values()) == [8, 8]
+    finally:
+        remove_placement_group(group)
 
 
 def test_a_gang_outlives_lost_nodes_replaced_or_not_within_its_retries(

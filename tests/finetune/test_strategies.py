@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor import config as inductor
 
+from jobs.finetune.compiling import compile_layers
+from orchestrator.step import StepError
 from tests.finetune.gang import config, train_in_processes
 
 SAMPLES, STEPS = 120, 30
+
+LORA = {"rank": 4, "alpha": 8.0, "targets": ["q_proj", "down_proj"]}
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,29 @@ def test_zero_computes_what_one_process_does(alone: Run, tmp_path: Path, stage: 
     # DeepSpeed computes in float32 at best, in which Adam makes whole steps of gradients that are almost zero.
     assert zero.losses == pytest.approx(alone.losses, abs=1e-5)
     assert zero.weights.keys() == alone.weights.keys()
+
+
+def test_zero_trains_adapters_with_layers_recomputed_as_one_process_does(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "zero").mkdir()
+    one = run(tmp_path / "one", 1, lora=LORA, precision="float32")
+    full = {"deepspeed": {"stage": 3}, "activation_checkpointing": "full"}
+    zero = run(tmp_path / "zero", 2, full, strategy="deepspeed", lora=LORA, precision="float32")
+    assert one.losses[-1] < one.losses[0]
+    assert zero.losses == pytest.approx(one.losses, abs=1e-5)
+    assert zero.weights.keys() == one.weights.keys()
+
+
+def test_compiled_layers_compute_what_others_do(alone: Run, tmp_path: Path) -> None:
+    compiled = run(tmp_path, 1, {"compile": True}, precision="float64")
+    # Its kernels are no more exact than float32 in places.
+    assert compiled.losses == pytest.approx(alone.losses, abs=1e-6)
+
+
+def test_compiling_without_a_compiler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inductor.cpp, "cxx", ("/nowhere/g++",))
+    with pytest.raises(StepError, match=r"^resources.compile: needs a C\+\+ compiler, and there is none [^\n]*$"):
+        compile_layers(torch.nn.Module(), torch.device("cpu"))
 
 
 def test_a_zero_run_continues_with_another_number_of_workers(tmp_path: Path) -> None:

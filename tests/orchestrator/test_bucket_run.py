@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import psutil
 import pytest
 
 from jobs.evaluate.trace_files import Index
 from orchestrator.places import files, folders, place, read_bytes
 from orchestrator.records import read_json
-from tests.finetune.buckets import new_bucket, s3_server
-from tests.orchestrator.test_run import Workplace, all_gone, descendants, name_of
+from tests.finetune.buckets import Door, new_bucket, s3_server
+from tests.orchestrator.test_run import SLOW, Workplace, all_gone, descendants, name_of
 
 if TYPE_CHECKING:
     from orchestrator.places import Place
@@ -29,7 +30,7 @@ steps:
   letters:
     job: letters
     train: 640
-    test: 120
+    test: 160
   tiny:
     job: finetune
     model: {{random: qwen2, layers: 1, hidden_size: 64}}
@@ -43,24 +44,39 @@ steps:
     budgets: [8, 16]
     extensions: {{strings: [Wait], counts: [1]}}
     max_answer_tokens: 8
-    resources: {{in_flight: 2}}
+    resources: {{in_flight: 1}}
 """
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Place]:
-    """A store in a bucket, which this process and those that it starts can reach."""
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, str]]:
     with s3_server() as environment:
-        for name, value in {**environment, "ORCHESTRATOR_CACHE": str(tmp_path / "cache")}.items():
-            monkeypatch.setenv(name, value)
-        yield place(f"s3://{new_bucket(environment)}/experiments")
+        yield environment
 
 
 @pytest.fixture
-def workplace(bucket: Place, tmp_path: Path) -> Iterator[Workplace]:
+def bucket(server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Place:
+    """A store in a bucket, which this process can reach."""
+    for name, value in {**server, "ORCHESTRATOR_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    return place(f"s3://{new_bucket(server)}/experiments")
+
+
+@pytest.fixture
+def door(server: dict[str, str]) -> Iterator[Door]:
+    """The way to the bucket of the processes that are started; open."""
+    door = Door(server)
+    door.open()
+    yield door
+    door.shut()
+
+
+@pytest.fixture
+def workplace(bucket: Place, door: Door, tmp_path: Path) -> Iterator[Workplace]:
     folder = tmp_path / "work"
     folder.mkdir()
     workplace = Workplace(folder)
+    workplace.environment |= door.environment
     workplace.file.write_text(TEXT.format(store=bucket))
     yield workplace
     for process in workplace.started:
@@ -84,8 +100,13 @@ def kill(run: subprocess.Popen[str]) -> None:
     working = [each for each in descendants(run) if any(word in name_of(each) for word in ("raylet", "ray::"))]
     run.kill()
     run.communicate()
+    until_gone(working)
+
+
+def until_gone(processes: list[psutil.Process]) -> None:
+    """Ray's agents on a node notice only after a minute that their driver was killed; the work ends with it."""
     deadline = time.monotonic() + 60
-    while not all_gone([each for each in working if "Agent" not in name_of(each)]):
+    while not all_gone([each for each in processes if "Agent" not in name_of(each)]):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -99,18 +120,43 @@ def checkpointed(store: Place) -> bool:
     return tiny is not None and any(name.endswith("complete.json") for name in files(tiny / "checkpoints"))
 
 
-def decoded(store: Place) -> bool:
-    return any(name.endswith(".parquet") for name in files(store / "traces"))
+def decoded(store: Place) -> int:
+    """Files of traces."""
+    return sum(name.endswith(".parquet") for name in files(store / "traces"))
 
 
-def test_an_experiment_in_a_bucket_survives_its_driver_and_nothing_is_done_twice(
-    workplace: Workplace, bucket: Place
+def test_a_bucket_that_is_gone_for_good_ends_the_run_in_one_line(
+    workplace: Workplace, bucket: Place, door: Door
+) -> None:
+    workplace.file.write_text(f"name: words\nstore: {bucket}\nsteps:\n  letters: {{job: letters, train: {SLOW}}}\n")
+    workplace.environment["ORCHESTRATOR_STORE_PATIENCE"] = "1"
+    run = workplace.start("run", "words.yaml")
+    wait_for(run, lambda: (letters := step(bucket, "letters")) and read_json(letters / "progress.json"))
+    children = descendants(run)
+    door.shut()
+    output, _ = run.communicate(timeout=120)
+    door.open()
+    assert run.returncode == 1, output
+    assert "cannot be used (Could not connect to the endpoint" in output
+    assert "Traceback" not in output
+    until_gone(children)
+    letters = step(bucket, "letters")
+    assert letters is not None
+    assert not (letters / "done.json").exists()
+
+
+def test_an_experiment_in_a_bucket_survives_its_driver_and_its_bucket_and_nothing_is_done_twice(
+    workplace: Workplace, bucket: Place, door: Door
 ) -> None:
     run = workplace.start("run", "words.yaml")
     wait_for(run, lambda: checkpointed(bucket))
     kill(run)
     run = workplace.start("run", "words.yaml")
-    wait_for(run, lambda: decoded(bucket))
+    before = wait_for(run, lambda: decoded(bucket))
+    door.shut()
+    time.sleep(5)
+    door.open()
+    wait_for(run, lambda: decoded(bucket) > before)
     kill(run)
     code, status = workplace.run("status", "words.yaml")
     assert code == 0, status
@@ -131,7 +177,7 @@ def test_an_experiment_in_a_bucket_survives_its_driver_and_nothing_is_done_twice
     assert read_json(sweep / "uses.json") == [traces.name]
     index = Index(traces, pytest.fail)
     units = {(item, sample) for item, sample in index._units}
-    assert len(units) == 120
+    assert len(units) == 160
     assert sum(len(index.unit(*unit).rows) for unit in units) == index.size, "a token was decoded twice"
 
     code, again = workplace.run("run", "words.yaml")

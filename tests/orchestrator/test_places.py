@@ -7,7 +7,6 @@ import json
 import pickle
 import resource
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,7 @@ from orchestrator.step import StepContext, StepInput
 from orchestrator.store import DELIVERED, StepFolder, Store, claimed
 from orchestrator.working_copy import working_copy
 from tests.evaluate.test_trace_files import EXTENTS, quiet, unit_segments
-from tests.finetune.buckets import CREDENTIALS, new_bucket, s3_server
+from tests.finetune.buckets import CREDENTIALS, Door, new_bucket, s3_server
 from tests.orchestrator.test_store import dead_claim
 
 
@@ -354,13 +353,13 @@ def test_a_bucket_that_is_not_there_or_refuses_is_one_line(root: UPath, monkeypa
         Store(root).check_reachable()
 
 
-def test_a_bucket_that_is_away_for_a_while_is_waited_for(server: dict[str, str], root: UPath, tmp_path: Path) -> None:
-    """Three writers and a reader, through a door that is shut for three seconds."""
-    target = server["AWS_ENDPOINT_URL"].removeprefix("http://").split(":")
-    with socket.socket() as reserved, pytest.MonkeyPatch.context() as patch:
-        reserved.bind(("127.0.0.1", 0))
-        address = reserved.getsockname()
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{address[1]}")
+def test_a_bucket_that_is_away_for_a_while_is_waited_for(
+    server: dict[str, str], root: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three writers and a claim, at a door that is shut for three seconds."""
+    door = Door(server)
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", door.environment["AWS_ENDPOINT_URL"])
         S3FileSystem.clear_instance_cache()
         away = place(str(root), patience=30)
         with ThreadPoolExecutor(4) as threads:
@@ -368,57 +367,14 @@ def test_a_bucket_that_is_away_for_a_while_is_waited_for(server: dict[str, str],
             claiming = threads.submit(write_once, away / "claim", b"mine")
             time.sleep(3)
             assert not any(each.done() for each in (*writing, claiming))
-            with door(reserved, (target[0], int(target[1]))):
-                for each in writing:
-                    each.result()
-                assert claiming.result()
+            door.open()
+            for each in writing:
+                each.result()
+            assert claiming.result()
     S3FileSystem.clear_instance_cache()
+    door.shut()
     index = Index(root, quiet)
     assert [index.unit(f"item {number}", 0).extents for number in range(3)] == [EXTENTS] * 3
-
-
-@contextmanager
-def door(listening: socket.socket, target: tuple[str, int]) -> Iterator[None]:
-    """Opens a bound socket, and passes what comes to `target`."""
-    listening.listen()
-    listening.settimeout(0.2)
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with source, sink:
-            source.settimeout(0.2)
-            while not stop.is_set():
-                try:
-                    content = source.recv(1 << 16)
-                except TimeoutError:
-                    continue
-                except OSError:
-                    return
-                if not content:
-                    return
-                sink.sendall(content)
-
-    def accept() -> None:
-        while not stop.is_set():
-            try:
-                near, _ = listening.accept()
-            except TimeoutError:
-                continue
-            far = socket.create_connection(target)
-            for pair in ((near, far), (far.dup(), near.dup())):
-                threads.append(threading.Thread(target=pump, args=pair))
-                threads[-1].start()
-
-    accepting = threading.Thread(target=accept)
-    accepting.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        accepting.join()
-        for thread in threads:
-            thread.join()
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_old_record(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Request, Serv
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.grading.judge import Judgements, Question, read_judgements
 from jobs.evaluate.ledger import Verdict
-from orchestrator.step import StepContext, StepError
+from orchestrator.step import Reference, StepContext, StepError, StepInput
 
 _AT_ONCE = 256
 """Questions in one call: what is lost when the judge goes away in the middle."""
@@ -36,9 +36,9 @@ _LEAVE_SECONDS = 60.0
 class _Actor:
     """Holds the engine; everything in it happens on one event loop."""
 
-    async def start(self, spec: EngineSpec) -> None:
-        """Loads the model. Raises EngineError where that fails."""
-        self._engine: Engine = await start(spec)
+    async def start(self, spec: EngineSpec, made: StepInput | None) -> None:
+        """Loads the model, which may be one that a step made. Raises EngineError where that fails."""
+        self._engine: Engine = await start(await models.here(spec, made))
 
     async def replies(self, requests: Sequence[Request], at_once: int) -> list[list[int]]:
         """The tokens that follow each request."""
@@ -163,10 +163,11 @@ class Bench:
             served=served,
         )
         actor = ray.remote(_Actor).options(num_cpus=resources.cpus, num_gpus=resources.gpus).remote()
-        wait = self._config.resources.wait
+        source, wait = self._judge.model, self._config.resources.wait
+        made = self._context.input(source) if isinstance(source, Reference) else None
         began = time.monotonic()
         try:
-            ray.get(actor.start.remote(spec), timeout=wait)
+            ray.get(actor.start.remote(spec, made), timeout=wait)
         except GetTimeoutError:
             ray.kill(actor)
             raise StepError(

@@ -220,12 +220,14 @@ def _elementary(value: Any) -> bool:
 
 def _nearly(gold: Any, answer: Any) -> bool:
     """Whether a decimal is close enough to a number that has none: 0.333333 to 1/3."""
-    return _decimal(answer) and _distance(gold, answer) <= TOLERANCE
+    distance = _distance(gold, answer) if _decimal(answer) else None
+    return distance is not None and distance <= TOLERANCE
 
 
 def _further_apart(gold: Any, answer: Any) -> bool:
     """Whether two numbers that round to the same decimals are not the same all the same: 0.0000671, 0.0000672."""
-    return _distance(gold, answer) > TOLERANCE
+    distance = _distance(gold, answer)
+    return distance is not None and distance > TOLERANCE
 
 
 def _decimal(value: Any) -> bool:
@@ -234,11 +236,11 @@ def _decimal(value: Any) -> bool:
     return isinstance(value, Float)
 
 
-def _distance(gold: Any, answer: Any) -> float:
-    """Of two real numbers, relative to the gold one; 0 where they are no such numbers."""
+def _distance(gold: Any, answer: Any) -> float | None:
+    """Of two real numbers, relative to the gold one; None where they are no such numbers."""
     from sympy import Expr
 
     if not all(isinstance(value, Expr) and value.is_number and value.is_extended_real for value in (gold, answer)):
-        return 0.0
+        return None
     wanted, given = (float(value.evalf(20)) for value in (gold, answer))
     return abs(wanted - given) / abs(wanted) if wanted else abs(given)

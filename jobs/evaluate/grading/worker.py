@@ -19,6 +19,7 @@ import resource
 import signal
 import sys
 import time
+from contextlib import suppress
 from math import floor
 from types import FrameType
 
@@ -109,8 +110,9 @@ def _late(seconds: float) -> str:
 
 
 def _say(value: object) -> None:
-    print(json.dumps(value), flush=True)
+    os.write(sys.stdout.fileno(), f"{json.dumps(value)}\n".encode())
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(BrokenPipeError):  # whoever started it is gone
+        main()
