@@ -43,11 +43,11 @@ from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, wri
 POLL = 0.25
 """Seconds between looks at running steps."""
 
-SHARED_PROCESSES = 4
-"""In which short steps run, side by side."""
-
 CLUSTER = 5.0
 """Seconds between looks at whether this machine is still part of the cluster."""
+
+SHARED_PROCESSES = 4
+"""In which short steps run, side by side."""
 
 SHOW = 1.0
 """Seconds between looks at how far running steps are: each is a request where the store is an object store."""
@@ -65,6 +65,10 @@ def _run_step(kind: str, config_json: str, context: StepContext) -> None:
         context.deliver()
     finally:
         context.leave()
+
+
+class ClusterLost(Exception):
+    """Ray's process on this machine has died, and with it all that the run could start. Says so, in one line."""
 
 
 _in_its_own_process = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_run_step)
@@ -85,10 +89,6 @@ def refused(address: str, error: Exception) -> str:
         return f"RAY_ADDRESS: the cluster at {address} has {theirs}, and this is {ours}: give both the same"
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return f"RAY_ADDRESS: no cluster can be used at {address}: {first}"
-
-
-class ClusterLost(Exception):
-    """Ray's process on this machine has died, and with it all that the run could start. Says so, in one line."""
 
 
 class Interrupted(Exception):

@@ -346,15 +346,6 @@ class _Pool:
         ]
 
 
-def share(at_once: int, finished_lately: int, held: int, queued: int, members: int) -> int:
-    """How many of the `queued` units a replica gets: what it lacks to be busy, and a reserve until it is heard again.
-
-    The reserve shrinks with the queue, so that replicas finish together.
-    """
-    reserve = min(max(at_once, 2 * finished_lately), queued // (2 * members))
-    return min(max(0, at_once + reserve - held), queued)
-
-
 def _taken_away(member: _Member, error: Exception) -> bool:
     """Whether a member was lost with its machine, which may be on its way down where Ray knows of no other reason."""
     deadline = time.monotonic() + (GOING_DOWN_SECONDS if isinstance(error, ActorUnavailableError) else 0)
@@ -365,6 +356,15 @@ def _taken_away(member: _Member, error: Exception) -> bool:
             return False
         time.sleep(0.2)
     return False
+
+
+def share(at_once: int, finished_lately: int, held: int, queued: int, members: int) -> int:
+    """How many of the `queued` units a replica gets: what it lacks to be busy, and a reserve until it is heard again.
+
+    The reserve shrinks with the queue, so that replicas finish together.
+    """
+    reserve = min(max(at_once, 2 * finished_lately), queued // (2 * members))
+    return min(max(0, at_once + reserve - held), queued)
 
 
 def _is_removed(group: PlacementGroup) -> bool:
