@@ -35,7 +35,8 @@ from jobs.evaluate.samples import SCHEMA
 from jobs.evaluate.trace_files import write
 from jobs.evaluate.traces import Segment, Trace
 from jobs.evaluate.walker import Walker
-from orchestrator.step import FinishedStep, ReportRequest, StepContext
+from orchestrator.offers import FinishedStep, ReportRequest
+from orchestrator.step import StepContext
 
 TRACED = 160
 ANSWER = 400

@@ -12,7 +12,7 @@ A kind is a package ``jobs.<kind>`` with two modules:
 A kind may have more:
 
 ``compare.py``
-    ``compare(first, second, points)``, an :class:`orchestrator.step.Comparer`: two of its results against each other.
+    ``compare(first, second, points)``, an :class:`orchestrator.offers.Comparer`: two of its results against each other.
 ``report.py``, or a package
-    ``write(steps, request)``, an :class:`orchestrator.step.ReportWriter`: one page on finished steps of the kind.
+    ``write(steps, request)``, an :class:`orchestrator.offers.ReportWriter`: one page on finished steps of the kind.
 """

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator import registry
+from orchestrator.offers import Compared
 from orchestrator.places import place
-from orchestrator.step import Compared, StepError, StepInput
+from orchestrator.step import StepError, StepInput
 from orchestrator.store import StepFolder
 from orchestrator.tracking import Tracker
 

@@ -15,8 +15,9 @@ from rich.table import Table
 from orchestrator import registry
 from orchestrator.executor import connected
 from orchestrator.experiment import Experiment
+from orchestrator.offers import Regraded
 from orchestrator.plan import PlannedStep
-from orchestrator.step import Regraded, StepError
+from orchestrator.step import StepError
 from orchestrator.store import Claim, Store, claimed, heartbeat
 
 SHOWN = 20

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from orchestrator.step import Comparer, Regraded, ReportWriter, StepConfig, StepContext
+from orchestrator.offers import Comparer, Regraded, ReportWriter
+from orchestrator.step import StepConfig, StepContext
 
 JOBS = ("evaluate", "finetune", "letters")
 SHORT = ("letters",)

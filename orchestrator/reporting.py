@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from orchestrator import registry
 from orchestrator.experiment import Experiment
 from orchestrator.fingerprint import fingerprint
+from orchestrator.offers import FinishedStep, ReportRequest
 from orchestrator.places import files, write_bytes
 from orchestrator.plan import PlannedStep
 from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.records import read_json, write_json_atomically
 from orchestrator.spending import expected, spent
-from orchestrator.step import FinishedStep, ReportRequest, folder_name
 from orchestrator.store import Store
+from orchestrator.tracked_run import folder_name
 from orchestrator.tracking import without_credentials
 
 if TYPE_CHECKING:

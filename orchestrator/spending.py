@@ -15,7 +15,8 @@ from typing import Any
 
 from cluster.machines import Machine, in_usd
 from orchestrator.display import duration
-from orchestrator.step import Estimate, Held, Spending, StepConfig
+from orchestrator.holdings import Held, Spending
+from orchestrator.step import Estimate, StepConfig
 from orchestrator.store import StepFolder, read_json, write_json_atomically
 
 SPENT = "spent.json"

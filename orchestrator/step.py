@@ -8,7 +8,6 @@ orchestrator; in particular they never talk to Ray's scheduler about other steps
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -16,22 +15,22 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from cluster.machines import CPU, Machine, known_machine, machine
 from orchestrator.retries import Retries
-from orchestrator.tracked_run import TrackedRun
+from orchestrator.tracked_run import TrackedRun, folder_name
 
 if TYPE_CHECKING:
     from upath import UPath
 
+    from orchestrator.holdings import Held, Spending
     from orchestrator.places import Place
-    from orchestrator.tracked_run import TrackedRun
     from orchestrator.working_copy import WorkingCopy
 
 OutputKind = Literal["dataset", "model", "curves"]
@@ -227,67 +226,6 @@ class StepConfig(StrictModel):
         return None
 
 
-@dataclass(frozen=True)
-class Regraded:
-    """What grading a finished step again came to. Nothing of it is in the step's output before `apply` was called."""
-
-    title: str
-    """One line: by what it was graded before and now, and how many verdicts differ."""
-    by_group: Sequence[Mapping[str, str]]
-    """What changed, summed up: rows of a table, all with the same columns."""
-    items: Sequence[Mapping[str, str]]
-    """Every answer whose verdict changed."""
-    file: Place
-    """What has all of `items`."""
-    changed: bool
-    """Whether the output would be another."""
-    apply: Callable[[], None]
-    """Puts it into the output, and publishes anew what follows from it."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a running attempt at a step holds."""
-
-    devices: float
-    """Now."""
-    device_seconds: float
-    """Since it began."""
-
-
-class Meter:
-    """Adds up what an attempt holds, as devices come and go."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock = clock
-        self._since = clock()
-        self._held = Held(0.0, 0.0)
-        self.most = 0.0
-        """Devices that were held at once."""
-
-    def hold(self, devices: float) -> None:
-        """From now on it is so many."""
-        self._held, self._since = replace(self.held, devices=devices), self._clock()
-        self.most = max(self.most, devices)
-
-    @property
-    def held(self) -> Held:
-        more = self._held.devices * (self._clock() - self._since)
-        return replace(self._held, device_seconds=self._held.device_seconds + more)
-
-
-@dataclass(frozen=True)
-class Spending:
-    """What a step costs, all attempts at it together."""
-
-    seconds: float
-    """That it ran."""
-    device_seconds: float
-    usd: float
-    device: str
-    """``GPU``, or ``core``."""
-
-
 class StepError(Exception):
     """Raised by a job for something its user can put right: shown as one line, without a traceback, never retried."""
 
@@ -309,12 +247,6 @@ class StepInput:
         from orchestrator.working_copy import fetched_output
 
         return fetched_output(self.place.parent)
-
-
-class Progress(Protocol):
-    """Tells how far a step is. Cheap to call often: writes are throttled."""
-
-    def __call__(self, done: float, total: float, unit: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -458,75 +390,8 @@ class StepContext:
         `group` None puts it with the experiment's curves; a word keeps it apart (``training``), so that the page of
         curves shows nothing else.
         """
-        from orchestrator.tracked_run import TrackedRun
-
         folder = folder_name(name)
         if not isinstance(self.place, Path):
             self._copy(self.place).fetch(f"tracked/{folder}")
             self._copy(self.place).keep_sending()
         return TrackedRun(self.folder / "tracked" / folder, name, params, tags or {}, group)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One side of a comparison, as the kind that made it is handed it."""
-
-    name: str
-    """What tables call it."""
-    output: Path
-    """The folder with what the step published."""
-
-
-class Comparer(Protocol):
-    """What a kind of step offers as ``jobs.<kind>.compare.compare``: two of its results against each other, as text.
-
-    Raises :class:`StepError` where they cannot be compared.
-    """
-
-    def __call__(self, first: Compared, second: Compared, points: tuple[str, str] | None = None) -> str: ...
-
-
-@dataclass(frozen=True)
-class FinishedStep:
-    """A step that is done, as the report of its kind is handed it."""
-
-    config: StepConfig
-    context: StepContext
-    seconds: float | None
-    """That its last attempt took."""
-    provenance: Mapping[str, Any] | None
-    """:func:`orchestrator.provenance.provenance` of that attempt; None where it was not kept."""
-    spent: Spending | None = None
-    """What all attempts came to; None where it was not kept."""
-    expected: Spending | None = None
-    """What was expected before the first; None where that was not known."""
-
-
-@dataclass(frozen=True)
-class ReportRequest:
-    """A report that is asked for."""
-
-    title: str
-    folder: Path
-    """Where to write ``report.html`` and ``report.md``; it is there."""
-    command: str
-    """What writes it again: a reader is told what to add to see more."""
-    items: tuple[str, ...] = ()
-    """Items that it must show in full, by id."""
-    megabytes: float = 4.0
-    """That samples may take in it."""
-
-
-class ReportWriter(Protocol):
-    """What a kind of step offers as ``jobs.<kind>.report.write``: one report on finished steps of the kind.
-
-    Raises :class:`StepError` for a request that cannot be met. Decodes and trains nothing.
-    """
-
-    def __call__(self, steps: Sequence[FinishedStep], request: ReportRequest) -> None: ...
-
-
-def folder_name(name: str) -> str:
-    """`name` where it can be a folder's; else what of it can, and a hash that keeps it apart from others."""
-    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64]
-    return name if name and safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

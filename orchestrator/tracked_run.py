@@ -5,7 +5,9 @@ A job gets one from :meth:`orchestrator.step.StepContext.track`; :mod:`orchestra
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -73,3 +75,9 @@ class TrackedRun:
             temporary = path.with_name(".metrics.jsonl")
             temporary.write_text("".join(kept))
             temporary.replace(path)
+
+
+def folder_name(name: str) -> str:
+    """`name` where it can be a folder's; else what of it can, and a hash that keeps it apart from others."""
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64]
+    return name if name and safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -14,7 +14,8 @@ from jobs.evaluate.comparisons import Comparison, Scores, corrected, differences
 from jobs.evaluate.curves import NATURAL_END
 from jobs.evaluate.outcomes import Outcomes, read
 from jobs.evaluate.tables import cell, markdown, p_value, percent
-from orchestrator.step import Compared, StepError
+from orchestrator.offers import Compared
+from orchestrator.step import StepError
 
 SAMPLES = "samples.parquet"
 SEED = 0

@@ -20,7 +20,7 @@ from typing import Any
 from cluster.machines import Machine
 from jobs.evaluate.curves import MeasuredCurve, Point
 from jobs.evaluate.tables import Row, measured_points
-from orchestrator.step import Held, Spending
+from orchestrator.holdings import Held, Spending
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from jobs.evaluate.ledger import Ledger, Verdict
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SCHEMA, row
 from jobs.evaluate.tasks import Task, load
-from orchestrator.step import Regraded, StepContext
+from orchestrator.offers import Regraded
+from orchestrator.step import StepContext
 
 CHANGES = "regraded.csv"
 """In the step's folder: every answer whose verdict the last regrading changed."""

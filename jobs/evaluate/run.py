@@ -31,7 +31,8 @@ from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
 from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared, traces_folder
 from jobs.evaluate.tree import grow, wanted
-from orchestrator.step import Meter, Reference, StepContext, StepError, StepInput
+from orchestrator.holdings import Meter
+from orchestrator.step import Reference, StepContext, StepError, StepInput
 
 if TYPE_CHECKING:
     from orchestrator.places import Place

@@ -22,7 +22,8 @@ from jobs.evaluate.samples import write_samples
 from jobs.evaluate.trace_files import Index, write
 from jobs.evaluate.traces import Segment
 from jobs.evaluate.walker import Walker
-from orchestrator.step import FinishedStep, StepContext
+from orchestrator.offers import FinishedStep
+from orchestrator.step import StepContext
 from tests.evaluate import tiny
 
 PROVENANCE = {"commit": "0123abc", "python": "3.11.9", "machine": "Linux x86_64", "packages": {"torch": "2.13.0"}}

@@ -16,7 +16,8 @@ from jobs.evaluate.compare import compare
 from jobs.evaluate.config import Config
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.publish import publish
-from orchestrator.step import Compared, StepError
+from orchestrator.offers import Compared
+from orchestrator.step import StepError
 from orchestrator.store import StepFolder
 from orchestrator.tracking import Tracker
 from tests.conftest import ROOT

@@ -12,7 +12,9 @@ from jobs.evaluate import report
 from jobs.evaluate.config import Config
 from jobs.evaluate.costs import Costs, costs, read, rows
 from jobs.evaluate.publish import COSTS, publish
-from orchestrator.step import FinishedStep, Held, Spending, StepContext
+from orchestrator.holdings import Held, Spending
+from orchestrator.offers import FinishedStep
+from orchestrator.step import StepContext
 from tests.evaluate.report.sweep import hostile, request
 from tests.evaluate.simulated import CONFIG, context, simulate
 

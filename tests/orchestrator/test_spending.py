@@ -14,8 +14,9 @@ from cluster.machines import in_usd, machine
 from jobs.evaluate.config import Config as Evaluate
 from jobs.finetune.config import Config as Finetune
 from orchestrator.experiment import ExperimentError, load
+from orchestrator.holdings import Held, Meter, Spending
 from orchestrator.spending import SAVE_EVERY, Account, Accounts, OverCost, compared, expect, expected, spent
-from orchestrator.step import Estimate, Held, Meter, Spending, StepConfig
+from orchestrator.step import Estimate, StepConfig
 from orchestrator.store import StepFolder, Store
 from tests.orchestrator.workplace import SLOW, Workplace
 

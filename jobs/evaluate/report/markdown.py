@@ -8,7 +8,7 @@ from jobs.evaluate.report.listings import listings
 from jobs.evaluate.report.results import Results, difference, p_value, percent
 from jobs.evaluate.report.summary import about, cost, facts, tiles
 from jobs.evaluate.report.viewer import TaskData
-from orchestrator.step import ReportRequest
+from orchestrator.offers import ReportRequest
 
 
 def render(sweeps: Sequence[Results], data: Sequence[TaskData], request: ReportRequest) -> str:

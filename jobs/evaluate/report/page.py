@@ -24,7 +24,7 @@ from jobs.evaluate.report.listings import listings
 from jobs.evaluate.report.results import Point, Results, count, difference, p_value, percent
 from jobs.evaluate.report.summary import NATURAL_END, Cost, about, cost, facts, subtitle, tiles
 from jobs.evaluate.report.viewer import TaskData
-from orchestrator.step import ReportRequest
+from orchestrator.offers import ReportRequest
 
 
 @dataclass(frozen=True)

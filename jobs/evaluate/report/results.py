@@ -16,7 +16,8 @@ from typing import Any, cast
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.policies import Policy
-from orchestrator.step import FinishedStep, Reference, StepContext
+from orchestrator.offers import FinishedStep
+from orchestrator.step import Reference, StepContext
 
 Point = Mapping[str, Any]
 """A point of ``curves.json``: its policy's fields, its label, and its row of the table."""

@@ -27,7 +27,8 @@ from jobs.evaluate.report.markdown import escaped
 from jobs.evaluate.report.page import visible
 from jobs.evaluate.report.viewer import pack
 from jobs.evaluate.trace_files import traces_folder
-from orchestrator.step import FinishedStep, StepContext, StepError
+from orchestrator.offers import FinishedStep
+from orchestrator.step import StepContext, StepError
 from tests.evaluate.report.sweep import HOSTILE, QUESTIONS, hostile, request
 
 

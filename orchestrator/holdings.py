@@ -1,0 +1,50 @@
+"""What a step holds while it runs, and what that came to: the figures that its costs are reckoned from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a running attempt at a step holds."""
+
+    devices: float
+    """Now."""
+    device_seconds: float
+    """Since it began."""
+
+
+class Meter:
+    """Adds up what an attempt holds, as devices come and go."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._since = clock()
+        self._held = Held(0.0, 0.0)
+        self.most = 0.0
+        """Devices that were held at once."""
+
+    def hold(self, devices: float) -> None:
+        """From now on it is so many."""
+        self._held, self._since = replace(self.held, devices=devices), self._clock()
+        self.most = max(self.most, devices)
+
+    @property
+    def held(self) -> Held:
+        more = self._held.devices * (self._clock() - self._since)
+        return replace(self._held, device_seconds=self._held.device_seconds + more)
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a step costs, all attempts at it together."""
+
+    seconds: float
+    """That it ran."""
+    device_seconds: float
+    usd: float
+    device: str
+    """``GPU``, or ``core``."""
