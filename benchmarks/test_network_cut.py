@@ -1,4 +1,9 @@
-"""A sweep whose machines lose sight of each other for a while: they have addresses and cables of their own."""
+"""A sweep whose machines lose sight of each other for a while: they have addresses and cables of their own.
+
+    make test-network
+
+Needs root and iproute2, which a machine that has nothing but Python may not have; so `make test` leaves it out.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +31,7 @@ CUT_SECONDS = 12.0
 
 @pytest.fixture
 def wired() -> Iterator[list[NetworkMachine]]:
-    with wired_cluster(2, [Path(__file__).parents[1] / "evaluate"]) as machines:
+    with wired_cluster(2, [Path(__file__).parents[1] / "tests" / "evaluate"]) as machines:
         yield machines
 
 
