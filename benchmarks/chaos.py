@@ -61,7 +61,7 @@ steps:
 """
 VICTIMS = {"raylet": "raylet/raylet", "engine": "ray::Replica", "worker": "ray::RayTrainWorker", "step": "_run_step"}
 """What their command lines contain. The driver is the process that was started."""
-PAUSE = (3.0, 25.0)
+PAUSE = (3.0, 40.0)
 """Seconds between two kills of one run."""
 GONE_WITHIN = 120.0
 FINISHED_WITHIN = 900.0

@@ -16,7 +16,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +53,11 @@ def usual(task: Task, each: int) -> list[tuple[Task, Ledger]]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those that it has started, and they."""
+    """Of this process, of those that it has started, of those that they have, and of those of these that are gone."""
     own = psutil.Process()
-    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
+    times = [process.cpu_times() for process in own.children(recursive=True)]
+    gone = sum(each.children_user + each.children_system for each in times)
+    return time.process_time() + gone + sum(each.user + each.system for each in times)
 
 
 def hostile(count: int) -> Iterator[tuple[str, str]]:
@@ -66,7 +67,7 @@ def hostile(count: int) -> Iterator[tuple[str, str]]:
         "100 kB of braces": lambda n: "{" * 100_000 + str(n),
         "100 kB of boxes": lambda n: "\\boxed{" * 14_000 + str(n) + "}" * (14_000 - n % 7),
         "deep recursion": lambda n: "\\boxed{" + "\\sqrt{" * (30 + n % 2000) + "2" + "}" * (30 + n % 2000) + "}",
-        "brackets": lambda n: "\\boxed{" + "(" * (20 + n % 20) + str(n) + ")" * (20 + n % 20) + "}",
+        "brackets": lambda n: "\\boxed{" + "(" * (1 + n % 20) + str(n) + ")" * (1 + n % 20) + "}",
         "endless sums": lambda n: f"\\boxed{{\\sum_{{k=1}}^{{10^{{{9 + n}}}}} k^k}}",
         "integrals": lambda n: f"\\boxed{{\\int_0^{n + 1} e^{{x^{{x^x}}}} dx}}",
         "control characters": lambda n: f"\\boxed{{\x00\x1b[2J\u202e{n}\ud7ff}}",
@@ -86,6 +87,7 @@ class Survived:
     graded: Graded
     seconds: float
     """On the clock."""
+    cpu_seconds: float
 
 
 def survive(attacks: Sequence[tuple[str, str]]) -> list[Survived]:
@@ -95,9 +97,9 @@ def survive(attacks: Sequence[tuple[str, str]]) -> list[Survived]:
     with Grader(workers=Workers(processes=1)) as grader:
         grader.grade([(target, ledger("i", "\\boxed{x}"))])
         for kind, answer in attacks:
-            began = time.perf_counter()
+            began, spent = time.perf_counter(), cpu_seconds()
             (graded,) = grader.grade([(target, ledger("i", answer))])
-            survived.append(Survived(kind, graded, time.perf_counter() - began))
+            survived.append(Survived(kind, graded, time.perf_counter() - began, cpu_seconds() - spent))
     return survived
 
 
@@ -127,21 +129,23 @@ def main() -> None:
     began = time.perf_counter()
     cores = len(os.sched_getaffinity(0))
     share = -(-len(attacks) // cores)
-    with ThreadPoolExecutor(cores) as pool:
+    with ProcessPoolExecutor(cores) as pool:
         for survived in pool.map(survive, [attacks[at : at + share] for at in range(0, len(attacks), share)]):
             for each in survived:
                 by_kind.setdefault(each.kind, []).append(each)
     figures["hostile_seconds"] = time.perf_counter() - began
     for kind, found in by_kind.items():
-        slowest = max(each.seconds for each in found)
-        print(f"| hostile: {kind} | {len(found)} | slowest: {slowest:.1f} s | |", end="")
+        clock, cpu = max(each.seconds for each in found), max(each.cpu_seconds for each in found)
+        print(f"| hostile: {kind} | {len(found)} | slowest: {clock:.1f} s | {cpu:.1f} s |", end="")
         print(f" {_counted([each.graded for each in found])} |", flush=True)
     figures["hostile_slowest_seconds"] = max(each.seconds for found in by_kind.values() for each in found)
+    figures["hostile_slowest_cpu_seconds"] = max(each.cpu_seconds for found in by_kind.values() for each in found)
     figures["hostile_correct"] = sum(each.graded.verdict == "correct" for found in by_kind.values() for each in found)
     prompts = [Question("t", "i", "Why?", "Because.", answer).prompt for _, answer in attacks]
     figures["hostile_prompts_with_a_verdict"] = sum(read_verdict(prompt) is not None for prompt in prompts)
-    took = f"{figures['hostile_seconds']:.0f} s, the slowest {figures['hostile_slowest_seconds']:.1f} s on the clock"
-    print(f"\n{len(attacks)} hostile answers in {took} (limit {SECONDS:g} s of CPU time)")
+    slowest = f"{figures['hostile_slowest_seconds']:.1f} s, of CPU {figures['hostile_slowest_cpu_seconds']:.1f} s"
+    print(f"\n{len(attacks)} hostile answers in {figures['hostile_seconds']:.0f} s, the slowest in {slowest}", end="")
+    print(f" (limit {SECONDS:g} s of CPU time)")
     print(f"{figures['hostile_correct']:.0f} of them correct; {cores} cores")
     if given.json:
         given.json.write_text(json.dumps(figures, indent=1) + "\n")

@@ -107,8 +107,10 @@ def _execute(
         display.say(f"{step.step.name}: {step.verdict}{f' ({step.reason})' if step.reason else ''}")
     from orchestrator import executor
     from orchestrator.spending import OverCost
+    from orchestrator.tracking import TrackingError
 
     try:
+        mirror.check()
         return executor.run(experiment, store, planned, display, mirror)
     except executor.Interrupted as interruption:
         display.say(f"interrupted ({interruption}); the same command continues")
@@ -116,6 +118,8 @@ def _execute(
     except executor.ClusterLost as loss:
         display.say(str(loss))
         sys.exit(FAILED)
+    except (executor.ClusterError, TrackingError) as error:
+        raise _Refused(str(error)) from None
     except OverCost as reached:
         display.say(str(reached))
         sys.exit(OVER_COST)
@@ -124,9 +128,14 @@ def _execute(
 @main.command()
 @_file
 @_set
-def plan(file: Path, overrides: tuple[str, ...]) -> None:
+@click.option(
+    "--cluster", type=click.Path(path_type=Path), help="A cluster file: whether its machines can ever hold each step."
+)
+def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None) -> None:
     """Show each step: done or would run, why, and what it would take."""
     experiment, _, planned = _prepare(file, overrides)
+    if cluster is not None:
+        _placed_on(cluster, planned)
     from rich.table import Table
 
     from orchestrator.display import console
@@ -378,6 +387,22 @@ def _prepare(file: Path, overrides: tuple[str, ...]) -> tuple[Experiment, Store,
     store = Store(place(experiment.store))
     store.check_reachable()
     return experiment, store, make_plan(experiment, store)
+
+
+def _placed_on(cluster: Path, planned: list[PlannedStep]) -> None:
+    """Refuses steps that would run and that no machines of a cluster file can ever hold."""
+    from cluster.node_types import ClusterFileError, read, unplaceable
+
+    try:
+        types = read(cluster)
+    except ClusterFileError as error:
+        raise _Refused(str(error)) from None
+    told = {
+        item.step.name: unplaceable(item.step.config.demands(), types) for item in planned if item.verdict != "done"
+    }
+    lines = [f"steps.{name}.resources: {why} of {cluster}" for name, why in told.items() if why]
+    if lines:
+        raise _Refused("\n".join(lines))
 
 
 def _bundles(demands: list[dict[str, float]]) -> str:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 import psutil
 
 from orchestrator.places import files, remove, write_once
-from orchestrator.records import read_json, write_json_atomically
+from orchestrator.records import read_json, read_passing, write_json_atomically
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -127,7 +127,7 @@ class _ClaimFile:
     folder: Path
 
     def latest(self) -> Claim | None:
-        record = read_json(self.folder / "claim.json")
+        record = read_passing(self.folder / "claim.json")
         return Claim(**record) if record else None
 
     def take(self, claim: Claim) -> Claim | None:
@@ -135,7 +135,7 @@ class _ClaimFile:
             holder = self.latest()
             if holder is not None and holder.live and holder.run != claim.run:
                 return holder
-            write_json_atomically(self.folder / "claim.json", vars(claim))
+            write_json_atomically(self.folder / "claim.json", vars(claim), durable=False)
             return None
 
     def refresh(self, claim: Claim) -> bool:
@@ -143,7 +143,7 @@ class _ClaimFile:
             holder = self.latest()
             if holder is None or holder.run != claim.run:
                 return False
-            write_json_atomically(self.folder / "claim.json", vars(claim.renewed()))
+            write_json_atomically(self.folder / "claim.json", vars(claim.renewed()), durable=False)
             return True
 
     def release(self, run: str) -> None:

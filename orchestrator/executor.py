@@ -12,6 +12,7 @@ their owner.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -45,6 +46,9 @@ POLL = 0.25
 CLUSTER = 5.0
 """Seconds between looks at whether this machine is still part of the cluster."""
 
+SHARED_PROCESSES = 4
+"""In which short steps run, side by side."""
+
 SHOW = 1.0
 """Seconds between looks at how far running steps are: each is a request where the store is an object store."""
 
@@ -52,11 +56,10 @@ TAIL = 12
 """Lines of its log that are shown of a failed step."""
 
 
-@ray.remote(num_cpus=0, max_retries=0, max_calls=1)
 def _run_step(kind: str, config_json: str, context: StepContext) -> None:
     context.redirect_output("controller")
     try:
-        write_json_atomically(context.place / PROVENANCE, provenance())
+        write_json_atomically(context.place / PROVENANCE, provenance(), durable=False)
         config = registry.config_class(kind).model_validate_json(config_json)
         registry.entrypoint(kind)(config, context)
         context.deliver()
@@ -66,6 +69,26 @@ def _run_step(kind: str, config_json: str, context: StepContext) -> None:
 
 class ClusterLost(Exception):
     """Ray's process on this machine has died, and with it all that the run could start. Says so, in one line."""
+
+
+_in_its_own_process = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_run_step)
+_in_a_shared_process = ray.remote(num_cpus=0, max_retries=0)(_run_step)
+
+
+class ClusterError(Exception):
+    """The cluster that RAY_ADDRESS names cannot be used. One line."""
+
+
+def refused(address: str, error: Exception) -> str:
+    """Why Ray would not connect to the cluster at `address`, in a line: other versions are named."""
+    versions = re.findall(r"(Ray|Python): (\S+)", str(error))
+    if "Version mismatch" in str(error) and len(versions) == 4:
+        theirs, ours = (
+            " and ".join(f"{name} {number}" for name, number in pair) for pair in (versions[:2], versions[2:])
+        )
+        return f"RAY_ADDRESS: the cluster at {address} has {theirs}, and this is {ours}: give both the same"
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return f"RAY_ADDRESS: no cluster can be used at {address}: {first}"
 
 
 class Interrupted(Exception):
@@ -88,7 +111,12 @@ def connected() -> Iterator[None]:
     """A connection to the cluster that RAY_ADDRESS names (as it does in a Ray job), else a local one for this run."""
     address = os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {} if address else {"include_dashboard": False}
-    ray.init(address=address or "local", log_to_driver=False, logging_level="error", **local)
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **local)
+    except (RuntimeError, ConnectionError) as error:
+        if address is None:
+            raise
+        raise ClusterError(refused(address, error)) from error
     try:
         yield
     finally:
@@ -224,23 +252,30 @@ class _Run:
         if lost := [target for target in inputs if target in self.failed]:
             self._fail(name, f"not run: {lost[0]} failed", state="skipped")
             return True
-        if self.done.issuperset(inputs):
+        if self.done.issuperset(inputs) and self._has_room(name):
             self._start(name, attempt=0)
             return True
         return False
+
+    def _has_room(self, name: str) -> bool:
+        """Short steps share few processes, or thousands of them would start as many."""
+        if self.planned[name].step.kind not in registry.SHORT:
+            return True
+        return sum(self.planned[other].step.kind in registry.SHORT for other in self.running) < SHARED_PROCESSES
 
     def _start(self, name: str, attempt: int) -> None:
         planned = self.planned[name]
         folder, config = planned.folder, planned.step.config
         folder.unmark_done()
         self.accounts.start(name)
-        write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"))
+        write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"), durable=False)
         context = planned.context(self.experiment, self.store, attempt)
         now = time.time()
         folder.write_status(state="running", run=self.run, attempt=attempt, started=now, finished=None, error=None)
         # Beside this process, on a machine that no cloud takes back: losing another one then ends no step.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        step = _run_step.options(scheduling_strategy=here)
+        run = _in_a_shared_process if planned.step.kind in registry.SHORT else _in_its_own_process
+        step = run.options(scheduling_strategy=here)
         task = step.remote(planned.step.kind, config.model_dump_json(exclude_unset=True), context)
         self.running[name] = _Attempt(task, attempt, time.monotonic())
         self.display.started(name, planned.step.config.describe(), attempt)
@@ -259,7 +294,8 @@ class _Run:
         if not tasks:
             time.sleep(POLL)
             return
-        ended, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=POLL)
+        ray.wait(list(tasks), num_returns=1, timeout=POLL)
+        ended, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0)
         for task in ended:
             name = tasks[task]
             attempt = self.running.pop(name)

@@ -26,6 +26,9 @@ from orchestrator.yaml_positions import Path as ValuePath
 
 M = TypeVar("M", bound=BaseModel)
 
+LONGEST_NAME = 300
+"""Characters of an experiment's name."""
+
 DEFAULT_STORE = "runs"
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
 
@@ -76,12 +79,19 @@ class Experiment:
 class _TopLevel(StrictModel):
     """The keys of an experiment file outside its steps. None of them is part of any step's identity."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$")
+    name: str = Field(min_length=1, max_length=LONGEST_NAME)
     description: str = ""
     store: str | None = Field(default=None, min_length=1, max_length=1000)
     tracking: str | None = Field(default=None, min_length=1, max_length=1000)
     max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     steps: dict[str, dict[str, Any]] = Field(min_length=1)
+
+    @field_validator("name")
+    @classmethod
+    def _is_one_line(cls, value: str) -> str:
+        if not value.isprintable() or value != value.strip():
+            raise ValueError(f"{_shown(value)} is no name: letters of any script, on one line, no space around them")
+        return value
 
     @field_validator("store")
     @classmethod

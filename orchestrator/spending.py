@@ -80,7 +80,6 @@ class Account:
         self._seen = self._saved = self._clock()
         self._counted = 0.0
         self._stale = self._folder.read_progress().get("time")
-        self.save()
 
     def tick(self, progress: Mapping[str, Any]) -> None:
         """Counts up to now. `progress` is the step's latest record."""

@@ -346,13 +346,13 @@ class StepContext:
         record: dict[str, Any] = {"done": done, "total": total, "unit": unit, "time": time.time()}
         if held is not None:
             record["held"] = asdict(held)
-        write_json_atomically(self.folder / "progress.json", record)
+        write_json_atomically(self.folder / "progress.json", record, durable=False)
 
     def lost(self, counts: Mapping[str, int], reason: str) -> None:
         """Says that the step goes on after a loss: how many there were by cause, and why the last; for ``status``."""
         from orchestrator.records import write_json_atomically
 
-        write_json_atomically(self.place / "losses.json", {"counts": dict(counts), "reason": reason})
+        write_json_atomically(self.place / "losses.json", {"counts": dict(counts), "reason": reason}, durable=False)
 
     def redirect_output(self, process: str) -> None:
         """Sends this process's output, and its future children's, to ``logs/<process>.txt`` of the step's folder.

@@ -49,7 +49,14 @@ from orchestrator.places import (
     remove,
     write_bytes,
 )
-from orchestrator.records import DamagedRecord, read_json, read_record, write_json_atomically, write_record
+from orchestrator.records import (
+    DamagedRecord,
+    read_json,
+    read_passing,
+    read_record,
+    write_json_atomically,
+    write_record,
+)
 
 if TYPE_CHECKING:
     from orchestrator.places import Place
@@ -168,11 +175,11 @@ class StepFolder:
         return record is not None and record["run"] == run
 
     def read_status(self) -> dict[str, Any]:
-        return read_json(self.path / "status.json") or {}
+        return read_passing(self.path / "status.json") or {}
 
     def write_status(self, **changes: Any) -> None:
         """Merges `changes` into the status. Only the run that has the claim may call it."""
-        write_json_atomically(self.path / "status.json", {**self.read_status(), **changes})
+        write_json_atomically(self.path / "status.json", {**self.read_status(), **changes}, durable=False)
 
     @property
     def made(self) -> float:
@@ -181,10 +188,10 @@ class StepFolder:
         return path.stat().st_mtime if path.exists() else 0.0
 
     def read_progress(self) -> dict[str, Any]:
-        return read_json(self.path / "progress.json") or {}
+        return read_passing(self.path / "progress.json") or {}
 
     def read_losses(self) -> dict[str, Any]:
-        return read_json(self.path / "losses.json") or {}
+        return read_passing(self.path / "losses.json") or {}
 
     def forget_losses(self) -> None:
         """A new run has its budgets anew."""

@@ -21,7 +21,9 @@ import json
 import logging
 import os
 import re
+import socket
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +49,11 @@ METRICS_TAG = "tracked.metrics"
 """How many lines of metrics were logged, and their digest."""
 ARTIFACTS_TAG = "tracked.artifacts"
 """The digest of the artifacts that were uploaded."""
+
+NAME_LENGTH = 200
+"""Characters of an experiment's name in MLflow, whose databases have room for 256 with what is added."""
+
+ANSWER_SECONDS = 5.0
 
 METRICS_AT_ONCE = 990
 """MLflow takes 1,000 entities a call; the tag that says what was logged travels with the metrics."""
@@ -148,6 +155,28 @@ class Tracker:
                 tags = {"step": step_name, "fingerprint": fingerprint, RUN_TAG: f"{fingerprint}/{folder.path.name}"}
                 self._mirror(folder, tags, state)
 
+    def check(self) -> None:
+        """Raises :class:`TrackingError` where a server does not answer at all, after :data:`ANSWER_SECONDS`.
+
+        What it answers is for :meth:`sync` to see: here it is only worth a moment, before machines are asked for.
+        """
+        if not self.uri.startswith(("http://", "https://")):
+            return
+        address = urllib.parse.urlsplit(self.uri)
+        port = address.port or (443 if address.scheme == "https" else 80)
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                with socket.create_connection((address.hostname or "", port), timeout=ANSWER_SECONDS):
+                    return
+            except (OSError, UnicodeError) as error:
+                if time.monotonic() > deadline:
+                    where = without_credentials(self.uri)
+                    raise TrackingError(
+                        f"tracking: {where} does not answer ({error}): start it, or change it"
+                    ) from None
+                time.sleep(0.5)
+
     def page(self, server: str) -> str:
         """Where the experiment's curves are, overlaid, on the server at `server` (``http://127.0.0.1:5000``).
 
@@ -191,7 +220,7 @@ class Tracker:
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
-        name = self.experiment if group is None else f"{self.experiment} · {group}"
+        name = _fitting(self.experiment) if group is None else f"{_fitting(self.experiment)} · {group}"
         found = self._client.get_experiment_by_name(name)
         if found is None:
             try:
@@ -270,6 +299,13 @@ class Tracker:
 def without_credentials(text: str) -> str:
     """`text` with ``user:password@`` left out of its addresses."""
     return _CREDENTIALS.sub("//", text)
+
+
+def _fitting(name: str) -> str:
+    """An experiment's name as MLflow's databases can keep it: itself, or cut, with a hash that keeps it apart."""
+    if len(name) <= NAME_LENGTH:
+        return name
+    return f"{name[: NAME_LENGTH - 10]}… {hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _quieten() -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from selenium import webdriver
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
@@ -31,6 +32,12 @@ from tests.evaluate.simulated import CONFIG, CURVES, context, simulate
 
 DESKTOP = (1920, 1200)
 
+LINEAGE = {
+    "location": "/runs/tiny-00ff00ff00ff00ff/output",
+    "model": "Qwen/Qwen2.5-32B-Instruct",
+    "data_fingerprint": "c0ffee",
+}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -43,6 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     losses = training.track("tiny", {"learning_rate": 1e-3}, group="training")
     for number in range(100):
         losses.metrics({"loss": 3 / (number + 1)}, step=number)
+    losses.made_model("tiny", "finetuned", LINEAGE)
     here = Path.cwd()
     os.chdir(folder)  # artifacts of a SQLite store go to ./mlruns
     try:
@@ -158,6 +166,24 @@ def test_mlflows_own_chart_view_opens_with_the_same_curves(
 ) -> None:
     browser.get(tracker(folder).page(server).partition("&viewStateShareKey")[0])
     check_curves(browser, chart(browser, "accuracy"))
+
+
+def test_the_page_of_a_trained_model_tells_what_it_came_from_and_leads_to_its_run(
+    folder: Path, server: str, browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    training = client.get_experiment_by_name("scaling-sweep · training")
+    (model,) = client.search_logged_models([training.experiment_id])
+    browser.get(f"{server}/#/experiments/{training.experiment_id}/models/{model.model_id}")
+
+    def told(browser: webdriver.Chrome) -> bool:
+        text = browser.find_element(By.TAG_NAME, "body").text
+        return all(value in text for value in (*LINEAGE.values(), "00ff00ff00ff00ff"))
+
+    WebDriverWait(browser, 90, ignored_exceptions=[StaleElementReferenceException]).until(told)
+    browser.save_screenshot(str(tmp_path / "model.png"))
+    links = [link.get_attribute("href") or "" for link in browser.find_elements(By.TAG_NAME, "a")]
+    assert any(link.endswith(f"/runs/{model.source_run_id}") for link in links), links
 
 
 def check_curves(browser: webdriver.Chrome, card: WebElement) -> None:

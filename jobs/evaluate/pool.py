@@ -279,14 +279,10 @@ class _Pool:
         return max(1, min(most, cache_tokens // first.longest(self._spec.trees[first.unit.tree], self._spec.forcing)))
 
     def _grant(self, member: _Member) -> list[Work]:
-        """Units for `member`: what it lacks to be busy, and a reserve that lasts until it is heard again.
-
-        The reserve shrinks with the queue, so that replicas finish together.
-        """
-        spare = max(member.at_once, 2 * member.finished_lately)
-        reserve = min(spare, len(self._queue) // (2 * len(self._members)))
-        count = max(0, member.at_once + reserve - len(member.holding))
-        return [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+        """Units for `member`."""
+        held, queued, members = len(member.holding), len(self._queue), len(self._members)
+        count = share(member.at_once, member.finished_lately, held, queued, members)
+        return [self._queue.popleft() for _ in range(count)]
 
     def _lose(self, member: _Member, error: Exception) -> None:
         """Gives the units of a dead member back and counts the loss. The pool grows back by itself."""
@@ -360,6 +356,15 @@ def _taken_away(member: _Member, error: Exception) -> bool:
             return False
         time.sleep(0.2)
     return False
+
+
+def share(at_once: int, finished_lately: int, held: int, queued: int, members: int) -> int:
+    """How many of the `queued` units a replica gets: what it lacks to be busy, and a reserve until it is heard again.
+
+    The reserve shrinks with the queue, so that replicas finish together.
+    """
+    reserve = min(max(at_once, 2 * finished_lately), queued // (2 * members))
+    return min(max(0, at_once + reserve - held), queued)
 
 
 def _is_removed(group: PlacementGroup) -> bool:

@@ -1,35 +1,26 @@
-"""The planner's memory: against torch's own count, against runs that are known to fit or not, and in itself."""
+"""The planner's memory: against tensors that are alive, against runs that are known to fit or not, and in itself."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM, Qwen2Config
 
-from jobs.architecture import Architecture, find
+from jobs.architecture import find
 from jobs.finetune.memory import Layout, Memory, memory
 from tests.conftest import ROOT
-from tests.finetune.gang import processes
 
 CARD = 83.5e9
 """Bytes of an 80 GB card that tensors can take."""
 
 QWEN_32B = find("Qwen/Qwen2.5-32B-Instruct")
-
-# Sizes that two workers cannot share equally, so that padding counts.
-ODD = Architecture(3, 67, 133, heads=3, kv_heads=1, head_size=22, vocabulary=301, tied=False, qkv_bias=True)
 
 
 def on_16(tokens: int, *, whole_logits: bool) -> Memory:
@@ -79,55 +70,6 @@ def test_less_work_and_more_workers_never_need_more(
     assert offloaded.total + offloaded.host == pytest.approx(need.total)
 
 
-def test_torch_counts_the_same_parameters_gradients_and_moments(tmp_path: Path) -> None:
-    processes.start_processes(_count, args=(tmp_path,), nprocs=2, start_method="forkserver")
-    need = memory(ODD, Layout(tokens=8, shards=2))
-    counted = json.loads((tmp_path / "counted").read_text())
-    assert [need.parameters, need.gradients, need.optimizer] == pytest.approx(counted, rel=0.03)
-
-
-def _count(rank: int, folder: Path) -> None:
-    """Bytes of weights, gradients and Adam's moments on worker 0 of two, after a step."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", store=dist.FileStore(str(folder / "meeting-point"), 2), rank=rank, world_size=2)
-    config = Qwen2Config(
-        vocab_size=ODD.vocabulary,
-        hidden_size=ODD.hidden_size,
-        intermediate_size=ODD.intermediate_size,
-        num_hidden_layers=ODD.layers,
-        num_attention_heads=ODD.heads,
-        num_key_value_heads=ODD.kv_heads,
-        head_dim=ODD.head_size,
-        tie_word_embeddings=ODD.tied,
-    )
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    mesh = init_device_mesh("cpu", (2,))
-    precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    for module in (*model.model.layers, model):
-        fully_shard(module, mesh=mesh, mp_policy=precision)
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(input_ids=torch.arange(8)[None]).logits.float().sum().backward()
-    optimizer.step()
-
-    def size(tensor: torch.Tensor | None) -> int:
-        assert isinstance(tensor, DTensor)
-        return tensor.to_local().untyped_storage().nbytes()
-
-    weights = list(model.parameters())
-    moments = [value for state in optimizer.state.values() for name, value in state.items() if name != "step"]
-    # Gradients of a layer are slices of one storage.
-    gradients = {storage.data_ptr(): storage.nbytes() for storage in (_storage(weight.grad) for weight in weights)}
-    if rank == 0:
-        counted = [sum(map(size, weights)), sum(gradients.values()), sum(map(size, moments))]
-        (folder / "counted").write_text(json.dumps(counted))
-    dist.destroy_process_group()
-
-
-def _storage(gradient: torch.Tensor | None) -> torch.UntypedStorage:
-    assert isinstance(gradient, DTensor)
-    return gradient.to_local().untyped_storage()
-
-
 def test_the_tensors_alive_at_the_worst_moment_are_as_many_bytes_as_predicted(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     benchmark = [sys.executable, str(ROOT / "benchmarks" / "finetune_gpu.py"), "--count", "--json", str(file)]
@@ -136,3 +78,27 @@ def test_the_tensors_alive_at_the_worst_moment_are_as_many_bytes_as_predicted(tm
     cases = json.loads(file.read_text())["cases"]
     assert [case["loss"] for case in cases] == ["chunked", "whole"]
     assert all(abs(case["error"]) < 0.1 for case in cases), cases
+
+
+_BARE = """
+import importlib.machinery, runpy, sys
+MISSING = {"accelerate", "datasets", "deepspeed", "mlflow", "peft", "pydantic", "ray", "vllm"}
+class OnABareMachine(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in MISSING else super().find_spec(name, path, target)
+sys.meta_path = [OnABareMachine if f is importlib.machinery.PathFinder else f for f in sys.meta_path]
+import torch
+del torch.nn.functional.linear_cross_entropy
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_gpu_benchmark_needs_torch_and_transformers_alone_and_says_what_an_older_torch_lacks() -> None:
+    benchmark = [str(ROOT / "benchmarks" / "finetune_gpu.py"), "--count", "--tiny", "--tokens", "256"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", _BARE, *benchmark], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "by hand: this torch has no linear_cross_entropy" in done.stdout
+    assert done.stdout.count("%") == 2

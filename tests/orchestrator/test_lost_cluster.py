@@ -25,6 +25,7 @@ IMPATIENT = {
         # Ray itself ends a program that has lost its head, after a minute, or as the environment says.
         ("gcs_server", "GCS may have been killed"),
     ],
+    ids=["raylet", "GCS"],
 )
 def test_a_run_whose_cluster_dies_ends_saying_so_and_the_same_command_continues(
     workplace: Workplace, victim: str, says: str
