@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+from hypothesis import given
+from hypothesis import strategies as st
 from ray.util.placement_group import placement_group, placement_group_table
 
 from jobs.evaluate import pool
@@ -287,3 +289,14 @@ def test_a_real_engine_killed_at_random_moments_leaves_the_results_of_an_undistu
         killer.join()
     assert len(killed) >= 2
     assert disturbed == undisturbed
+
+
+@given(*[st.integers(1, 200)] * 2, *[st.integers(0, 300)] * 2, st.integers(1, 64))
+def test_a_replica_gets_what_it_lacks_and_a_reserve_that_shrinks_with_the_queue(
+    at_once: int, finished: int, held: int, queued: int, members: int
+) -> None:
+    given_now = pool.share(at_once, finished, held, queued, members)
+    assert 0 <= given_now <= queued
+    if held < at_once:
+        assert given_now >= min(at_once - held, queued)
+    assert held + given_now <= max(held, at_once + queued // (2 * members))

@@ -275,3 +275,13 @@ def test_help_imports_nothing_heavy() -> None:
     result = run_command("--help")
     assert result.returncode == 0
     assert "ray" not in {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
+
+
+def test_a_chain_longer_than_pythons_stack_is_put_in_order(file: Path) -> None:
+    length = 2000
+    text = "name: chain\nsteps:\n"
+    for number in reversed(range(length)):
+        before = f"${{tiny{number - 1}}}"
+        model = f"'{before}'" if number else "{random: qwen2, layers: 1, hidden_size: 64}"
+        text += f"  tiny{number}: {{job: finetune, model: {model}, data: simplescaling/s1K}}\n"
+    assert list(read(file, text).steps) == [f"tiny{number}" for number in range(length)]

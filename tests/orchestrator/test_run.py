@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from orchestrator.executor import SHARED_PROCESSES
 from orchestrator.experiment import load
 from orchestrator.plan import plan
 from orchestrator.store import Store
@@ -109,3 +110,14 @@ def test_a_store_that_cannot_be_written_is_refused_before_anything_starts(workpl
     assert code == 2
     assert "cannot be written" in output
     assert len(output.splitlines()) == 1
+
+
+def test_short_steps_share_a_few_processes_and_each_has_its_own_log(workplace: Workplace) -> None:
+    steps = "".join(f"  step{number}: {{job: letters, train: 1, test: 1, seed: {number}}}\n" for number in range(12))
+    workplace.file.write_text(f"name: many\nsteps:\n{steps}")
+    code, output = workplace.run("run", "words.yaml")
+    assert code == 0, output
+    logs = [log.read_text() for log in workplace.folder.glob("runs/step*/logs/controller.txt")]
+    assert len(logs) == 12
+    assert all(log.count("--- controller on ") == 1 for log in logs)
+    assert len({log.partition("process ")[2].partition(",")[0] for log in logs}) <= SHARED_PROCESSES
