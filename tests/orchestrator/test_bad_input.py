@@ -17,8 +17,9 @@ from orchestrator.__main__ import main
 from orchestrator.executor import refused
 from orchestrator.experiment import LONGEST_NAME, ExperimentError, load
 from orchestrator.reporting import write_reports
-from orchestrator.step import StepContext, folder_name
+from orchestrator.step import StepContext
 from orchestrator.store import NAME, Store
+from orchestrator.tracked_run import folder_name
 from orchestrator.tracking import NAME_LENGTH, Tracker, TrackingError
 from tests.orchestrator.workplace import Workplace
 

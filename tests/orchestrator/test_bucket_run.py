@@ -16,7 +16,7 @@ from jobs.evaluate.trace_files import Index
 from orchestrator.places import files, folders, place, read_bytes
 from orchestrator.records import read_json
 from tests.finetune.buckets import Door, new_bucket, s3_server
-from tests.orchestrator.test_run import SLOW, Workplace, all_gone, descendants, name_of
+from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, name_of
 
 if TYPE_CHECKING:
     from orchestrator.places import Place
