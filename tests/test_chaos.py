@@ -12,10 +12,10 @@ from benchmarks.chaos import Totals, compare, torment, undisturbed
 
 
 @pytest.mark.timeout(900)
-def test_kills_at_random_moments_lose_nothing_duplicate_nothing_and_change_nothing(tmp_path: Path) -> None:
+def test_a_kill_at_a_random_moment_loses_nothing_duplicates_nothing_and_changes_nothing(tmp_path: Path) -> None:
     expected = undisturbed(tmp_path / "undisturbed")
-    totals = torment(tmp_path, expected, 2, random.Random(1))
-    assert totals.kills.total() == 2
+    totals = torment(tmp_path, expected, 1, random.Random(1))
+    assert totals.kills.total() == 1
     assert (totals.lost, totals.duplicated, totals.differing, totals.left) == (0, 0, 0, 0)
 
 

@@ -36,7 +36,7 @@ steps:
     engine: openai
     served_model: none
     resources:
-      retries: 0
+      retries: {infrastructure: 0}
       server: {url: "http://127.0.0.1:9/v1", key_variable: OPENAI_API_KEY, retries: 0}
 """
 

@@ -172,7 +172,10 @@ def test_two_gangs_that_each_want_everything_take_turns(cluster: Cluster, tmp_pa
     for task in tasks:
         task.folder.mkdir()
     coordinator = ray.remote(num_cpus=0, max_calls=1)(run_gang)
-    ray.get([coordinator.remote(work, task, config(), task.folder / "records") for task in tasks], timeout=120)
+    gangs = [
+        coordinator.remote(work, task, config(), task.folder / "records", task.folder / "reservation") for task in tasks
+    ]
+    ray.get(gangs, timeout=120)
     assert [[len(set(nodes)) for nodes in task.done()] for task in tasks] == [[2] * 30] * 2
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from orchestrator import provenance
+
+
+@pytest.fixture(autouse=True)
+def asked_anew() -> Iterator[None]:
+    """A process remembers what it ran with."""
+    provenance.provenance.cache_clear()
+    yield
+    provenance.provenance.cache_clear()
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -29,6 +38,7 @@ def test_the_commit_is_that_of_the_checkout_and_says_when_files_differ(
     head = git(tmp_path, "rev-parse", "HEAD")
     assert provenance.provenance()["commit"] == head
     (tmp_path / "code.py").write_text("2\n")
+    provenance.provenance.cache_clear()
     assert provenance.provenance()["commit"] == f"{head} + changes"
 
 
