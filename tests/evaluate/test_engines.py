@@ -29,6 +29,7 @@ from jobs.evaluate.walker import Walker
 from jobs.template import TEMPLATES
 from tests.evaluate import tiny
 from tests.evaluate.oracle import Outcome
+from tests.evaluate.scripted_server import whole as stream
 
 CONTEXT = 256
 POLICIES = grid([1, 2, 5, 16, 40, None], ["Wait", "Hmm\n", ""], [1, 2, 4], [24, None])
@@ -165,16 +166,6 @@ def test_transformers_leaves_equal_policies_one_by_one(
         assert_leaves_equal(await decode(engine, units, forcing), units, forcing, expected)
 
     run(model_folder, "transformers", use)
-
-
-async def stream(engine: Engine, request: Request) -> tuple[list[int], str | None]:
-    tokens: list[int] = []
-    end = None
-    async with aclosing(engine.stream(request)) as chunks:
-        async for chunk in chunks:
-            tokens += chunk.tokens
-            end = chunk.end
-    return tokens, end
 
 
 async def check_requests(engine: Engine, folder: Path) -> None:

@@ -27,21 +27,13 @@ from orchestrator.step import StepContext, StepInput
 from orchestrator.store import DELIVERED, StepFolder, Store, claimed
 from orchestrator.working_copy import working_copy
 from tests.evaluate.test_trace_files import EXTENTS, quiet, unit_segments
-from tests.finetune.buckets import CREDENTIALS, Door, new_bucket, s3_server
+from tests.finetune.buckets import CREDENTIALS, Door, new_bucket
 from tests.orchestrator.test_store import dead_claim
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[dict[str, str]]:
-    with s3_server() as environment:
-        yield environment
-
-
 @pytest.fixture
-def root(server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> UPath:
+def root(server: dict[str, str], reached: None) -> UPath:
     """An empty store."""
-    for name, value in {**server, "ORCHESTRATOR_CACHE": str(tmp_path / "cache")}.items():
-        monkeypatch.setenv(name, value)
     root = place(f"s3://{new_bucket(server)}/store")
     assert not isinstance(root, Path)
     return root

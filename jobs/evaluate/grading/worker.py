@@ -29,7 +29,8 @@ _FAILURES = (
     AttributeError,
     LookupError,
     MemoryError,
-    RuntimeError,  # RecursionError and NotImplementedError among them
+    NotImplementedError,
+    RecursionError,
     TypeError,
     ValueError,
 )
