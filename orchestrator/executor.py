@@ -38,7 +38,7 @@ from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
 from orchestrator.retries import Losses
 from orchestrator.spending import Accounts, OverCost, expect
-from orchestrator.step import StepContext
+from orchestrator.step import NAMESPACE, StepContext
 from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, write_json_atomically
 
 POLL = 0.25
@@ -117,7 +117,7 @@ def connected() -> Iterator[None]:
     try:
         if address:
             _reach(address)
-        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **local)
+        ray.init(address=address or "local", namespace=NAMESPACE, log_to_driver=False, logging_level="error", **local)
     except (RuntimeError, OSError) as error:
         if address is None:
             raise
