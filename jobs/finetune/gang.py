@@ -40,7 +40,8 @@ from torch.distributed import DistError
 from jobs.finetune.config import Config
 from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
-from jobs.machines import gone, leaving, machines, shortage
+from jobs.machines import amounts, gone, leaving, machines, shortage
+from jobs.turns import will_fit
 from orchestrator.places import read_bytes, remove, write_bytes
 from orchestrator.retries import Cause, Losses, OutOfRetries, field_of
 from orchestrator.step import StepError
@@ -87,11 +88,7 @@ def run_gang(
             return
         except TrainingFailedError as error:
             if _timed_out(error):
-                workers = _fewer(config, workers)
-                print(
-                    f"The cluster has no more: starting with {workers} of {config.resources.workers} workers",
-                    flush=True,
-                )
+                workers = _enough(config, workers)
                 continue
             cause, reason = _loss(error, _machines(reservation))
             again = losses.count(cause)
@@ -160,14 +157,19 @@ def _timed_out(error: TrainingFailedError) -> bool:
     return isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
 
 
-def _fewer(config: Config, workers: int) -> int:
-    """How many can start in place of `workers` with what is free. Raises StepError where that is too few."""
+def _enough(config: Config, workers: int) -> int:
+    """How many to ask for when `workers` were waited for in vain: as many as can start with what is free, else the same
+    again where it is other steps that hold the rest. Raises StepError where neither will do."""
     bundle = config.demands()[0]
     free = sum(machine.holds(bundle) for machine in machines())
     resources = config.resources
-    for count in range(min(free, workers - 1), (resources.min_workers or workers) - 1, -1):
+    for count in range(min(free, workers), (resources.min_workers or workers) - 1, -1):
         if config.batch_size % count == 0 and count % (resources.shard_group or count) == 0:
+            print(f"The cluster has no more: starting with {count} of {resources.workers} workers", flush=True)
             return count
+    if will_fit(bundle, workers):
+        print(f"Waiting on for {workers} x ({amounts(bundle)}): other steps hold it", flush=True)
+        return workers
     settings = "resources.workers, min_workers or what each of them holds"
     raise StepError(shortage(bundle, resources.workers, resources.wait, settings))
 

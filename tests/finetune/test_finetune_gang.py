@@ -22,7 +22,7 @@ from ray.train.v2.api.preemption import PreemptionInfo
 from ray.util import placement_group, placement_group_table, remove_placement_group
 
 from jobs.finetune.config import Config
-from jobs.finetune.gang import _fewer, _loss, _trainer, run_gang
+from jobs.finetune.gang import _enough, _loss, _trainer, run_gang
 from jobs.finetune.loop import Leaving
 from jobs.finetune.run import run
 from jobs.letters.config import Config as LettersConfig
@@ -229,15 +229,16 @@ def test_a_mistake_is_no_loss_whatever_became_of_the_others(mistake: Exception) 
     ("free", "expected"),
     [([4.0, 3.0, 1.5], 6), ([5.0], 4), ([3.0], 3), ([1.0], None)],
 )
-def test_fewer_workers_still_share_a_batch_equally(
+def test_enough_workers_still_share_a_batch_equally(
     free: list[float], expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = [Machine("cpu-spot", {"CPU": 4.0}, {"CPU": cpus}) for cpus in free]
-    for user in ("jobs.finetune.gang", "jobs.machines"):
+    there = [Machine("", "cpu-spot", {"CPU": 4.0}, {"CPU": cpus}) for cpus in free]
+    for user in ("jobs.finetune.gang", "jobs.machines", "jobs.turns"):
         monkeypatch.setattr(f"{user}.machines", lambda: there)
+    monkeypatch.setattr("jobs.turns._groups", lambda: ())
     settings = config(workers=12, min_workers=2).model_copy(update={"batch_size": 12})
     if expected is None:
         with pytest.raises(StepError, match=r"12 x \(1 CPU\).* has 4 CPU \(1 free\) on 1 x cpu-spot of 4 CPU; 1 of 12"):
-            _fewer(settings, 12)
+            _enough(settings, 12)
     else:
-        assert _fewer(settings, 12) == expected
+        assert _enough(settings, 12) == expected
