@@ -46,8 +46,10 @@ def cluster(head: Cluster) -> Iterator[Cluster]:
     for node in list(head.worker_nodes):
         head.remove_node(node)
     deadline = time.monotonic() + 60
-    while sum(node["Alive"] for node in ray.nodes()) > 1:
-        assert time.monotonic() < deadline, "nodes that were removed are still counted"
+    while sum(node["Alive"] for node in ray.nodes()) > 1 or {
+        group["state"] for group in placement_group_table().values()
+    } - {"REMOVED"}:
+        assert time.monotonic() < deadline, "nodes or what was held of them are still there"
         time.sleep(0.1)
 
 
