@@ -13,8 +13,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import ray
 from ray import PlacementGroupID
@@ -115,8 +116,8 @@ def _trainer(
 ) -> TorchTrainer:
     gpus = config.resources.gpus_per_worker
     return TorchTrainer(
-        _work,
-        train_loop_config={"work": work, "argument": argument, "reservation": reservation},
+        # Not as its train_loop_config: Ray Train's controller reads that too, and imports for seconds what is in it.
+        partial(_work, work, argument, reservation),
         torch_config=TorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"]),
         scaling_config=ScalingConfig(
             num_workers=workers,
@@ -132,12 +133,12 @@ def _trainer(
     )
 
 
-def _work(told: dict[str, Any]) -> None:
+def _work(work: Callable[[Argument], None], argument: Argument, reservation: Place) -> None:
     if ray.train.get_context().get_world_rank() == 0:
         group = get_current_placement_group()
         machines = sorted(set(placement_group_table(group)["bundles_to_node_id"].values()))
-        write_bytes(told["reservation"], json.dumps({"group": group.id.hex(), "machines": machines}).encode())
-    told["work"](told["argument"])
+        write_bytes(reservation, json.dumps({"group": group.id.hex(), "machines": machines}).encode())
+    work(argument)
 
 
 def _machines(reservation: Place) -> list[str]:
