@@ -20,6 +20,8 @@ from ray.core.generated.gcs_pb2 import PlacementGroupTableData
 from jobs.machines import machines, room
 from orchestrator.step import NAMESPACE
 
+SETTLES_SECONDS = 5.0
+"""For which what was just given back may be neither held nor free, as Ray's head sees it."""
 ASKS_ANEW_SECONDS = 30.0
 """Within which a gang that still waits has asked once more."""
 
@@ -37,8 +39,15 @@ class _Group:
 def will_fit(bundle: Mapping[str, float], count: int) -> bool:
     """Whether the step that asks can have `count` of `bundle`, now or once others have given back what they hold.
 
-    What it has of that already is counted in.
+    What it has of that already is counted in. It takes `SETTLES_SECONDS` to say no.
     """
+    deadline = time.monotonic() + SETTLES_SECONDS
+    while not (fits := _would_fit(bundle, count)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return fits
+
+
+def _would_fit(bundle: Mapping[str, float], count: int) -> bool:
     held: dict[str, list[Mapping[str, float]]] = defaultdict(list)
     for group in _groups():
         for resources, place in zip(group.bundles, group.places, strict=True):

@@ -20,6 +20,7 @@ def group(*places: str, waits: bool = False) -> turns._Group:
 
 
 def on_a_cluster(monkeypatch: pytest.MonkeyPatch, there: list[Machine], groups: list[turns._Group]) -> None:
+    monkeypatch.setattr(turns, "SETTLES_SECONDS", 0.0)
     monkeypatch.setattr(turns, "machines", lambda: there)
     monkeypatch.setattr(turns, "_groups", lambda: iter(groups))
 
