@@ -192,11 +192,13 @@ class StepConfig(StrictModel):
         on_gpus = any(bundle.get("GPU") for bundle in self.demands())
         return machine(self.resources.machine or (DEFAULT_GPU if on_gpus else CPU))
 
+    def devices(self, bundle: Mapping[str, float]) -> float:
+        """What is paid for of a placement-group bundle."""
+        return bundle.get("CPU" if self.machine.device == "core" else "GPU", 0.0)
+
     def holds(self) -> float:
-        """Devices that are paid for from start to end: all that it demands. 0 where the step says what it holds with
-        its progress."""
-        kind = "CPU" if self.machine.device == "core" else "GPU"
-        return sum(bundle.get(kind, 0.0) for bundle in self.demands())
+        """Devices that are paid for from start to end: all that it demands. 0 where the step says what it holds."""
+        return sum(self.devices(bundle) for bundle in self.demands())
 
     def notes(self) -> list[str]:
         """What was understood other than written ("budgets sorted"), one line each."""
@@ -336,17 +338,18 @@ class StepContext:
         """The finished step that a :class:`Reference` of the config names."""
         return self.inputs[reference.step]
 
-    def progress(self, done: float, total: float, unit: str, held: Held | None = None) -> None:
-        """Says how far the step is, in `unit` ("steps", "units"); shown by ``run`` and ``status``.
-
-        `held` is what it holds, where its config does not say.
-        """
+    def progress(self, done: float, total: float, unit: str) -> None:
+        """Says how far the step is, in `unit` ("steps", "units"); shown by ``run`` and ``status``."""
         from orchestrator.records import write_json_atomically
 
-        record: dict[str, Any] = {"done": done, "total": total, "unit": unit, "time": time.time()}
-        if held is not None:
-            record["held"] = asdict(held)
+        record = {"done": done, "total": total, "unit": unit, "time": time.time()}
         write_json_atomically(self.folder / "progress.json", record, durable=False)
+
+    def hold(self, held: Held) -> None:
+        """Says what this attempt holds, where its config does not."""
+        from orchestrator.records import write_json_atomically
+
+        write_json_atomically(self.folder / "held.json", {**asdict(held), "time": time.time()}, durable=False)
 
     def lost(self, counts: Mapping[str, int], reason: str) -> None:
         """Says that the step goes on after a loss: how many there were by cause, and why the last; for ``status``."""
