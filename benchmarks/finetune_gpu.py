@@ -152,6 +152,13 @@ class Trained(nn.Module):
         return self.loss(hidden.last_hidden_state[0], self.model.lm_head.weight, labels)
 
 
+def storages(tensors: Any) -> Iterator[torch.UntypedStorage]:
+    """What tensors in whatever structure have on this worker: slices of one storage have it each."""
+    for tensor in tree_leaves(tensors):
+        if isinstance(tensor, Tensor):
+            yield (tensor._local_tensor if isinstance(tensor, DTensor) else tensor).untyped_storage()
+
+
 class Alive(TorchDispatchMode):
     """Counts the bytes of all tensors that are alive, and the most there were."""
 
@@ -162,9 +169,8 @@ class Alive(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = operation(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._add((tensor._local_tensor if isinstance(tensor, DTensor) else tensor).untyped_storage())
+        for storage in storages(result):
+            self._add(storage)
         self.peak = max(self.peak, self.now)
         return result
 
@@ -180,20 +186,25 @@ class Alive(TorchDispatchMode):
             self._storages[key] = weakref.ref(storage, lambda gone: self._storages.pop(key, None))
 
 
-def build(shape: Architecture, loss: str, mesh: DeviceMesh) -> tuple[Trained, torch.optim.Optimizer]:
-    """The model with random weights, sharded over a mesh of one, and its optimizer."""
-    config = Qwen2Config(
+def qwen2(shape: Architecture) -> Qwen2Config:
+    """The shape as transformers is told of it."""
+    return Qwen2Config(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden_size,
         intermediate_size=shape.intermediate_size,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_size,
         max_position_embeddings=32768,
         tie_word_embeddings=shape.tied,
     )
+
+
+def build(shape: Architecture, loss: str, mesh: DeviceMesh) -> tuple[Trained, torch.optim.Optimizer]:
+    """The model with random weights, sharded over a mesh of one, and its optimizer."""
     with torch.device(mesh.device_type):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(qwen2(shape), dtype=torch.float32)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
     trained = Trained(model, LOSSES[loss])

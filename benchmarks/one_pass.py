@@ -4,8 +4,8 @@
 
 The tree against what the paper's harness does, written fairly: each policy on its own, all items in one batch, a
 barrier after every round, prefix caching on. Both decode the workload of ``paper_workload.py`` on one vLLM engine with
-a small model, on the same items, in turns, each beginning with an empty prefix cache. The third in turn is as plain a
-batch as there is: as many tokens as the tree's, in requests of one length, all at once.
+a small model, on the same items, in turns, each beginning with an empty prefix cache. Right after each tree comes as
+plain a batch as there is: as many tokens as the tree's, in requests of one length, all at once.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ async def measure(spec: EngineSpec, items: int, folder: Path) -> dict[str, float
         for some in (POLICIES[::2], POLICIES[1::2]):
             tree, kept = await bench.tree()
             trees.append(tree)
-            policies += await bench.policies(some)
             plains.append(await bench.plain(tree.tokens))
+            policies += await bench.policies(some)
         cached = _cached(bench.engine, FORK)
         write(folder, kept)
         added: list[Segment] = []

@@ -44,6 +44,7 @@ def gone(machine: str) -> bool:
 class Machine:
     """One that is there and stays."""
 
+    id: str
     kind: str
     """What the cluster file calls machines of its type."""
     total: Mapping[str, float]
@@ -51,7 +52,7 @@ class Machine:
 
     def holds(self, bundle: Mapping[str, float]) -> int:
         """How many of `bundle` what is free has room for."""
-        return _room(bundle, self.free)
+        return room(bundle, self.free)
 
 
 def machines() -> list[Machine]:
@@ -60,7 +61,7 @@ def machines() -> list[Machine]:
     status = get_cluster_status(ray.get_runtime_context().gcs_address)
     kinds = {node.node_id: node.ray_node_type_name for node in [*status.active_nodes, *status.idle_nodes]}
     return [
-        Machine(_kind(node["NodeID"], kinds), node["Resources"], free.get(node["NodeID"], {}))
+        Machine(node["NodeID"], _kind(node["NodeID"], kinds), node["Resources"], free.get(node["NodeID"], {}))
         for node in ray.nodes()
         if node["Alive"] and node["NodeID"] not in going
     ]
@@ -110,7 +111,7 @@ def _by_type(names: Iterable[str], there: Sequence[Machine]) -> str:
 
 def _what_would_fit(bundle: Mapping[str, float], count: int, there: Sequence[Machine]) -> str:
     now = sum(machine.holds(bundle) for machine in there)
-    alone = sum(_room(bundle, machine.total) for machine in there)
+    alone = sum(room(bundle, machine.total) for machine in there)
     if now:
         return f"{now} of {count} would fit now" + (f", {alone} if nothing else ran" if alone > now else "")
     if alone:
@@ -125,6 +126,6 @@ def _what_would_fit(bundle: Mapping[str, float], count: int, there: Sequence[Mac
     return f"{has}; machines with {gpus:g} GPU are {', '.join(types)}" if gpus and types else has
 
 
-def _room(bundle: Mapping[str, float], has: Mapping[str, float]) -> int:
+def room(bundle: Mapping[str, float], has: Mapping[str, float]) -> int:
     """How many of `bundle` there is room for in what a machine has."""
     return min(int(has.get(name, 0) // amount) for name, amount in bundle.items() if amount)

@@ -341,7 +341,9 @@ def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megab
     for step in planned:
         mirror.catch_up(step)
     _show_results(planned, pages)
-    sys.exit(0 if all(step.verdict == "done" for step in planned) else FAILED)
+    if undone := [step.step.name for step in planned if step.verdict != "done"]:
+        click.echo(f"not done, so not in it: {', '.join(undone)}")
+        sys.exit(FAILED)
 
 
 @main.command()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -37,11 +38,13 @@ from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
 from orchestrator.retries import Losses
 from orchestrator.spending import Accounts, OverCost, expect
-from orchestrator.step import StepContext
+from orchestrator.step import NAMESPACE, StepContext
 from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, write_json_atomically
 
 POLL = 0.25
 """Seconds between looks at running steps."""
+ANSWER_SECONDS = 5.0
+"""How long the cluster that RAY_ADDRESS names may take to accept a connection."""
 
 CLUSTER = 5.0
 """Seconds between looks at whether this machine is still part of the cluster."""
@@ -112,8 +115,10 @@ def connected() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {} if address else {"include_dashboard": False}
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **local)
-    except (RuntimeError, ConnectionError) as error:
+        if address:
+            _reach(address)
+        ray.init(address=address or "local", namespace=NAMESPACE, log_to_driver=False, logging_level="error", **local)
+    except (RuntimeError, OSError) as error:
         if address is None:
             raise
         raise ClusterError(refused(address, error)) from error
@@ -121,6 +126,13 @@ def connected() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raises OSError where nothing listens at `address`: Ray itself goes on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
 def run(experiment: Experiment, store: Store, planned: list[PlannedStep], display: Display, mirror: Mirror) -> bool:

@@ -38,6 +38,9 @@ OutputKind = Literal["dataset", "model", "curves"]
 DEFAULT_GPU = "h100"
 """What is reckoned with where a step asks for GPUs and does not say which."""
 
+NAMESPACE = "scaling-orchestrator"
+"""Ray's, of all runs on a cluster: by it steps know what those of other experiments hold."""
+
 _REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 
 
@@ -89,7 +92,9 @@ class Resources(StrictModel):
 
     retries: Retries = Field(default=Retries(), description="losses that are made good, by cause")
     timeout: float | None = Field(default=None, gt=0, description="seconds before the step is stopped")
-    wait: float = Field(default=600, gt=0, description="seconds to wait for the cluster to have the resources")
+    wait: float = Field(
+        default=600, gt=0, description="seconds to wait for what the cluster does not have, or others than steps use"
+    )
     machine: Annotated[str, AfterValidator(known_machine)] | None = Field(
         default=None, description="what plans and costs reckon with, such as h100 or p5.48xlarge; else h100, or cpu"
     )

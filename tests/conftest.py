@@ -16,8 +16,21 @@ ROOT = Path(__file__).parents[1]
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-LONGEST = ("test_chaos.py", "test_submission.py", "test_autoscaling.py", "test_secrets.py")
-"""Files of few tests that take minutes. They are run first, so that no worker is left waiting for one at the end."""
+LONGEST = (
+    "test_submission.py",
+    "test_finetune_step.py",
+    "test_finetune_gang.py",
+    "test_bucket_run.py",
+    "test_chaos.py",
+    "test_evaluate_run.py",
+    "test_autoscaling.py",
+    "test_shipped_recipes.py",
+    "test_pool.py",
+    "test_run.py",
+    "test_openai_server.py",
+    "test_secrets.py",
+)
+"""Those that take a minute or more, the longest first: they run first, so that no worker waits for one at the end."""
 
 NOT_COPIED = (".git", ".venv", "runs", "mlflow.db*", "mlartifacts", "mlruns", "__pycache__", ".*_cache", ".hypothesis")
 
@@ -43,4 +56,5 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))

@@ -17,18 +17,22 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
+from orchestrator.step import NAMESPACE
 from tests.conftest import ROOT
+
+IMPATIENT = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500}
+"""Ray asks a node five times whether it is there, and takes 15 seconds for that. A dead one does not answer sooner."""
 
 
 @contextmanager
 def head_alone(imported: Sequence[Path] = ()) -> Iterator[Cluster]:
     """A head without CPUs, connected to, to which tests add nodes. Its workers import from `imported` too."""
     folder = tempfile.mkdtemp(prefix="nd", dir="/tmp")  # Ray's socket paths must be short.
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
-    )
+    arguments = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "_system_config": IMPATIENT}
+    cluster = Cluster(initialize_head=True, head_node_args=arguments)
     paths = os.pathsep.join(map(str, [ROOT, *imported]))
-    ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
+    variables = {"PYTHONPATH": paths}
+    ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, runtime_env={"env_vars": variables})
     try:
         yield cluster
     finally:

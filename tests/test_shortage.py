@@ -12,7 +12,7 @@ from jobs.machines import Machine, shortage
 
 def machine(kind: str, cpus: float, gpus: float, free: Mapping[str, float] | None = None) -> Machine:
     total = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
-    return Machine(kind, total, total if free is None else free)
+    return Machine("", kind, total, total if free is None else free)
 
 
 HEAD = machine("head", 0, 0)

@@ -17,6 +17,7 @@ from mlflow.entities import Run, ViewType
 from orchestrator.step import StepContext
 from orchestrator.tracking import Tracker, TrackingError
 from tests.evaluate.simulated import context
+from tests.going_away import goes_away_after
 
 
 @pytest.fixture(scope="module")
@@ -325,20 +326,9 @@ def test_a_server_that_fails_is_the_same_error(step: StepContext, broken_server:
 
 
 @pytest.mark.parametrize("failing", ["create_run", "log_batch", "log_artifacts", "set_terminated"])
-def test_a_server_that_goes_away_at_any_moment_is_caught_up(
-    tracker: Tracker, step: StepContext, failing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = getattr(MlflowClient, failing)
-
-    def lost(self: MlflowClient, *args: object, **kwargs: object) -> object:
-        """The server does what it was asked, and goes away before it answers."""
-        real(self, *args, **kwargs)
-        raise ConnectionError("gone")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, failing, lost)
-        with pytest.raises(TrackingError, match="gone"):
-            sync(tracker, step)
+def test_a_server_that_goes_away_at_any_moment_is_caught_up(tracker: Tracker, step: StepContext, failing: str) -> None:
+    with goes_away_after(failing):
+        sync(tracker, step)
     sync(tracker, step)
     assert {name: history(tracker, run, "accuracy") for name, run in runs(tracker).items()} == {
         "Wait": [(13, 0.47), (34, 0.9)],

@@ -20,10 +20,10 @@ from math import ceil
 from typing import Any, Literal
 
 import ray
+from ray import PlacementGroupID
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 from ray.util.placement_group import (
     PlacementGroup,
-    get_placement_group,
     placement_group,
     placement_group_table,
     remove_placement_group,
@@ -35,7 +35,8 @@ from jobs.evaluate.replica import Decoded, Replica, ReplicaSpec, Report, Work
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, UnitId
 from jobs.evaluate.tree import wanted
-from jobs.machines import gone, leaving, shortage
+from jobs.machines import amounts, gone, leaving, shortage
+from jobs.turns import WaitingGangs, will_fit
 from orchestrator.retries import Cause, Losses, OutOfRetries, backoff, field_of
 from orchestrator.step import StepError
 
@@ -128,6 +129,7 @@ class _Pool:
         self._losses = Losses(resources.retries)
         self._next_launch = 0.0
         """In monotonic seconds: after a loss it waits, the longer the more were lost before a unit was done."""
+        self._gangs = WaitingGangs()
         self._in_a_row = 0
         self._done_before = 0
         self._ended: list[_Member] = []
@@ -175,7 +177,7 @@ class _Pool:
 
     def _scale(self) -> None:
         """Asks for as many replicas as there is work for."""
-        if time.monotonic() < self._next_launch:
+        if time.monotonic() < self._next_launch or (not self._members and self._gangs.go_first()):
             return
         resources = self._resources
         units = len(self._queue) + sum(len(member.holding) for member in self._members)
@@ -204,15 +206,17 @@ class _Pool:
         return member
 
     def _check_waiting(self) -> None:
-        """Raises StepError when fewer replicas than needed were given their resources for too long."""
+        """Raises StepError when fewer replicas than needed came in time, and other steps do not hold what they lack."""
         waiting = [member for member in self._members if not member.place()]
-        placed = len(self._members) - len(waiting)
+        replicas, placed = self._resources.replicas.min, len(self._members) - len(waiting)
         late = [member for member in waiting if time.monotonic() - member.asked > self._resources.wait]
-        if late and placed < self._resources.replicas.min:
-            replicas = self._resources.replicas.min
-            raise StepError(
-                shortage(self._demand, replicas, self._resources.wait, "resources.cpus, gpus or replicas.min")
-            )
+        if late and placed < replicas:
+            if not will_fit(self._demand, replicas):
+                settings = "resources.cpus, gpus or replicas.min"
+                raise StepError(shortage(self._demand, replicas, self._resources.wait, settings))
+            print(f"waiting on for {amounts(self._demand)}: other steps hold it", flush=True)
+            for member in late:
+                member.asked = time.monotonic()
 
     def _hear(self, member: _Member, going: set[str]) -> None:
         """Takes the answer of `member` and gives it something else to do."""
@@ -384,9 +388,9 @@ def _is_dead(actor: Any) -> bool:
 
 def _remove_left_over(name: str) -> None:
     """Removes the groups of a driver that was killed before it could."""
-    for entry in placement_group_table().values():
+    for key, entry in placement_group_table().items():
         if entry["name"].startswith(f"{name}-") and entry["state"] != "REMOVED":
-            remove_placement_group(get_placement_group(entry["name"]))
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(key))))
 
 
 def _said(error: BaseException) -> str:

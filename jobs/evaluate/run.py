@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,7 +190,7 @@ def _complete(
         told = partial(_tell, context, meter, units - len(work), units)
         told(0)
         if work:
-            name = f"{context.name}-{context.fingerprint}"
+            name = f"{context.name}-{sha256(str(context.place).encode()).hexdigest()[:16]}"  # unlike in other stores
             demand = config.replica_demand()
             hold = partial(_hold, meter, devices)
             total += decode(work, sweep.replica, index, config.resources, demand, name, told, context.lost, hold)

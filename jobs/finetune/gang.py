@@ -41,7 +41,8 @@ from jobs.finetune.config import Config
 from jobs.finetune.holding import Placed, held
 from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
-from jobs.machines import gone, leaving, machines, shortage
+from jobs.machines import amounts, gone, leaving, machines, shortage
+from jobs.turns import will_fit
 from orchestrator.holdings import Held, Meter
 from orchestrator.places import read_bytes, remove, write_bytes
 from orchestrator.retries import Cause, Losses, OutOfRetries, field_of
@@ -91,11 +92,7 @@ def run_gang(
             return
         except TrainingFailedError as error:
             if _timed_out(error):
-                workers = _fewer(config, workers)
-                print(
-                    f"The cluster has no more: starting with {workers} of {config.resources.workers} workers",
-                    flush=True,
-                )
+                workers = _enough(config, workers)
                 continue
             cause, reason = _loss(error, _machines(reservation))
             again = losses.count(cause)
@@ -123,8 +120,8 @@ def _trainer(
 ) -> TorchTrainer:
     gpus = config.resources.gpus_per_worker
     return TorchTrainer(
-        _work,
-        train_loop_config={"work": work, "argument": argument, "reservation": reservation},
+        # Not as its train_loop_config: Ray Train's controller reads that too, and imports for seconds what is in it.
+        partial(_work, work, argument, reservation),
         torch_config=TorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"]),
         scaling_config=ScalingConfig(
             num_workers=workers,
@@ -140,7 +137,7 @@ def _trainer(
     )
 
 
-def _work(told: dict[str, Any]) -> None:
+def _work(work: Callable[[Argument], None], argument: Argument, reservation: Place) -> None:
     if ray.train.get_context().get_world_rank() == 0:
         group = get_current_placement_group()
         table = placement_group_table(group)
@@ -149,8 +146,8 @@ def _work(told: dict[str, Any]) -> None:
             "machines": sorted(set(table["bundles_to_node_id"].values())),
             "workers": len(table["bundles"]),
         }
-        write_bytes(told["reservation"], json.dumps(reserved).encode())
-    told["work"](told["argument"])
+        write_bytes(reservation, json.dumps(reserved).encode())
+    work(argument)
 
 
 def _reserved(reservation: Place) -> Mapping[str, Any]:
@@ -181,14 +178,19 @@ def _timed_out(error: TrainingFailedError) -> bool:
     return isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
 
 
-def _fewer(config: Config, workers: int) -> int:
-    """How many can start in place of `workers` with what is free. Raises StepError where that is too few."""
+def _enough(config: Config, workers: int) -> int:
+    """How many to ask for when `workers` were waited for in vain: as many as can start with what is free, else the same
+    again where it is other steps that hold the rest. Raises StepError where neither will do."""
     bundle = config.demands()[0]
     free = sum(machine.holds(bundle) for machine in machines())
     resources = config.resources
-    for count in range(min(free, workers - 1), (resources.min_workers or workers) - 1, -1):
+    for count in range(min(free, workers), (resources.min_workers or workers) - 1, -1):
         if config.batch_size % count == 0 and count % (resources.shard_group or count) == 0:
+            print(f"The cluster has no more: starting with {count} of {resources.workers} workers", flush=True)
             return count
+    if will_fit(bundle, workers):
+        print(f"Waiting on for {workers} x ({amounts(bundle)}): other steps hold it", flush=True)
+        return workers
     settings = "resources.workers, min_workers or what each of them holds"
     raise StepError(shortage(bundle, resources.workers, resources.wait, settings))
 

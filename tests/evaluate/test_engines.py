@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 import pytest
@@ -30,6 +30,9 @@ from jobs.template import TEMPLATES
 from tests.evaluate import tiny
 from tests.evaluate.oracle import Outcome
 from tests.evaluate.scripted_server import whole as stream
+
+if TYPE_CHECKING:
+    from jobs.evaluate.engines.vllm import VllmEngine
 
 CONTEXT = 256
 POLICIES = grid([1, 2, 5, 16, 40, None], ["Wait", "Hmm\n", ""], [1, 2, 4], [24, None])
@@ -278,15 +281,20 @@ def test_sampling_follows_the_distribution() -> None:
 
 
 async def check_death(engine: Engine) -> None:
-    """A core that is killed is an error of every open request, and of later ones."""
+    """A core that is killed is an error of each open request, of one that it was not told of yet, and of later ones."""
+    (core,) = [each for each in psutil.Process().children(recursive=True) if "EngineCore" in each.name()]
     async with aclosing(engine.stream(Request((5, 6, 7), 200, ()))) as chunks:
         await anext(chunks)
-        for process in psutil.Process().children(recursive=True):
-            if "EngineCore" in process.name():
-                process.kill()
+        core.suspend()
+        del cast("VllmEngine", engine)._engine._supported_tasks  # as before the first request: the core is asked
+        first = asyncio.create_task(stream(engine, Request((5,), 2, ())))
+        await asyncio.sleep(0.1)
+        core.kill()
         with pytest.raises(EngineError, match="vllm failed while decoding"):
             async for _ in chunks:
                 pass
+    with pytest.raises(EngineError, match="vllm failed while decoding"):
+        await asyncio.wait_for(first, 60)
     with pytest.raises(EngineError):
         await stream(engine, Request((5,), 2, ()))
 

@@ -38,4 +38,11 @@ def test_the_reason_is_the_first_exception_and_the_last_line() -> None:
     )
     assert reason(lines[:2]) == lines[1]
     assert reason(lines[:1]) == "loading 3 files"
+    remarks = [
+        "[W1122 16:06:56.85 utils.cpp:68] Warning: NUMA binding",
+        "INFO 11-22 [core.py:1] ready",
+        "a.py:1: UserWarning: x",
+    ]
+    assert reason([*lines, *remarks]) == reason(lines)
+    assert reason(remarks) == ""
     assert reason([]) == ""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch.distributed.tensor import DTensor
-from torch.utils._pytree import tree_leaves
-from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from benchmarks.finetune_gpu import qwen2, storages
 from jobs.architecture import Architecture
 from jobs.finetune.batches import Batch
 from jobs.finetune.deepspeed_config import deepspeed_settings
@@ -38,6 +36,10 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
     "a copy on each worker": ({"resources": {"workers": 2, "shard_group": 1}}, Layout(8, shards=1)),
     "offloaded": ({"resources": {"workers": 2, "offload": True}}, Layout(8, shards=2, offload=True)),
     "adapters": ({"lora": LORA}, Layout(8, shards=2, **ADAPTED)),
+    "zero-2": (
+        {"strategy": "deepspeed", "resources": {"workers": 2, "deepspeed": {"stage": 2}}},
+        Layout(8, shards=2, strategy="zero-2"),
+    ),
     "zero-3": ({"strategy": "deepspeed"}, Layout(8, shards=2, strategy="zero-3")),
     "zero-3 with adapters": (
         {"strategy": "deepspeed", "lora": LORA},
@@ -50,17 +52,7 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
 def counted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]]:
     """Bytes of parameters, gradients and moments on worker 0 of two, by case."""
     folder = tmp_path_factory.mktemp("counted")
-    architecture = Qwen2Config(
-        vocab_size=ODD.vocabulary,
-        hidden_size=ODD.hidden_size,
-        intermediate_size=ODD.intermediate_size,
-        num_hidden_layers=ODD.layers,
-        num_attention_heads=ODD.heads,
-        num_key_value_heads=ODD.kv_heads,
-        head_dim=ODD.head_size,
-        tie_word_embeddings=ODD.tied,
-    )
-    AutoModelForCausalLM.from_config(architecture).save_pretrained(folder / "model")
+    AutoModelForCausalLM.from_config(qwen2(ODD)).save_pretrained(folder / "model")
     processes.start_processes(_count, args=(folder,), nprocs=2, start_method="forkserver")
     told: dict[str, list[int]] = json.loads((folder / "counted").read_text())
     return told
@@ -100,8 +92,13 @@ def _of_fsdp(strategy: Any) -> tuple[Any, Any, Any]:
 
 
 def _of_zero(strategy: Any) -> tuple[Any, Any, Any]:
-    """DeepSpeed has slices of the weights for the computation, beside those of the masters that Adam moves."""
-    zero, slices = strategy._engine.optimizer, [weight.ds_tensor for weight in strategy._loss.parameters()]
+    """DeepSpeed has weights for the computation, in stage 3 slices of them, beside the masters that Adam moves."""
+    zero, weights = strategy._engine.optimizer, list(strategy._loss.parameters())
+    if strategy._stage == 2:
+        whole = [(weight.grad, weight.grad_accum) for weight in weights]
+        gradients = [whole, *map(list, zero.averaged_gradients.values())]
+        return [weights, zero.single_partition_of_fp32_groups], gradients, _moments(zero.optimizer)
+    slices = [weight.ds_tensor for weight in weights]
     return [slices, zero.fp32_partitioned_groups_flat], zero.averaged_gradients, _moments(zero.optimizer)
 
 
@@ -109,8 +106,6 @@ def _moments(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [state[name] for state in optimizer.state.values() for name in AVERAGES]
 
 
-def _bytes(tensors: Iterable[Any]) -> int:
+def _bytes(tensors: Any) -> int:
     """Of all storages: gradients of a layer, and DeepSpeed's weights, are slices of one."""
-    local = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tree_leaves(tensors)]
-    storages = (tensor.untyped_storage() for tensor in local if isinstance(tensor, torch.Tensor))
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages(tensors)}.values())

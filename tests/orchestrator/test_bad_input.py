@@ -121,6 +121,16 @@ def test_a_cluster_of_other_versions_is_named_in_a_line() -> None:
     )
 
 
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_does_not_answer_is_said_in_a_line_at_once(workplace: Workplace, scheme: str) -> None:
+    workplace.write(10)
+    workplace.environment["RAY_ADDRESS"] = f"{scheme}127.0.0.1:1"
+    code, output = workplace.run("run", "words.yaml")
+    assert code == 2, output
+    told = f"RAY_ADDRESS: no cluster can be used at {scheme}127.0.0.1:1: [Errno 111] Connection refused"
+    assert output.splitlines()[-1] == told
+
+
 def test_a_tracking_server_that_does_not_answer_is_said_before_anything_starts(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

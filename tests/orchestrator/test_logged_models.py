@@ -9,8 +9,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus
 
 from orchestrator.step import StepContext
-from orchestrator.tracking import Tracker, TrackingError
+from orchestrator.tracking import Tracker
 from tests.evaluate.simulated import context
+from tests.going_away import goes_away_after
 
 
 @pytest.fixture(scope="module")
@@ -113,20 +114,9 @@ def test_models_of_different_steps_keep_apart(tracker: Tracker, step: StepContex
 
 
 @pytest.mark.parametrize("failing", ["create_logged_model", "log_outputs", "finalize_logged_model"])
-def test_a_server_that_goes_away_in_the_middle_is_caught_up(
-    tracker: Tracker, step: StepContext, failing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = getattr(MlflowClient, failing)
-
-    def lost(self: MlflowClient, *args: object, **kwargs: object) -> object:
-        """The server does what it was asked, and goes away before it answers."""
-        real(self, *args, **kwargs)
-        raise ConnectionError("gone")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, failing, lost)
-        with pytest.raises(TrackingError, match="gone"):
-            sync(tracker, step)
+def test_a_server_that_goes_away_in_the_middle_is_caught_up(tracker: Tracker, step: StepContext, failing: str) -> None:
+    with goes_away_after(failing):
+        sync(tracker, step)
     sync(tracker, step)
     (model,) = models(tracker)
     assert model.status == LoggedModelStatus.READY

@@ -48,7 +48,8 @@ def report(file: Path, *arguments: str) -> Result:
 
 def test_the_page_and_its_markdown_are_in_the_store_and_mlflow_has_it_too(file: Path) -> None:
     result = report(file)
-    assert result.exit_code == 1, "a step is not done"
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith("not done, so not in it: ")
     page = Path(next(line for line in result.output.splitlines() if line.startswith("report: "))[len("report: ") :])
     assert page.parent.parent == file.parent / "runs" / "reports"
     assert {each.name for each in page.parent.iterdir()} == {"report.html", "report.md", "steps.json"}
@@ -69,7 +70,7 @@ def test_an_unknown_item_is_bad_input(file: Path) -> None:
 
 def test_items_and_room_for_traces_can_be_asked_for(file: Path) -> None:
     small = report(file, "--megabytes", "0.0001")
-    page = Path(small.output.rpartition("report: ")[2].strip())
+    page = Path(small.output.rpartition("report: ")[2].splitlines()[0])
     assert "All 6 samples are here with their verdicts, and 0 of them" in page.read_text()
     report(file, "--item", "it's")
     assert "All 6 samples are here, each" in page.read_text()

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 LINES = 500
+_REMARK = re.compile(r"^\[[IW]\d{4} |\b(?:INFO|WARNING|\w*Warning)\b")
+"""What says nothing of why a process died, though it may be the last that was said before a kill."""
 _RAISED = re.compile(r"(?:[\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit): \S.*")
 """The last line of a traceback, whatever a log puts before it."""
 STANDARD = (1, 2)
@@ -41,8 +43,10 @@ def log_tail() -> Iterator[deque[str]]:
 
 
 def reason(tail: Iterable[str]) -> str:
-    """The first exception that the lines tell of, since others follow from it, and the last line; "" without any."""
-    lines = list(tail)
+    """The first exception that the lines tell of, since others follow from it, and the last line that is no mere
+    remark; "" without any.
+    """
+    lines = [line for line in tail if not _REMARK.search(line)]
     if not lines:
         return ""
     raised = next((match[0] for line in lines if (match := _RAISED.search(line))), None)

@@ -10,21 +10,25 @@ import asyncio
 import itertools
 import os
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 from jobs.evaluate.engines import Chunk, EngineError, EngineSpec, Request
 from jobs.evaluate.engines.log_tail import log_tail, reason
 
+T = TypeVar("T")
+
 CPU_CACHE_SHARE, CPU_CACHE_MOST = 0.25, 4 << 30
 """Key-value cache on CPUs: this share of the memory that is free, at most so many bytes."""
 STREAM_TOKENS = 8
 """Tokens handed over at once: each hand-over wakes a task, on cores that a CPU engine needs itself."""
 CLOSING_SECONDS = 30.0
+LOOK_SECONDS = 1.0
+"""Between two looks whether the engine's processes are alive."""
 
 
 @dataclass
@@ -101,6 +105,8 @@ class VllmEngine:
         self._processes = _processes(engine)
         cache = engine.vllm_config.cache_config
         self._cache_tokens: int = cache.num_gpu_blocks * cache.block_size
+        self._waits: set[asyncio.Timeout] = set()
+        self._watch = asyncio.create_task(self._end_waits_when_dead())
 
     @property
     def cache_tokens(self) -> int | None:
@@ -134,15 +140,35 @@ class VllmEngine:
         try:
             async with aclosing(outputs):
                 seen = False
-                async for output in outputs:
+                while (output := await self._while_alive(anext(outputs, None))) is not None:
                     if not seen:
                         seen = True
                         use = self.cache_use[request.priority]
                         use.asked += len(request.prompt)
                         use.cached += output.num_cached_tokens or 0
                     yield _chunk(output.outputs[0])
-        except (EngineDeadError, EngineGenerateError, ValueError) as error:
+        except (EngineDeadError, EngineGenerateError, TimeoutError, ValueError) as error:
             raise EngineError(f"vllm failed while decoding: {_with_reason(error, self._tail)}") from error
+
+    async def _while_alive(self, waited_for: Awaitable[T]) -> T:
+        """What `waited_for` gives; raises TimeoutError once the engine is dead and vllm leaves it at that."""
+        async with asyncio.timeout(None) as wait:
+            self._waits.add(wait)
+            try:
+                return await waited_for
+            finally:
+                self._waits.discard(wait)
+
+    async def _end_waits_when_dead(self) -> None:
+        """vllm leaves one request unanswered: the first, which asks what the engine can do, if it dies meanwhile."""
+        while not self._engine.errored:
+            await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)  # vllm's own errors say more
+        while True:
+            for wait in self._waits:
+                if not wait.expired():
+                    wait.reschedule(0)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def forget(self) -> None:
         """Empties the prefix cache. Nothing may be under way."""
@@ -152,6 +178,7 @@ class VllmEngine:
     async def close(self) -> None:
         """Stops the engine's processes, and no others; raises EngineError when one of them does not go."""
         own = list({*self._processes, *_processes(self._engine)})
+        self._watch.cancel()
         self._engine.shutdown()
         _, alive = await asyncio.to_thread(psutil.wait_procs, own, CLOSING_SECONDS)
         for process in alive:
