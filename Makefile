@@ -1,6 +1,6 @@
 # make sweep         set up and run the example: train a tiny model, sweep it, leave its curves in MLflow
 # make test          set up and run everything that checks this project
-# make test-network  what takes root and iproute2 to check: machines that lose sight of each other
+# make test-faults   what takes root, iproute2 and redis-server to check: machines out of sight, a head that loses its GCS
 # make mlflow        look at the curves
 #
 # GPU=1 installs the CUDA builds of torch and vLLM. Without it, the CPU builds; where pip's index has no CPU build of torch,
@@ -17,7 +17,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: sweep mlflow test test-network install browser clean
+.PHONY: sweep mlflow test test-faults install browser clean
 
 # The plan first: an experiment that cannot be run as written is refused before anything starts.
 sweep: $(INSTALLED)
@@ -35,8 +35,8 @@ test: $(INSTALLED) browser
 	mypy
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
 
-test-network: $(INSTALLED)
-	OMP_NUM_THREADS=1 pytest benchmarks/test_network_cut.py
+test-faults: $(INSTALLED)
+	OMP_NUM_THREADS=1 pytest benchmarks/test_network_cut.py benchmarks/test_gcs_restart.py
 
 install: $(INSTALLED)
 

@@ -4,9 +4,9 @@
 
 The shipped experiment, as small as it can be (letters, training in a gang of two, a sweep), runs again and again on a
 local Ray cluster of its own, each time in a new store. While it runs, ``kill -9`` strikes the driver, the raylet, a
-replica of the sweep, or a process of training, whichever is there, at random moments. A run that ends with its driver
-is started again at once with the same command, until everything is done. Then the store and MLflow are compared with
-those of an undisturbed run:
+replica of the sweep, or a process of training, whichever is there, at random moments: as far apart as an undisturbed
+run is long, at most. A run that ends with its driver is started again at once with the same command, until everything
+is done. Then the store and MLflow are compared with those of the undisturbed run:
 
 - lost: answers, trained steps and MLflow runs that are missing;
 - duplicated: those that are there twice;
@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,8 +61,9 @@ steps:
 """
 VICTIMS = {"raylet": "raylet/raylet", "engine": "ray::Replica", "worker": "ray::RayTrainWorker", "step": "_run_step"}
 """What their command lines contain. The driver is the process that was started."""
-PAUSE = (3.0, 40.0)
-"""Seconds between two kills of one run."""
+SHORTEST_PAUSE = 3.0
+"""Seconds between two kills of one run. The longest is how long a run takes on this machine as it is now: on a busy one
+a run that is struck every few seconds would not come to train or decode at all."""
 GONE_WITHIN = 120.0
 FINISHED_WITHIN = 900.0
 """Seconds without a kill in which a run must be over."""
@@ -81,21 +82,23 @@ class Totals:
 
 
 class Run:
-    """The experiment in a folder of its own, started as often as it takes."""
+    """The experiment in a folder of its own, started as often as it takes, with variables of its own."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, variables: Mapping[str, str] | None = None):
         self.folder = folder
+        self.starts = 0
         folder.mkdir()
         (folder / "chaos.yaml").write_text(EXPERIMENT)
         self._environment = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("RAY_", "ORCHESTRATOR_", "MLFLOW_"))
-        } | {"PYTHONPATH": str(ROOT)}
+        } | {"PYTHONPATH": str(ROOT), **(variables or {})}
         self._seen: set[psutil.Process] = set()
         self._driver = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        self.starts += 1
         command = [sys.executable, "-m", "orchestrator", "run", "chaos.yaml"]
         with (self.folder / "output.txt").open("ab") as output:
             return subprocess.Popen(
@@ -137,7 +140,10 @@ class Run:
 
     def left(self) -> int:
         """Processes of any of its drivers that outlive it by `GONE_WITHIN`."""
-        _, alive = psutil.wait_procs([*self._seen], timeout=GONE_WITHIN)
+        deadline = time.monotonic() + GONE_WITHIN
+        # Not psutil.wait_procs: on some kernels it fails for a process that ends in the very moment.
+        while (alive := [process for process in self._seen if _runs(process)]) and time.monotonic() < deadline:
+            time.sleep(0.5)
         for process in alive:
             print(f"left running: {_command(process)[:120]}", file=sys.stderr)
             process.kill()
@@ -184,6 +190,13 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def compare(expected: Counter[tuple[Hashable, ...]], got: Counter[tuple[Hashable, ...]], totals: Totals) -> None:
     """Adds what is lost, duplicated and differing in `got`. The last of a piece is its value, the rest its name."""
     before, after = _by_name(expected), _by_name(got)
@@ -203,12 +216,14 @@ def _by_name(pieces: Counter[tuple[Hashable, ...]]) -> dict[tuple[Hashable, ...]
     return found
 
 
-def undisturbed(folder: Path) -> Counter[tuple[Hashable, ...]]:
-    """What a run leaves that nothing happens to."""
+def undisturbed(folder: Path) -> tuple[Counter[tuple[Hashable, ...]], float]:
+    """What a run leaves that nothing happens to, and the seconds that it takes."""
+    began = time.monotonic()
     run = Run(folder)
     wait(run)
+    seconds = time.monotonic() - began
     run.left()
-    return run.results()
+    return run.results(), seconds
 
 
 def wait(run: Run, until: float | None = None) -> bool:
@@ -228,6 +243,7 @@ def torment(
     expected: Counter[tuple[Hashable, ...]],
     kills: int,
     chance: random.Random,
+    longest_pause: float,
     seconds: float = math.inf,
 ) -> Totals:
     """Runs the experiment until `kills` were struck or so much time has passed, and the last run to its end."""
@@ -239,12 +255,14 @@ def torment(
 
     while goes_on():
         run = Run(folder / f"run-{totals.runs}")
-        while goes_on() and not wait(run, chance.uniform(*PAUSE)):
+        while goes_on() and not wait(run, chance.uniform(SHORTEST_PAUSE, longest_pause)):
             struck = run.kill(chance)
             if struck is not None:
                 totals.kills[struck] += 1
+                print(f"run {totals.runs}: {struck} killed, {totals.kills.total()} of {kills}", file=sys.stderr)
         wait(run)
         totals.runs += 1
+        print(f"run {totals.runs - 1} has ended", file=sys.stderr)
         totals.left += run.left()
         compare(expected, run.results(), totals)
         shutil.rmtree(run.folder)
@@ -261,9 +279,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
-        expected = undisturbed(folder / "undisturbed")
+        expected, length = undisturbed(folder / "undisturbed")
+        print(f"an undisturbed run takes {length:.0f} s", file=sys.stderr)
         chance = random.Random(arguments.seed)
-        totals = torment(folder, expected, arguments.kills, chance, 60 * arguments.minutes)
+        totals = torment(folder, expected, arguments.kills, chance, length, 60 * arguments.minutes)
     figures: dict[str, int] = {
         "runs": totals.runs,
         "kills": totals.kills.total(),

@@ -1,6 +1,6 @@
 """A sweep whose machines lose sight of each other for a while: they have addresses and cables of their own.
 
-    make test-network
+    make test-faults
 
 Needs root and iproute2, which a machine that has nothing but Python may not have; so `make test` leaves it out.
 """

@@ -360,9 +360,8 @@ class _Run:
             return
         self.shown = time.monotonic()
         for name in self.running:
-            progress = self.planned[name].folder.read_progress()
-            self.accounts.tick(name, progress)
-            if progress:
+            self.accounts.tick(name)
+            if progress := self.planned[name].folder.read_progress():
                 self.display.progress(name, progress["done"], progress["total"], progress["unit"])
 
     def _stop(self, names: list[str], why: str | None = None) -> None:

@@ -27,9 +27,9 @@ class Meter:
         self.most = 0.0
         """Devices that were held at once."""
 
-    def hold(self, devices: float) -> None:
-        """From now on it is so many."""
-        self._held, self._since = replace(self.held, devices=devices), self._clock()
+    def hold(self, devices: float, since: float = 0.0) -> None:
+        """From now on it is so many; `since` seconds ago already, where there were none until then."""
+        self._held, self._since = replace(self.held, devices=devices), self._clock() - since
         self.most = max(self.most, devices)
 
     @property

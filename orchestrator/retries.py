@@ -9,13 +9,18 @@ always comes again. So each cause has a budget of its own, in an experiment file
 
 and none of them eats another's. A mistake in the config is never tried again. What counts is spent by the one who
 starts again: the run for whole steps, a sweep for its replicas, training for its gang.
+
+Budgets hold for a whole run: what is lost every hour of a night is something to look at, however well it goes on each
+time. The pause before going on is for what has just gone wrong several times, so it begins anew after :data:`STEADY`
+seconds without a loss.
 """
 
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +30,9 @@ Cause = Literal["preempted", "infrastructure", "user error", "timeout", "configu
 
 LONGEST_BACKOFF = 60.0
 """Seconds."""
+
+STEADY = 600.0
+"""Seconds between two losses after which the second has nothing to do with the first."""
 
 
 class Retries(BaseModel, extra="forbid", frozen=True, strict=True):
@@ -61,10 +69,18 @@ class Losses:
     """What was lost so far, against what may be."""
 
     allowed: Retries
+    clock: Callable[[], float] = time.monotonic
     counts: Counter[Cause] = field(default_factory=Counter)
+    _in_a_row: Counter[Cause] = field(default_factory=Counter)
+    _last: dict[Cause, float] = field(default_factory=dict)
 
     def count(self, cause: Cause) -> bool:
         """Counts a loss. Whether its budget allows to go on."""
+        now = self.clock()
+        if now - self._last.get(cause, now) > STEADY:
+            self._in_a_row[cause] = 0
+        self._last[cause] = now
+        self._in_a_row[cause] += 1
         self.counts[cause] += 1
         return self.counts[cause] <= self.allowed.of(cause)
 
@@ -78,7 +94,7 @@ class Losses:
 
     def delay(self, cause: Cause) -> float:
         """Seconds to wait before going on, after the loss that was counted last to `cause`."""
-        return backoff(self.counts[cause])
+        return backoff(self._in_a_row[cause])
 
 
 def counted(*several: Mapping[str, int]) -> str:

@@ -2,8 +2,8 @@
 
 The run keeps one account per step, in ``spent.json`` of its folder. It goes on from where the last attempt, or the last
 run, left it, and is written every :data:`SAVE_EVERY` seconds, so that a run that is killed loses no more than that. A
-step whose replicas come and go says with its progress what it holds (:class:`Meter`); any other holds what it demands
-for as long as it runs.
+step whose replicas come and go, or whose gang waits for its machines, says what it holds (:class:`Meter`); any other
+holds what it demands for as long as it runs.
 """
 
 from __future__ import annotations
@@ -73,24 +73,27 @@ class Account:
         self.spending = spent(folder) or Spending(0.0, 0.0, 0.0, self._where.device)
         self._seen = self._saved = clock()
         self._counted = 0.0
-        self._stale: object = None
+        self._stale: Mapping[str, Any] = {}
 
     def start(self) -> None:
         """An attempt begins: what an earlier one said of itself no longer counts."""
         self._seen = self._saved = self._clock()
         self._counted = 0.0
-        self._stale = self._folder.read_progress().get("time")
+        self._stale = self._told()
 
-    def tick(self, progress: Mapping[str, Any]) -> None:
-        """Counts up to now. `progress` is the step's latest record."""
+    def _told(self) -> Mapping[str, Any]:
+        """What the step says of itself; nothing where its config says it."""
+        return {} if self._holds else self._folder.read_held()
+
+    def tick(self) -> None:
+        """Counts up to now."""
         now = self._clock()
         passed, self._seen = now - self._seen, now
-        devices = self._holds
-        told = progress.get("held") if progress.get("time") != self._stale else None
-        if told is None:
+        devices, told = self._holds, self._told()
+        if told == self._stale:
             used = devices * passed
         else:
-            held = Held(**told)
+            held = Held(told["devices"], told["device_seconds"])
             used, self._counted = max(0.0, held.device_seconds - self._counted), held.device_seconds
             devices = held.devices or (used / passed if passed else 0.0)
         usd = self._where.usd(devices, used / devices) if devices else 0.0
@@ -119,7 +122,6 @@ class Accounts:
 
     def __init__(self, steps: Mapping[str, tuple[StepFolder, StepConfig]], max_cost: float | None):
         self._accounts = {name: Account(folder, config) for name, (folder, config) in steps.items()}
-        self._folders = {name: folder for name, (folder, _) in steps.items()}
         self._max_cost = max_cost
         self._running: set[str] = set()
 
@@ -131,12 +133,12 @@ class Accounts:
     def stop(self, step: str) -> None:
         """It has ended."""
         self._running.remove(step)
-        self._accounts[step].tick(self._folders[step].read_progress())
+        self._accounts[step].tick()
         self._accounts[step].save()
 
-    def tick(self, step: str, progress: Mapping[str, Any]) -> None:
-        """Counts what a running step holds; `progress` is its latest record."""
-        self._accounts[step].tick(progress)
+    def tick(self, step: str) -> None:
+        """Counts what a running step holds."""
+        self._accounts[step].tick()
 
     def check(self) -> None:
         """Raises OverCost once all steps, those that were done before included, have come to `max_cost`."""

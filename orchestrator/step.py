@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from cluster.machines import CPU, Machine, known_machine, machine
+from orchestrator.records import read_json, write_json_atomically
 from orchestrator.retries import Retries
 from orchestrator.tracked_run import TrackedRun, folder_name
 
@@ -195,11 +196,13 @@ class StepConfig(StrictModel):
         on_gpus = any(bundle.get("GPU") for bundle in self.demands())
         return machine(self.resources.machine or (DEFAULT_GPU if on_gpus else CPU))
 
+    def devices(self, bundle: Mapping[str, float]) -> float:
+        """What is paid for of a placement-group bundle."""
+        return bundle.get("CPU" if self.machine.device == "core" else "GPU", 0.0)
+
     def holds(self) -> float:
-        """Devices that are paid for from start to end: all that it demands. 0 where the step says what it holds with
-        its progress."""
-        kind = "CPU" if self.machine.device == "core" else "GPU"
-        return sum(bundle.get(kind, 0.0) for bundle in self.demands())
+        """Devices that are paid for from start to end: all that it demands. 0 where the step says what it holds."""
+        return sum(self.devices(bundle) for bundle in self.demands())
 
     def notes(self) -> list[str]:
         """What was understood other than written ("budgets sorted"), one line each."""
@@ -339,22 +342,17 @@ class StepContext:
         """The finished step that a :class:`Reference` of the config names."""
         return self.inputs[reference.step]
 
-    def progress(self, done: float, total: float, unit: str, held: Held | None = None) -> None:
-        """Says how far the step is, in `unit` ("steps", "units"); shown by ``run`` and ``status``.
-
-        `held` is what it holds, where its config does not say.
-        """
-        from orchestrator.records import write_json_atomically
-
-        record: dict[str, Any] = {"done": done, "total": total, "unit": unit, "time": time.time()}
-        if held is not None:
-            record["held"] = asdict(held)
+    def progress(self, done: float, total: float, unit: str) -> None:
+        """Says how far the step is, in `unit` ("steps", "units"); shown by ``run`` and ``status``."""
+        record = {"done": done, "total": total, "unit": unit, "time": time.time()}
         write_json_atomically(self.folder / "progress.json", record, durable=False)
+
+    def hold(self, held: Held) -> None:
+        """Says what this attempt holds, where its config does not."""
+        write_json_atomically(self.folder / "held.json", {**asdict(held), "time": time.time()}, durable=False)
 
     def lost(self, counts: Mapping[str, int], reason: str) -> None:
         """Says that the step goes on after a loss: how many there were by cause, and why the last; for ``status``."""
-        from orchestrator.records import write_json_atomically
-
         write_json_atomically(self.place / "losses.json", {"counts": dict(counts), "reason": reason}, durable=False)
 
     def redirect_output(self, process: str) -> None:
@@ -380,8 +378,6 @@ class StepContext:
 
     def use_traces(self, folder: Place) -> None:
         """Notes that the step's result stands on a folder of :attr:`traces`, so that it is not taken for garbage."""
-        from orchestrator.records import read_json, write_json_atomically
-
         path = self.place / "uses.json"
         write_json_atomically(path, sorted({*(read_json(path) or []), folder.name}))
 

@@ -7,6 +7,7 @@
         config.json      the whole config, resources included, of the last attempt
         status.json      state, times, attempt, error
         progress.json    how far the running attempt is
+        held.json        what it holds, where its config does not say
         losses.json      what the step lost and made good: machines, replicas, workers
         claim.json       which run works on it, refreshed while it lives
         cancel.json      the run that was asked to stop
@@ -189,6 +190,9 @@ class StepFolder:
 
     def read_progress(self) -> dict[str, Any]:
         return read_passing(self.path / "progress.json") or {}
+
+    def read_held(self) -> dict[str, Any]:
+        return read_passing(self.path / "held.json") or {}
 
     def read_losses(self) -> dict[str, Any]:
         return read_passing(self.path / "losses.json") or {}

@@ -181,7 +181,7 @@ def _complete(
 ) -> tuple[Decoded, int]:
     """Decodes until nothing is missing, and writes the samples. Returns what was decoded, and what policies one by
     one would have."""
-    devices = config.replica_demand().get("CPU" if config.machine.device == "core" else "GPU", 0.0)
+    devices = config.devices(config.replica_demand())
     index = Index(sweep.folder, report=print)
     total = Decoded()
     units = len({(unit.item, unit.sample) for unit in sweep.units})
@@ -204,7 +204,8 @@ def _complete(
 
 
 def _tell(context: StepContext, meter: Meter, before: int, units: int, done: int) -> None:
-    context.progress(before + done, units, "units", meter.held)
+    context.progress(before + done, units, "units")
+    context.hold(meter.held)
 
 
 def _hold(meter: Meter, devices: float, replicas: int) -> None:

@@ -194,6 +194,10 @@ class Config(StepConfig):
             bundle["GPU"] = float(self.resources.gpus_per_worker)
         return [dict(bundle) for _ in range(self.resources.workers)]
 
+    def holds(self) -> float:
+        """Its gang may wait for its machines, and it says when it has them."""
+        return 0.0
+
     def problems(self) -> Iterator[Problem]:
         """Files that are not there, seen before anything heavy is loaded."""
         yield from self.data.problems()

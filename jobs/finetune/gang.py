@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray import PlacementGroupID
@@ -38,10 +38,12 @@ from ray.util.placement_group import (
 from torch.distributed import DistError
 
 from jobs.finetune.config import Config
+from jobs.finetune.holding import Placed, held
 from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
 from jobs.machines import amounts, gone, leaving, machines, shortage
 from jobs.turns import will_fit
+from orchestrator.holdings import Held, Meter
 from orchestrator.places import read_bytes, remove, write_bytes
 from orchestrator.retries import Cause, Losses, OutOfRetries, field_of
 from orchestrator.step import StepError
@@ -67,24 +69,26 @@ def run_gang(
     records: Path,
     reservation: Place,
     tell: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
+    hold: Callable[[Held], None] = lambda holding: None,
 ) -> None:
     """Calls ``work(argument)`` in every worker, and all of them again when one is lost, until it returns.
 
     `work` continues from its own last checkpoint, and may raise `Leaving` to be started elsewhere. `records` is a
     folder for Ray Train's own records. `reservation` is the file that says what the gang holds: the id of its placement
     group, in hexadecimal, and of the machines that it is on; workers and later runs see it. `tell` is told of every
-    loss: how many by cause, and why the last.
+    loss: how many by cause, and why the last; `hold`, every second, of what is held.
 
     Raises what `work` raised; StepError, when the cluster does not have the gang's resources within ``resources.wait``
     seconds, nor those of ``resources.min_workers``; or OutOfRetries, when workers were lost too often.
     """
     _release_former_gang(reservation)
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
-    workers, losses = config.resources.workers, Losses(config.resources.retries)
+    workers, losses, meter = config.resources.workers, Losses(config.resources.retries), Meter()
     while True:
         try:
             remove(reservation)
-            _trainer(work, argument, config, workers, records, reservation).fit()
+            with held(meter, hold, partial(_placed, config, reservation)):
+                _trainer(work, argument, config, workers, records, reservation).fit()
             return
         except TrainingFailedError as error:
             if _timed_out(error):
@@ -136,21 +140,38 @@ def _trainer(
 def _work(work: Callable[[Argument], None], argument: Argument, reservation: Place) -> None:
     if ray.train.get_context().get_world_rank() == 0:
         group = get_current_placement_group()
-        machines = sorted(set(placement_group_table(group)["bundles_to_node_id"].values()))
-        write_bytes(reservation, json.dumps({"group": group.id.hex(), "machines": machines}).encode())
+        table = placement_group_table(group)
+        reserved = {
+            "group": group.id.hex(),
+            "machines": sorted(set(table["bundles_to_node_id"].values())),
+            "workers": len(table["bundles"]),
+        }
+        write_bytes(reservation, json.dumps(reserved).encode())
     work(argument)
 
 
+def _reserved(reservation: Place) -> Mapping[str, Any]:
+    """What rank 0 of the gang that ran last said of it; nothing where it did not come to run."""
+    record = read_bytes(reservation)
+    return {} if record is None else json.loads(record)
+
+
 def _machines(reservation: Place) -> list[str]:
-    """Those of the gang that ran last; none where it did not come to run."""
-    held = read_bytes(reservation)
-    return [] if held is None else list(json.loads(held)["machines"])
+    """Those of the gang that ran last."""
+    return list(_reserved(reservation).get("machines", []))
+
+
+def _placed(config: Config, reservation: Place) -> Placed | None:
+    """What the gang that was started last has; None while it waits."""
+    reserved = _reserved(reservation)
+    devices = config.devices(config.demands()[0])
+    return Placed(reserved["group"], reserved["workers"] * devices) if reserved else None
 
 
 def _release_former_gang(reservation: Place) -> None:
     """Frees what this step's gang still holds when its coordinator was killed: Ray itself waits for the job to end."""
-    if (held := read_bytes(reservation)) is not None:
-        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(json.loads(held)["group"]))))
+    if reserved := _reserved(reservation):
+        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(reserved["group"]))))
 
 
 def _timed_out(error: TrainingFailedError) -> bool:

@@ -29,7 +29,7 @@ def run(config: Config, context: StepContext) -> None:
     prepare(config, assignment.context, assignment.data)
     assignment.context.share(DATA)
     reservation = assignment.context.place / "gang" / "reservation.json"
-    run_gang(_work, assignment, config, records, reservation, context.lost)
+    run_gang(_work, assignment, config, records, reservation, context.lost, context.hold)
     assignment.checkpoints.remove()
     remove(reservation)
     shutil.rmtree(records)

@@ -173,4 +173,6 @@ def test_the_kubernetes_cluster_asks_for_a_token_and_its_head_takes_no_work() ->
     spot, on_demand = cluster["spec"]["workerGroupSpecs"]
     assert spot["priority"] > on_demand["priority"]
     assert job["spec"]["clusterSelector"] == {"ray.io/cluster": cluster["metadata"]["name"]}
+    # KubeRay refuses both together, or deletes the cluster that others use, by its version.
+    assert "backoffLimit" not in job["spec"]
     assert (ROOT / Path(job["spec"]["entrypoint"]).relative_to("/orchestrator")).is_file()

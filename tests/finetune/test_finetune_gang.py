@@ -28,6 +28,7 @@ from jobs.finetune.run import run
 from jobs.letters.config import Config as LettersConfig
 from jobs.letters.run import run as write_letters
 from jobs.machines import Machine
+from orchestrator.holdings import Held
 from orchestrator.retries import OutOfRetries
 from orchestrator.step import StepContext, StepError, StepInput
 from tests.nodes import announce, head_alone
@@ -190,6 +191,33 @@ def test_two_gangs_that_each_want_everything_take_turns(cluster: Cluster, tmp_pa
     ]
     ray.get(gangs, timeout=300)
     assert [[len(set(nodes)) for nodes in task.done()] for task in tasks] == [[2] * 30] * 2
+
+
+def test_a_gang_that_waits_for_its_machines_holds_nothing_until_it_has_them(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.add_node(num_cpus=1)
+    task, told = Task(tmp_path, steps=200), [Held(0.0, 0.0)]
+    with ThreadPoolExecutor(1) as thread:
+        began = time.monotonic()
+        running = thread.submit(
+            run_gang,
+            work,
+            task,
+            config(),
+            tmp_path / "records",
+            tmp_path / "reservation",
+            hold=told.append,
+        )
+        reached(running, lambda: len(told) > 8)
+        assert {held.device_seconds for held in told} == {0.0}
+        cluster.add_node(num_cpus=1)
+        waited = time.monotonic() - began
+        reached(running, lambda: told[-1].devices == 2)
+        running.result(timeout=120)
+        whole = time.monotonic() - began
+    assert told[-1].devices == 0
+    # From the moment it had them, not from that at which its workers began to work.
+    assert next(held for held in told if held.devices).device_seconds > 0
+    assert 2 * 0.02 * task.steps < told[-1].device_seconds <= 2 * (whole - waited)
 
 
 GLOO = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.7]:1")

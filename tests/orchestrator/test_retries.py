@@ -16,7 +16,7 @@ from orchestrator.experiment import load
 from orchestrator.failures import diagnose
 from orchestrator.plan import plan
 from orchestrator.progress import look
-from orchestrator.retries import LONGEST_BACKOFF, Cause, Losses, OutOfRetries, Retries, backoff, counted
+from orchestrator.retries import LONGEST_BACKOFF, STEADY, Cause, Losses, OutOfRetries, Retries, backoff, counted
 from orchestrator.step import StepError
 from orchestrator.store import Claim, Store
 
@@ -36,6 +36,19 @@ def test_no_cause_eats_the_budget_of_another(allowed: Retries, causes: list[Caus
 
 def test_a_mistake_in_the_config_is_never_tried_again() -> None:
     assert not Losses(Retries(preempted=9, infrastructure=9, user_error=9, timeout=9)).count("configuration")
+
+
+def test_pauses_begin_anew_after_ten_minutes_without_a_loss_and_budgets_do_not() -> None:
+    now = 0.0
+    losses = Losses(Retries(infrastructure=4), clock=lambda: now)
+    pauses = []
+    for passed in (1.0, 1.0, STEADY, STEADY + 1.0, 1.0):
+        now += passed
+        going_on = losses.count("infrastructure")
+        pauses.append(losses.delay("infrastructure"))
+    within = [(2.0**attempt / 2, 2.0**attempt) for attempt in (1, 2, 3, 1, 2)]
+    assert all(least <= pause <= most for pause, (least, most) in zip(pauses, within, strict=True))
+    assert not going_on
 
 
 @pytest.mark.parametrize("wrong", [{"preempted": -1}, {"infrastructure": "3"}, {"spot": 3}, {"user_error": 1.5}])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -12,15 +12,13 @@ from hypothesis import strategies as st
 
 from cluster.machines import in_usd, machine
 from jobs.evaluate.config import Config as Evaluate
-from jobs.finetune.config import Config as Finetune
 from orchestrator.experiment import ExperimentError, load
 from orchestrator.holdings import Held, Meter, Spending
 from orchestrator.spending import SAVE_EVERY, Account, Accounts, OverCost, compared, expect, expected, spent
-from orchestrator.step import Estimate, StepConfig
-from orchestrator.store import StepFolder, Store
+from orchestrator.step import Estimate, OutputKind, StepConfig
+from orchestrator.store import StepFolder, Store, write_json_atomically
 from tests.orchestrator.workplace import SLOW, Workplace
 
-GANG = '{"model": "some/model", "data": "some/data", "resources": {"workers": 16, "gpus_per_worker": 1}}'
 SWEEP = '{"model": "some/model", "tasks": ["letters"], "resources": {"gpus": 2, "machine": "p5.48xlarge"}}'
 HOUR = 3600.0
 
@@ -42,21 +40,32 @@ def folder(tmp_path: Path) -> StepFolder:
     return found
 
 
-def gang() -> StepConfig:
-    return Finetune.model_validate_json(GANG)
+class Fixed(StepConfig):
+    """A step that holds the same from its start to its end."""
+
+    VERSION: ClassVar[int] = 1
+    PRODUCES: ClassVar[OutputKind] = "dataset"
+
+    def demands(self) -> list[dict[str, float]]:
+        return [{"CPU": 8.0, "GPU": 1.0}] * 16
+
+
+def say(folder: StepFolder, held: Held, when: float) -> None:
+    """What a step says of itself at a time."""
+    write_json_atomically(folder.path / "held.json", {**asdict(held), "time": when})
 
 
 def sweep() -> StepConfig:
     return Evaluate.model_validate_json(SWEEP)
 
 
-def test_a_gang_is_paid_for_from_start_to_end_and_attempts_add_up(folder: StepFolder) -> None:
+def test_what_holds_the_same_all_the_time_is_paid_for_from_start_to_end_and_attempts_add_up(folder: StepFolder) -> None:
     clock = Clock()
     for _ in range(2):
-        account = Account(folder, gang(), clock)
+        account = Account(folder, Fixed(), clock)
         account.start()
         clock.now += HOUR
-        account.tick({})
+        account.tick()
         account.save()
         clock.now += HOUR  # nobody runs it
     paid = spent(folder)
@@ -72,13 +81,14 @@ def test_replicas_that_come_and_go_are_paid_for_while_they_are_there(folder: Ste
     account = Account(folder, sweep(), clock)
     account.start()
     clock.now += 600
-    account.tick({})
+    account.tick()
     assert account.spending.device_seconds == 0
     meter = Meter(clock)
     for devices in (2, 8, 0):
         meter.hold(devices)
         clock.now += 60
-        account.tick({"time": clock.now, "held": asdict(meter.held)})
+        say(folder, meter.held, clock.now)
+        account.tick()
     assert account.spending.device_seconds == 60 * (2 + 8)
     assert meter.most == 8
     # A machine of eight is rented whole, whether two of its cards are needed or eight.
@@ -87,24 +97,24 @@ def test_replicas_that_come_and_go_are_paid_for_while_they_are_there(folder: Ste
 
 def test_what_an_earlier_attempt_said_last_is_not_counted_again(folder: StepFolder) -> None:
     clock = Clock()
-    said = {"done": 1, "total": 2, "unit": "units", "time": 7.0, "held": asdict(Held(2, 500.0))}
-    folder.path.joinpath("progress.json").write_text(json.dumps(said))
+    say(folder, Held(2, 500.0), when=7.0)
     account = Account(folder, sweep(), clock)
     account.start()
     clock.now += 10
-    account.tick(said)
+    account.tick()
     assert account.spending.device_seconds == 0
-    account.tick({**said, "time": 8.0, "held": asdict(Held(2, 20.0))})
+    say(folder, Held(2, 20.0), when=8.0)
+    account.tick()
     assert account.spending.device_seconds == 20
 
 
 def test_a_run_that_is_killed_loses_seconds_of_its_account(folder: StepFolder) -> None:
     clock = Clock()
-    account = Account(folder, gang(), clock)
+    account = Account(folder, Fixed(), clock)
     account.start()
     for _ in range(100):
         clock.now += 0.25
-        account.tick({})
+        account.tick()
     paid = spent(folder)
     assert paid is not None
     assert 0 <= 25 - paid.seconds <= SAVE_EVERY + 0.25
@@ -125,12 +135,12 @@ def test_all_steps_count_towards_the_limit_those_that_are_done_too(tmp_path: Pat
     for name in ("one", "two"):
         folder = Store(tmp_path).step(name, "0" * 16)
         folder.create({})
-        account = Account(folder, gang(), clock := Clock())
+        account = Account(folder, Fixed(), clock := Clock())
         account.start()
         clock.now += HOUR
-        account.tick({})
+        account.tick()
         account.save()
-        steps[name] = (folder, gang())
+        steps[name] = (folder, Fixed())
     whole = machine("h100").usd(32, HOUR)
     Accounts(steps, whole + 0.01).check()
     Accounts(steps, None).check()
@@ -142,10 +152,10 @@ def test_the_error_of_an_estimate_is_that_of_the_whole_step(folder: StepFolder) 
     assert compared(folder) == ""
     expect(folder, Estimate("", seconds=1800, device_hours=8, usd=55, device="GPU"))
     clock = Clock()
-    account = Account(folder, gang(), clock)
+    account = Account(folder, Fixed(), clock)
     account.start()
     clock.now += HOUR
-    account.tick({})
+    account.tick()
     account.save()
     expect(folder, Estimate("", seconds=1, device_hours=1, usd=1, device="GPU"))
     assert expected(folder) == Spending(1800, 8 * HOUR, 55, "GPU")
