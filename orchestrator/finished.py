@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orchestrator import registry
 from orchestrator.offers import Compared
-from orchestrator.places import place
+from orchestrator.places import check_bucket, is_remote, place
 from orchestrator.step import StepError, StepInput
 from orchestrator.store import StepFolder
 from orchestrator.tracking import Tracker
@@ -26,11 +26,14 @@ RUN = re.compile(r"[0-9a-f]{32}")
 
 @contextmanager
 def finished(name: str, tracking: str) -> Iterator[tuple[str, Compared]]:
-    """The kind of what `name` means, and its files. Raises StepError in one line when there is no such thing.
+    """The kind of what `name` means, and its files. Raises StepError in one line when there is no such thing, and
+    StoreError where an object store does not answer.
 
     An MLflow run has its step's published files, not the step's kind: it is of the one that offers comparisons.
     """
     folder = StepFolder(place(name))
+    if is_remote(folder.path):
+        check_bucket(name)
     if folder.path.is_dir():
         if not folder.path.joinpath("done.json").exists() or folder.identity is None:
             raise StepError(f"{name} is no finished step: give a folder of a store that has a done.json in it")

@@ -93,9 +93,7 @@ class Resources(StrictModel):
 
     retries: Retries = Field(default=Retries(), description="losses that are made good, by cause")
     timeout: float | None = Field(default=None, gt=0, description="seconds before the step is stopped")
-    wait: float = Field(
-        default=600, gt=0, description="seconds to wait for what the cluster does not have, or others than steps use"
-    )
+    wait: float = Field(default=600, gt=0, description="seconds to wait for what the cluster does not have")
     machine: Annotated[str, AfterValidator(known_machine)] | None = Field(
         default=None, description="what plans and costs reckon with, such as h100 or p5.48xlarge; else h100, or cpu"
     )

@@ -43,7 +43,7 @@ def main(file: Path, name: str | None, overrides: tuple[str, ...]) -> None:
         raise click.UsageError("start it with torchrun: torchrun --nproc-per-node 2 -m jobs.finetune FILE")
     try:
         planned, config, context = _chosen(file, name, overrides)
-    except (ExperimentError, StepError) as error:
+    except (ExperimentError, StepError, StoreError) as error:
         _end(str(error), BAD_INPUT)
     if planned.verdict == "done":
         _say(f"{planned.step.name}: done already, in {planned.folder.path}")
@@ -67,9 +67,11 @@ def _end(message: str, status: int) -> NoReturn:
 
 
 def _chosen(file: Path, name: str | None, overrides: tuple[str, ...]) -> tuple[PlannedStep, Config, StepContext]:
-    """The step, its config for the workers that there are, and its context. Raises StepError where it cannot run."""
+    """The step, its config for the workers that there are, and its context. Raises StepError where it cannot run, and
+    StoreError where the store does not answer."""
     experiment = load(file, overrides)
     store = Store(place(experiment.store))
+    store.check_reachable()
     everything = {step.step.name: step for step in plan(experiment, store)}
     names = [each for each, step in everything.items() if isinstance(step.step.config, Config)]
     chosen = names if name is None else [name]

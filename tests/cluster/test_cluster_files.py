@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from moto import mock_aws
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import prepare_config, validate_config
+
+from orchestrator.places import complaint
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
@@ -55,6 +59,36 @@ def test_spot_comes_first_and_everyone_needs_the_token(name: str) -> None:
     assert starts
 
 
+@pytest.mark.parametrize("name", ["aws", "kuberay"])
+def test_the_bucket_is_said_once_and_no_key_is(name: str) -> None:
+    text = (CLUSTER / f"{name}.yaml").read_text()
+    assert text.count("bucket-REPLACE") == 1
+    assert "mnt/store" not in text
+    assert not any(word in text for word in ("ACCESS_KEY", "SECRET", "aws_access"))
+
+
+def test_processes_on_aws_find_the_store_in_the_bucket(tmp_path: Path) -> None:
+    (line,) = [line for line in ready("aws")["setup_commands"] if "ORCHESTRATOR_STORE" in line]
+    subprocess.run(["bash", "-ec", line], env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]}, check=True)
+    show = f". {tmp_path}/.orchestrator.env; echo $ORCHESTRATOR_STORE"
+    store = subprocess.run(["bash", "-ec", show], capture_output=True, text=True, check=True).stdout.strip()
+    assert store == "s3://bucket-REPLACE/runs"
+    assert complaint(store) is None
+
+
+def test_pods_find_the_store_in_the_bucket() -> None:
+    documents = list(yaml.safe_load_all((CLUSTER / "kuberay.yaml").read_text()))
+    names = {(each["kind"], each["metadata"]["name"]) for each in documents}
+    spec = KUBERNETES[0]["spec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        assert ("ServiceAccount", pod["serviceAccountName"]) in names
+        bucket, store, _ = pod["containers"][0]["env"]
+        source = bucket["valueFrom"]["configMapKeyRef"]
+        assert ("ConfigMap", source["name"]) in names
+        assert store == {"name": "ORCHESTRATOR_STORE", "value": f"$({bucket['name']})/runs"}
+
+
 def replaced(value: Any, words: dict[str, str]) -> Any:
     """A file whose placeholders were filled in."""
     if isinstance(value, dict):
@@ -76,9 +110,8 @@ def test_ec2_takes_what_ray_makes_of_the_aws_file(monkeypatch: pytest.MonkeyPatc
         subnets = ec2.describe_subnets(Filters=[{"Name": "availability-zone", "Values": ["us-west-2a"]}])["Subnets"]
         groups = ec2.describe_security_groups(Filters=[{"Name": "vpc-id", "Values": [subnets[0]["VpcId"]]}])
         iam = boto3.client("iam")
-        iam.create_role(RoleName="ray-autoscaler-v1", AssumeRolePolicyDocument="{}")
-        iam.create_instance_profile(InstanceProfileName="ray-autoscaler-v1")
-        iam.add_role_to_instance_profile(InstanceProfileName="ray-autoscaler-v1", RoleName="ray-autoscaler-v1")
+        for name in ("scaling-head", "scaling-worker"):
+            iam.create_instance_profile(InstanceProfileName=name)
         image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
         words = {
             "subnet-REPLACE": subnets[0]["SubnetId"],
@@ -100,6 +133,9 @@ def test_ec2_takes_what_ray_makes_of_the_aws_file(monkeypatch: pytest.MonkeyPatc
     assert started["h100_spot"]["InstanceType"] == "p5.48xlarge"
     assert started["h100_spot"]["InstanceLifecycle"] == "spot"
     assert "InstanceLifecycle" not in started["h100_on_demand"]
+    profiles = {name: instance["IamInstanceProfile"]["Arn"].rpartition("/")[2] for name, instance in started.items()}
+    assert profiles.pop("head") == "scaling-head"
+    assert set(profiles.values()) == {"scaling-worker"}
     network = cluster["available_node_types"]["h100_capacity_block"]["node_config"]["NetworkInterfaces"]
     assert [card["NetworkCardIndex"] for card in network] == list(range(32))
 

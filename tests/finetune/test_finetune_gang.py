@@ -190,7 +190,7 @@ def test_two_gangs_that_each_want_everything_take_turns(cluster: Cluster, tmp_pa
     gangs = [
         coordinator.remote(work, task, config(), task.folder / "records", task.folder / "reservation") for task in tasks
     ]
-    ray.get(gangs, timeout=120)
+    ray.get(gangs, timeout=300)
     assert [[len(set(nodes)) for nodes in task.done()] for task in tasks] == [[2] * 30] * 2
 
 

@@ -19,6 +19,7 @@ from upath import UPath
 
 from jobs.evaluate.trace_files import Index, read_tokens, write
 from orchestrator.claims import Claim
+from orchestrator.finished import finished as named
 from orchestrator.garbage import unreachable
 from orchestrator.logs import follow
 from orchestrator.places import StoreError, complaint, files, place, read_bytes, write_bytes, write_once
@@ -326,6 +327,8 @@ def test_a_bucket_that_does_not_answer_is_no_damage_and_one_line(root: UPath, mo
             read_json(away / "record")
         with pytest.raises(StoreError, match=line):
             Store(away).check_reachable()
+        with pytest.raises(StoreError, match=line), named(f"{root}/sweep-0123456789abcdef", "sqlite:///none.db"):
+            pass
     assert Index(root, quiet).unit("a", 0).extents == EXTENTS
 
 
