@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.places import StoreError, StoreLost
+from orchestrator.places import StoreError, StoreLost, no_space
 
 if TYPE_CHECKING:
     from orchestrator.display import Display
@@ -42,7 +42,7 @@ class _Refused(click.ClickException):
 
 
 class _Commands(click.Group):
-    """Commands that say in one line that the store cannot be used, whichever of them needed it, and wherever."""
+    """Commands that say in one line that the store cannot be used or a disk is full, whichever of them met it."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -51,6 +51,10 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from None
         except StoreError as error:
             raise _Refused(str(error)) from None
+        except OSError as error:
+            if (full := no_space(error)) is None:
+                raise
+            raise click.ClickException(full) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import ray.exceptions
 
-from orchestrator.places import StoreError
+from orchestrator.places import StoreError, no_space
 from orchestrator.retries import Cause, OutOfRetries
 from orchestrator.step import StepError
 
@@ -41,6 +41,8 @@ def diagnose(error: BaseException) -> Failure:
         return Failure(inner.cause, first_line, final=True)
     if isinstance(inner, StoreError):
         return Failure("infrastructure", first_line)
+    if (full := no_space(inner)) is not None:
+        return Failure("infrastructure", full)
     said = f"{type(inner).__name__}: {first_line}"
     if isinstance(inner, ray.exceptions.NodeDiedError):
         return Failure("preempted", said)

@@ -57,6 +57,17 @@ class StoreLost(StoreError):
     """The store does not do what it did, or should: it is away, or full."""
 
 
+def no_space(error: BaseException) -> str | None:
+    """What to say where an error means that a disk is full, whoever met it; None for any other."""
+    if not isinstance(error, OSError) or error.errno not in NO_SPACE:
+        return None
+    where = f" for {error.filename}" if error.filename else ""
+    return (
+        f"no space left{where} ({error.strerror}): free some on this machine and run the same command again; what is "
+        "there already is kept"
+    )
+
+
 def complaint(location: str) -> str | None:
     """What is wrong with the location of a store, as far as it tells by itself."""
     protocol, separator, rest = location.partition("://")

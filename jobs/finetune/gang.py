@@ -44,7 +44,7 @@ from jobs.finetune.worker import BACKENDS
 from jobs.machines import amounts, gone, leaving, machines, shortage
 from jobs.turns import will_fit
 from orchestrator.holdings import Held, Meter
-from orchestrator.places import read_bytes, remove, write_bytes
+from orchestrator.places import StoreError, no_space, read_bytes, remove, write_bytes
 from orchestrator.retries import Cause, Losses, OutOfRetries, field_of
 from orchestrator.step import StepError
 
@@ -217,7 +217,7 @@ def _reason(error: TrainingFailedError, failures: Mapping[int, Exception]) -> st
             return "a worker died while the gang started"
         raise error
     for failure in failures.values():
-        if isinstance(failure, StepError):
+        if isinstance(failure, StepError | StoreError) or no_space(failure) is not None:
             raise failure
     # What Ray Train itself noticed, such as a dead process, derives from RayTrainError; the rest was raised in workers.
     # When one of them died, what the others raised is the consequence: their connections to it closed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import time
@@ -247,12 +248,15 @@ def test_a_loss_has_a_cause(error: TrainingFailedError, cause: str) -> None:
     assert ": ".join(_loss(error, [])).startswith(cause)
 
 
-@pytest.mark.parametrize("mistake", [StepError("data: is empty"), ValueError("a bug")])
-def test_a_mistake_is_no_loss_whatever_became_of_the_others(mistake: Exception) -> None:
+@pytest.mark.parametrize(
+    ("mistake", "explains"),
+    [(StepError("data: is empty"), True), (OSError(errno.ENOSPC, "full"), True), (ValueError("a bug"), False)],
+)
+def test_a_mistake_is_no_loss_whatever_became_of_the_others(mistake: Exception, explains: bool) -> None:
     error = WorkerGroupError("", {0: GLOO, 1: mistake})
-    with pytest.raises((StepError, WorkerGroupError)) as raised:
+    with pytest.raises((StepError, OSError, WorkerGroupError)) as raised:
         _loss(error, [])
-    assert raised.value is (mistake if isinstance(mistake, StepError) else error)
+    assert raised.value is (mistake if explains else error)
 
 
 @pytest.mark.parametrize(

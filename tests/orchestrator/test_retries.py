@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from pathlib import Path
 from typing import get_args
@@ -71,6 +72,8 @@ def test_waiting_doubles_up_to_a_minute_and_half_of_it_is_chance(attempt: int) -
         (ray.exceptions.WorkerCrashedError(), "infrastructure", False),
         (ray.exceptions.RayActorError(), "infrastructure", False),
         (ray.exceptions.NodeDiedError("gone"), "preempted", False),
+        (OSError(errno.ENOSPC, "No space left on device"), "infrastructure", False),
+        (OSError(errno.EACCES, "Permission denied"), "user error", False),
         (OutOfRetries("preempted", "workers were lost 21 times"), "preempted", True),
     ],
 )
