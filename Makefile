@@ -36,7 +36,7 @@ test: $(INSTALLED) browser
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
 
 test-faults: $(INSTALLED)
-	OMP_NUM_THREADS=1 pytest benchmarks/test_network_cut.py benchmarks/test_gcs_restart.py
+	OMP_NUM_THREADS=1 pytest benchmarks/test_network_cut.py benchmarks/test_gcs_restart.py benchmarks/test_minute_away.py
 
 install: $(INSTALLED)
 

@@ -59,7 +59,7 @@ def evaluate(store: Path, step: str, fields: dict[str, Any]) -> tuple[pd.DataFra
     run(Config.model_validate_json(json.dumps(fields)), context)
     progress = json.loads((context.folder / "progress.json").read_text())
     assert progress["done"] == progress["total"]
-    assert progress["held"]["devices"] == 0
+    assert json.loads((context.folder / "held.json").read_text())["devices"] == 0
     decode = json.loads((context.output / "decode.json").read_text())
     return pd.read_parquet(context.output / "samples.parquet"), decode
 
