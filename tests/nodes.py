@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,14 +21,14 @@ from orchestrator.step import NAMESPACE
 from tests.conftest import ROOT
 
 IMPATIENT = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500}
-"""Ray asks a node five times whether it is there, and takes 15 seconds for that. A dead one does not answer sooner."""
+"""Settings of Ray, which asks a node five times whether it is there, and by itself takes 15 seconds for that."""
 
 
 @contextmanager
-def head_alone(imported: Sequence[Path] = ()) -> Iterator[Cluster]:
+def head_alone(imported: Sequence[Path] = (), settings: Mapping[str, int] | None = None) -> Iterator[Cluster]:
     """A head without CPUs, connected to, to which tests add nodes. Its workers import from `imported` too."""
     folder = tempfile.mkdtemp(prefix="nd", dir="/tmp")  # Ray's socket paths must be short.
-    arguments = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "_system_config": IMPATIENT}
+    arguments = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "_system_config": settings}
     cluster = Cluster(initialize_head=True, head_node_args=arguments)
     paths = os.pathsep.join(map(str, [ROOT, *imported]))
     variables = {"PYTHONPATH": paths}

@@ -32,12 +32,12 @@ from jobs.machines import Machine
 from orchestrator.holdings import Held
 from orchestrator.retries import OutOfRetries
 from orchestrator.step import StepContext, StepError, StepInput
-from tests.nodes import announce, head_alone
+from tests.nodes import IMPATIENT, announce, head_alone
 
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Cluster]:
-    with head_alone([Path(__file__).parent]) as cluster:
+    with head_alone([Path(__file__).parent], IMPATIENT) as cluster:
         yield cluster
 
 

@@ -149,7 +149,8 @@ def test_the_model_is_told_of_with_what_it_was_made_from(trained: StepContext) -
 
 
 def test_nothing_but_the_result_is_kept(trained: StepContext) -> None:
-    assert {path.name for path in trained.folder.iterdir()} == {"logs", "output", "progress.json", "tracked"}
+    kept = {path.name for path in trained.folder.iterdir()}
+    assert kept == {"held.json", "logs", "output", "progress.json", "tracked"}
 
 
 def test_the_result_is_a_model_that_transformers_loads(trained: StepContext) -> None:
