@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,27 +59,29 @@ def test_an_experiment_whose_store_and_tracking_are_away_for_a_minute_loses_noth
         workplace.environment |= door.environment
         workplace.file.write_text(TEXT.format(store=store) + f"tracking: http://127.0.0.1:{port}\n")
 
-        door.open()
-        with tracking_server(tmp_path, port):
-            run = workplace.start("run", "words.yaml")
-            wait_for(run, lambda: checkpointed(store))
-        door.shut()
-        time.sleep(AWAY_SECONDS)
-        door.open()
-        with tracking_server(tmp_path, port):
-            before = wait_for(run, lambda: decoded(store))
-        door.shut()
-        time.sleep(AWAY_SECONDS)
-        door.open()
-        with tracking_server(tmp_path, port):
-            wait_for(run, lambda: decoded(store) > before)
-            output, _ = run.communicate(timeout=600)
-            assert run.returncode == 0, output
-            client = MlflowClient(f"http://127.0.0.1:{port}")
-            runs = client.search_runs([client.get_experiment_by_name("bucket").experiment_id])
-            (training,) = (each for each in runs if "loss" in each.data.metrics)
-            losses = [metric.step for metric in client.get_metric_history(training.info.run_id, "loss")]
-        door.shut()
+        with ExitStack() as closing:
+            closing.callback(door.shut)
+            closing.callback(lambda: [each.kill() for each in workplace.started if each.poll() is None])
+            door.open()
+            with tracking_server(tmp_path, port):
+                run = workplace.start("run", "words.yaml")
+                wait_for(run, lambda: checkpointed(store))
+            door.shut()
+            time.sleep(AWAY_SECONDS)
+            door.open()
+            with tracking_server(tmp_path, port):
+                before = wait_for(run, lambda: decoded(store))
+            door.shut()
+            time.sleep(AWAY_SECONDS)
+            door.open()
+            with tracking_server(tmp_path, port):
+                wait_for(run, lambda: decoded(store) > before)
+                output, _ = run.communicate(timeout=600)
+                assert run.returncode == 0, output
+                client = MlflowClient(f"http://127.0.0.1:{port}")
+                runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+                (training,) = (each for each in runs if "loss" in each.data.metrics)
+                losses = [metric.step for metric in client.get_metric_history(training.info.run_id, "loss")]
 
         assert set(Counter(each.info.run_name for each in runs).values()) == {1}
         assert sorted(losses) == list(range(1, 41))

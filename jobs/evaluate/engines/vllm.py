@@ -116,6 +116,7 @@ class VllmEngine:
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`."""
         from vllm import SamplingParams
+        from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -132,7 +133,7 @@ class VllmEngine:
             stream_interval=STREAM_TOKENS,
         )
         outputs = self._engine.generate(
-            {"prompt_token_ids": list(request.prompt)},
+            tokens_input(list(request.prompt)),  # text would be tokenized, in a thread of its own
             parameters,
             str(next(self._names)),
             priority=request.priority,
