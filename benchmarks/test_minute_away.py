@@ -61,10 +61,10 @@ def test_an_experiment_whose_store_and_tracking_are_away_for_a_minute_loses_noth
 
         with ExitStack() as closing:
             closing.callback(door.shut)
-            closing.callback(lambda: [each.kill() for each in workplace.started if each.poll() is None])
             door.open()
             with tracking_server(tmp_path, port):
                 run = workplace.start("run", "words.yaml")
+                closing.callback(run.kill)
                 wait_for(run, lambda: checkpointed(store))
             door.shut()
             time.sleep(AWAY_SECONDS)
