@@ -214,7 +214,7 @@ class _Pool:
             if not will_fit(self._demand, replicas):
                 settings = "resources.cpus, gpus or replicas.min"
                 raise StepError(shortage(self._demand, replicas, self._resources.wait, settings))
-            print(f"waiting on for {amounts(self._demand)}: other steps hold it", flush=True)
+            print(f"still waiting for {amounts(self._demand)}: other steps hold it", flush=True)
             for member in late:
                 member.asked = time.monotonic()
 

@@ -189,7 +189,7 @@ def _enough(config: Config, workers: int) -> int:
             print(f"The cluster has no more: starting with {count} of {resources.workers} workers", flush=True)
             return count
     if will_fit(bundle, workers):
-        print(f"Waiting on for {workers} x ({amounts(bundle)}): other steps hold it", flush=True)
+        print(f"Still waiting for {workers} x ({amounts(bundle)}): other steps hold it", flush=True)
         return workers
     settings = "resources.workers, min_workers or what each of them holds"
     raise StepError(shortage(bundle, resources.workers, resources.wait, settings))

@@ -45,4 +45,5 @@ def test_the_reason_is_the_first_exception_and_the_last_line() -> None:
     ]
     assert reason([*lines, *remarks]) == reason(lines)
     assert reason(remarks) == ""
+    assert reason([*remarks, "WARNING retrying after OSError: disk gone"]) == "OSError: disk gone"
     assert reason([]) == ""

@@ -46,11 +46,12 @@ def reason(tail: Iterable[str]) -> str:
     """The first exception that the lines tell of, since others follow from it, and the last line that is no mere
     remark; "" without any.
     """
-    lines = [line for line in tail if not _REMARK.search(line)]
-    if not lines:
-        return ""
-    raised = next((match[0] for line in lines if (match := _RAISED.search(line))), None)
-    return lines[-1] if raised is None or raised in lines[-1] else f"{raised} ... {lines[-1]}"
+    lines = list(tail)
+    raised = next((match[0] for line in lines if (match := _RAISED.search(line))), "")
+    last = next((line for line in reversed(lines) if not _REMARK.search(line)), "")
+    if raised in last:
+        return last
+    return f"{raised} ... {last}" if last else raised
 
 
 def _pass_on(reading: int, writing: int, tail: deque[str]) -> None:

@@ -133,7 +133,7 @@ class VllmEngine:
             stream_interval=STREAM_TOKENS,
         )
         outputs = self._engine.generate(
-            tokens_input(list(request.prompt)),  # text would be tokenized, in a thread of its own
+            tokens_input(list(request.prompt)),  # anything else goes through a thread that tokenizes
             parameters,
             str(next(self._names)),
             priority=request.priority,

@@ -29,7 +29,7 @@ _FAILURES = (
     AttributeError,
     LookupError,
     MemoryError,
-    NotImplementedError,
+    NotImplementedError,  # sympy: a case that it has no method for
     RecursionError,
     TypeError,
     ValueError,
