@@ -7,14 +7,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -25,24 +20,9 @@ from orchestrator.places import folders, place
 from tests.finetune.buckets import Door, new_bucket, s3_server
 from tests.orchestrator.test_bucket_run import TEXT, checkpointed, decoded, wait_for
 from tests.orchestrator.workplace import Workplace
-from tests.test_tracking_outage import _answers, free_port, until
+from tests.tracking_server import free_port, tracking_server
 
 AWAY_SECONDS = 60.0
-
-
-@contextmanager
-def tracking_server(folder: Path, port: int) -> Iterator[None]:
-    """One that is killed when the block ends, and whose database stays."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
-    command += [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/artifacts"]
-    with (folder / "server.txt").open("a") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-    try:
-        until(lambda: _answers(port), 90)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @pytest.mark.timeout(1200)

@@ -6,13 +6,6 @@ Needs Debian's ``chromium`` and ``chromium-driver``.
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +22,7 @@ from jobs.evaluate.config import Config
 from jobs.evaluate.publish import publish
 from orchestrator.tracking import Tracker
 from tests.evaluate.simulated import CONFIG, CURVES, context, simulate
+from tests.tracking_server import free_port, tracking_server
 
 DESKTOP = (1920, 1200)
 
@@ -67,40 +61,8 @@ def tracker(folder: Path) -> Tracker:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        *address,
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-    ]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until_healthy(url, process, folder / "server.log")
+    with tracking_server(folder, free_port()) as url:
         yield url
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.3)
-    pytest.fail(f"mlflow server did not start:\n{log.read_text()}")
 
 
 @pytest.fixture

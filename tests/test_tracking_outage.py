@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +19,7 @@ from orchestrator.experiment import Experiment, load
 from orchestrator.mirror import Mirror
 from orchestrator.plan import PlannedStep, plan
 from orchestrator.store import Store
+from tests.tracking_server import free_port, tracking_server
 
 TEXT = """
 name: outage
@@ -32,11 +28,6 @@ tracking: {uri}
 steps:
   letters: {{job: letters, train: 8, test: 1}}
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class Door:
@@ -78,25 +69,9 @@ class Door:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
-    command += [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/artifacts"]
-    with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-    try:
-        until(lambda: _answers(port), 90)
+    port = free_port()
+    with tracking_server(tmp_path_factory.mktemp("server"), port):
         yield port
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(timeout=30)
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 @pytest.fixture
