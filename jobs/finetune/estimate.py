@@ -37,7 +37,7 @@ class _Volume:
     words: str
 
 
-_PUBLISHED = {"simplescaling/s1K": _Volume(1000, 5_658_480, "1,000 samples of 5.7M tokens, as others counted them")}
+_PUBLISHED = {"simplescaling/s1K": _Volume(1000, 5_658_480, "1,000 samples of 5.7M tokens in s1's chat format")}
 """Datasets whose size is known by their name. s1K: in s1's chat format, with Qwen2.5's tokenizer, 712 to 9,109 each;
 the paper's 4.7M are its traces alone."""
 

@@ -75,8 +75,8 @@ def run_gang(
 
     `work` continues from its own last checkpoint, and may raise `Leaving` to be started elsewhere. `records` is a
     folder for Ray Train's own records. `reservation` is the file that says what the gang holds: the id of its placement
-    group, in hexadecimal, and of the machines that it is on; workers and later runs see it. `tell` is told of every
-    loss: how many by cause, and why the last; `hold`, every second, of what is held.
+    group, in hexadecimal, of the machines that it is on, and how many workers; workers and later runs see it. `tell` is
+    told of every loss: how many by cause, and why the last; `hold`, every second, of what is held.
 
     Raises what `work` raised; StepError, when the cluster does not have the gang's resources within ``resources.wait``
     seconds, nor those of ``resources.min_workers``; or OutOfRetries, when workers were lost too often.
@@ -186,7 +186,8 @@ def _enough(config: Config, workers: int) -> int:
     resources = config.resources
     for count in range(min(free, workers), (resources.min_workers or workers) - 1, -1):
         if config.batch_size % count == 0 and count % (resources.shard_group or count) == 0:
-            print(f"The cluster has no more: starting with {count} of {resources.workers} workers", flush=True)
+            if count < workers:
+                print(f"The cluster has no more: starting with {count} of {resources.workers} workers", flush=True)
             return count
     if will_fit(bundle, workers):
         print(f"Still waiting for {workers} x ({amounts(bundle)}): other steps hold it", flush=True)
