@@ -46,9 +46,14 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
     """
     # Read when vllm is imported and when its processes start; what the user has set stays.
     quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
-    # Binding threads to cores would put every replica of a machine on the same ones.
-    threads = {} if spec.gpus else {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(spec.cpus)}
-    for name, value in (quiet | threads).items():
+    # Binding threads to cores would put every replica of a machine on the same ones. oneDNN compiles a kernel for every
+    # number of tokens a step may have; it keeps 1,024 of them, which steps of forks and trunks together run through.
+    on_cpus = {
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(spec.cpus),
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16384",
+    }
+    for name, value in (quiet | ({} if spec.gpus else on_cpus)).items():
         os.environ.setdefault(name, value)
     # Traces are kept by it, so the environment has no say.
     os.environ["VLLM_BATCH_INVARIANT"] = str(int(spec.batch_invariant))

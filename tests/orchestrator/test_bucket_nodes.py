@@ -1,0 +1,43 @@
+"""Machines that share nothing but a bucket: raylets with caches of their own, of which one is switched off."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jobs.evaluate.trace_files import Index
+from orchestrator.places import folders, place
+from tests.finetune.buckets import new_bucket
+from tests.nodes import head_alone, switch_off
+from tests.orchestrator.test_bucket_run import TEXT, decoded, wait_for
+from tests.orchestrator.workplace import Workplace
+
+ON_BOTH = "    resources: {in_flight: 1, replicas: {min: 1, max: 2}}\n"
+
+
+@pytest.mark.timeout(600)
+def test_what_a_machine_has_stored_is_not_decoded_again_when_it_is_gone_with_its_disk(
+    server: dict[str, str], reached: None, workplace: Workplace, tmp_path: Path
+) -> None:
+    store = place(f"s3://{new_bucket(server)}/experiments")
+    workplace.file.write_text(TEXT.format(store=store).replace("    resources: {in_flight: 1}\n", ON_BOTH))
+    caches = [tmp_path / "going", tmp_path / "staying"]
+    with head_alone() as cluster:
+        going, _ = [cluster.add_node(num_cpus=1, env_vars={"ORCHESTRATOR_CACHE": str(cache)}) for cache in caches]
+        workplace.environment["RAY_ADDRESS"] = cluster.address
+        run = workplace.start("run", "words.yaml")
+        wait_for(run, lambda: all(list(cache.glob("*/fetched/tiny-*")) for cache in caches) and decoded(store) > 8)
+        switch_off(cluster, going)
+        shutil.rmtree(caches[0])
+        output, _ = run.communicate(timeout=300)
+        assert run.returncode == 0, output
+        code, status = workplace.run("status", "words.yaml")
+    assert code == 0, status
+    assert "preempted" in status
+    (traces,) = folders(store / "traces")
+    index = Index(traces, pytest.fail)
+    assert len(list(index._units)) == 160
+    assert sum(len(index.unit(*unit).rows) for unit in index._units) == index.size, "a token was decoded twice"
+    assert not caches[0].exists()
