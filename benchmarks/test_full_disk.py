@@ -66,6 +66,7 @@ def test_a_disk_that_fills_is_one_line_and_costs_nothing_once_there_is_room(
             time.sleep(0.02)
         fill(disk / "ballast")
         assert run.gives_up(ENDS_WITHIN) == 1
+        assert list(disk.glob("ray/**/session_*")), "Ray's files are elsewhere"
         (disk / "ballast").unlink()
         *_, last = (run.folder / "output.txt").read_text().splitlines()
         assert "no space left" in last

@@ -67,5 +67,5 @@ def test_an_experiment_whose_store_and_tracking_are_away_for_a_minute_loses_noth
         assert sorted(losses) == list(range(1, 41))
         (traces,) = folders(store / "traces")
         index = Index(traces, pytest.fail)
-        assert len(list(index._units)) == 160
+        assert len(list(index._units)) == 240
         assert sum(len(index.unit(*unit).rows) for unit in index._units) == index.size, "a token was decoded twice"

@@ -111,7 +111,9 @@ def _verdict(
     if folder.path.exists():
         progress = folder.read_progress()
         so_far = f", {progress['done']:,.0f} of {progress['total']:,.0f} {progress['unit']}" if progress else ""
-        return "would run", f"continues what {folder.read_status().get('state', 'an earlier run')} left{so_far}"
+        state = folder.read_status().get("state")
+        kind = f"a {state}" if state in ("cancelled", "failed") else "an earlier"
+        return "would run", f"continues what {kind} run left{so_far}"
     if changes := _changes(store, folder, what):
         return "would run", f"changed: {changes}"
     if waiting_for:

@@ -27,6 +27,7 @@ LONGEST = (
     "test_shipped_recipes.py",
     "test_pool.py",
     "test_run.py",
+    "test_bucket_nodes.py",
     "test_openai_server.py",
     "test_secrets.py",
 )

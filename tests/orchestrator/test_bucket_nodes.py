@@ -38,6 +38,6 @@ def test_what_a_machine_has_stored_is_not_decoded_again_when_it_is_gone_with_its
     assert "preempted" in status
     (traces,) = folders(store / "traces")
     index = Index(traces, pytest.fail)
-    assert len(list(index._units)) == 160
+    assert len(list(index._units)) == 240
     assert sum(len(index.unit(*unit).rows) for unit in index._units) == index.size, "a token was decoded twice"
     assert not caches[0].exists()

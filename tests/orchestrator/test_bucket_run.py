@@ -1,4 +1,4 @@
-"""A whole experiment whose store is a bucket, on a server of S3's protocol: killed, continued, cleaned up."""
+"""A whole experiment whose store is a bucket, on a server of S3's protocol: killed, cancelled, continued."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ steps:
   letters:
     job: letters
     train: 640
-    test: 160
+    test: 240
   tiny:
     job: finetune
     model: {{random: qwen2, layers: 1, hidden_size: 64}}
@@ -149,13 +149,19 @@ def test_an_experiment_in_a_bucket_survives_its_driver_and_its_bucket_and_nothin
     time.sleep(5)
     door.open()
     wait_for(run, lambda: decoded(bucket) > before)
-    kill(run)
+    working = descendants(run)
+    code, output = workplace.run("cancel", "words.yaml")
+    assert code == 0, output
+    assert "stopped; the same run command continues" in output
+    output, _ = run.communicate(timeout=200)
+    assert run.returncode == 128 + 15, output
+    until_gone(working)
     code, status = workplace.run("status", "words.yaml")
     assert code == 0, status
-    assert "interrupted" in status
+    assert "cancelled" in status
     code, output = workplace.run("run", "words.yaml")
     assert code == 0, output
-    assert "sweep: would run (continues what running left" in output
+    assert "sweep: would run (continues what a cancelled run left" in output
     assert "| policy | thinking tokens |" in output
 
     tiny, sweep = step(bucket, "tiny"), step(bucket, "sweep")
@@ -169,7 +175,7 @@ def test_an_experiment_in_a_bucket_survives_its_driver_and_its_bucket_and_nothin
     assert read_json(sweep / "uses.json") == [traces.name]
     index = Index(traces, pytest.fail)
     units = {(item, sample) for item, sample in index._units}
-    assert len(units) == 160
+    assert len(units) == 240
     assert sum(len(index.unit(*unit).rows) for unit in units) == index.size, "a token was decoded twice"
 
     code, again = workplace.run("run", "words.yaml")
@@ -179,6 +185,12 @@ def test_an_experiment_in_a_bucket_survives_its_driver_and_its_bucket_and_nothin
     assert code == 0, logs
     assert logs.count("controller | --- controller on ") == 2
     assert "rank-0 | --- rank-0 on " in logs
+    code, output = workplace.run("grade", "words.yaml")
+    assert code == 0, output
+    assert "0 of 720 verdicts differ" in output
+    code, output = workplace.run("look", "words.yaml")
+    assert code == 0, output
+    assert "640" in output
     code, page = workplace.run("report", "words.yaml", "--item", "nothing")
     assert code == 2, page
     code, page = workplace.run("report", "words.yaml")

@@ -97,4 +97,4 @@ def test_an_interrupted_step_continues(store: Store) -> None:
     item = planned(store)["letters"]
     item.folder.create(item.identity)
     item.folder.write_status(state="cancelled")
-    assert verdicts(planned(store))["letters"] == ("would run", "continues what cancelled left")
+    assert verdicts(planned(store))["letters"] == ("would run", "continues what a cancelled run left")

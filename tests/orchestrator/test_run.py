@@ -72,7 +72,7 @@ def test_an_interrupted_run_leaves_nothing_running_and_continues(workplace: Work
     assert not (workplace.step() / "claim.json").exists()
     assert not (workplace.step() / "done.json").exists()
     reason = plan(load(workplace.file), Store(workplace.folder / "runs"))[0].reason
-    assert reason.startswith("continues what cancelled left, ")
+    assert reason.startswith("continues what a cancelled run left, ")
     assert reason.endswith(f" of {SLOW:,} traces")
 
 
@@ -93,7 +93,7 @@ def test_a_second_run_stays_away_from_a_live_one_and_takes_over_from_a_dead_one(
     assert "interrupted" in workplace.run("status", "words.yaml")[1]
     code, output = workplace.run("run", "words.yaml")
     assert code == 0, output
-    assert "continues what running left" in output
+    assert "continues what an earlier run left" in output
 
 
 def test_a_step_over_its_timeout_is_stopped(workplace: Workplace) -> None:
