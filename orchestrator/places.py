@@ -242,13 +242,18 @@ def _space_in(folder: Path) -> Iterator[None]:
 
 
 def write_once(path: UPath, content: bytes) -> bool:
-    """Creates an object; False where there is one. Of several that try at the same time, one succeeds."""
+    """Creates an object; False where there is one. Of several that try at the same time, one succeeds.
+
+    Raises StoreError.
+    """
     try:
         with explained(path):
             path.fs.pipe_file(path.path, content, mode="create")
     except FileExistsError:
         # It may be ours: the answer to a request that succeeded was lost, and the client tried again.
         return read_bytes(path) == content
+    except FileNotFoundError as error:  # the bucket is not
+        raise StoreLost(_unusable(path, error)) from error
     return True
 
 
@@ -325,7 +330,7 @@ def folders(folder: Place) -> list[Place]:
 
 
 def _stored(info: Mapping[str, Any]) -> Stored:
-    when = info.get("LastModified") or info.get("last_modified")
+    when = info.get("LastModified") or info.get("last_modified") or info.get("mtime")
     version = info.get("ETag") or info.get("etag") or when
     return Stored(int(info["size"]), str(version), when.timestamp() if isinstance(when, datetime) else 0.0)
 

@@ -48,7 +48,7 @@ from orchestrator.places import (
     folders,
     place,
     remove,
-    write_bytes,
+    write_once,
 )
 from orchestrator.records import (
     DamagedRecord,
@@ -237,14 +237,24 @@ class Store:
             check_bucket(str(self.root))
 
     def check_writable(self) -> None:
-        """Creates the root and writes to it. Raises StoreError, saying why, where that fails."""
+        """Creates the root and writes to it. Raises StoreError, saying why, where that fails.
+
+        On an object store also where what is there can be created again: claims rest on that it cannot.
+        """
         if not isinstance(self.root, Path):
-            probe = place(str(self.root), patience=IMPATIENCE) / f".writable-{uuid.uuid4().hex[:8]}"
+            root = place(str(self.root), patience=IMPATIENCE)
+            assert not isinstance(root, Path)
+            twice = root / f".created-{uuid.uuid4().hex[:8]}"
             try:
-                write_bytes(probe, b"")
-                remove(probe)
+                created = [write_once(twice, content) for content in (b"one", b"another")]
+                remove(twice)
             except StoreLost as error:
                 raise StoreError(str(error)) from error
+            if created != [True, False]:
+                raise StoreError(
+                    f"store {self.root} creates what is there already, so two runs could take the same step: use a "
+                    "server that knows conditional PUTs (If-None-Match: *), or a folder that all machines mount"
+                )
             return
         try:
             self.root.mkdir(parents=True, exist_ok=True)

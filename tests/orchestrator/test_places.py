@@ -332,6 +332,22 @@ def test_a_bucket_that_does_not_answer_is_no_damage_and_one_line(root: UPath, mo
     assert Index(root, quiet).unit("a", 0).extents == EXTENTS
 
 
+def test_a_bucket_that_two_runs_could_take_for_their_own_is_one_line(
+    root: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditional = S3FileSystem._pipe_file
+
+    async def unconditional(self: S3FileSystem, path: str, data: bytes, mode: str) -> None:
+        await conditional(self, path, data)
+
+    monkeypatch.setattr(S3FileSystem, "_pipe_file", unconditional)
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(StoreError, match=r"^store s3://\S* creates what is there already, so two runs [^\n]*$"):
+        Store(root).check_writable()
+    assert files(root) == {}
+    S3FileSystem.clear_instance_cache()
+
+
 def test_a_bucket_that_is_not_there_or_refuses_is_one_line(root: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
     Store(root).check_reachable()
     Store(root).check_writable()
