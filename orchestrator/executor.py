@@ -83,7 +83,7 @@ class ClusterError(Exception):
 
 
 def refused(address: str, error: Exception) -> str:
-    """Why Ray would not connect to the cluster at `address`, in a line: other versions are named."""
+    """Why Ray would not connect to the cluster at `address`, in a line: other versions are named, and a token."""
     versions = re.findall(r"(Ray|Python): (\S+)", str(error))
     if "Version mismatch" in str(error) and len(versions) == 4:
         theirs, ours = (
@@ -91,7 +91,10 @@ def refused(address: str, error: Exception) -> str:
         )
         return f"RAY_ADDRESS: the cluster at {address} has {theirs}, and this is {ours}: give both the same"
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"RAY_ADDRESS: no cluster can be used at {address}: {first}"
+    # Ray has this line also for a cluster that answered, and wanted a token.
+    asked = "Failed to connect to Ray cluster" in first and os.environ.get("RAY_AUTH_MODE") != "token"
+    token = "; something listens there: if it asks for a token, set RAY_AUTH_MODE=token" if asked else ""
+    return f"RAY_ADDRESS: no cluster can be used at {address}: {first}{token}"
 
 
 class Interrupted(Exception):

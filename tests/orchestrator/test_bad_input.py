@@ -121,6 +121,14 @@ def test_a_cluster_of_other_versions_is_named_in_a_line() -> None:
     )
 
 
+@pytest.mark.parametrize("mode", ["disabled", "token"])
+def test_whoever_came_without_a_token_is_told_how_to_bring_one(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    line = refused("x:1", RuntimeError("Failed to connect to Ray cluster at x:1\nmore"))
+    assert line.endswith(": if it asks for a token, set RAY_AUTH_MODE=token") == (mode == "disabled")
+    assert "\n" not in line
+
+
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_a_cluster_that_does_not_answer_is_said_in_a_line_at_once(workplace: Workplace, scheme: str) -> None:
     workplace.write(10)
