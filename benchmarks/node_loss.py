@@ -1,6 +1,4 @@
-"""How long after a machine's death its units decode elsewhere.
-
-    python benchmarks/node_loss.py [--times 3] [--json FILE]
+"""How long after a machine's death its units decode elsewhere, for ``orchestration.py``.
 
 A sweep on two machines of a Ray cluster: raylets of this machine in network namespaces, which need root. The one that
 has more units is lost, in two ways: switched off (everything on it ends, and who calls it is refused), and with its
@@ -10,9 +8,7 @@ for the last of those units that it has room for. Engines are scripted and slow,
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import tempfile
 import time
@@ -21,9 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.network import NetworkMachine, wired_cluster
 from jobs.evaluate.engines import Chunk, Request, Sampling
@@ -43,8 +36,8 @@ TOKENS, SECONDS = 200, 0.1
 """Of a unit, and of a token."""
 PATIENCE = 120.0
 WAYS: Mapping[str, Callable[[NetworkMachine], None]] = {
-    "switched off": NetworkMachine.switch_off,
-    "cable pulled": NetworkMachine.unplug,
+    "switched_off": NetworkMachine.switch_off,
+    "cable_pulled": NetworkMachine.unplug,
 }
 
 
@@ -123,33 +116,18 @@ def seconds_until_elsewhere(way: Callable[[NetworkMachine], None], folder: Path)
     return took
 
 
+def losses() -> dict[str, float]:
+    """Seconds, for each way to lose a machine."""
+    figures = {}
+    for name, way in WAYS.items():
+        with tempfile.TemporaryDirectory(prefix="loss", dir="/tmp") as folder:
+            figures[f"{name}_elsewhere_seconds"] = seconds_until_elsewhere(way, Path(folder))
+    return figures
+
+
 def _until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
             raise SystemExit(f"waited {PATIENCE:.0f} s in vain")
         time.sleep(0.05)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=3)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    arguments = parser.parse_args()
-    figures: dict[str, list[float]] = {}
-    for name, way in WAYS.items():
-        for _ in range(arguments.times):
-            with tempfile.TemporaryDirectory(prefix="loss", dir="/tmp") as folder:
-                figures.setdefault(name, []).append(round(seconds_until_elsewhere(way, Path(folder)), 2))
-    table = Table("a machine is", "its units decode elsewhere after, s", "must", title="loss of a machine")
-    for name, seconds in figures.items():
-        table.add_row(name, ", ".join(f"{took:g}" for took in seconds), "≤ 10")
-    Console().print(table)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
-    if any(took > 10 for seconds in figures.values() for took in seconds):
-        raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    main()

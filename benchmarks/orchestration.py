@@ -2,11 +2,15 @@
 
     python benchmarks/orchestration.py [--steps 1000] [--planned 10000] [--gpus 64] [--units 32000] [--json FILE]
 
+Needs root and iproute2, for machines that can be lost.
+
 **Overhead per step**: an experiment of the smallest steps that there are (`letters`, one trace each) is run as a user
 runs it, and as many of them are done by a plain loop in one process; what is between the two, divided by their number,
 is the executor's: processes, records in the store, the tracking server's mirror. Ray's own start is not in it.
 
 **Planning**: reading an experiment of so many steps, and looking each up in an empty store.
+
+**Loss of a machine**: until its units decode elsewhere (``node_loss.py``).
 
 **Utilisation**: a sweep of the s1 paper's shape (traces of 6,109 tokens in the mean, up to 32k) on 64 simulated GPUs
 of one replica each. Who gets how many units when is decided by the pool's own code; time is simulated, because 64
@@ -36,6 +40,7 @@ from statistics import NormalDist
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.node_loss import losses
 from jobs.evaluate.lengths import BENCHMARKS, SPREAD
 from jobs.evaluate.pool import share
 from jobs.evaluate.replica import FLUSH_SECONDS
@@ -199,6 +204,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     arguments = parser.parse_args()
     figures = planning(arguments.planned) | utilisation(arguments.gpus, arguments.units) | overhead(arguments.steps)
+    figures |= losses()
     table = Table("", "measured", "must", title="The control plane")
     work = figures["work_seconds_per_step"] * 1e3
     table.add_row(
@@ -207,6 +213,9 @@ def main() -> None:
         "<= 25 ms",
     )
     table.add_row(f"planning {arguments.planned:,} steps", f"{figures['planning_seconds']:.2f} s", "<= 2 s")
+    for name, way in (("switched_off", "switched off"), ("cable_pulled", "with its cable pulled")):
+        took = figures[f"{name}_elsewhere_seconds"]
+        table.add_row(f"a machine {way}: its units decode elsewhere after", f"{took:.1f} s", "<= 10 s")
     sweep = f"{arguments.units:,} units on {arguments.gpus} simulated GPUs"
     table.add_row(f"{sweep}: utilised until the last 2%", f"{figures['utilisation']:.1%}", ">= 95%")
     table.add_row(f"{sweep}: time, of the lower bound", f"{figures['wall_over_bound']:.3f}", "<= 1.1")

@@ -4,6 +4,8 @@ Whatever a step holds is in placement groups of Ray's, and all runs are in one n
 what the steps of all experiments hold and wait for. Two things follow from it. Who waits for what other steps hold is
 not told that it cannot be had: they will give it back. And no sweep begins while a gang waits: what a step gives back
 would otherwise go to whatever is small enough to fit in, and a gang that wants everything would never have its turn.
+
+Nobody waits for what is held for a step that was killed (:func:`release_abandoned`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ray._private.state import state
+from ray._raylet import ActorID, PlacementGroupID
 from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from jobs.machines import machines, room
 from orchestrator.step import NAMESPACE
@@ -41,6 +45,7 @@ def will_fit(bundle: Mapping[str, float], count: int) -> bool:
 
     What it has of that already is counted in. It takes `SETTLES_SECONDS` to say no.
     """
+    release_abandoned()
     deadline = time.monotonic() + SETTLES_SECONDS
     while not (fits := _would_fit(bundle, count)) and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -57,6 +62,17 @@ def _would_fit(bundle: Mapping[str, float], count: int) -> bool:
         for machine in machines()
     ]
     return sum(room(bundle, free) for free in without_steps) >= count
+
+
+def release_abandoned() -> None:
+    """Gives back what gangs hold whose coordinator was killed: Ray itself does once the whole run has ended.
+
+    Ray Train has an actor for that, but it learns of a gang only once all its workers have started.
+    """
+    for group in _table():
+        coordinator = ActorID(group.creator_actor_id)
+        if group.creator_actor_dead and not coordinator.is_nil():  # nil, and called dead, where no actor made the group
+            remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
 
 
 class WaitingGangs:
@@ -83,12 +99,17 @@ def _gang_waits() -> bool:
 
 
 def _groups() -> Iterator[_Group]:
-    """Those of all runs on this cluster. Ray's public table does not have their namespaces."""
+    for group in _table():
+        yield _Group(
+            tuple(dict(each.unit_resources) for each in group.bundles),
+            tuple(each.node_id.hex() for each in group.bundles),
+            group.state == PlacementGroupTableData.PENDING,
+        )
+
+
+def _table() -> Iterator[PlacementGroupTableData]:
+    """The groups of all runs on this cluster. Ray's public table has neither their namespaces nor who made them."""
     for record in state._connect_and_get_accessor().get_placement_group_table():
         group = PlacementGroupTableData.FromString(record)
         if group.ray_namespace == NAMESPACE and group.state != PlacementGroupTableData.REMOVED:
-            yield _Group(
-                tuple(dict(each.unit_resources) for each in group.bundles),
-                tuple(each.node_id.hex() for each in group.bundles),
-                group.state == PlacementGroupTableData.PENDING,
-            )
+            yield group

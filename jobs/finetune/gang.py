@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
-from ray import PlacementGroupID
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
@@ -30,10 +29,8 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.util.placement_group import (
-    PlacementGroup,
     get_current_placement_group,
     placement_group_table,
-    remove_placement_group,
 )
 from torch.distributed import DistError
 
@@ -42,7 +39,7 @@ from jobs.finetune.holding import Placed, held
 from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
 from jobs.machines import amounts, gone, leaving, machines, shortage
-from jobs.turns import will_fit
+from jobs.turns import release_abandoned, will_fit
 from orchestrator.holdings import Held, Meter
 from orchestrator.places import StoreError, no_space, read_bytes, remove, write_bytes
 from orchestrator.retries import Cause, Losses, OutOfRetries, field_of
@@ -81,7 +78,7 @@ def run_gang(
     Raises what `work` raised; StepError, when the cluster does not have the gang's resources within ``resources.wait``
     seconds, nor those of ``resources.min_workers``; or OutOfRetries, when workers were lost too often.
     """
-    _release_former_gang(reservation)
+    release_abandoned()
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
     workers, losses, meter = config.resources.workers, Losses(config.resources.retries), Meter()
     while True:
@@ -166,12 +163,6 @@ def _placed(config: Config, reservation: Place) -> Placed | None:
     reserved = _reserved(reservation)
     devices = config.devices(config.demands()[0])
     return Placed(reserved["group"], reserved["workers"] * devices) if reserved else None
-
-
-def _release_former_gang(reservation: Place) -> None:
-    """Frees what this step's gang still holds when its coordinator was killed: Ray itself waits for the job to end."""
-    if reserved := _reserved(reservation):
-        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(reserved["group"]))))
 
 
 def _timed_out(error: TrainingFailedError) -> bool:

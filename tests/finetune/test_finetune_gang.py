@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 import ray.train
 import torch.distributed as dist
 from ray.cluster_utils import Cluster
+from ray.exceptions import WorkerCrashedError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.train.v2.api.preemption import PreemptionInfo
@@ -192,6 +196,33 @@ def test_two_gangs_that_each_want_everything_take_turns(cluster: Cluster, tmp_pa
     ]
     ray.get(gangs, timeout=300)
     assert [[len(set(nodes)) for nodes in task.done()] for task in tasks] == [[2] * 30] * 2
+
+
+def coordinate(pid: Path, *arguments: Any) -> None:
+    pid.write_text(str(os.getpid()))
+    run_gang(*arguments)
+
+
+def test_what_a_gang_holds_whose_coordinator_was_killed_before_it_began_goes_to_the_next(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    def placed() -> int:
+        return sum(group["state"] == "CREATED" for group in placement_group_table().values())
+
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    task, pid, reservation = Task(tmp_path, steps=3), tmp_path / "pid", tmp_path / "reservation"
+    arguments = (work, task, config(wait=5), tmp_path / "records", reservation)
+    coordinator = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(coordinate)
+    killed = coordinator.remote(pid, *arguments)
+    while not placed():
+        time.sleep(0.01)
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    with pytest.raises(WorkerCrashedError):
+        ray.get(killed)
+    assert not reservation.exists()
+    ray.get(coordinator.remote(pid, *arguments), timeout=120)
+    assert [len(set(nodes)) for nodes in task.done()] == [2] * 3
 
 
 def test_a_gang_that_waits_for_its_machines_holds_nothing_until_it_has_them(cluster: Cluster, tmp_path: Path) -> None:
