@@ -1,6 +1,6 @@
 # make sweep         set up and run the example: train a tiny model, sweep it, leave its curves in MLflow
 # make test          set up and run everything that checks this project
-# make test-faults   what takes root, iproute2 and redis-server to check: machines out of sight, a GCS that ends, a full disk
+# make test-faults   what takes root, iproute2, redis-server or long: a cut network, a GCS that ends, a full disk, a minute away
 # make mlflow        look at the curves
 #
 # GPU=1 installs the CUDA builds of torch and vLLM. Without it, the CPU builds; where pip's index has no CPU build of torch,

@@ -4,10 +4,10 @@
 
 The shipped experiment, as small as it can be (letters, training in a gang of two, a sweep), runs again and again on a
 local Ray cluster of its own, each time in a new store. While it runs, ``kill -9`` strikes the driver, the raylet, a
-replica of the sweep, or a process of training, at random moments: as far apart as an undisturbed run is long, at most.
-Of the kinds that are there, it takes the one that was struck least, or the short-lived ones would never be. A run that
-ends with its driver is started again at once with the same command, until everything is done. Then the store and MLflow
-are compared with those of the undisturbed run:
+step's controller, a replica of the sweep, or a worker of training, at random moments: as far apart as an undisturbed
+run is long, at most. Of the kinds that are there, it takes the one that was struck least, or the short-lived ones would
+never be. A run that ends with its driver is started again at once with the same command, until everything is done. Then
+the store and MLflow are compared with those of the undisturbed run:
 
 - lost: answers, trained steps and MLflow runs that are missing;
 - duplicated: those that are there twice;

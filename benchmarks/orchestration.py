@@ -203,8 +203,8 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=32_000, help="500 items of 64 samples")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     arguments = parser.parse_args()
-    figures = planning(arguments.planned) | utilisation(arguments.gpus, arguments.units) | overhead(arguments.steps)
-    figures |= losses()
+    figures = losses() | planning(arguments.planned) | utilisation(arguments.gpus, arguments.units)
+    figures |= overhead(arguments.steps)
     table = Table("", "measured", "must", title="The control plane")
     work = figures["work_seconds_per_step"] * 1e3
     table.add_row(

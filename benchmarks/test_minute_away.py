@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from jobs.evaluate.trace_files import Index
-from orchestrator.places import folders, place
+from orchestrator.places import place
 from tests.finetune.buckets import Door, new_bucket, s3_server
-from tests.orchestrator.test_bucket_run import TEXT, checkpointed, decoded, wait_for
+from tests.orchestrator.test_bucket_run import TEXT, assert_all_is_there_once, checkpointed, decoded, wait_for
 from tests.orchestrator.workplace import Workplace
 from tests.tracking_server import free_port, tracking_server
 
@@ -65,7 +64,4 @@ def test_an_experiment_whose_store_and_tracking_are_away_for_a_minute_loses_noth
 
         assert set(Counter(each.info.run_name for each in runs).values()) == {1}
         assert sorted(losses) == list(range(1, 41))
-        (traces,) = folders(store / "traces")
-        index = Index(traces, pytest.fail)
-        assert len(list(index._units)) == 240
-        assert sum(len(index.unit(*unit).rows) for unit in index._units) == index.size, "a token was decoded twice"
+        assert_all_is_there_once(store)

@@ -28,10 +28,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
 )
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
-from ray.util.placement_group import (
-    get_current_placement_group,
-    placement_group_table,
-)
+from ray.util.placement_group import get_current_placement_group, placement_group_table
 from torch.distributed import DistError
 
 from jobs.finetune.config import Config
@@ -72,7 +69,7 @@ def run_gang(
 
     `work` continues from its own last checkpoint, and may raise `Leaving` to be started elsewhere. `records` is a
     folder for Ray Train's own records. `reservation` is the file that says what the gang holds: the id of its placement
-    group, in hexadecimal, of the machines that it is on, and how many workers; workers and later runs see it. `tell` is
+    group, in hexadecimal, of the machines that it is on, and how many workers; its first worker writes it. `tell` is
     told of every loss: how many by cause, and why the last; `hold`, every second, of what is held.
 
     Raises what `work` raised; StepError, when the cluster does not have the gang's resources within ``resources.wait``

@@ -215,7 +215,9 @@ def test_what_a_gang_holds_whose_coordinator_was_killed_before_it_began_goes_to_
     arguments = (work, task, config(wait=5), tmp_path / "records", reservation)
     coordinator = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(coordinate)
     killed = coordinator.remote(pid, *arguments)
+    deadline = time.monotonic() + 60
     while not placed():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(int(pid.read_text()), signal.SIGKILL)
     with pytest.raises(WorkerCrashedError):

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.evaluate.trace_files import Index
-from orchestrator.places import folders, place
+from orchestrator.places import place
 from tests.finetune.buckets import new_bucket
 from tests.nodes import head_alone, switch_off
-from tests.orchestrator.test_bucket_run import TEXT, decoded, wait_for
+from tests.orchestrator.test_bucket_run import TEXT, assert_all_is_there_once, decoded, wait_for
 from tests.orchestrator.workplace import Workplace
 
 ON_BOTH = "    resources: {in_flight: 1, replicas: {min: 1, max: 2}}\n"
@@ -36,8 +35,5 @@ def test_what_a_machine_has_stored_is_not_decoded_again_when_it_is_gone_with_its
         code, status = workplace.run("status", "words.yaml")
     assert code == 0, status
     assert "preempted" in status
-    (traces,) = folders(store / "traces")
-    index = Index(traces, pytest.fail)
-    assert len(list(index._units)) == 240
-    assert sum(len(index.unit(*unit).rows) for unit in index._units) == index.size, "a token was decoded twice"
+    assert_all_is_there_once(store)
     assert not caches[0].exists()

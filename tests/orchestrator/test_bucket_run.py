@@ -117,6 +117,16 @@ def decoded(store: Place) -> int:
     return sum(name.endswith(".parquet") for name in files(store / "traces"))
 
 
+def assert_all_is_there_once(store: Place) -> Place:
+    """Every unit of the sweep, and no token twice; returns the folder of its traces."""
+    (traces,) = folders(store / "traces")
+    index = Index(traces, pytest.fail)
+    units = {(item, sample) for item, sample in index._units}
+    assert len(units) == 240
+    assert sum(len(index.unit(*unit).rows) for unit in units) == index.size, "a token was decoded twice"
+    return traces
+
+
 def test_a_bucket_that_is_gone_for_good_ends_the_run_in_one_line(
     workplace: Workplace, bucket: Place, door: Door
 ) -> None:
@@ -171,12 +181,7 @@ def test_an_experiment_in_a_bucket_survives_its_driver_and_its_bucket_and_nothin
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 41))
     assert not files(tiny / "checkpoints")
     assert not files(tiny / "data")
-    (traces,) = folders(bucket / "traces")
-    assert read_json(sweep / "uses.json") == [traces.name]
-    index = Index(traces, pytest.fail)
-    units = {(item, sample) for item, sample in index._units}
-    assert len(units) == 240
-    assert sum(len(index.unit(*unit).rows) for unit in units) == index.size, "a token was decoded twice"
+    assert read_json(sweep / "uses.json") == [assert_all_is_there_once(bucket).name]
 
     code, again = workplace.run("run", "words.yaml")
     assert code == 0, again
