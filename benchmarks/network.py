@@ -16,6 +16,8 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
+from orchestrator.step import NAMESPACE
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -111,7 +113,13 @@ def wired_cluster(count: int, imported: Sequence[Path] = ()) -> Iterator[list[Ne
         for machine in machines:
             machine.join(cluster.address)
         environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, *imported]))}}
-        ray.init(cluster.address, log_to_driver=False, _node_ip_address=network.address, runtime_env=environment)
+        ray.init(
+            cluster.address,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            _node_ip_address=network.address,
+            runtime_env=environment,
+        )
         stack.callback(ray.shutdown)
         yield machines
     shutil.rmtree(folder)

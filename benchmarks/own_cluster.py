@@ -10,6 +10,8 @@ from pathlib import Path
 
 import ray
 
+from orchestrator.step import NAMESPACE
+
 HERE = Path(__file__).parent
 
 
@@ -18,6 +20,7 @@ def own_cluster() -> Iterator[Path]:
     """Yields a folder for the benchmark's files. It is removed in the end, with the cluster's own."""
     with tempfile.TemporaryDirectory(prefix="bench", dir="/tmp", ignore_cleanup_errors=True) as folder:
         ray.init(
+            namespace=NAMESPACE,
             num_cpus=1,
             include_dashboard=False,
             log_to_driver=False,

@@ -5,7 +5,7 @@ what the steps of all experiments hold and wait for. Two things follow from it. 
 not told that it cannot be had: they will give it back. And no sweep begins while a gang waits: what a step gives back
 would otherwise go to whatever is small enough to fit in, and a gang that wants everything would never have its turn.
 
-Nobody waits for what is held for a step that was killed (:func:`release_abandoned`).
+What is held for a step that was killed is given back by whoever waits (:func:`release_abandoned`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ def will_fit(bundle: Mapping[str, float], count: int) -> bool:
 
     What it has of that already is counted in. It takes `SETTLES_SECONDS` to say no.
     """
-    release_abandoned()
     deadline = time.monotonic() + SETTLES_SECONDS
     while not (fits := _would_fit(bundle, count)) and time.monotonic() < deadline:
         time.sleep(0.5)

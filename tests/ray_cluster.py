@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ray
 
+from orchestrator.step import NAMESPACE
 from tests.conftest import ROOT
 
 CPUS = 2
@@ -24,6 +25,7 @@ def ray_cluster(modules: Path, environment: Mapping[str, str] | None = None) -> 
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
         ray.init(
             address="local",
+            namespace=NAMESPACE,
             num_cpus=CPUS,
             include_dashboard=False,
             log_to_driver=False,

@@ -23,7 +23,6 @@ def on_a_cluster(monkeypatch: pytest.MonkeyPatch, there: list[Machine], groups: 
     monkeypatch.setattr(turns, "SETTLES_SECONDS", 0.0)
     monkeypatch.setattr(turns, "machines", lambda: there)
     monkeypatch.setattr(turns, "_groups", lambda: iter(groups))
-    monkeypatch.setattr(turns, "release_abandoned", lambda: None)
 
 
 @pytest.mark.parametrize(

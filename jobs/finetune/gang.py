@@ -36,7 +36,7 @@ from jobs.finetune.holding import Placed, held
 from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
 from jobs.machines import amounts, gone, leaving, machines, shortage
-from jobs.turns import release_abandoned, will_fit
+from jobs.turns import will_fit
 from orchestrator.holdings import Held, Meter
 from orchestrator.places import StoreError, no_space, read_bytes, remove, write_bytes
 from orchestrator.retries import Cause, Losses, OutOfRetries, field_of
@@ -75,7 +75,6 @@ def run_gang(
     Raises what `work` raised; StepError, when the cluster does not have the gang's resources within ``resources.wait``
     seconds, nor those of ``resources.min_workers``; or OutOfRetries, when workers were lost too often.
     """
-    release_abandoned()
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
     workers, losses, meter = config.resources.workers, Losses(config.resources.retries), Meter()
     while True:

@@ -1,7 +1,8 @@
 """What a gang holds, told while it runs: nothing while it waits for its machines, and all of it from then to its end.
 
 Ray Train waits for the machines by itself, and does not say when it has them. So it is noted when each placement group
-of the cluster came to be, and counted from there once a worker says which of them is the gang's.
+of the cluster came to be, and counted from there once a worker says which of them is the gang's. While it waits, what
+gangs hold whose coordinator was killed is given back, again and again: that one was killed shows only after a while.
 
     with held(meter, tell, placed):
         trainer.fit()
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from ray.exceptions import RayError
 from ray.util.placement_group import placement_group_table
 
+from jobs.turns import release_abandoned
 from orchestrator.holdings import Held, Meter
 from orchestrator.places import StoreError
 
@@ -58,6 +60,7 @@ def _watch(
     while not ended.wait(EVERY):
         try:
             if gang is None:
+                release_abandoned()
                 now = time.monotonic()
                 since |= {group: now for group in _created() if group not in since}
                 if (gang := placed()) is not None:
