@@ -66,6 +66,7 @@ SHORTEST_PAUSE = 3.0
 """Seconds between two kills of one run. The longest is how long a run takes on this machine as it is now: on a busy one
 a run that is struck every few seconds would not come to train or decode at all."""
 GONE_WITHIN = 120.0
+REACHED_WITHIN = 200.0
 FINISHED_WITHIN = 900.0
 """Seconds without a kill in which a run must be over."""
 
@@ -134,6 +135,18 @@ class Run:
         """Waits until its driver ends; returns its exit status. Raises subprocess.TimeoutExpired."""
         self._processes()
         return self._driver.wait(seconds)
+
+    def until(self, step: str, done: int) -> None:
+        """Waits until so much of a step is done, in its own units. Exits where that does not come."""
+        deadline = time.monotonic() + REACHED_WITHIN
+        while self._done(step) < done:
+            if time.monotonic() > deadline:
+                sys.exit(f"{step} did not come to {done}:\n{(self.folder / 'output.txt').read_text()[-4000:]}")
+            time.sleep(0.05)
+
+    def _done(self, step: str) -> float:
+        files = [*self.folder.glob(f"runs/{step}-*/progress.json")]
+        return float(json.loads(files[0].read_text())["done"]) if files else 0.0
 
     def _processes(self) -> list[psutil.Process]:
         """Of this run's driver; remembers them."""

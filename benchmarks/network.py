@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import ray
 from ray.cluster_utils import Cluster
 
@@ -75,7 +76,13 @@ class NetworkMachine:
         """Makes it a node of a Ray cluster."""
         start = [str(Path(sys.executable).with_name("ray")), "start", "--address", cluster, "--num-cpus=1"]
         command = ["ip", "netns", "exec", self._name, *start, "--node-ip-address", self.address]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        # gloo would look the machine's name up, which is that of the one that all of them are on.
+        environment = os.environ | {"GLOO_SOCKET_IFNAME": "eth0"}
+        subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+
+    def runs(self, name: str) -> bool:
+        """Whether a process whose command line contains that does."""
+        return any(name in _command(process) for process in self.processes())
 
     def processes(self) -> list[int]:
         """Of everything that runs on it."""
@@ -123,6 +130,13 @@ def wired_cluster(count: int, imported: Sequence[Path] = ()) -> Iterator[list[Ne
         stack.callback(ray.shutdown)
         yield machines
     shutil.rmtree(folder)
+
+
+def _command(process: int) -> str:
+    try:
+        return " ".join(psutil.Process(process).cmdline())
+    except psutil.Error:
+        return ""
 
 
 def _ip(*arguments: str) -> str:

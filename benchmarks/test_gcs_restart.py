@@ -13,9 +13,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,7 +69,7 @@ def test_a_run_goes_on_when_the_gcs_is_killed_and_comes_back_while_it_trains_and
     expected, _ = undisturbed(tmp_path / "undisturbed")
     run = Run(tmp_path / "struck", {"RAY_ADDRESS": cluster.address})
     for step, enough in (("tiny", 20), ("sweep", 3)):
-        until(partial(reached, run, step, enough))
+        run.until(step, enough)
         cluster.head_node.kill_gcs_server()
         time.sleep(DOWN_SECONDS)
         cluster.head_node.start_gcs_server()
@@ -82,20 +81,3 @@ def test_a_run_goes_on_when_the_gcs_is_killed_and_comes_back_while_it_trains_and
     assert not [*run.folder.glob("runs/*/losses.json")]
     for status in run.folder.glob("runs/*/status.json"):
         assert not json.loads(status.read_text())["restarts"]
-
-
-def reached(run: Run, step: str, enough: float) -> bool:
-    return progress(run, step) >= enough
-
-
-def progress(run: Run, step: str) -> float:
-    """How much of a step is done."""
-    files = [*run.folder.glob(f"runs/{step}-*/progress.json")]
-    return float(json.loads(files[0].read_text())["done"]) if files else 0.0
-
-
-def until(condition: Callable[[], bool], seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain"
-        time.sleep(0.05)

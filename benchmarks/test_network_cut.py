@@ -1,4 +1,4 @@
-"""A sweep whose machines lose sight of each other for a while: they have addresses and cables of their own.
+"""Machines that lose sight of each other for a while: they have addresses and cables of their own.
 
     make test-faults
 
@@ -15,7 +15,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 
+from benchmarks.chaos import VICTIMS, Run, Totals, compare, undisturbed, wait
 from benchmarks.network import NetworkMachine, wired_cluster
 from jobs.evaluate.pool import decode
 from jobs.evaluate.replica import Work
@@ -27,6 +29,7 @@ from tests.evaluate.test_pool import CPU, SCRIPT, assert_every_leaf_is_there, pi
 
 CUT_SECONDS = 12.0
 """Longer than the pool takes to give a machine up, shorter than Ray does."""
+LONG_CUT_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -70,3 +73,26 @@ def test_a_machine_that_is_out_of_sight_for_a_while_loses_its_units_and_nothing_
     while any(psutil.pid_exists(int(file.name)) for file in pids(tmp_path).iterdir()):
         assert time.monotonic() < deadline, "a replica is still there"
         time.sleep(0.2)
+
+
+def test_an_experiment_ends_as_ever_whose_machine_is_out_of_sight_for_half_a_minute_as_it_trains_and_as_it_decodes(
+    tmp_path: Path,
+) -> None:
+    expected, _ = undisturbed(tmp_path / "undisturbed")
+    with wired_cluster(3) as machines:
+        run = Run(tmp_path / "cut", {"RAY_ADDRESS": ray.get_runtime_context().gcs_address})
+        for step, done, victim in (("tiny", 20, "worker"), ("sweep", 3, "engine")):
+            run.until(step, done)
+            machine = next(machine for machine in machines if machine.runs(VICTIMS[victim]))
+            machine.unplug()
+            time.sleep(LONG_CUT_SECONDS)
+            machine.plug_in()
+        wait(run)
+        deadline = time.monotonic() + 60
+        while any(machine.runs(VICTIMS[victim]) for machine in machines for victim in ("worker", "engine")):
+            assert time.monotonic() < deadline, "something is still there"
+            time.sleep(0.2)
+    assert run.starts == 1, (run.folder / "output.txt").read_text()
+    totals = Totals()
+    compare(expected, run.results(), totals)
+    assert (totals.lost, totals.duplicated, totals.differing) == (0, 0, 0)

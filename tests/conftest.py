@@ -18,16 +18,17 @@ settings.load_profile("any machine")
 
 LONGEST = (
     "test_submission.py",
-    "test_finetune_step.py",
     "test_finetune_gang.py",
+    "test_finetune_step.py",
     "test_bucket_run.py",
     "test_chaos.py",
     "test_evaluate_run.py",
     "test_autoscaling.py",
-    "test_shipped_recipes.py",
-    "test_pool.py",
     "test_run.py",
+    "test_pool.py",
     "test_bucket_nodes.py",
+    "test_shipped_recipes.py",
+    "test_shared_cluster.py",
     "test_openai_server.py",
     "test_secrets.py",
 )

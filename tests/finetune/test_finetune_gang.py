@@ -184,20 +184,6 @@ def test_a_gang_that_is_told_of_a_machine_that_goes_continues_elsewhere_from_the
     assert weights[0] == weights[1]
 
 
-def test_two_gangs_that_each_want_everything_take_turns(cluster: Cluster, tmp_path: Path) -> None:
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
-    tasks = [Task(tmp_path / name, steps=30) for name in ("one", "other")]
-    for task in tasks:
-        task.folder.mkdir()
-    coordinator = ray.remote(num_cpus=0, max_calls=1)(run_gang)
-    gangs = [
-        coordinator.remote(work, task, config(), task.folder / "records", task.folder / "reservation") for task in tasks
-    ]
-    ray.get(gangs, timeout=300)
-    assert [[len(set(nodes)) for nodes in task.done()] for task in tasks] == [[2] * 30] * 2
-
-
 def coordinate(pid: Path, *arguments: Any) -> None:
     pid.write_text(str(os.getpid()))
     run_gang(*arguments)
