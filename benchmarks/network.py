@@ -140,4 +140,10 @@ def _command(process: int) -> str:
 
 
 def _ip(*arguments: str) -> str:
-    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+    try:
+        return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        raise SystemExit("machines with cables of their own need the program `ip`: install iproute2") from None
+    except subprocess.CalledProcessError as error:
+        command = " ".join(["ip", *arguments])
+        raise SystemExit(f"machines with cables of their own need root: `{command}`: {error.stderr.strip()}") from None

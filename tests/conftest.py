@@ -26,7 +26,6 @@ LONGEST = (
     "test_autoscaling.py",
     "test_run.py",
     "test_pool.py",
-    "test_bucket_nodes.py",
     "test_shipped_recipes.py",
     "test_shared_cluster.py",
     "test_openai_server.py",
