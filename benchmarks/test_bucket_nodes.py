@@ -27,13 +27,15 @@ def test_what_a_machine_has_stored_is_not_decoded_again_when_it_is_gone_with_its
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caches = [tmp_path / "going", tmp_path / "staying"]
-    with s3_server() as bucket_server, head_alone() as cluster, ExitStack() as closing:
+    with ExitStack() as closing:
+        bucket_server = closing.enter_context(s3_server())
         for name, value in {**bucket_server, "ORCHESTRATOR_CACHE": str(tmp_path / "cache")}.items():
             monkeypatch.setenv(name, value)
         store = place(f"s3://{new_bucket(bucket_server)}/experiments")
+        cluster = closing.enter_context(head_alone())  # its nodes have the environment as it is now
+        going, _ = [cluster.add_node(num_cpus=1, env_vars={"ORCHESTRATOR_CACHE": str(cache)}) for cache in caches]
         workplace = Workplace(tmp_path)
         workplace.file.write_text(TEXT.format(store=store).replace("    resources: {in_flight: 1}\n", ON_BOTH))
-        going, _ = [cluster.add_node(num_cpus=1, env_vars={"ORCHESTRATOR_CACHE": str(cache)}) for cache in caches]
         workplace.environment["RAY_ADDRESS"] = cluster.address
         run = workplace.start("run", "words.yaml")
         closing.callback(run.kill)
