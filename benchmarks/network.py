@@ -82,7 +82,9 @@ class NetworkMachine:
 
     def runs(self, name: str) -> bool:
         """Whether a process whose command line contains that does."""
-        return any(name in _command(process) for process in self.processes())
+        here = set(self.processes())
+        processes = psutil.process_iter(["pid", "cmdline"])
+        return any(process.pid in here and name in " ".join(process.info["cmdline"] or ()) for process in processes)
 
     def processes(self) -> list[int]:
         """Of everything that runs on it."""
@@ -130,13 +132,6 @@ def wired_cluster(count: int, imported: Sequence[Path] = ()) -> Iterator[list[Ne
         stack.callback(ray.shutdown)
         yield machines
     shutil.rmtree(folder)
-
-
-def _command(process: int) -> str:
-    try:
-        return " ".join(psutil.Process(process).cmdline())
-    except psutil.Error:
-        return ""
 
 
 def _ip(*arguments: str) -> str:

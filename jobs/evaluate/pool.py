@@ -36,7 +36,7 @@ from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, UnitId
 from jobs.evaluate.tree import wanted
 from jobs.machines import amounts, gone, leaving, shortage
-from jobs.turns import WaitingGangs, will_fit
+from jobs.turns import WaitingGangs, release_abandoned, will_fit
 from orchestrator.retries import Cause, Losses, OutOfRetries, backoff, field_of
 from orchestrator.step import StepError
 
@@ -208,6 +208,8 @@ class _Pool:
     def _check_waiting(self) -> None:
         """Raises StepError when fewer replicas than needed came in time, and other steps do not hold what they lack."""
         waiting = [member for member in self._members if not member.place()]
+        if waiting:
+            release_abandoned()
         replicas, placed = self._resources.replicas.min, len(self._members) - len(waiting)
         late = [member for member in waiting if time.monotonic() - member.asked > self._resources.wait]
         if late and placed < replicas:
