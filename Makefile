@@ -1,6 +1,6 @@
 # make sweep         set up and run the example: train a tiny model, sweep it, leave its curves in MLflow
 # make test          set up and run everything that checks this project
-# make test-faults   what takes root, iproute2, redis-server or long: cut cables, a GCS that ends, full disks, lost ones, a minute away
+# make test-faults   fuzzers, and what takes root, iproute2 or redis-server: cut cables, a GCS that ends, full disks, lost ones
 # make mlflow        look at the curves
 #
 # GPU=1 installs the CUDA builds of torch and vLLM. Without it, the CPU builds; where pip's index has no CPU build of torch,
@@ -36,7 +36,7 @@ test: $(INSTALLED) browser
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
 
 test-faults: $(INSTALLED)
-	OMP_NUM_THREADS=1 pytest benchmarks --ignore benchmarks/test_finetune_against_trl.py
+	OMP_NUM_THREADS=1 pytest tests/faults benchmarks --ignore benchmarks/test_finetune_against_trl.py
 
 install: $(INSTALLED)
 
