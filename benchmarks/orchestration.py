@@ -43,7 +43,7 @@ from rich.table import Table
 from benchmarks.node_loss import losses
 from jobs.evaluate.lengths import BENCHMARKS, SPREAD
 from jobs.evaluate.pool import share
-from jobs.evaluate.replica import FLUSH_SECONDS
+from jobs.evaluate.replica import ANSWER_SECONDS
 from jobs.letters.config import Config as Letters
 from jobs.letters.run import run as letters
 from orchestrator.experiment import load
@@ -168,7 +168,7 @@ def utilisation(gpus: int, units: int) -> dict[str, float]:
         replica.waiting.extend(queue.popleft() for _ in range(granted))
         replica.fill(now)
         if replica.ends:
-            heapq.heappush(heard, (min(now + FLUSH_SECONDS, max(replica.ends)), number))
+            heapq.heappush(heard, (min(now + ANSWER_SECONDS, max(replica.ends)), number))
     stretches = [stretch for replica in replicas for stretch in replica.stretches]
     wall = max(end for _, end in stretches)
     late = _until(stretches, 0.98 * sum(end - begin for begin, end in stretches), wall)

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
@@ -41,6 +42,8 @@ from orchestrator.retries import Cause, Losses, OutOfRetries, backoff, field_of
 from orchestrator.step import StepError
 
 POLL_SECONDS = 1.0
+LOOKING_UP_SECONDS = 0.05
+"""That the loop waits for what is on disk of units that were given back. Of a small folder that is told by then."""
 SILENT_SECONDS = 3.0
 """Without an answer after which it is looked whether a replica's machine is still there. It answers every second."""
 GOING_DOWN_SECONDS = 3.0
@@ -68,6 +71,8 @@ class _Member:
     at_once: int = 0
     """Units that it decodes at once, as far as is known; 0 before it has started."""
     finished_lately: int = 0
+    unwritten: int = 0
+    """Of the units that it holds, those that are done and not on disk yet: they take no room."""
     machine: str = ""
     """The id of the one that it is on, once it was placed."""
 
@@ -120,6 +125,9 @@ class _Pool:
         self._resources = resources
         self._demand = demand
         self._name = name
+        self._traces = ThreadPoolExecutor(1, "traces")
+        """All that touches the index happens in this thread: it may have much to read, and the loop must not wait."""
+        self._returning: list[Future[tuple[list[Work], int]]] = []
         self._queue: deque[Work] = deque()
         self._members: list[_Member] = []
         self._launched = 0
@@ -143,6 +151,7 @@ class _Pool:
     def __exit__(self, *_: object) -> None:
         for member in list(self._members):
             self._release(member)
+        self._traces.shutdown()
         deadline = time.monotonic() + RELEASE_SECONDS
         while self._ended:
             if time.monotonic() > deadline:
@@ -152,7 +161,8 @@ class _Pool:
 
     def run(self, work: Iterable[Work], progress: Callable[[int], None], hold: Callable[[int], None]) -> Decoded:
         self._queue.extend(work)
-        while self._queue or self._members:
+        while self._queue or self._members or self._returning:
+            self._put_back()
             self._scale()
             self._check_waiting()
             answered, going = self._answered(), leaving()
@@ -170,7 +180,7 @@ class _Pool:
     def _answered(self) -> set[Any]:
         """The calls that were answered, after a second at most."""
         if not self._members:
-            time.sleep(POLL_SECONDS)
+            wait(self._returning, POLL_SECONDS) if self._returning else time.sleep(POLL_SECONDS)
             return set()
         ready, _ = ray.wait([member.reply for member in self._members], timeout=POLL_SECONDS)
         return set(ready)
@@ -246,7 +256,7 @@ class _Pool:
             self._count("preempted", "its machine is about to go")
             return
         grant = self._grant(member)
-        if grant or member.holding:
+        if grant or member.holding or self._returning:
             member.holding |= {(work.unit.item, work.unit.sample): work for work in grant}
             member.reply, member.called = member.actor.exchange.remote(grant), time.monotonic()
         else:
@@ -267,14 +277,13 @@ class _Pool:
     def _acknowledge(self, member: _Member, report: Report) -> None:
         for unit in report.finished:
             del member.holding[unit]
-        member.finished_lately = len(report.finished)
+        member.finished_lately = len(report.finished) + report.unwritten - member.unwritten
+        member.unwritten = report.unwritten
         member.at_once = report.at_once
         self._done += len(report.finished)
         self._decoded += report.decoded
-        for file in report.damaged:
-            self._index.discard(file)
         if report.unreadable:
-            self._take_back([member.holding.pop(unit) for unit in report.unreadable])
+            self._take_back([member.holding.pop(unit) for unit in report.unreadable], report.damaged)
 
     def _at_once(self, cache_tokens: int | None) -> int:
         """Units that a replica decodes at once, before it can tell: as if each became as long as it may."""
@@ -286,7 +295,7 @@ class _Pool:
 
     def _grant(self, member: _Member) -> list[Work]:
         """Units for `member`."""
-        held, queued, members = len(member.holding), len(self._queue), len(self._members)
+        held, queued, members = len(member.holding) - member.unwritten, len(self._queue), len(self._members)
         count = share(member.at_once, member.finished_lately, held, queued, members)
         return [self._queue.popleft() for _ in range(count)]
 
@@ -320,8 +329,15 @@ class _Pool:
             self._done_before = self._done
             self._next_launch = time.monotonic() + backoff(self._in_a_row)
 
-    def _take_back(self, held: Sequence[Work]) -> None:
-        """Puts units at the front of the queue, with all that is on disk of them by now."""
+    def _take_back(self, held: Sequence[Work], damaged: Sequence[str] = ()) -> None:
+        """Has units put back once it is known what is on disk of them by now; `damaged` are files that are not."""
+        self._returning.append(self._traces.submit(self._looked_up, held, damaged))
+        self._put_back()
+
+    def _looked_up(self, held: Sequence[Work], damaged: Sequence[str]) -> tuple[list[Work], int]:
+        """The units of which something is missing, with all that is on disk, and how many are done."""
+        for file in damaged:
+            self._index.discard(file)
         self._index.refresh()
         again = []
         for work in held:
@@ -329,15 +345,22 @@ class _Pool:
             known = self._index.unit(unit.item, unit.sample)
             if any(True for _ in wanted(self._spec.trees[unit.tree], unit.room, known.extent)):
                 again.append(Work(unit, tuple(known.rows), tuple(self._index.places(known.rows))))
-            else:
-                self._done += 1
-        self._queue.extendleft(reversed(again))
+        return again, len(held) - len(again)
+
+    def _put_back(self) -> None:
+        """Puts what has been looked up at the front of the queue."""
+        known, _ = wait(self._returning, LOOKING_UP_SECONDS)
+        for each in [each for each in self._returning if each in known]:
+            self._returning.remove(each)
+            again, done = each.result()
+            self._done += done
+            self._queue.extendleft(reversed(again))
 
     def _release(self, member: _Member) -> None:
         """Ends a member, whatever state it is in. That it is gone is seen to later: its machine may not answer."""
         self._members.remove(member)
         if member.state == "working" and not gone(member.machine):
-            with suppress(RayActorError, EngineError, GetTimeoutError):  # then it is ended the hard way
+            with suppress(RayActorError, EngineError, StepError, GetTimeoutError):  # then it is ended the hard way
                 ray.get(member.actor.close.remote(), timeout=RELEASE_SECONDS)
         ray.kill(member.actor)
         remove_placement_group(member.group)

@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.evaluate.admission import Admission
-from jobs.evaluate.engines import Engine, Sampling
+from jobs.evaluate.engines import Engine, EngineError, Sampling
 from jobs.evaluate.engines.watched import Watched
 from jobs.evaluate.prompts import Forcing, Unit
-from jobs.evaluate.trace_files import DamagedFile, UnitId, read_tokens, write
+from jobs.evaluate.trace_files import DamagedFile, UnitId, read_tokens
+from jobs.evaluate.trace_writer import TraceWriter
 from jobs.evaluate.traces import Row, Segment, Trace
 from jobs.evaluate.tree import Tree, cuts
 from jobs.evaluate.walker import Walker
@@ -28,10 +27,10 @@ from jobs.evaluate.walker import Walker
 if TYPE_CHECKING:
     from orchestrator.places import Place
 
-FLUSH_SECONDS = 1.0
-"""What a dying replica loses at most, in decoding time."""
-FLUSH_SECONDS_REMOTE = 5.0
-"""The same where traces go to a bucket, so that those of a night are not a million objects."""
+ANSWER_SECONDS = 1.0
+"""Within which the driver hears of a replica."""
+IDLE_SECONDS = 0.1
+"""That a replica without work waits before it says so."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,8 @@ class Report:
     """The files at fault."""
     at_once: int
     """Units that it can decode at once, as far as it can tell by now."""
+    unwritten: int = 0
+    """Units that are done, and not on disk yet."""
 
 
 class Replica:
@@ -117,43 +118,48 @@ class Replica:
         if spec.redirect_output is not None:
             spec.redirect_output(name)
         self._spec = spec
-        self._unwritten: list[Segment] = []
+        self._traces = TraceWriter(spec.folder)
+        self._merging: asyncio.Task[None] | None = None
         self._finished: list[UnitId] = []
         self._unreadable: dict[UnitId, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._flushed = time.monotonic()
-        self._flush_seconds = FLUSH_SECONDS if isinstance(spec.folder, Path) else FLUSH_SECONDS_REMOTE
 
     async def start(self) -> tuple[int, int | None]:
         """Starts the engine. Returns this process's id and the tokens that the engine's cache holds."""
         spec = self._spec
         self._engine = Watched(await spec.start(), spec.token_deadline)
         self._walkers = [
-            Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._unwritten.append)
+            Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._traces.record)
             for tree in spec.trees
         ]
         self._admission = Admission(self._engine.cache_tokens, spec.in_flight)
         return os.getpid(), self._engine.cache_tokens
 
     async def exchange(self, work: list[Work]) -> Report:
-        """Takes `work`; answers once all units are done, and every second at least.
+        """Takes `work`; answers once all units are done and on disk, and every second at least.
 
         Raises EngineError once the engine has failed, or has been silent for too long; what was decoded until then is
         on disk, if not acknowledged.
         """
         self._tasks.update(asyncio.create_task(self._decode(item)) for item in work)
         if self._tasks:
-            left = self._flushed + self._flush_seconds - time.monotonic()
-            done, self._tasks = await asyncio.wait(self._tasks, timeout=max(0.0, left))
+            done, self._tasks = await asyncio.wait(self._tasks, timeout=min(ANSWER_SECONDS, self._traces.due))
         else:
             done = set()
-        # Those that finish while it is written may have something in the next file.
-        finished, self._finished = self._finished, []
-        decoded = await self._flush()
-        self._engine.check()
+            await asyncio.sleep(IDLE_SECONDS)
+        decoded, finished = Decoded(), list[UnitId]()
+        try:
+            self._engine.check()
+            for task in done:
+                task.result()
+        except EngineError:
+            await self._write()
+            raise
         self._admission.admit()
-        for task in done:
-            task.result()
+        if not self._tasks or not self._traces.due:
+            # Those that finish while it is written may have something in the next file.
+            finished, self._finished = self._finished, []
+            decoded = await self._write()
         unreadable, self._unreadable = self._unreadable, {}
         return Report(
             tuple(finished),
@@ -161,6 +167,7 @@ class Replica:
             tuple(unreadable),
             tuple(dict.fromkeys(unreadable.values())),
             self._admission.at_once,
+            len(self._finished),
         )
 
     async def close(self) -> Decoded:
@@ -168,8 +175,11 @@ class Replica:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        decoded = await self._flush()
+        decoded = await self._write()
         await self._engine.close()
+        if self._merging is not None:
+            await self._merging
+        await asyncio.to_thread(self._traces.finish)
         if self._spec.leave is not None:
             self._spec.leave()
         return decoded
@@ -187,14 +197,17 @@ class Replica:
             await self._walkers[unit.tree].walk(unit, trace)
         self._finished.append(name)
 
-    async def _flush(self) -> Decoded:
-        """Puts in the store what was decoded since the last time. A bucket may take its time, so decoding goes on."""
-        segments = self._unwritten.copy()
-        self._unwritten.clear()  # the walker holds on to this very list
-        if isinstance(self._spec.folder, Path):
-            write(self._spec.folder, segments)
-        else:
-            await asyncio.to_thread(write, self._spec.folder, segments)
-        self._flushed = time.monotonic()
+    async def _write(self) -> Decoded:
+        """Puts in the store what was decoded since the last time.
+
+        A disk or a bucket may take its time, and so may merging: decoding goes on.
+        """
+        segments = self._traces.take()
+        await asyncio.to_thread(self._traces.write, segments)
+        if self._merging is not None and self._merging.done():
+            self._merging.result()
+            self._merging = None
+        if self._merging is None and self._traces.mergeable:
+            self._merging = asyncio.create_task(asyncio.to_thread(self._traces.merge))
         thinking = sum(len(segment.tokens) for segment in segments if segment.key.kind == "thinking")
         return Decoded(thinking, sum(len(segment.tokens) for segment in segments) - thinking)

@@ -30,7 +30,8 @@ from jobs.evaluate.publish import publish
 from jobs.evaluate.replica import Decoded, ReplicaSpec, Work
 from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
-from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared, traces_folder
+from jobs.evaluate.trace_compaction import compact, shared
+from jobs.evaluate.trace_files import DamagedFile, Index, traces_folder
 from jobs.evaluate.tree import grow, wanted
 from orchestrator.holdings import Meter
 from orchestrator.step import Reference, StepContext, StepError, StepInput

@@ -17,7 +17,7 @@ from jobs.evaluate.ledger import Graded, Ledger
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.prompts import Prompter, Unit
 from jobs.evaluate.tasks import Item, Task
-from jobs.evaluate.trace_files import Index, read_tokens
+from jobs.evaluate.trace_files import DamagedFile, Index, MovedFile, read_tokens
 from jobs.evaluate.traces import Resolved, Row
 from jobs.evaluate.tree import Key, Leaf, Tree, leaf
 
@@ -117,8 +117,23 @@ class _Decoded:
     """Their tokens."""
 
 
-def _decoded(questions: Sequence[Question], index: Index) -> Iterator[tuple[Question, list[_Decoded]]]:
-    """Each question with its units' answers. They are read in the order in which they lie in the files."""
+def _decoded(questions: Sequence[Question], index: Index) -> list[tuple[Question, list[_Decoded]]]:
+    """Each question with its units' answers. They are read in the order in which they lie in the files.
+
+    Raises DamagedFile; where a file was only merged into another, they are read there.
+    """
+    while True:
+        extents = [index.unit(unit.item, unit.sample).extents for question in questions for unit in question.units]
+        try:
+            return _read(questions, index)
+        except MovedFile as error:
+            index.refresh()
+            units = (unit for question in questions for unit in question.units)
+            if extents != [index.unit(unit.item, unit.sample).extents for unit in units]:
+                raise DamagedFile(str(error)) from error
+
+
+def _read(questions: Sequence[Question], index: Index) -> list[tuple[Question, list[_Decoded]]]:
     resolved = [index.unit(unit.item, unit.sample) for question in questions for unit in question.units]
     wanted = [
         (place, number, row) for number, known in enumerate(resolved) for row, place in _answer_rows(known, index)
@@ -132,8 +147,7 @@ def _decoded(questions: Sequence[Question], index: Index) -> Iterator[tuple[Ques
         _Decoded(known, {key: [token for _, part in sorted(parts) for token in part] for key, parts in found.items()})
         for found, known in zip(stretches, resolved, strict=True)
     )
-    for question in questions:
-        yield question, list(islice(units, len(question.units)))
+    return [(question, list(islice(units, len(question.units)))) for question in questions]
 
 
 def _answer_rows(known: Resolved, index: Index) -> Iterator[tuple[Row, tuple[str, int, int]]]:

@@ -8,15 +8,13 @@ flipped bit: pages carry checksums) is set aside and reported, and what it held 
 Thinking and answers go to separate row groups: an index reads the small columns only, grading reads tokens of answers
 only, and thinking, nearly all of the volume, is read for the units that are continued.
 
-Many small files are made one when nobody uses the folder, which is what a lock is for. Object stores have none, and
-what could take its place (an object that is renewed as long as someone reads) would let a reader that slept for a
-minute find its files gone. So there files stay as they were written: an index of them costs a request each, many at a
-time.
+Many small files become one (:mod:`jobs.evaluate.trace_compaction`), which is there before the first of them goes. Who
+dies in between leaves rows twice; an index takes each digest once. Every row keeps the time at which it was first
+written, so which of two competing segments counts does not change. A reader that finds a file gone refreshes its index.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -26,7 +24,7 @@ import uuid
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -44,8 +42,6 @@ from orchestrator.records import write_json_atomically
 from orchestrator.step import StepError
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from orchestrator.places import Place
 
 SCHEMA = pa.schema(
@@ -63,16 +59,17 @@ SCHEMA = pa.schema(
         ("tokens", pa.list_(pa.int32())),
     ]
 )
-SMALL = [name for name in SCHEMA.names if name != "tokens"]
+WRITTEN = pa.field("written", pa.int64())
+"""In merged files: when each row was first written, in nanoseconds since 1970. Other files have it in their name."""
+MERGED = SCHEMA.append(WRITTEN)
+DECODED_BY = b"decoded_by"
+"""Key of a file's metadata: what its rows were decoded by, as JSON. Files that differ in it are never merged."""
 REPEATING = ["item", "path", "kind"]
 NUMBERS = ("start", "length", "ended", "digest", "parent", "file", "group", "row")
 """What an index holds of every segment, beside its key; the last three say where its tokens are."""
 
 GROUP_BYTES = 8 << 20
 """Tokens of a row group, uncompressed: what is read at least to get one segment's."""
-FILES_BEFORE_COMPACTION = 16
-COMPACTED_BYTES = 64 << 20
-"""Files from this size on are left as they are."""
 
 READ_AT_ONCE = 32
 """Files of a bucket that are read at the same time: each is a request, and waiting."""
@@ -90,17 +87,20 @@ def traces_folder(traces: Place, determined_by: Mapping[str, object]) -> Place:
     return folder
 
 
-def write(folder: Place, segments: Sequence[Segment]) -> None:
+def write(folder: Place, segments: Sequence[Segment], decoded_by: Mapping[str, object] = {}) -> Place | None:
     """Adds a file with `segments`, if there are any. When this returns, they outlive a crash of the machine.
+
+    `decoded_by` says what may differ between files of one folder, such as the card: it is kept with the file.
 
     Raises StepError when there is no space left for it, StoreError when its bucket cannot be reached.
     """
     if not segments:
-        return
-    now = time.time_ns()
-    with _new_file(folder, now) if isinstance(folder, Path) else _new_object(folder, now) as add:
+        return None
+    text = json.dumps(decoded_by, sort_keys=True)
+    with new_file(folder, time.time_ns(), SCHEMA, text) as (path, add):
         add(_table(segment for segment in segments if segment.key.kind == "thinking"))
         add(_table(segment for segment in segments if segment.key.kind != "thinking"))
+    return path
 
 
 def _table(segments: Iterable[Segment]) -> pa.Table:
@@ -119,39 +119,46 @@ def _table(segments: Iterable[Segment]) -> pa.Table:
     return pa.table([*arrays, pa.ListArray.from_arrays(offsets, flat)], schema=SCHEMA)
 
 
-def _name(order: int) -> str:
-    return f"{order:020d}-{uuid.uuid4().hex[:12]}"
+Add = Callable[[pa.Table], None]
+"""Adds a row group."""
 
 
 @contextmanager
-def _new_object(folder: UPath, order: int) -> Iterator[Callable[[pa.Table], None]]:
-    """The same in a bucket: it is sent when the block ends without an error."""
-    content = io.BytesIO()
-    with _writer(content) as writer:
-        yield lambda table: writer.write_table(table) if table.num_rows else None
-    write_bytes(folder / f"{_name(order)}.parquet", content.getvalue())
+def new_file(folder: Place, written: int, schema: pa.Schema, decoded_by: str) -> Iterator[tuple[Place, Add]]:
+    """A file that appears, whole, when the block ends without an error: its path, and what adds a row group to it."""
+    path = folder / f"{written:020d}-{uuid.uuid4().hex[:12]}.parquet"
+    schema = schema.with_metadata({DECODED_BY: decoded_by})
+    if not isinstance(path, Path):
+        content = io.BytesIO()
+        with _writer(content, schema) as writer:
+            yield path, _adding(writer)
+        write_bytes(path, content.getvalue())
+        return
+    with _appearing(path) as file, _writer(file, schema) as writer:
+        yield path, _adding(writer)
 
 
-def _writer(file: Any) -> pq.ParquetWriter:
-    return pq.ParquetWriter(file, SCHEMA, compression="zstd", use_dictionary=REPEATING, write_page_checksum=True)
+def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=REPEATING, write_page_checksum=True)
+
+
+def _adding(writer: pq.ParquetWriter) -> Add:
+    return lambda table: writer.write_table(table) if table.num_rows else None
 
 
 @contextmanager
-def _new_file(folder: Path, order: int) -> Iterator[Callable[[pa.Table], None]]:
-    """A file that appears, whole, when the block ends without an error. Each table added is a row group.
-
-    Raises StepError when there is no space left for it.
-    """
+def _appearing(path: Path) -> Iterator[Any]:
+    """Raises StepError when there is no space left."""
+    folder = path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    name = _name(order)
-    temporary = folder / f".{name}"
+    temporary = folder / f".{path.stem}"
     try:
         with temporary.open("wb") as file:
-            with _writer(file) as writer:
-                yield lambda table: writer.write_table(table) if table.num_rows else None
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.rename(folder / f"{name}.parquet")
+        temporary.rename(path)
+        _flush_names(folder)
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
@@ -163,64 +170,39 @@ def _new_file(folder: Path, order: int) -> Iterator[Callable[[pa.Table], None]]:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def shared(folder: Place) -> Iterator[None]:
-    """Marks the folder as in use, which keeps others from compacting it. Any number of sweeps may."""
-    if not isinstance(folder, Path):
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        yield
-
-
-def compact(folder: Place) -> None:
-    """Makes one file of many small ones, unless someone uses the folder, or it is in a bucket.
-
-    The new file sorts where the oldest did. A crash before the old ones are gone leaves segments twice, which is
-    harmless: they have the same digests.
-    """
-    if not isinstance(folder, Path):
-        return
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        small = [file for file in sorted(folder.glob("*.parquet")) if file.stat().st_size < COMPACTED_BYTES]
-        if len(small) < FILES_BEFORE_COMPACTION:
-            return
-        with suppress(DamagedFile):  # nothing has changed then; whoever reads the file next reports it
-            with _new_file(folder, int(small[0].name.partition("-")[0])) as add:
-                _merge(small, add)
-            for file in small:
-                file.unlink()
-
-
-def _merge(files: Sequence[Path], add: Callable[[pa.Table], None]) -> None:
-    """Gathers the row groups of many files into larger ones, thinking before answers."""
-    for thinking in (True, False):
-        gathered: list[pa.Table] = []
-        for file in files:
-            gathered += _row_groups(file, thinking)
-            if sum(table.nbytes for table in gathered) >= GROUP_BYTES:
-                add(pa.concat_tables(gathered))
-                gathered = []
-        if gathered:
-            add(pa.concat_tables(gathered))
-
-
-def _row_groups(file: Path, thinking: bool) -> Iterator[pa.Table]:
-    """Row groups of thinking, or of answers. Raises DamagedFile."""
+def _flush_names(folder: Path) -> None:
+    """Sees that a rename outlives a crash of the machine."""
+    names = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with opened(str(file)) as parquet:
-            for group in range(parquet.num_row_groups):
-                table = parquet.read_row_group(group, use_threads=False)
-                if (table["kind"][0].as_py() == "thinking") == thinking:
-                    yield table
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedFile(str(file)) from error
+        os.fsync(names)
+    finally:
+        os.close(names)
+
+
+def dated(table: pa.Table, file: str) -> pa.Table:
+    """Rows of a file with the column :data:`WRITTEN`, last."""
+    if WRITTEN.name in table.column_names:
+        return table.select([*(name for name in table.column_names if name != WRITTEN.name), WRITTEN.name])
+    written = int(file.rpartition("/")[2].partition("-")[0])
+    return table.append_column(WRITTEN, pa.array(np.full(table.num_rows, written, np.int64)))
+
+
+def decoded_by_of(parquet: pq.ParquetFile) -> str:
+    """What the rows of a file were decoded by, as JSON."""
+    text: bytes = (parquet.schema_arrow.metadata or {}).get(DECODED_BY, b"{}")
+    return text.decode()
+
+
+@contextmanager
+def reading(file: str, **how: Any) -> Iterator[pq.ParquetFile]:
+    """Opens a file. Raises MovedFile where it is gone, DamagedFile where what is read of it is not what was written."""
+    try:
+        with opened(file, **how) as parquet:
+            yield parquet
+    except FileNotFoundError as error:
+        raise MovedFile(file) from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DamagedFile(file) from error
 
 
 def read_tokens(places: Iterable[tuple[str, int, int]]) -> Iterator[tuple[int, ...]]:
@@ -237,13 +219,14 @@ class DamagedFile(Exception):
     """A trace file that cannot be read, or holds what was not written. Its argument is the path."""
 
 
+class MovedFile(DamagedFile):
+    """A trace file that is gone: what it held is in another, which a refreshed index knows."""
+
+
 @lru_cache(maxsize=32)
 def _group_tokens(file: str, group: int) -> Any:
-    try:
-        with opened(file) as parquet:
-            return parquet.read_row_group(group, columns=["tokens"], use_threads=False)["tokens"].combine_chunks()
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedFile(file) from error
+    with reading(file) as parquet:
+        return parquet.read_row_group(group, columns=["tokens"], use_threads=False)["tokens"].combine_chunks()
 
 
 class Index:
@@ -253,8 +236,9 @@ class Index:
         """`report` takes one line for each damaged file."""
         self._folder = folder
         self._report = report
-        self._files: list[str] = []
-        self._tables: list[pa.Table] = []
+        self._files: dict[str, pa.Table] = {}
+        self._names: list[str] = []
+        """Of the files, by the number that rows have of theirs."""
         self._keys: dict[tuple[str, str, int], Key] = {}
         self._units: dict[UnitId, tuple[int, int]] = {}
         self._rows: dict[str, list[Any]] = {name: [] for name in (*NUMBERS, "key")}
@@ -262,40 +246,55 @@ class Index:
 
     @property
     def size(self) -> int:
-        """Segments in the folder, those that count for nothing included."""
+        """Different segments in the folder, those that count for nothing included."""
         return len(self._rows["key"])
 
     def refresh(self) -> None:
-        """Reads the files that were not there before."""
-        known = set(self._files)
-        there = [str(self._folder / name) for name in files(self._folder) if name.endswith(".parquet")]
-        fresh = [file for file in there if file not in known]
-        for file, table in zip(fresh, self._read(fresh), strict=True):
-            if table is None:
-                self.discard(file)
-                continue
-            number = np.full(table.num_rows, len(self._files), np.int32)
-            self._files.append(file)
-            self._tables.append(table.append_column("file", pa.array(number)))
-        if fresh:
-            self._arrange()
+        """Reads the files that were not there before, and forgets those that are gone."""
+        while True:
+            there = [str(self._folder / name) for name in files(self._folder) if name.endswith(".parquet")]
+            changed = self._forget(set(self._files).difference(there))
+            fresh = [file for file in there if file not in self._files]
+            moved = False
+            for file, table in zip(fresh, self._read(fresh), strict=True):
+                if isinstance(table, MovedFile):
+                    moved = True  # since it was listed: what it held is in a file that was not there yet
+                elif isinstance(table, DamagedFile):
+                    self._set_aside(file)
+                else:
+                    changed = True
+                    self._files[file] = table
+            if changed:
+                self._arrange()
+            if not moved:
+                return
 
-    def _read(self, fresh: Sequence[str]) -> Iterator[pa.Table | None]:
-        """What is indexed of each file; None for one that is damaged. From a bucket, many at a time."""
+    def _read(self, fresh: Sequence[str]) -> Iterator[pa.Table | DamagedFile]:
+        """What is indexed of each file, or why it cannot be. From a bucket, many at a time."""
         if isinstance(self._folder, Path):
-            yield from map(_undamaged, fresh)
+            yield from map(_small_columns, fresh)
             return
         with ThreadPoolExecutor(READ_AT_ONCE) as threads:
-            yield from threads.map(_undamaged, fresh)
+            yield from threads.map(_small_columns, fresh)
 
     def discard(self, file: str) -> None:
-        """Forgets a damaged file and sets it aside, saying so, unless that was done already."""
+        """Forgets a damaged file and sets it aside, saying so, unless it is gone: then what it held is looked for."""
+        if not self._set_aside(file):
+            self.refresh()
+        elif self._forget({file}):
+            self._arrange()
+
+    def _set_aside(self, file: str) -> bool:
         if (aside := set_aside(place(file), ".damaged")) is not None:
             self._report(f"trace file {file} is damaged: what it held is decoded again; it is kept as {aside}")
-        if file in self._files:
-            number = self._files.index(file)
-            self._tables[number] = self._tables[number].slice(0, 0)
-            self._arrange()
+        return aside is not None
+
+    def _forget(self, gone: Iterable[str]) -> bool:
+        """Drops files; whether any was there."""
+        there = [file for file in gone if file in self._files]
+        for file in there:
+            del self._files[file]
+        return bool(there)
 
     def unit(self, item: str, sample: int) -> Resolved:
         """What is known of one unit."""
@@ -308,16 +307,27 @@ class Index:
     def places(self, rows: Iterable[Row]) -> list[tuple[str, int, int]]:
         """Where the tokens of `rows` lie, for :func:`read_tokens`."""
         numbers, groups, inside = (self._rows[name] for name in ("file", "group", "row"))
-        return [(self._files[numbers[row.place]], groups[row.place], inside[row.place]) for row in rows]
+        return [(self._names[numbers[row.place]], groups[row.place], inside[row.place]) for row in rows]
 
     def _arrange(self) -> None:
-        """Sorts all rows by unit, older files first, so that each unit is a slice."""
-        if not self._tables:
+        """Sorts all rows by unit, older ones first, so that each unit is a slice.
+
+        A segment that is there twice, because a compaction was cut short, is taken once.
+        """
+        self._names = list(self._files)
+        self._units, self._rows = {}, {name: [] for name in self._rows}
+        numbered = [
+            table.append_column("file", pa.array(np.full(table.num_rows, number, np.int32)))
+            for number, table in enumerate(self._files.values())
+        ]
+        if not sum(table.num_rows for table in numbered):
             return
-        table = pa.concat_tables(self._tables).unify_dictionaries().combine_chunks()
+        table = pa.concat_tables(numbered).unify_dictionaries().combine_chunks()
+        _, once = np.unique(table["digest"].to_numpy(), return_index=True)
+        table = table.take(pa.array(np.sort(once))).combine_chunks()
         items, samples = table["item"].chunk(0), table["sample"].to_numpy()
         codes = items.indices.to_numpy()
-        order = np.lexsort((samples, codes))
+        order = np.lexsort((table[WRITTEN.name].to_numpy(), samples, codes))
         table = table.take(pa.array(order))
         codes, samples = codes[order], samples[order]
         breaks = np.flatnonzero((np.diff(codes) != 0) | (np.diff(samples) != 0)) + 1
@@ -343,24 +353,21 @@ class Index:
         return keys
 
 
-def _undamaged(file: str) -> pa.Table | None:
-    try:
-        return _small_columns(file)
-    except (pa.ArrowException, OSError):
-        return None
-
-
-def _small_columns(file: str) -> pa.Table:
-    """All but the tokens of a file, with the row group and the row in which each is."""
+def _small_columns(file: str) -> pa.Table | DamagedFile:
+    """All but the tokens of a file, with the row group and the row in which each is, and when it was written."""
     groups, rows, tables = [], [], []
-    with opened(file, read_dictionary=REPEATING) as parquet:
-        for group in range(parquet.num_row_groups):
-            table = parquet.read_row_group(group, columns=SMALL, use_threads=False)
-            tables.append(table)
-            groups.append(np.full(table.num_rows, group, np.int32))
-            rows.append(np.arange(table.num_rows, dtype=np.int32))
-    return (
-        pa.concat_tables(tables)
-        .append_column("group", pa.array(np.concatenate(groups)))
-        .append_column("row", pa.array(np.concatenate(rows)))
-    )
+    try:
+        with reading(file, read_dictionary=REPEATING) as parquet:
+            columns = [name for name in parquet.schema_arrow.names if name != "tokens"]
+            for group in range(parquet.num_row_groups):
+                table = dated(parquet.read_row_group(group, columns=columns, use_threads=False), file)
+                tables.append(table.replace_schema_metadata())
+                groups.append(np.full(table.num_rows, group, np.int32))
+                rows.append(np.arange(table.num_rows, dtype=np.int32))
+            return (
+                pa.concat_tables(tables)
+                .append_column("group", pa.array(np.concatenate(groups)))
+                .append_column("row", pa.array(np.concatenate(rows)))
+            )
+    except DamagedFile as error:
+        return error

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -154,6 +155,42 @@ def test_a_replica_killed_in_mid_sweep_is_replaced_and_no_record_is_decoded_agai
     index = Index(tmp_path, quiet)
     rows = sum(len(index.unit(unit.item, 0).rows) for unit in units(60))
     assert rows == index.size, "a record that was on disk was decoded a second time"
+
+
+class SlowIndex(Index):
+    """An index of a folder with so much in it that reading takes its time."""
+
+    SECONDS = 6.0
+
+    def refresh(self) -> None:
+        super().refresh()
+        if self.size:
+            time.sleep(self.SECONDS)
+
+
+def test_replicas_are_given_work_while_it_is_read_what_a_lost_one_wrote(tmp_path: Path) -> None:
+    start = partial(scripted.start, pids(tmp_path), SCRIPT, delay=0.02)
+    index = SlowIndex(tmp_path, quiet)
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+            alive = [int(file.name) for file in pids(tmp_path).iterdir()]
+            if len(alive) == 2 and len(list(tmp_path.glob("*.parquet"))) > 2:
+                os.kill(alive[0], signal.SIGKILL)
+                return
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    heard: list[float] = []
+    two = resources(replicas={"min": 2, "max": 2}, in_flight=2)
+    work = [Work(unit) for unit in units(60)]
+    decode(work, spec(tmp_path, start, 2), index, two, CPU, "slow", lambda done: heard.append(time.monotonic()))
+    killer.join()
+    waits = [later - before for before, later in pairwise(heard)]
+    assert max(waits) < SlowIndex.SECONDS - 2, "the loop waited until all was read"
+    assert_every_leaf_is_there(tmp_path, units(60))
 
 
 def test_an_engine_that_keeps_failing_is_given_up(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.evaluate import trace_files
-from jobs.evaluate.trace_files import DamagedFile, Index, compact, read_tokens, shared, write
+from jobs.evaluate import trace_compaction, trace_files
+from jobs.evaluate.trace_compaction import compact, shared
+from jobs.evaluate.trace_files import DamagedFile, Index, read_tokens, write
 from jobs.evaluate.traces import Segment, root
 from jobs.evaluate.tree import Extent, Key
 from orchestrator.step import StepError
@@ -162,19 +163,19 @@ def test_no_space_left_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_compaction_keeps_every_record(tmp_path: Path) -> None:
-    for number in range(trace_files.FILES_BEFORE_COMPACTION):
+    for number in range(trace_compaction.FILES_BEFORE_COMPACTION):
         write(tmp_path, unit_segments(f"item {number}"))
     before = Index(tmp_path, quiet)
     compact(tmp_path)
     after = Index(tmp_path, quiet)
     assert len(list(tmp_path.glob("*.parquet"))) == 1
-    for number in range(trace_files.FILES_BEFORE_COMPACTION):
+    for number in range(trace_compaction.FILES_BEFORE_COMPACTION):
         assert after.unit(f"item {number}", 0).extents == before.unit(f"item {number}", 0).extents == EXTENTS
         assert tokens_by_key(after, f"item {number}")[TRUNK] == list(range(40))
 
 
 def test_a_compaction_that_was_killed_before_it_removed_files_changes_nothing(tmp_path: Path) -> None:
-    for number in range(trace_files.FILES_BEFORE_COMPACTION):
+    for number in range(trace_compaction.FILES_BEFORE_COMPACTION):
         write(tmp_path, unit_segments(f"item {number}"))
     old = {file: file.read_bytes() for file in tmp_path.glob("*.parquet")}
     compact(tmp_path)
@@ -186,21 +187,21 @@ def test_a_compaction_that_was_killed_before_it_removed_files_changes_nothing(tm
 
 
 def test_a_damaged_file_is_not_lost_in_a_compaction(tmp_path: Path) -> None:
-    for number in range(trace_files.FILES_BEFORE_COMPACTION):
+    for number in range(trace_compaction.FILES_BEFORE_COMPACTION):
         write(tmp_path, unit_segments(f"item {number}"))
     damaged = max(tmp_path.glob("*.parquet"))
     damaged.write_bytes(damaged.read_bytes()[:100])
     compact(tmp_path)
-    assert len(list(tmp_path.glob("*.parquet"))) == trace_files.FILES_BEFORE_COMPACTION
+    assert len(list(tmp_path.glob("*.parquet"))) == trace_compaction.FILES_BEFORE_COMPACTION
     assert not list(tmp_path.glob(".*"))
 
 
 def test_a_folder_in_use_is_not_compacted(tmp_path: Path) -> None:
-    for number in range(trace_files.FILES_BEFORE_COMPACTION):
+    for number in range(trace_compaction.FILES_BEFORE_COMPACTION):
         write(tmp_path, unit_segments(f"item {number}"))
     with shared(tmp_path), shared(tmp_path):
         compact(tmp_path)
-        assert len(list(tmp_path.glob("*.parquet"))) == trace_files.FILES_BEFORE_COMPACTION
+        assert len(list(tmp_path.glob("*.parquet"))) == trace_compaction.FILES_BEFORE_COMPACTION
 
 
 def test_an_index_has_every_unit_of_every_file(tmp_path: Path) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+import random
 import resource
 import socket
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +31,7 @@ from orchestrator.records import DamagedRecord, read_json, write_json_atomically
 from orchestrator.step import StepContext, StepInput
 from orchestrator.store import DELIVERED, StepFolder, Store, claimed
 from orchestrator.working_copy import working_copy
+from tests.evaluate.killed_writer import UNITS, assert_nothing_is_lost
 from tests.evaluate.test_trace_files import EXTENTS, quiet, unit_segments
 from tests.finetune.buckets import CREDENTIALS, Door, new_bucket
 from tests.orchestrator.test_store import dead_claim
@@ -292,6 +297,22 @@ def test_traces_are_written_read_and_set_aside_when_damaged(root: UPath) -> None
     assert index.unit("a", 0).extents == {}
     assert index.unit("b", 0).extents == EXTENTS
     assert [name.rpartition(".")[2] for name in files(root)] == ["damaged", "parquet"]
+
+
+def test_a_replica_killed_at_random_moments_loses_nothing_acknowledged_in_a_bucket(root: UPath) -> None:
+    moments, acknowledged = random.Random(1), Counter[str]()
+    for number in range(3):
+        command = [sys.executable, "-m", "tests.evaluate.killed_writer", str(root), str(number), "0"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            acknowledged += Counter(writer.stdout.readline().strip() for _ in range(moments.randrange(1, UNITS)))
+            time.sleep(moments.random() / 4)
+            writer.kill()
+            acknowledged += Counter(writer.stdout.read().split())
+        assert_nothing_is_lost(root, acknowledged)
+    assert len(acknowledged) > 10
+    subprocess.run(command, check=True)
+    assert_nothing_is_lost(root, acknowledged)
 
 
 def test_ranges_of_a_large_trace_file_are_read(root: UPath, monkeypatch: pytest.MonkeyPatch) -> None:

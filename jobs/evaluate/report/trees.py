@@ -15,7 +15,7 @@ from jobs.evaluate.policies import Policy
 from jobs.evaluate.prompts import Prompter, Unit
 from jobs.evaluate.run import Sweep
 from jobs.evaluate.samples import tries
-from jobs.evaluate.trace_files import DamagedFile, Index, read_tokens
+from jobs.evaluate.trace_files import DamagedFile, Index, MovedFile, read_tokens
 from jobs.evaluate.traces import Resolved
 from jobs.evaluate.tree import BranchPath, Key, Leaf, leaf
 
@@ -37,13 +37,20 @@ class Trees:
 
     def read(self, task: str, item: str, sample: int, rows: Sequence[Row]) -> Record:
         """The tree of one sample; `rows` are its policies'. Falls back to :func:`without_traces`."""
-        record: Record = {"branches": [], "answers": [], "rows": [_account(row) for row in rows]}
-        by_policy = {row["policy"]: number for number, row in enumerate(rows)}
         try:
-            for question in self._questions[task, item]:
-                self._add(record, question, sample, rows, by_policy)
+            try:
+                return self._read(task, item, sample, rows)
+            except MovedFile:  # a sweep that runs has merged it into another
+                self._index.refresh()
+                return self._read(task, item, sample, rows)
         except (DamagedFile, ValueError):  # what is missing of a tree makes its leaves undefined
             return without_traces(rows, "Its traces are not in the store, or not whole; these are its answers.")
+
+    def _read(self, task: str, item: str, sample: int, rows: Sequence[Row]) -> Record:
+        record: Record = {"branches": [], "answers": [], "rows": [_account(row) for row in rows]}
+        by_policy = {row["policy"]: number for number, row in enumerate(rows)}
+        for question in self._questions[task, item]:
+            self._add(record, question, sample, rows, by_policy)
         return record
 
     def _add(
