@@ -262,10 +262,14 @@ def cancel(file: Path, overrides: tuple[str, ...]) -> None:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_set
 @click.option("--delete", is_flag=True, help="Delete what is listed. Without, nothing is touched.")
-def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool) -> None:
+@click.option(
+    "--unfinished", is_flag=True, help="Also steps that were begun, are not finished, and that no run works on."
+)
+def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool, unfinished: bool) -> None:
     """List what the store of FILE... has that none of these experiments needs: old steps, and their traces.
 
-    Name every experiment that is to be kept: the store does not know of files.
+    Name every experiment that is to be kept: the store does not know of files. What live and unfinished steps of others
+    take is kept anyhow.
     """
     prepared = [_prepare(file, overrides) for file in files]
     stores = {str(store.root.absolute()): store for _, store, _ in prepared}
@@ -279,7 +283,7 @@ def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool) -> Non
     from orchestrator.garbage import unreachable
 
     (store,) = stores.values()
-    garbage = list(unreachable(store, [step for _, _, planned in prepared for step in planned]))
+    garbage = list(unreachable(store, [step for _, _, planned in prepared for step in planned], unfinished))
     table = Table(title=f"not needed in {store.root}", title_justify="left")
     table.add_column("folder", overflow="fold")
     table.add_column("size", justify="right")

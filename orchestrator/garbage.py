@@ -1,26 +1,33 @@
-"""What in a store no kept experiment needs any more: old versions of steps, and traces and reports of theirs alone.
+"""What in a store nobody needs any more: old versions of steps, and traces and reports of theirs alone.
 
-An experiment that is kept reaches its steps as they are planned now; a step reaches the traces that it noted in its
-``uses.json``. Everything else that looks like a step or a folder of traces is garbage, unless a live run works on it,
-and so is a report on a step that is. What looks like neither was not made here, and is left alone.
+Three things are needed: the steps of the experiments that are kept, as they are planned now; steps that a live run works
+on; and steps that were begun and not finished, for whoever began them means to go on. With each step goes what it
+takes, as its ``identity.json`` says, what that takes, and the traces that these noted in their ``uses.json``. So an
+experiment whose file nobody here has, a colleague's on a shared store, keeps its fine-tune under its sweep.
+
+Everything else that looks like a step or a folder of traces is garbage, and so is a report on a step that is. What looks
+like neither was not made here, and is left alone. Where damage hides what a needed step takes, nothing is garbage.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.places import files, folders, remove, remove_tree
+from orchestrator.places import StoreError, files, folders, remove, remove_tree
 from orchestrator.plan import PlannedStep
-from orchestrator.records import read_json
+from orchestrator.records import DamagedRecord, read_json, read_passing, read_record
 from orchestrator.store import NAME, StepFolder, Store
 
 if TYPE_CHECKING:
     from orchestrator.places import Place
 
 _STEP = re.compile(rf"{NAME.pattern}-[0-9a-f]{{16}}")
+_TAKEN = re.compile(r"\$\{([0-9a-f]{16})\}")
+"""How an identity names a step that it takes: by its fingerprint."""
 _TRACES = re.compile(r"[0-9a-f]{16}")
 
 
@@ -42,25 +49,49 @@ class Garbage:
         remove_tree(self.path)
 
 
-def unreachable(store: Store, kept: Iterable[PlannedStep]) -> Iterator[Garbage]:
-    """The garbage of a store, given the steps of all experiments that are kept."""
-    reached = {step.folder.path.name for step in kept}
-    traces: set[str] = set()
-    left = []
-    for path in folders(store.root):
-        if not _STEP.fullmatch(path.name):
-            continue
-        if path.name in reached or StepFolder(path).claimed_by() is not None:
-            traces.update(read_json(path / "uses.json") or [])
-        else:
-            left.append(path)
-    steps = {path.name for path in left}
-    left += [path for path in folders(store.traces) if _TRACES.fullmatch(path.name) and path.name not in traces]
-    # A report on one of these steps goes with it.
-    left += [path for path in folders(store.reports) if not steps.isdisjoint(read_json(path / "steps.json") or [])]
-    for path in left:
+def unreachable(store: Store, kept: Iterable[PlannedStep], unfinished: bool = False) -> Iterator[Garbage]:
+    """The garbage of a store, given the steps of all experiments that are kept.
+
+    With `unfinished`, also steps that were begun and never finished, unless a run works on them. Raises StoreError where
+    it cannot be told what a needed step takes.
+    """
+    steps = {path.name: StepFolder(path) for path in folders(store.root) if _STEP.fullmatch(path.name)}
+    named = {step.folder.path.name for step in kept}
+    needed: dict[str, StepFolder] = {}
+    left = [step for name, step in steps.items() if name in named or _in_use(step, unfinished)]
+    while left:
+        step = left.pop()
+        if step.path.name not in needed:
+            needed[step.path.name] = step
+            taken = set(_TAKEN.findall(json.dumps(_said(step.path, "identity.json", read_record))))
+            left += [other for other in steps.values() if other.fingerprint in taken]
+    traces = {name for step in needed.values() for name in _said(step.path, "uses.json", read_json) or []}
+    gone = [step.path for name, step in steps.items() if name not in needed]
+    names = {path.name for path in gone}
+    gone += [path for path in folders(store.traces) if _TRACES.fullmatch(path.name) and path.name not in traces]
+    gone += [path for path in folders(store.reports) if not names.isdisjoint(read_passing(path / "steps.json") or [])]
+    for path in gone:
         found = files(path).values()
         within = path.name if path.parent == store.root else f"{path.parent.name}/{path.name}"
         yield Garbage(
             path, within, sum(file.size for file in found), max((file.changed for file in found), default=0.0)
         )
+
+
+def _in_use(step: StepFolder, unfinished: bool) -> bool:
+    """Whether a run works on a step, or someone may mean to go on with it."""
+    claim = step.claims.latest()
+    if claim is not None and (claim.live or claim.beats(step.claims)):
+        return True
+    return not unfinished and bool(step.read_status()) and not step.path.joinpath("done.json").exists()
+
+
+def _said(folder: Place, name: str, read: Callable[[Place], Any]) -> Any:
+    """What a record of a needed step says."""
+    try:
+        return read(folder / name)
+    except DamagedRecord as error:
+        raise StoreError(
+            f"{error}: what {folder.name} takes is not known, so nothing is garbage: run its experiment again, which "
+            "writes it anew, or remove that folder"
+        ) from error

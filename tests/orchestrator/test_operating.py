@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +16,7 @@ from orchestrator.experiment import load
 from orchestrator.garbage import unreachable
 from orchestrator.logs import follow, printable
 from orchestrator.plan import plan
-from orchestrator.store import Claim, Store
+from orchestrator.store import Claim, StepFolder, Store, StoreError
 from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, wait_for
 
 
@@ -113,3 +117,77 @@ def test_what_no_kept_experiment_reaches_is_listed_and_deleted_only_when_asked(w
     assert "deleted 2 folders" in output
     assert sorted(path.name for path in store.root.iterdir()) == sorted(["notes", "traces", step.folder.path.name])
     assert [path.name for path in store.traces.iterdir()] == ["a" * 16]
+
+
+def colleague(store: Store, name: str, digit: str, takes: str = "", traces: str = "") -> StepFolder:
+    """A step of an experiment whose file is not here."""
+    folder = store.step(name, digit * 16)
+    folder.create({"job": "evaluate", "config": {"model": f"${{{takes * 16}}}" if takes else "hub/model"}})
+    if traces:
+        (store.traces / (traces * 16)).mkdir(parents=True)
+        (folder.path / "uses.json").write_text(json.dumps([traces * 16]))
+    return folder
+
+
+def finished(folder: StepFolder) -> None:
+    folder.write_status(state="done")
+    folder.mark_done()
+
+
+def names(store: Store, **how: bool) -> list[str]:
+    return sorted(garbage.within for garbage in unreachable(store, [], **how))
+
+
+def test_what_a_colleagues_live_sweep_takes_is_kept_with_its_traces(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    finished(colleague(store, "data", "a"))
+    finished(colleague(store, "train", "b", takes="a"))
+    finished(colleague(store, "old", "c"))
+    sweep = colleague(store, "sweep", "d", takes="b", traces="e")
+    sweep.claim(Claim("run", "another-machine", 1, 0.0, time.time()))
+    assert names(store, unfinished=True) == ["old-" + "c" * 16]
+    sweep.release("run")
+    assert len(names(store, unfinished=True)) == 5
+
+
+@pytest.mark.parametrize("state", ["cancelled", "failed", "running", "waiting"])
+def test_what_a_colleagues_unfinished_sweep_takes_is_kept_unless_it_is_asked_for(tmp_path: Path, state: str) -> None:
+    store = Store(tmp_path)
+    finished(colleague(store, "train", "b", traces="f"))
+    sweep = colleague(store, "sweep", "d", takes="b", traces="e")
+    sweep.write_status(state=state)
+    assert names(store) == []
+    everything = ["sweep-" + "d" * 16, "traces/" + "e" * 16, "traces/" + "f" * 16, "train-" + "b" * 16]
+    assert names(store, unfinished=True) == everything
+    finished(sweep)
+    assert names(store) == everything, (
+        "a finished step that no experiment here names is garbage, and so is what it took"
+    )
+
+
+def test_a_live_run_whose_machine_has_another_clock_keeps_what_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    finished(colleague(store, "train", "b"))
+    sweep = colleague(store, "sweep", "d", takes="b")
+    late = Claim("run", "another-machine", 1, 0.0, time.time() - 3600)
+    sweep.claim(late)
+    monkeypatch.setattr("orchestrator.claims.HEARTBEAT", 0.1)
+    monkeypatch.setattr("orchestrator.claims.WATCHED", 0.5)
+    assert len(names(store, unfinished=True)) == 2
+    beating = threading.Timer(0.2, lambda: sweep.claim(replace(late, heartbeat=late.heartbeat + 5)))
+    beating.start()
+    assert names(store, unfinished=True) == []
+    beating.join()
+
+
+@pytest.mark.parametrize("record", ["identity.json", "uses.json"])
+def test_where_damage_hides_what_a_live_step_takes_nothing_is_garbage(tmp_path: Path, record: str) -> None:
+    store = Store(tmp_path)
+    finished(colleague(store, "train", "b"))
+    sweep = colleague(store, "sweep", "d", takes="b")
+    sweep.claim(Claim.by_this_process("live"))
+    (sweep.path / record).write_text("{")
+    with pytest.raises(StoreError, match=rf"{record} is .*nothing is garbage: run its experiment again"):
+        names(store)

@@ -61,7 +61,9 @@ def answer(config: Config, context: StepContext, samples: Path, grader: Grader) 
         "chat": config.chat.model_dump(mode="json"),
         "seed": config.seed,
     }
-    replies = Replies(traces_folder(context.traces, determined_by), report=print)
+    folder = traces_folder(context.traces, determined_by)
+    context.use_traces(folder)
+    replies = Replies(folder, report=print)
     wanted = {
         question.asked(policy, sample): question.text
         for question in questions
