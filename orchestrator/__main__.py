@@ -259,6 +259,33 @@ def cancel(file: Path, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
+@_file
+@_set
+def verify(file: Path, overrides: tuple[str, ...]) -> None:
+    """Read all of what FILE's finished steps wrote, whatever its size, and say of each step whether it is whole.
+
+    Other commands read files up to 16 MiB when they look a step up, and go by the sizes of larger ones.
+    """
+    _, _, planned = _prepare(file, overrides)
+    from rich.filesize import decimal
+
+    from orchestrator.notes import look_at_notes
+    from orchestrator.store import DamagedRecord
+
+    damaged = False
+    for item in planned:
+        look_at_notes(item.folder)
+        try:
+            files, size = item.folder.verify()
+        except DamagedRecord as error:
+            damaged = True
+            click.echo(f"{item.step.name}: damaged: {error}; run makes it again")
+        else:
+            click.echo(f"{item.step.name}: {f'whole, {files} files, {decimal(size)}' if files else 'not finished'}")
+    sys.exit(FAILED if damaged else 0)
+
+
+@main.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_set
 @click.option("--delete", is_flag=True, help="Delete what is listed. Without, nothing is touched.")
@@ -349,8 +376,11 @@ def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megab
     for step in planned:
         mirror.catch_up(step)
     _show_results(planned, pages)
-    if undone := [step.step.name for step in planned if step.verdict != "done"]:
-        click.echo(f"not done, so not in it: {', '.join(undone)}")
+    if undone := [step for step in planned if step.verdict != "done"]:
+        click.echo(f"not done, so not in it: {', '.join(step.step.name for step in undone)}")
+        for step in undone:
+            if step.reason.startswith("damaged"):
+                click.echo(f"{step.step.name}: {step.reason}; run makes it again")
         sys.exit(FAILED)
 
 
@@ -427,11 +457,11 @@ def _show_results(planned: list[PlannedStep], pages: list[Place]) -> None:
 
     for item in planned:
         table = read_bytes(item.folder.output / "table.md")
-        if table is not None and item.folder.path.joinpath("done.json").exists():
+        if table is not None and item.folder.whole():
             click.echo(f"\n{table.decode().rstrip()}\n")
             click.echo(f"{item.step.name}: plots, table and samples in {item.folder.output}")
     for item in planned:
-        if item.folder.path.joinpath("done.json").exists() and (error := compared(item.folder)):
+        if item.folder.whole() and (error := compared(item.folder)):
             click.echo(f"{item.step.name}: {error}")
     for page in pages:
         click.echo(f"report: {page}")

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 import psutil
 
 from orchestrator.places import files, remove, write_once
-from orchestrator.records import read_json, read_passing, write_json_atomically
+from orchestrator.records import read_passing, write_json_atomically
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -127,8 +127,8 @@ class _ClaimFile:
     folder: Path
 
     def latest(self) -> Claim | None:
-        record = read_passing(self.folder / "claim.json")
-        return Claim(**record) if record else None
+        found: Claim | None = read_passing(self.folder / "claim.json", Claim)
+        return found
 
     def take(self, claim: Claim) -> Claim | None:
         with self._decision():
@@ -194,12 +194,12 @@ class _NumberedClaims:
     def _latest(self) -> tuple[int, Claim | None]:
         """The highest number, 0 where there is none, and its claim."""
         number = max(self._numbers(), default=0)
-        record = read_json(self._file(number)) if number else None
-        return number, Claim(**record) if record else None
+        return number, read_passing(self._file(number), Claim) if number else None
 
     def _numbers(self) -> list[int]:
         """Ascending."""
-        return [int(name.partition(".")[0]) for name in files(self.folder)]
+        numbers = [name.removesuffix(".json") for name in files(self.folder)]
+        return [int(number) for number in numbers if number.isdecimal()]
 
     def _file(self, number: int) -> UPath:
         return self.folder / f"{number:08d}.json"

@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -36,10 +37,20 @@ from orchestrator.mirror import Mirror
 from orchestrator.plan import PlannedStep, estimates
 from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
+from orchestrator.records import write_note
 from orchestrator.retries import Losses
 from orchestrator.spending import Accounts, OverCost, expect
-from orchestrator.step import NAMESPACE, StepContext
-from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, write_json_atomically
+from orchestrator.step import NAMESPACE, StepContext, StepError, StepInput
+from orchestrator.store import (
+    Claim,
+    DamagedRecord,
+    StepFolder,
+    Store,
+    StoreError,
+    claimed,
+    heartbeat,
+    write_json_atomically,
+)
 
 POLL = 0.25
 """Seconds between looks at running steps."""
@@ -62,12 +73,25 @@ TAIL = 12
 def _run_step(kind: str, config_json: str, context: StepContext) -> None:
     context.redirect_output("controller")
     try:
-        write_json_atomically(context.place / PROVENANCE, provenance(), durable=False)
+        write_note(context.place / PROVENANCE, provenance(), durable=False)
+        for each in context.inputs.values():
+            _verify(each)
         config = registry.config_class(kind).model_validate_json(config_json)
         registry.entrypoint(kind)(config, context)
         context.deliver()
     finally:
         context.leave()
+
+
+def _verify(taken: StepInput) -> None:
+    """Raises StepError where what a step takes is not what was written; from a bucket that is seen as it is fetched."""
+    if isinstance(taken.place, Path):
+        try:
+            StepFolder(taken.place.parent).verify()
+        except DamagedRecord as error:
+            raise StepError(
+                f"{taken.name}: damaged: {error}; the same command makes {taken.name} again first"
+            ) from error
 
 
 class ClusterLost(Exception):

@@ -26,8 +26,8 @@ RUN = re.compile(r"[0-9a-f]{32}")
 
 @contextmanager
 def finished(name: str, tracking: str) -> Iterator[tuple[str, Compared]]:
-    """The kind of what `name` means, and its files. Raises StepError in one line when there is no such thing, and
-    StoreError where an object store does not answer.
+    """The kind of what `name` means, and its files. Raises StepError in one line when there is no such thing,
+    DamagedRecord where it is not what was written, and StoreError where an object store does not answer.
 
     An MLflow run has its step's published files, not the step's kind: it is of the one that offers comparisons.
     """
@@ -35,7 +35,7 @@ def finished(name: str, tracking: str) -> Iterator[tuple[str, Compared]]:
     if is_remote(folder.path):
         check_bucket(name)
     if folder.path.is_dir():
-        if not folder.path.joinpath("done.json").exists() or folder.identity is None:
+        if not folder.path.joinpath("done.json").exists() or not folder.verify()[0] or folder.identity is None:
             raise StepError(f"{name} is no finished step: give a folder of a store that has a done.json in it")
         made = StepInput(folder.path.name, folder.fingerprint, folder.output)
         yield folder.identity["job"], Compared(made.name, made.output)

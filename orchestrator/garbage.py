@@ -1,9 +1,9 @@
 """What in a store nobody needs any more: old versions of steps, and traces and reports of theirs alone.
 
-Three things are needed: the steps of the experiments that are kept, as they are planned now; steps that a live run works
-on; and steps that were begun and not finished, for whoever began them means to go on. With each step goes what it
-takes, as its ``identity.json`` says, what that takes, and the traces that these noted in their ``uses.json``. So an
-experiment whose file nobody here has, a colleague's on a shared store, keeps its fine-tune under its sweep.
+Three things are needed: the steps of the experiments that are kept, as they are planned now; steps that a live run
+works on; and steps that were begun and not finished, for whoever began them may go on. With each step goes what it
+takes, as its ``identity.json`` says, what that takes, and the traces that these noted in their ``uses.json``. So a
+colleague's experiment on a shared store, whose file nobody here has, keeps the fine-tune under its sweep.
 
 Everything else that looks like a step or a folder of traces is garbage, and so is a report on a step that is. What looks
 like neither was not made here, and is left alone. Where damage hides what a needed step takes, nothing is garbage.
@@ -52,8 +52,8 @@ class Garbage:
 def unreachable(store: Store, kept: Iterable[PlannedStep], unfinished: bool = False) -> Iterator[Garbage]:
     """The garbage of a store, given the steps of all experiments that are kept.
 
-    With `unfinished`, also steps that were begun and never finished, unless a run works on them. Raises StoreError where
-    it cannot be told what a needed step takes.
+    With `unfinished`, also steps that were begun and never finished, unless a run works on them. Raises StoreError
+    where it cannot be told what a needed step takes.
     """
     steps = {path.name: StepFolder(path) for path in folders(store.root) if _STEP.fullmatch(path.name)}
     named = {step.folder.path.name for step in kept}
@@ -65,11 +65,15 @@ def unreachable(store: Store, kept: Iterable[PlannedStep], unfinished: bool = Fa
             needed[step.path.name] = step
             taken = set(_TAKEN.findall(json.dumps(_said(step.path, "identity.json", read_record))))
             left += [other for other in steps.values() if other.fingerprint in taken]
-    traces = {name for step in needed.values() for name in _said(step.path, "uses.json", read_json) or []}
+    traces = {name for step in needed.values() for name in _said(step.path, "uses.json", _names)}
     gone = [step.path for name, step in steps.items() if name not in needed]
     names = {path.name for path in gone}
     gone += [path for path in folders(store.traces) if _TRACES.fullmatch(path.name) and path.name not in traces]
-    gone += [path for path in folders(store.reports) if not names.isdisjoint(read_passing(path / "steps.json") or [])]
+    gone += [
+        path
+        for path in folders(store.reports)
+        if not names.isdisjoint(read_passing(path / "steps.json", list[str]) or [])
+    ]
     for path in gone:
         found = files(path).values()
         within = path.name if path.parent == store.root else f"{path.parent.name}/{path.name}"
@@ -83,7 +87,16 @@ def _in_use(step: StepFolder, unfinished: bool) -> bool:
     claim = step.claims.latest()
     if claim is not None and (claim.live or claim.beats(step.claims)):
         return True
-    return not unfinished and bool(step.read_status()) and not step.path.joinpath("done.json").exists()
+    return (
+        not unfinished and step.path.joinpath("status.json").exists() and not step.path.joinpath("done.json").exists()
+    )
+
+
+def _names(path: Place) -> list[str]:
+    names = read_json(path)
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise DamagedRecord(f"{path} is damaged: it is no list of names")
+    return names or []
 
 
 def _said(folder: Place, name: str, read: Callable[[Place], Any]) -> Any:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,9 @@ class Meter:
 class Spending:
     """What a step costs, all attempts at it together."""
 
-    seconds: float
+    seconds: Amount
     """That it ran."""
-    device_seconds: float
-    usd: float
+    device_seconds: Amount
+    usd: Amount
     device: str
     """``GPU``, or ``core``."""

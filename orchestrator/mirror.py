@@ -17,7 +17,7 @@ from rich.console import Console
 from orchestrator.experiment import Experiment
 from orchestrator.places import StoreError, files
 from orchestrator.plan import PlannedStep
-from orchestrator.records import read_json, write_json_atomically
+from orchestrator.records import read_passing, write_json_atomically
 from orchestrator.store import StepFolder
 from orchestrator.tracking import RunState, Tracker, TrackingError
 
@@ -141,6 +141,6 @@ def _already_told(folder: StepFolder, uri: str, state: str) -> str | None:
     database = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not database.exists():
         return None
-    told = read_json(folder.path / "mirrored.json") or {}
+    told = read_passing(folder.path / "mirrored.json", dict[str, str]) or {}
     page = told.pop("page", None)
     return page if told == _receipt(folder, uri, state) else None

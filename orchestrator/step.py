@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from cluster.machines import CPU, Machine, known_machine, machine
-from orchestrator.records import read_json, write_json_atomically
+from orchestrator.records import read_passing, write_json_atomically, write_note
 from orchestrator.retries import Retries
 from orchestrator.tracked_run import TrackedRun, folder_name
 
@@ -345,15 +345,15 @@ class StepContext:
     def progress(self, done: float, total: float, unit: str) -> None:
         """Says how far the step is, in `unit` ("steps", "units"); shown by ``run`` and ``status``."""
         record = {"done": done, "total": total, "unit": unit, "time": time.time()}
-        write_json_atomically(self.folder / "progress.json", record, durable=False)
+        write_note(self.folder / "progress.json", record, durable=False)
 
     def hold(self, held: Held) -> None:
         """Says what this attempt holds, where its config does not."""
-        write_json_atomically(self.folder / "held.json", {**asdict(held), "time": time.time()}, durable=False)
+        write_note(self.folder / "held.json", {**asdict(held), "time": time.time()}, durable=False)
 
     def lost(self, counts: Mapping[str, int], reason: str) -> None:
         """Says that the step goes on after a loss: how many there were by cause, and why the last; for ``status``."""
-        write_json_atomically(self.place / "losses.json", {"counts": dict(counts), "reason": reason}, durable=False)
+        write_note(self.place / "losses.json", {"counts": dict(counts), "reason": reason}, durable=False)
 
     def redirect_output(self, process: str) -> None:
         """Sends this process's output, and its future children's, to ``logs/<process>.txt`` of the step's folder.
@@ -379,7 +379,7 @@ class StepContext:
     def use_traces(self, folder: Place) -> None:
         """Notes that the step's result stands on a folder of :attr:`traces`, so that it is not taken for garbage."""
         path = self.place / "uses.json"
-        write_json_atomically(path, sorted({*(read_json(path) or []), folder.name}))
+        write_json_atomically(path, sorted({*(read_passing(path, list[str]) or []), folder.name}))
 
     def track(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, group: str | None = None

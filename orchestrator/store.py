@@ -37,6 +37,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
+
 from orchestrator.claims import HEARTBEAT, Claim, Claims, claims_on
 from orchestrator.places import (
     IMPATIENCE,
@@ -48,14 +51,16 @@ from orchestrator.places import (
     folders,
     place,
     remove,
+    set_aside,
     write_once,
 )
 from orchestrator.records import (
     DamagedRecord,
-    read_json,
+    read_note,
     read_passing,
     read_record,
     write_json_atomically,
+    write_note,
     write_record,
 )
 
@@ -75,6 +80,50 @@ DELIVERED = "delivered.json"
 def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
     """The files below a folder, by name: their ``bytes`` and ``sha256``."""
     return {name: {"bytes": file.size, "sha256": digest(folder / name)} for name, file in files(folder).items()}
+
+
+_NOTE = ConfigDict(strict=True, allow_inf_nan=False, extra="allow")
+
+
+class Status(TypedDict, total=False):
+    """What became of a step."""
+
+    __pydantic_config__ = _NOTE  # type: ignore[misc]
+    state: str
+    run: str | None
+    attempt: int
+    started: float | None
+    finished: float | None
+    error: str | None
+    restarts: dict[str, int]
+    reason: str | None
+
+
+class Progress(TypedDict):
+    """How far a running step is."""
+
+    __pydantic_config__ = _NOTE  # type: ignore[misc]
+    done: float
+    total: float
+    unit: str
+    time: float
+
+
+class HeldNote(TypedDict):
+    """What a running step holds."""
+
+    __pydantic_config__ = _NOTE  # type: ignore[misc]
+    devices: float
+    device_seconds: float
+    time: float
+
+
+class Losses(TypedDict, total=False):
+    """What a running step lost and made good."""
+
+    __pydantic_config__ = _NOTE  # type: ignore[misc]
+    counts: dict[str, int]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -125,9 +174,32 @@ class StepFolder:
                 raise DamagedRecord(f"{file} is missing")
             if (size := there[name].size) != expected["bytes"]:
                 raise DamagedRecord(f"{file} has {size} bytes, {expected['bytes']} were written")
+            # Larger ones, and those in a bucket, when they are taken, reported on or verified.
             if isinstance(file, Path) and size <= VERIFIED_IN_FULL and digest(file) != expected["sha256"]:
                 raise DamagedRecord(f"{file} does not match its checksum")
         return True
+
+    def whole(self) -> bool:
+        """Whether it is finished and not damaged."""
+        try:
+            return self.done()
+        except DamagedRecord:
+            return False
+
+    def verify(self) -> tuple[int, int]:
+        """Reads all of a finished step's output; returns how many files and bytes there are, none where it is not done.
+
+        Raises DamagedRecord, naming the file, where it is not what was written; from then on the step is not done.
+        """
+        if not self.done():
+            return 0, 0
+        expected: Mapping[str, Mapping[str, Any]] = read_record(self.path / "done.json")["files"]
+        for name, file in expected.items():
+            if digest(self.output / name) != file["sha256"]:
+                with suppress(OSError):  # on a store that cannot be written
+                    set_aside(self.path / "done.json", ".damaged")
+                raise DamagedRecord(f"{self.output / name} does not match its checksum")
+        return len(expected), sum(file["bytes"] for file in expected.values())
 
     def mark_done(self) -> None:
         """Writes the manifest of the output. From here on the step is finished.
@@ -172,15 +244,17 @@ class StepFolder:
 
     def cancel_requested(self, run: str) -> bool:
         """Whether that run was asked to stop. A request to an earlier run is none to this one."""
-        record = read_json(self.path / "cancel.json")
-        return record is not None and record["run"] == run
+        return read_passing(self.path / "cancel.json", dict[str, str]) == {"run": run}
 
     def read_status(self) -> dict[str, Any]:
-        return read_passing(self.path / "status.json") or {}
+        return self._note("status.json", Status, "what became of the step is not known")
+
+    def _note(self, name: str, shape: Any, without: str) -> dict[str, Any]:
+        return dict(read_note(self.path / name, shape, without) or {})
 
     def write_status(self, **changes: Any) -> None:
         """Merges `changes` into the status. Only the run that has the claim may call it."""
-        write_json_atomically(self.path / "status.json", {**self.read_status(), **changes}, durable=False)
+        write_note(self.path / "status.json", {**self.read_status(), **changes}, durable=False)
 
     @property
     def made(self) -> float:
@@ -189,13 +263,13 @@ class StepFolder:
         return path.stat().st_mtime if path.exists() else 0.0
 
     def read_progress(self) -> dict[str, Any]:
-        return read_passing(self.path / "progress.json") or {}
+        return self._note("progress.json", Progress, "how far the step is, is not known")
 
     def read_held(self) -> dict[str, Any]:
-        return read_passing(self.path / "held.json") or {}
+        return self._note("held.json", HeldNote, "what the step holds is not known")
 
     def read_losses(self) -> dict[str, Any]:
-        return read_passing(self.path / "losses.json") or {}
+        return self._note("losses.json", Losses, "what the step lost is not known")
 
     def forget_losses(self) -> None:
         """A new run has its budgets anew."""

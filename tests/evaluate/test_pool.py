@@ -184,7 +184,7 @@ def test_replicas_are_given_work_while_it_is_read_what_a_lost_one_wrote(tmp_path
     killer = threading.Thread(target=kill_one)
     killer.start()
     heard: list[float] = []
-    two = resources(replicas={"min": 2, "max": 2}, in_flight=2)
+    two = resources(2, in_flight=2)
     work = [Work(unit) for unit in units(60)]
     decode(work, spec(tmp_path, start, 2), index, two, CPU, "slow", lambda done: heard.append(time.monotonic()))
     killer.join()
