@@ -17,7 +17,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: sweep mlflow test test-faults install browser clean
+.PHONY: sweep mlflow test test-faults install wheels browser clean
 
 # The plan first: an experiment that cannot be run as written is refused before anything starts.
 sweep: $(INSTALLED)
@@ -50,11 +50,22 @@ $(VENV)/installed-cpu: requirements-cpu.txt pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/installed-gpu: pyproject.toml
+# The same, with the hash of each: what the index gives is what was listed, or nothing is installed. Wheels are kept in
+# wheels/, which a head hands on to its machines (file_mounts of cluster/*.yaml): those ask no index. What is built on the
+# way (deepspeed has no wheel) needs setuptools, which comes first.
+$(VENV)/installed-gpu: requirements-gpu.txt pyproject.toml
 	@echo "setting up $(VENV) (a few minutes, once)"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) -e '.[gpu,test]'
+	@cmp --quiet requirements-gpu.txt wheels/requirements-gpu.txt || { rm -rf wheels && $(MAKE) --no-print-directory wheels; }
+	@sed 's/ --hash=.*//' requirements-gpu.txt > wheels/names.txt
+	@$(PIP) --no-index --find-links wheels --no-deps -r wheels/names.txt
+	@$(PIP) --no-index --no-deps --no-build-isolation -e .
 	@touch $@
+
+# Whole, or not there: the list is copied last.
+wheels:
+	@$(VENV)/bin/pip --disable-pip-version-check wheel --quiet --no-deps --require-hashes -r requirements-gpu.txt --wheel-dir wheels
+	@cp requirements-gpu.txt wheels/
 
 # The page tests drive a real browser.
 browser:

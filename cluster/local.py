@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -34,6 +33,8 @@ from pathlib import Path
 
 import psutil
 import yaml
+
+from orchestrator.own_cluster import closed, new_token
 
 USUAL_ADDRESS = "http://127.0.0.1:8265"
 
@@ -98,20 +99,16 @@ def head(
     `gpus`. Yields once jobs can be submitted. Raises HeadError where it does not come up.
     """
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
-        token = Path(folder) / "token"
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(16))
+        token = new_token(Path(folder))
         address = f"http://127.0.0.1:{free_port()}"
         environment = {
             **os.environ,
             "RAY_API_SERVER_ADDRESS": address,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            # Ray's switch for one-machine clusters: every server then binds to 127.0.0.1 alone.
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            **closed(token),
             "RAY_USAGE_STATS_ENABLED": "0",
         }
-        environment.pop("RAY_ADDRESS", None)
+        for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):  # a token that is said itself would go before the file
+            environment.pop(name, None)
         command = ["ray", "start", "--head", "--block", "--dashboard-host=127.0.0.1"]
         command += [f"--dashboard-port={address.rpartition(':')[2]}", f"--temp-dir={folder}/r", "--log-style=record"]
         agent = free_port()

@@ -19,7 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -34,6 +34,7 @@ from orchestrator.experiment import Experiment
 from orchestrator.failures import Failure, diagnose
 from orchestrator.logs import tail
 from orchestrator.mirror import Mirror
+from orchestrator.own_cluster import own_cluster
 from orchestrator.plan import PlannedStep, estimates
 from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
@@ -140,19 +141,21 @@ class _Attempt:
 def connected() -> Iterator[None]:
     """A connection to the cluster that RAY_ADDRESS names (as it does in a Ray job), else a local one for this run."""
     address = os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {} if address else {"include_dashboard": False}
-    try:
-        if address:
-            _reach(address)
-        ray.init(address=address or "local", namespace=NAMESPACE, log_to_driver=False, logging_level="error", **local)
-    except (RuntimeError, OSError) as error:
-        if address is None:
-            raise
-        raise ClusterError(refused(address, error)) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with nullcontext() if address else own_cluster():
+        local: dict[str, Any] = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+        try:
+            if address:
+                _reach(address)
+            ray.init(address=address or "local", namespace=NAMESPACE, **quiet, **local)
+        except (RuntimeError, OSError) as error:
+            if address is None:
+                raise
+            raise ClusterError(refused(address, error)) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _reach(address: str) -> None:

@@ -5,8 +5,8 @@ works on; and steps that were begun and not finished, for whoever began them may
 takes, as its ``identity.json`` says, what that takes, and the traces that these noted in their ``uses.json``. So a
 colleague's experiment on a shared store, whose file nobody here has, keeps the fine-tune under its sweep.
 
-Everything else that looks like a step or a folder of traces is garbage, and so is a report on a step that is. What looks
-like neither was not made here, and is left alone. Where damage hides what a needed step takes, nothing is garbage.
+Everything else that looks like a step or a folder of traces is garbage, and so is a report on a step that is. What
+looks like neither was not made here, and is left alone. Where damage hides what a needed step takes, nothing is.
 """
 
 from __future__ import annotations

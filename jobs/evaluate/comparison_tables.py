@@ -89,7 +89,7 @@ def methods_markdown(methods: Sequence[Method]) -> str:
             for each in methods
             if each.task == task
         ]
-        sections.append(f"{task}: ways of spending more thinking, as the s1 paper measures them.\n")
+        sections.append(f"{cell(task)}: ways of spending more thinking, as the s1 paper measures them.\n")
         sections.append(markdown(columns, lines) + "\n")
     return "\n".join(sections)
 

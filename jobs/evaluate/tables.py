@@ -134,9 +134,9 @@ def as_markdown(curves: Sequence[MeasuredCurve], comparisons: Iterable[Compariso
         points = [point for point in measured if point.score == "accuracy" or point.k > 1]
         lines = [_Line(point, compared.get((task, point.name))) for point in points]
         columns = {title: text for title, (text, shown) in _COLUMNS.items() if any(shown(line) for line in lines)}
-        heading = f"{task}: {_asked(points)}. Intervals and differences are at 95%, paired by item.{_detectable(lines)}"
+        heading = f"{cell(task)}: {_asked(points)}. Intervals and differences are at 95%, paired by item."
         cells = [[text(line) for text in columns.values()] for line in lines]
-        sections.append(f"{heading}\n\n{markdown(columns, cells)}")
+        sections.append(f"{heading}{_detectable(lines)}\n\n{markdown(columns, cells)}")
     return "\n\n".join(sections) + "\n"
 
 
@@ -175,10 +175,14 @@ def _asked(points: Sequence[Point]) -> str:
     return f"{items} items" if each == 1 else f"{items} items × {each:g} samples"
 
 
+MARKUP = "\\`*_[]<>|#"
+"""What Markdown or HTML may take for more than text."""
+
+
 def cell(text: str) -> str:
-    """`text` where it cannot break a table."""
+    """`text` on one line, as text: neither a table nor what shows it makes anything else of it."""
     shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return shown.replace("\\", "\\\\").replace("|", "\\|")
+    return "".join(f"\\{letter}" if letter in MARKUP else letter for letter in shown)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from jobs.evaluate.comparisons import compare
 from jobs.evaluate.curves import MeasuredCurve, measure
 from jobs.evaluate.outcomes import read
 from jobs.evaluate.policies import Policy
-from jobs.evaluate.tables import as_csv, as_markdown, as_record
+from jobs.evaluate.tables import as_csv, as_markdown, as_record, cell
 from tests.evaluate.simulated import LETTERS, simulate
 
 
@@ -124,3 +125,13 @@ def test_what_was_compared_is_in_both_tables(tmp_path: Path, curves: tuple[Measu
     assert 0.02 < float(rows['1x"Hmm"']["detectable"]) < 0.2
     assert (rows["auto"]["p_holm"], rows["auto"]["detectable"]) == ("", "")
     assert "A true difference of" in as_markdown(curves, comparisons).splitlines()[0]
+
+
+def test_what_users_wrote_is_text_in_the_table_as_it_is_in_the_report(tmp_path: Path) -> None:
+    hostile = "<img src=x> [a](javascript:b) *c* `d` _e_ # f|g\n\x1b[31m\u202e"
+    path = tmp_path / "samples.parquet"
+    simulate().assign(task=hostile).to_parquet(path)
+    heading = as_markdown(measure(path, list(LETTERS)), []).splitlines()[0]
+    assert heading.startswith(cell(hostile))
+    assert heading.isprintable()
+    assert not re.search(r"(?<!\\)[<>|\[\]*_`#]", heading), heading

@@ -8,6 +8,7 @@ from jobs.evaluate.report.listings import listings
 from jobs.evaluate.report.results import Results, difference, p_value, percent
 from jobs.evaluate.report.summary import about, cost, facts, tiles
 from jobs.evaluate.report.viewer import TaskData
+from jobs.evaluate.tables import MARKUP
 from orchestrator.offers import ReportRequest
 
 
@@ -68,6 +69,4 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1)
 def escaped(text: object) -> str:
     """`text` on one line, with nothing in it that Markdown or HTML would take for more than text."""
     shown = "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in str(text))
-    for letter in "\\`*_[]<>|#":
-        shown = shown.replace(letter, f"\\{letter}")
-    return shown
+    return "".join(f"\\{letter}" if letter in MARKUP else letter for letter in shown)
