@@ -1,6 +1,7 @@
 """What a large sweep costs beside its decoding: scheduling, the scan of a resumed run, the driver's memory.
 
     python benchmarks/sweep_scale.py [--units 50000] [--items 500] [--samples 64] [--trace 32768] [--json FILE]
+    python benchmarks/sweep_scale.py --night 5 [--replicas 8]   # trace files alone: hours on a clock that is set
 
 A pool with one replica on a Ray cluster of its own, whose engine gives thousands of tokens at once and for nothing. So
 all of the time is the system's: the units' way to the replica and back, requests, records and their files. Tokens are
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -28,7 +30,9 @@ from jobs.evaluate.prompts import Forcing, Unit
 from jobs.evaluate.replica import ReplicaSpec, Work
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, read_tokens
-from jobs.evaluate.tree import Room, Tree, grow, wanted
+from jobs.evaluate.trace_writer import TraceWriter
+from jobs.evaluate.traces import Segment, root
+from jobs.evaluate.tree import Key, Room, Tree, grow, wanted
 
 FORCING = Forcing((1,), (2,), (2, 3), frozenset({2}), (4,), {})
 ANSWER = 25
@@ -98,6 +102,42 @@ def driver_memory(folder: Path, items: int, samples: int, trace: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def night(folder: Path, hours: float, replicas: int, tokens_per_second: int = 5000) -> dict[str, float]:
+    """Files that replicas leave after so many hours, writes and merges as they come, and seconds to index them."""
+    words = np.random.default_rng(0)
+    writes = most = 0
+    began = time.perf_counter()
+    for replica in range(replicas):
+        now = 0.0
+
+        def clock() -> float:
+            return now  # noqa: B023
+
+        writer = TraceWriter(folder, clock=clock)
+        while now < 3600 * hours:
+            age = writer.due
+            now += age
+            tokens = words.integers(FIRST_WORD, VOCABULARY, max(1, int(age * tokens_per_second))).tolist()
+            item = f"{replica}-{now:.3f}"
+            writer.record(Segment(item, 0, Key((), "thinking"), 0, tuple(tokens), True, root(item, 0)))
+            writer.write(writer.take())
+            writes += 1
+            if writer.mergeable:
+                writer.merge()
+            most = max(most, len(list(folder.glob("*.parquet"))))
+    written = time.perf_counter() - began
+    began = time.perf_counter()
+    rows = Index(folder, print).size
+    assert rows == writes
+    return {
+        "writes": writes,
+        "files": len(list(folder.glob("*.parquet"))),
+        "most_files": most,
+        "write_and_merge_seconds": written,
+        "index_seconds": time.perf_counter() - began,
+    }
+
+
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
     """The figures of the table, by name. Memory first: what a process held at most does not sink again."""
     memory = driver_memory(folder / "long", arguments.items, arguments.samples, arguments.trace)
@@ -121,7 +161,19 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--trace", type=int, default=32_768, help="tokens")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument("--night", type=float, metavar="HOURS", help="only the trace files of so long a sweep")
+    parser.add_argument("--replicas", type=int, default=8, help="in that night")
     arguments = parser.parse_args()
+    if arguments.night is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            figures = night(Path(folder), arguments.night, arguments.replicas)
+        table = Table("", "measured", title=f"{arguments.night:g} hours of {arguments.replicas} replicas")
+        for name, value in figures.items():
+            table.add_row(name.replace("_", " "), f"{value:,.1f}" if "seconds" in name else f"{value:,}")
+        Console().print(table)
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(figures, indent=1))
+        return
     with own_cluster() as folder:
         figures = measure(arguments, folder)
     table = Table("", "measured", title="A large sweep, beside its decoding")

@@ -19,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "requirements-gpu.txt"
-EXTRAS = ("gpu", "s3", "test")
+EXTRAS = ("gpu", "s3", "server", "test")
 HEADER = """\
 # Every package of the CUDA environment at its version, with its file's SHA-256, for Python {python} on Linux x86-64.
 # Made by cluster/requirements.py; installed with --no-deps --require-hashes (see the Makefile).
@@ -37,6 +37,8 @@ def resolved(requirements: list[str]) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
+        # What both environments have is of one version, which the tests ran with; and pip has little to try.
+        command += ["--constraint", str(ROOT / "requirements-cpu.txt")]
         # No other indices of this machine: they may have builds of their own under the same versions.
         own = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""}
         subprocess.run([*command, "--report", str(report), *requirements], env={**os.environ, **own}, check=True)

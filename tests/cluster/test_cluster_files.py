@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import copy
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,13 @@ import jsonschema
 import pytest
 import yaml
 from moto import mock_aws
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from cluster.requirements import wanted
 from orchestrator.places import complaint
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +168,106 @@ def test_the_published_definition_accepts_the_kubernetes_file(document: dict[str
     jsonschema.validate(document, schema)
     with pytest.raises(jsonschema.ValidationError, match="enableAutoscalling"):
         jsonschema.validate({**document, "spec": {**document["spec"], "enableAutoscalling": True}}, schema)
+
+
+def documents(kind: str) -> dict[str, dict[str, Any]]:
+    """The documents of a kind in the Kubernetes file, by name."""
+    found = yaml.safe_load_all((CLUSTER / "kuberay.yaml").read_text())
+    return {each["metadata"]["name"]: each for each in found if each["kind"] == kind}
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """Every pod of the Kubernetes file, by what starts it."""
+    cluster, job = KUBERNETES
+    groups = {"head": cluster["spec"]["headGroupSpec"]["template"]["spec"]}
+    groups |= {each["groupName"]: each["template"]["spec"] for each in cluster["spec"]["workerGroupSpecs"]}
+    groups["submitter"] = job["spec"]["submitterPodTemplate"]["spec"]
+    groups["mlflow"] = documents("Deployment")["mlflow"]["spec"]["template"]["spec"]
+    return groups
+
+
+@pytest.mark.parametrize("name", pods())
+def test_every_pod_runs_as_a_user_without_capabilities(name: str) -> None:
+    pod = pods()[name]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 1000
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    # The head asks Kubernetes for workers; nobody else talks to it.
+    assert name == "head" or pod["automountServiceAccountToken"] is False
+
+
+def test_only_the_cluster_reaches_its_pods_and_mlflow() -> None:
+    policies = documents("NetworkPolicy")
+    covered = {tuple(each["spec"]["podSelector"]["matchLabels"].items()) for each in policies.values()}
+    assert covered == {(("ray.io/cluster", KUBERNETES[0]["metadata"]["name"]),), (("app", "mlflow"),)}
+    for policy in policies.values():
+        assert policy["spec"]["policyTypes"] == ["Ingress"]
+        for rule in policy["spec"]["ingress"]:
+            assert all("podSelector" in source for source in rule["from"]), (
+                "from pods that are named, never from anywhere"
+            )
+    submitter = KUBERNETES[1]["spec"]["submitterPodTemplate"]["metadata"]["labels"]
+    (kuberay,) = [rule for rule in policies["scaling-ray"]["spec"]["ingress"] if "ports" in rule]
+    assert {"podSelector": {"matchLabels": submitter}} in kuberay["from"]
+
+
+def secrets(pod: dict[str, Any]) -> set[str]:
+    return {each["secretRef"]["name"] for container in pod["containers"] for each in container.get("envFrom", [])}
+
+
+def test_mlflow_asks_for_a_password_and_has_no_secret_that_it_does_not_need() -> None:
+    (container,) = pods()["mlflow"]["containers"]
+    assert container["command"][2:4] == ["--app-name", "basic-auth"]
+    assert secrets(pods()["mlflow"]) == {"scaling-mlflow-server", "scaling-bucket"}
+    clients = secrets(pods()["head"])
+    assert clients == {"scaling-secrets", "scaling-bucket", "scaling-mlflow-client"}
+    assert all(secrets(pods()[name]) == clients for name in ("h100-spot", "h100-on-demand"))
+    assert not secrets(pods()["submitter"])
+    configuration = configparser.ConfigParser()
+    configuration.read_string(documents("ConfigMap")["scaling-mlflow"]["data"]["basic_auth.ini"])
+    assert configuration["mlflow"]["default_permission"] == "NO_PERMISSIONS"
+    assert "admin_password" not in configuration["mlflow"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert configuration["mlflow"]["database_uri"] == f"sqlite:///{mounts['database']}/basic_auth.db"
+
+
+def test_the_image_runs_as_the_pods_user_and_can_be_pinned_by_digest() -> None:
+    lines = (CLUSTER / "Dockerfile").read_text().splitlines()
+    assert "FROM ${BASE}" in lines
+    user = lines.index(f"USER {pods()['head']['securityContext']['runAsUser']}")
+    assert all(not line.startswith(("COPY", "RUN make")) for line in lines[:user]), "nothing is installed as root"
+    assert not any(line.startswith("USER") for line in lines[user + 1 :])
+
+
+def test_the_cuda_environment_is_a_closed_list_with_a_hash_for_each() -> None:
+    lines = [line for line in (ROOT / "requirements-gpu.txt").read_text().splitlines() if not line.startswith("#")]
+    listed = {}
+    for line in lines:
+        match = re.fullmatch(r"([a-z0-9][a-z0-9.-]*)==(\S+) --hash=sha256:[0-9a-f]{64}", line)
+        assert match, line
+        listed[match[1]] = match[2]
+    assert len(listed) == len(lines) > 100
+    for name in wanted():
+        requirement = Requirement(name)
+        assert listed[canonicalize_name(requirement.name)] in requirement.specifier, name
+
+
+def test_machines_take_the_wheels_that_their_head_has() -> None:
+    """The checkout is copied from head to machine with wheels/ in it, and make asks no index where that is whole."""
+    for name in ("aws", "gcp"):
+        cluster = ready(name)
+        assert cluster["file_mounts"]["/home/ubuntu/orchestrator"] == "."
+        assert not any("wheels" in each for each in cluster["rsync_exclude"])
+        assert any("make install GPU=1" in line for line in cluster["setup_commands"])
+    told = subprocess.run(
+        ["make", "-n", "install", "GPU=1"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    installs = [line for line in told.splitlines() if "install --quiet" in line]
+    assert installs
+    assert all("--no-index" in line for line in installs)
 
 
 def test_the_kubernetes_cluster_asks_for_a_token_and_its_head_takes_no_work() -> None:
