@@ -50,22 +50,20 @@ $(VENV)/installed-cpu: requirements-cpu.txt pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The same, with the hash of each: what the index gives is what was listed, or nothing is installed. Wheels are kept in
-# wheels/, which a head hands on to its machines (file_mounts of cluster/*.yaml): those ask no index. What is built on the
-# way (deepspeed has no wheel) needs setuptools, which comes first.
-$(VENV)/installed-gpu: requirements-gpu.txt pyproject.toml
+# What the index gave is kept in wheels/, which a head hands on to its machines (file_mounts of cluster/*.yaml): they have
+# the very same builds, and ask no index.
+$(VENV)/installed-gpu: pyproject.toml
 	@echo "setting up $(VENV) (a few minutes, once)"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@cmp --quiet requirements-gpu.txt wheels/requirements-gpu.txt || { rm -rf wheels && $(MAKE) --no-print-directory wheels; }
-	@sed 's/ --hash=.*//' requirements-gpu.txt > wheels/names.txt
-	@$(PIP) --no-index --find-links wheels --no-deps -r wheels/names.txt
-	@$(PIP) --no-index --no-deps --no-build-isolation -e .
+	@cmp --quiet pyproject.toml wheels/pyproject.toml || { rm -rf wheels && $(MAKE) --no-print-directory wheels; }
+	@$(PIP) --no-index --find-links wheels 'setuptools>=78'
+	@$(PIP) --no-index --find-links wheels --no-build-isolation -e '.[gpu,server,test]'
 	@touch $@
 
-# Whole, or not there: the list is copied last.
+# Whole, or not there: what it was made of is copied last.
 wheels:
-	@$(VENV)/bin/pip --disable-pip-version-check wheel --quiet --no-deps --require-hashes -r requirements-gpu.txt --wheel-dir wheels
-	@cp requirements-gpu.txt wheels/
+	@$(VENV)/bin/pip --disable-pip-version-check wheel --quiet --wheel-dir wheels 'setuptools>=78' '.[gpu,server,test]'
+	@cp pyproject.toml wheels/
 
 # The page tests drive a real browser.
 browser:

@@ -53,7 +53,7 @@ def own_cluster() -> Iterator[None]:
 def _look_again(loopback: bool) -> bool:
     """Has Ray read the environment anew, which it did when it was imported; whether it was on the loopback before."""
     from ray._private import ray_constants
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     before = not ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = not loopback

@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import copy
 import os
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,10 @@ import jsonschema
 import pytest
 import yaml
 from moto import mock_aws
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from cluster.requirements import wanted
 from orchestrator.places import complaint
 
 ROOT = Path(__file__).parents[2]
@@ -240,19 +236,6 @@ def test_the_image_runs_as_the_pods_user_and_can_be_pinned_by_digest() -> None:
     user = lines.index(f"USER {pods()['head']['securityContext']['runAsUser']}")
     assert all(not line.startswith(("COPY", "RUN make")) for line in lines[:user]), "nothing is installed as root"
     assert not any(line.startswith("USER") for line in lines[user + 1 :])
-
-
-def test_the_cuda_environment_is_a_closed_list_with_a_hash_for_each() -> None:
-    lines = [line for line in (ROOT / "requirements-gpu.txt").read_text().splitlines() if not line.startswith("#")]
-    listed = {}
-    for line in lines:
-        match = re.fullmatch(r"([a-z0-9][a-z0-9.-]*)==(\S+) --hash=sha256:[0-9a-f]{64}", line)
-        assert match, line
-        listed[match[1]] = match[2]
-    assert len(listed) == len(lines) > 100
-    for name in wanted():
-        requirement = Requirement(name)
-        assert listed[canonicalize_name(requirement.name)] in requirement.specifier, name
 
 
 def test_machines_take_the_wheels_that_their_head_has() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.own_cluster import closed, new_token, own_cluster
+from orchestrator.own_cluster import ONLY_LOOPBACK, closed, new_token, own_cluster
 from tests.conftest import ROOT
 
 LISTENING = """
@@ -82,8 +82,8 @@ def test_a_runs_own_cluster_is_closed_whatever_the_environment_says(said: dict[s
         assert all(ipaddress.ip_address(each.removeprefix("::ffff:")).is_loopback for each in found["listening"]), found
         assert found["mode"] == "600"
         others = said if "RAY_AUTH_TOKEN" in said else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "guessed"}
-        assert joins(address, tmp_path, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": found["token"]})
-        assert not joins(address, tmp_path, others)
+        assert joins(address, tmp_path, dict(closed(Path(found["token"]))))
+        assert not joins(address, tmp_path, {**others, ONLY_LOOPBACK: "0"})
         run.stdin.write("\n")
         run.stdin.flush()
         after = json.loads(run.stdout.readline())
@@ -107,6 +107,7 @@ def test_a_token_is_for_its_owner_from_the_first_moment(tmp_path: Path) -> None:
 def test_the_environment_is_afterwards_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    __import__("ray")  # which has an environment of its own
     before = dict(os.environ)
     with own_cluster():
         assert "RAY_AUTH_TOKEN" not in os.environ
