@@ -165,3 +165,30 @@ def test_a_store_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> N
     blocker.touch()
     with pytest.raises(StoreError, match=r"cannot be written: .*choose another with store:"):
         Store(blocker / "runs").check_writable()
+
+
+def test_a_flipped_bit_in_a_file_too_large_for_every_look_is_found_by_verify(
+    folder: StepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.store.VERIFIED_IN_FULL", 3)
+    (folder.output / "weights").write_bytes(b"1234")
+    folder.mark_done()
+    assert folder.verify() == (1, 4)
+    (folder.output / "weights").write_bytes(b"1235")
+    assert folder.done(), "its size is what it was"
+    with pytest.raises(DamagedRecord, match="weights does not match its checksum"):
+        folder.verify()
+    assert not folder.done(), "from now on it is made again"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"state": 3}', '{"state": "done", "checksum": "0"}', "NaN"])
+def test_a_damaged_note_is_one_line_and_goes_for_none(
+    folder: StepFolder, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.path / "status.json").write_text(content)
+    assert folder.read_status() == folder.read_status() == {}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "status.json is" in line
+    assert line.endswith("remove it, and no more is said of it")
+    folder.write_status(state="running")
+    assert folder.read_status() == {"state": "running"}
