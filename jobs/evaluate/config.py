@@ -231,6 +231,10 @@ class Config(StepConfig):
         """Its replicas come and go, and it says how many there are."""
         return 0.0
 
+    def holds_at_most(self) -> float:
+        """All its replicas."""
+        return 0.0 if self.chat is not None else self.resources.replicas.max * self.devices(self.replica_demand())
+
     def notes(self) -> list[str]:
         """Lists that were understood as sets, and what costs more than it looks."""
         given: list[tuple[str, Sequence[object], Sequence[object]]] = [

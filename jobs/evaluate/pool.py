@@ -20,7 +20,6 @@ from math import ceil
 from typing import Any, Literal
 
 import ray
-from ray import PlacementGroupID
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 from ray.util.placement_group import (
     PlacementGroup,
@@ -30,6 +29,7 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from cluster.machines import CPU, machine
 from jobs.evaluate.engines import EngineError
 from jobs.evaluate.replica import Decoded, Replica, ReplicaSpec, Report, Work
 from jobs.evaluate.resources import EvaluateResources
@@ -37,6 +37,8 @@ from jobs.evaluate.trace_files import Index, UnitId
 from jobs.evaluate.tree import wanted
 from jobs.machines import amounts, gone, leaving, shortage
 from jobs.turns import WaitingGangs, release_abandoned, will_fit
+from orchestrator.groups import remove_groups
+from orchestrator.holdings import Meter
 from orchestrator.retries import Cause, Losses, OutOfRetries, backoff, field_of
 from orchestrator.step import StepError
 
@@ -59,6 +61,8 @@ class _Member:
     actor: Any
     asked: float
     """When its resources were asked for, in monotonic seconds."""
+    waits_since: float
+    """The same, or when it was last said that it still waits."""
     reply: Any
     """The call it is busy with: start, exchange or close."""
     called: float
@@ -70,11 +74,17 @@ class _Member:
     finished_lately: int = 0
     machine: str = ""
     """The id of the one that it is on, once it was placed."""
+    granted: float = 0.0
+    """When it was given its resources, in monotonic seconds."""
+    paid: bool = False
+    """Whether what it holds is being counted."""
 
     def place(self) -> bool:
-        """Whether it was given its resources."""
-        if not self.machine and self.group.wait(0):
-            self.machine = placement_group_table(self.group)["bundles_to_node_id"][0]
+        """Whether it was given its resources. Ray's head knows; `PlacementGroup.wait(0)` says so only now and then."""
+        if not self.machine and (told := placement_group_table(self.group))["state"] == "CREATED":
+            self.machine = told["bundles_to_node_id"][0]
+            latency = told["stats"]["end_to_end_creation_latency_ms"] / 1000
+            self.granted = min(time.monotonic(), self.asked + latency)
         return bool(self.machine)
 
 
@@ -87,20 +97,19 @@ def decode(
     name: str,
     progress: Callable[[int], None],
     lost: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
-    hold: Callable[[int], None] = lambda replicas: None,
+    meter: Meter | None = None,
+    devices: float = 0.0,
 ) -> Decoded:
     """Decodes all of `work`, in its order as far as replicas are free. Returns what was decoded.
 
     `demand` is what one replica holds, `name` a word for this step that no other live step has; `progress` takes the
-    number of units done, `lost` how many replicas were lost by cause and why the last, `hold` the number of replicas
-    that have their resources. Raises StepError when the cluster has not the resources or the model cannot be loaded,
-    and OutOfRetries when replicas are lost more often than `resources` allow.
+    number of units done, `lost` how many replicas were lost by cause and why the last. `meter` counts `devices` for each
+    replica, from when it is given its resources until it has given them back, and the tokens. Raises StepError when the
+    cluster has not the resources or the model cannot be loaded, and OutOfRetries when replicas are lost more often than
+    `resources` allow.
     """
-    try:
-        with _Pool(spec, index, resources, demand, name, lost) as pool:
-            return pool.run(work, progress, hold)
-    finally:
-        hold(0)
+    with _Pool(spec, index, resources, demand, name, lost, meter, devices) as pool:
+        return pool.run(work, progress)
 
 
 class _Pool:
@@ -114,7 +123,11 @@ class _Pool:
         demand: dict[str, float],
         name: str,
         lost: Callable[[Mapping[str, int], str], None],
+        meter: Meter | None,
+        devices: float,
     ):
+        self._meter = meter or Meter(machine(CPU))
+        self._devices = devices
         self._spec = spec
         self._index = index
         self._resources = resources
@@ -137,7 +150,7 @@ class _Pool:
         self._ever_started = False
 
     def __enter__(self) -> _Pool:
-        _remove_left_over(self._name)
+        remove_groups(self._name)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,7 +163,7 @@ class _Pool:
             time.sleep(0.05)
             self._forget_ended()
 
-    def run(self, work: Iterable[Work], progress: Callable[[int], None], hold: Callable[[int], None]) -> Decoded:
+    def run(self, work: Iterable[Work], progress: Callable[[int], None]) -> Decoded:
         self._queue.extend(work)
         while self._queue or self._members:
             self._scale()
@@ -163,7 +176,6 @@ class _Pool:
                     member.state = "mute"
                 self._lose(member, EngineError(f"it did not answer for {time.monotonic() - member.called:.0f} s"))
             self._forget_ended()
-            hold(sum(member.group.wait(0) for member in self._members))
             progress(self._done)
         return self._decoded
 
@@ -188,6 +200,7 @@ class _Pool:
             members.append(self._launch())
 
     def _launch(self) -> _Member:
+        asked = time.monotonic()
         group = placement_group([self._demand], strategy="STRICT_PACK", name=f"{self._name}-{uuid.uuid4().hex[:8]}")
         actor = (
             ray.remote(Replica)
@@ -199,26 +212,32 @@ class _Pool:
             )
             .remote(self._spec, f"replica-{self._launched}")
         )
-        now = time.monotonic()
-        member = _Member(group, actor, asked=now, reply=actor.start.remote(), called=now)
+        member = _Member(group, actor, asked, asked, reply=actor.start.remote(), called=time.monotonic())
         self._members.append(member)
         self._launched += 1
         return member
 
     def _check_waiting(self) -> None:
         """Raises StepError when fewer replicas than needed came in time, and other steps do not hold what they lack."""
-        waiting = [member for member in self._members if not member.place()]
+        waiting = [member for member in self._members if not self._has_place(member)]
         if waiting:
             release_abandoned()
         replicas, placed = self._resources.replicas.min, len(self._members) - len(waiting)
-        late = [member for member in waiting if time.monotonic() - member.asked > self._resources.wait]
+        late = [member for member in waiting if time.monotonic() - member.waits_since > self._resources.wait]
         if late and placed < replicas:
             if not will_fit(self._demand, replicas):
                 settings = "resources.cpus, gpus or replicas.min"
                 raise StepError(shortage(self._demand, replicas, self._resources.wait, settings))
             print(f"still waiting for {amounts(self._demand)}: other steps hold it", flush=True)
             for member in late:
-                member.asked = time.monotonic()
+                member.waits_since = time.monotonic()
+
+    def _has_place(self, member: _Member) -> bool:
+        """Whether a member was given its resources, which are paid from then on."""
+        if member.place() and not member.paid:
+            member.paid = True
+            self._meter.take(self._devices, time.monotonic() - member.granted)
+        return member.paid
 
     def _hear(self, member: _Member, going: set[str]) -> None:
         """Takes the answer of `member` and gives it something else to do."""
@@ -230,7 +249,7 @@ class _Pool:
         except StepError as error:
             raise StepError(_said(error)) from error
         if member.state == "closing":
-            self._decoded += answer
+            self._count_tokens(answer)
             self._release(member)
             if member.holding:
                 self._take_back(list(member.holding.values()))
@@ -270,11 +289,16 @@ class _Pool:
         member.finished_lately = len(report.finished)
         member.at_once = report.at_once
         self._done += len(report.finished)
-        self._decoded += report.decoded
+        self._count_tokens(report.decoded)
         for file in report.damaged:
             self._index.discard(file)
         if report.unreadable:
             self._take_back([member.holding.pop(unit) for unit in report.unreadable])
+
+    def _count_tokens(self, decoded: Decoded) -> None:
+        """Adds what was decoded and is on disk."""
+        self._decoded += decoded
+        self._meter.decoded(decoded.tokens)
 
     def _at_once(self, cache_tokens: int | None) -> int:
         """Units that a replica decodes at once, before it can tell: as if each became as long as it may."""
@@ -340,16 +364,16 @@ class _Pool:
             with suppress(RayActorError, EngineError, GetTimeoutError):  # then it is ended the hard way
                 ray.get(member.actor.close.remote(), timeout=RELEASE_SECONDS)
         ray.kill(member.actor)
+        self._has_place(member)
         remove_placement_group(member.group)
         self._ended.append(member)
 
     def _forget_ended(self) -> None:
         """Forgets members that are gone and have given everything back."""
-        self._ended = [
-            member
-            for member in self._ended
-            if not (_is_removed(member.group) and (member.state == "gone" or _is_dead(member.actor)))
-        ]
+        for member in [member for member in self._ended if _gave_back(member)]:
+            self._ended.remove(member)
+            if member.paid:
+                self._meter.give_back(self._devices)
 
 
 def _taken_away(member: _Member, error: Exception) -> bool:
@@ -373,6 +397,10 @@ def share(at_once: int, finished_lately: int, held: int, queued: int, members: i
     return min(max(0, at_once + reserve - held), queued)
 
 
+def _gave_back(member: _Member) -> bool:
+    return _is_removed(member.group) and (member.state == "gone" or _is_dead(member.actor))
+
+
 def _is_removed(group: PlacementGroup) -> bool:
     return bool(placement_group_table(group)["state"] == "REMOVED")
 
@@ -386,13 +414,6 @@ def _is_dead(actor: Any) -> bool:
     except (GetTimeoutError, EngineError):
         return False
     return False
-
-
-def _remove_left_over(name: str) -> None:
-    """Removes the groups of a driver that was killed before it could."""
-    for key, entry in placement_group_table().items():
-        if entry["name"].startswith(f"{name}-") and entry["state"] != "REMOVED":
-            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(key))))
 
 
 def _said(error: BaseException) -> str:

@@ -90,6 +90,10 @@ class Decoded:
     thinking: int = 0
     answers: int = 0
 
+    @property
+    def tokens(self) -> int:
+        return self.thinking + self.answers
+
     def __add__(self, other: Decoded) -> Decoded:
         return Decoded(self.thinking + other.thinking, self.answers + other.answers)
 

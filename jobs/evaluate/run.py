@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
 from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared, traces_folder
 from jobs.evaluate.tree import grow, wanted
+from orchestrator.groups import group_prefix
 from orchestrator.holdings import Meter
 from orchestrator.step import Reference, StepContext, StepError, StepInput
 
@@ -76,17 +76,19 @@ def _decode(config: Config, context: StepContext, samples: Path, grader: Grader)
     """Decodes what is missing and writes the samples. Returns what that took."""
     sweep = prepare(config, context)
     context.use_traces(sweep.folder)
-    meter = Meter()
-    with shared(sweep.folder):
-        decoded, alone = _complete(config, context, sweep, samples, grader, meter)
+    meter = Meter(config.machine)
+    try:
+        with shared(sweep.folder):
+            decoded, alone = _complete(config, context, sweep, samples, grader, meter)
+    finally:
+        context.hold(meter.held)
     compact(sweep.folder)
-    tokens = decoded.thinking + decoded.answers
     return {
         "units": sum(1 for _ in sweep.units),
         "thinking_tokens_decoded": decoded.thinking,
         "answer_tokens_decoded": decoded.answers,
         "policies_alone_tokens": alone,
-        "costs": costs(config.machine, meter.held, meter.most, context.spent, tokens).record(),
+        "costs": costs(config.machine.device, meter.held, context.spent).record(),
     }
 
 
@@ -190,10 +192,9 @@ def _complete(
         told = partial(_tell, context, meter, units - len(work), units)
         told(0)
         if work:
-            name = f"{context.name}-{sha256(str(context.place).encode()).hexdigest()[:16]}"  # unlike in other stores
-            demand = config.replica_demand()
-            hold = partial(_hold, meter, devices)
-            total += decode(work, sweep.replica, index, config.resources, demand, name, told, context.lost, hold)
+            name, demand = group_prefix(context.place), config.replica_demand()
+            lost = context.lost
+            total += decode(work, sweep.replica, index, config.resources, demand, name, told, lost, meter, devices)
             told(len(work))
             index.refresh()
         try:
@@ -206,7 +207,3 @@ def _complete(
 def _tell(context: StepContext, meter: Meter, before: int, units: int, done: int) -> None:
     context.progress(before + done, units, "units")
     context.hold(meter.held)
-
-
-def _hold(meter: Meter, devices: float, replicas: int) -> None:
-    meter.hold(replicas * devices)
