@@ -134,14 +134,14 @@ def this_machine() -> Machine:
 def _cores() -> int:
     """As many as Ray offers: those that there are, or that a container may use."""
     cores = os.cpu_count() or 1
-    quota, period = (_limit("cpu.max") + ["max", "max"])[:2]
+    quota, period = [*_limit("cpu.max"), "max", "max"][:2]
     return max(1, min(cores, int(quota) // int(period))) if quota.isdecimal() and period.isdecimal() else cores
 
 
 def _memory() -> float:
     """Bytes, all of them or what a container may use."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = (_limit("memory.max") + ["max"])[0]
+    limit = [*_limit("memory.max"), "max"][0]
     return float(min(memory, int(limit)) if limit.isdecimal() else memory)
 
 

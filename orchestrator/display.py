@@ -41,13 +41,17 @@ class _Line:
     first: tuple[float, float] | None = None
     """(time, done) before the first that was done in this attempt, from which the rate follows."""
 
-    def left(self, now: float, done: float, total: float) -> float | None:
+    kind: str = ""
+    """The first word of the unit: what comes first may be counted in another."""
+
+    def left(self, now: float, done: float, total: float, unit: str) -> float | None:
         """Seconds, at the rate so far; None while there is none."""
-        if self.first is None or done <= self.first[1]:
+        before, self.kind = self.kind, unit.partition(" ")[0]
+        if self.first is None or done <= self.first[1] or before != self.kind:
             self.first = (now, done)
             return None
-        began, before = self.first
-        return (total - done) * (now - began) / (done - before)
+        began, start = self.first
+        return (total - done) * (now - began) / (done - start)
 
 
 class Display:
@@ -92,7 +96,7 @@ class Display:
     def progress(self, step: str, done: float, total: float, unit: str, left: float | None = None) -> None:
         """`left` are the seconds that the step itself expects; else it follows from how far it came."""
         line, now = self._lines[step], time.monotonic()
-        reckoned = line.left(now, done, total)
+        reckoned = line.left(now, done, total, unit)
         left = reckoned if left is None else left
         eta = "" if left is None else duration(left)
         if self._bars is not None:

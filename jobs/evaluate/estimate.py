@@ -182,7 +182,8 @@ def _sweep(config: Config, inputs: Mapping[str, Upcoming], context: int) -> _Swe
     answer = context // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     expected, most, words = Workload(), Workload(), []
     for task in config.tasks:
-        items, lengths = _items(task, inputs), _lengths(task, config, inputs)
+        generated = isinstance(task.path, Reference) and isinstance(inputs[task.path.step].config, Letters)
+        items, lengths = _items(task, inputs), expected_lengths(task, config, generated)
         if items is None:
             return None
         prompt = min(_PROMPT, context // 8)
@@ -210,10 +211,11 @@ def _items(task: TaskConfig, inputs: Mapping[str, Upcoming]) -> int | None:
     return min(made.test, task.items or made.test)
 
 
-def _lengths(task: TaskConfig, config: Config, inputs: Mapping[str, Upcoming]) -> Lengths:
+def expected_lengths(task: TaskConfig, config: Config, generated: bool) -> Lengths:
+    """What is assumed of a task's traces. `generated`: its items are another step's, which makes words and letters."""
     known = ASSUMED
     if isinstance(task.path, Reference):
-        known = LETTERS if isinstance(inputs[task.path.step].config, Letters) else ASSUMED
+        known = LETTERS if generated else ASSUMED
     elif task.benchmark is not None:
         known = BENCHMARKS[task.name]
     elif task.file is None:

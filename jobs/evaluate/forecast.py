@@ -51,19 +51,20 @@ class Forecast:
             insort(self._sizes, size)
         self._longer = [0, *accumulate(reversed(self._sizes))]
 
-    def at(self, under_way: Iterable[int], waiting: Iterable[int]) -> Progress:
-        """With units under way that have so many tokens, and others that wait: some may have tokens from before."""
+    def at(self, under_way: Iterable[tuple[int, float]], waiting: Iterable[int]) -> Progress:
+        """With units under way that have so many tokens, and can have no more than so many, and others that wait: some
+        may have tokens from before."""
         live, queued = list(under_way), list(waiting)
         finished = self._longer[-1]
-        becoming = [self._becomes(size) for size in live]
+        becoming = sum(max(size, min(most, self._becomes(size))) for size, most in live)
         known = len(self._sizes) + len(live)
-        mean = (finished + sum(becoming)) / known if known else self._planned
+        mean = (finished + becoming) / known if known else self._planned
         coming = sum(max(mean, self._becomes(size)) if size else mean for size in queued)
-        tokens = finished + sum(live) + sum(queued)
-        return Progress(tokens, max(tokens, round(finished + sum(becoming) + coming)), len(self._sizes))
+        tokens = finished + sum(size for size, _ in live) + sum(queued)
+        return Progress(tokens, max(tokens, round(finished + becoming + coming)), len(self._sizes))
 
     def _becomes(self, size: int) -> float:
-        """What a unit comes to that has so many tokens. One that is longer than all is half done, as far as is known."""
+        """What a unit comes to that has so many tokens. One that is longer than all others is half done, at a guess."""
         more = len(self._sizes) - bisect_right(self._sizes, size)
         if more:
             return self._longer[more] / more

@@ -16,22 +16,25 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError
 from ray.util.placement_group import (
     PlacementGroup,
     placement_group,
     placement_group_table,
     remove_placement_group,
 )
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from cluster.machines import CPU, machine
 from jobs.evaluate.engines import EngineError
-from jobs.evaluate.replica import Decoded, Replica, ReplicaSpec, Report, Work
+from jobs.evaluate.forecast import Forecast, Progress
+from jobs.evaluate.leftovers import end_orphans, wait_until_gone
+from jobs.evaluate.prompts import Unit
+from jobs.evaluate.replica import Decoded, Fetched, Replica, ReplicaSpec, Report, Work
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, UnitId
 from jobs.evaluate.tree import wanted
@@ -64,20 +67,30 @@ class _Member:
     waits_since: float
     """The same, or when it was last said that it still waits."""
     reply: Any
-    """The call it is busy with: start, exchange or close."""
+    """The call it is busy with: fetch, start, exchange or close."""
     called: float
     """When that was made, in monotonic seconds."""
-    state: Literal["starting", "working", "mute", "closing", "gone"] = "starting"
+    state: Literal["fetching", "starting", "working", "mute", "closing", "gone"] = "fetching"
     holding: dict[UnitId, Work] = field(default_factory=dict)
     at_once: int = 0
     """Units that it decodes at once, as far as is known; 0 before it has started."""
+    fetched: Fetched = field(default_factory=lambda: Fetched(False))
+    """How much of the model its machine has."""
     finished_lately: int = 0
+    sizes: Mapping[UnitId, int] = field(default_factory=dict)
+    """Tokens of the units that it was decoding when it was last heard."""
     machine: str = ""
     """The id of the one that it is on, once it was placed."""
     granted: float = 0.0
     """When it was given its resources, in monotonic seconds."""
     paid: bool = False
     """Whether what it holds is being counted."""
+    process: int | None = None
+    """Its process id, once it has started."""
+    closed: bool = False
+    """Whether it ended by itself, and its engine with it."""
+    swept: Any = None
+    """The call that ends what it left on its machine, where it did not."""
 
     def place(self) -> bool:
         """Whether it was given its resources. Ray's head knows; `PlacementGroup.wait(0)` says so only now and then."""
@@ -95,21 +108,25 @@ def decode(
     resources: EvaluateResources,
     demand: dict[str, float],
     name: str,
-    progress: Callable[[int], None],
+    progress: Callable[[Progress], None],
     lost: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
     meter: Meter | None = None,
     devices: float = 0.0,
+    forecast: Forecast | None = None,
+    most: Callable[[Unit], float] = lambda unit: inf,
+    fetching: Callable[[Fetched], None] = lambda fetched: None,
 ) -> Decoded:
     """Decodes all of `work`, in its order as far as replicas are free. Returns what was decoded.
 
-    `demand` is what one replica holds, `name` a word for this step that no other live step has; `progress` takes the
-    number of units done, `lost` how many replicas were lost by cause and why the last. `meter` counts `devices` for each
-    replica, from when it is given its resources until it has given them back, and the tokens. Raises StepError when the
-    cluster has not the resources or the model cannot be loaded, and OutOfRetries when replicas are lost more often than
-    `resources` allow.
+    `demand` is what one replica holds, `name` a word for this step that no other live step has; `progress` is told how
+    far it is by `forecast`, which knows the units that were done before, and `most`, the tokens that a unit may come to,
+    and `fetching` instead, while no replica has the model yet; `lost` takes how many replicas were lost by cause and why
+    the last. `meter` counts `devices` for each replica, from when it is given its resources until it has given them
+    back, and the tokens. Raises StepError when the cluster has not the resources or the model cannot be loaded, and
+    OutOfRetries when replicas are lost more often than `resources` allow.
     """
-    with _Pool(spec, index, resources, demand, name, lost, meter, devices) as pool:
-        return pool.run(work, progress)
+    with _Pool(spec, index, resources, demand, name, lost, meter, devices, forecast, most) as pool:
+        return pool.run(work, progress, fetching)
 
 
 class _Pool:
@@ -125,7 +142,11 @@ class _Pool:
         lost: Callable[[Mapping[str, int], str], None],
         meter: Meter | None,
         devices: float,
+        forecast: Forecast | None,
+        most: Callable[[Unit], float],
     ):
+        self._forecast = forecast or Forecast(0)
+        self._most = most
         self._meter = meter or Meter(machine(CPU))
         self._devices = devices
         self._spec = spec
@@ -163,7 +184,9 @@ class _Pool:
             time.sleep(0.05)
             self._forget_ended()
 
-    def run(self, work: Iterable[Work], progress: Callable[[int], None]) -> Decoded:
+    def run(
+        self, work: Iterable[Work], progress: Callable[[Progress], None], fetching: Callable[[Fetched], None]
+    ) -> Decoded:
         self._queue.extend(work)
         while self._queue or self._members:
             self._scale()
@@ -176,8 +199,22 @@ class _Pool:
                     member.state = "mute"
                 self._lose(member, EngineError(f"it did not answer for {time.monotonic() - member.called:.0f} s"))
             self._forget_ended()
-            progress(self._done)
+            fetched = self._fetching()
+            progress(self._progress()) if fetched.done else fetching(fetched)
         return self._decoded
+
+    def _fetching(self) -> Fetched:
+        """How much of the model is on the machines that fetch it, all together; done where none does."""
+        on = {member.machine: member.fetched for member in self._members if member.state == "fetching"}
+        there, of = (sum(getattr(each, name) for each in on.values()) for name in ("there", "of"))
+        return Fetched(there == of or self._ever_started, there, of)
+
+    def _progress(self) -> Progress:
+        held = [(member, work) for member in self._members for work in member.holding.values()]
+        sizes = [(member.sizes.get((work.unit.item, work.unit.sample)), work) for member, work in held]
+        under_way = [(size, self._most(work.unit)) for size, work in sizes if size is not None]
+        waiting = [work.size for size, work in sizes if size is None] + [work.size for work in self._queue]
+        return self._forecast.at(under_way, waiting)
 
     def _answered(self) -> set[Any]:
         """The calls that were answered, after a second at most."""
@@ -212,7 +249,7 @@ class _Pool:
             )
             .remote(self._spec, f"replica-{self._launched}")
         )
-        member = _Member(group, actor, asked, asked, reply=actor.start.remote(), called=time.monotonic())
+        member = _Member(group, actor, asked, asked, reply=actor.fetch.remote(), called=time.monotonic())
         self._members.append(member)
         self._launched += 1
         return member
@@ -250,12 +287,20 @@ class _Pool:
             raise StepError(_said(error)) from error
         if member.state == "closing":
             self._count_tokens(answer)
+            member.closed = True
             self._release(member)
             if member.holding:
                 self._take_back(list(member.holding.values()))
             return
+        if member.state == "fetching":
+            member.fetched = answer
+            if answer.done:
+                member.state = "starting"
+            call = member.actor.start if answer.done else member.actor.fetch
+            member.reply, member.called = call.remote(), time.monotonic()
+            return
         if member.state == "starting":
-            _, cache_tokens = answer
+            member.process, cache_tokens = answer
             member.state, member.at_once = "working", self._at_once(cache_tokens)
             self._ever_started = True
         else:
@@ -286,6 +331,8 @@ class _Pool:
     def _acknowledge(self, member: _Member, report: Report) -> None:
         for unit in report.finished:
             del member.holding[unit]
+        member.sizes = report.sizes
+        self._forecast.finished(report.sizes[unit] for unit in report.finished)
         member.finished_lately = len(report.finished)
         member.at_once = report.at_once
         self._done += len(report.finished)
@@ -355,6 +402,7 @@ class _Pool:
                 again.append(Work(unit, tuple(known.rows), tuple(self._index.places(known.rows))))
             else:
                 self._done += 1
+                self._forecast.finished([sum(row.length for row in known.rows)])
         self._queue.extendleft(reversed(again))
 
     def _release(self, member: _Member) -> None:
@@ -363,6 +411,7 @@ class _Pool:
         if member.state == "working" and not gone(member.machine):
             with suppress(RayActorError, EngineError, GetTimeoutError):  # then it is ended the hard way
                 ray.get(member.actor.close.remote(), timeout=RELEASE_SECONDS)
+                member.closed = True
         ray.kill(member.actor)
         self._has_place(member)
         remove_placement_group(member.group)
@@ -398,7 +447,33 @@ def share(at_once: int, finished_lately: int, held: int, queued: int, members: i
 
 
 def _gave_back(member: _Member) -> bool:
-    return _is_removed(member.group) and (member.state == "gone" or _is_dead(member.actor))
+    if not _is_removed(member.group):
+        return False
+    return member.state == "gone" or (_is_dead(member.actor) and _is_swept(member))
+
+
+def _is_swept(member: _Member) -> bool:
+    """Whether nothing is left of a member on its machine. What cannot be ended is said in the step's log."""
+    if member.closed or not member.machine:
+        return True
+    if member.swept is None:
+        there = NodeAffinitySchedulingStrategy(member.machine, soft=False)
+        member.swept = _sweep.options(scheduling_strategy=there).remote(member.process)
+    try:
+        ray.get(member.swept, timeout=0)
+    except GetTimeoutError:
+        return gone(member.machine)
+    except (RayError, EngineError) as error:
+        print(_said(error), flush=True)
+    return True
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _sweep(process: int | None) -> list[int]:
+    """Ends what a replica left on this machine, once its own process is gone."""
+    if process is not None:
+        wait_until_gone(process)
+    return end_orphans()
 
 
 def _is_removed(group: PlacementGroup) -> bool:

@@ -11,14 +11,16 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.evaluate.admission import Admission
 from jobs.evaluate.engines import Engine, Sampling
 from jobs.evaluate.engines.watched import Watched
+from jobs.evaluate.leftovers import end_orphans, mark, wait_for_memory
 from jobs.evaluate.prompts import Forcing, Unit
 from jobs.evaluate.trace_files import DamagedFile, UnitId, read_tokens, write
 from jobs.evaluate.traces import Row, Segment, Trace
@@ -49,6 +51,10 @@ class ReplicaSpec:
     """Where records go."""
     in_flight: int
     """Units decoded at once, unless the engine's cache is expected to hold fewer."""
+    fetch: Callable[[Callable[[int, int], None]], None] | None = None
+    """Sees that its machine has the model, and tells how many bytes of how many are there."""
+    on_gpus: bool = False
+    """Whether it was given cards, whose memory must be free before it starts."""
     token_deadline: float = math.inf
     """Seconds without a token after which the engine is taken to hang."""
     redirect_output: Callable[[str], None] | None = None
@@ -64,6 +70,11 @@ class Work:
     unit: Unit
     rows: tuple[Row, ...] = ()
     places: tuple[tuple[str, int, int], ...] = ()
+
+    @cached_property
+    def size(self) -> int:
+        """Tokens that are known."""
+        return sum(row.length for row in self.rows)
 
     def longest(self, tree: Tree, forcing: Forcing) -> int:
         """Tokens of the longest sequence that the unit may need: to the last cut of the trunk, and an answer."""
@@ -99,6 +110,16 @@ class Decoded:
 
 
 @dataclass(frozen=True)
+class Fetched:
+    """How much of the model a replica's machine has."""
+
+    done: bool
+    there: int = 0
+    """Bytes."""
+    of: int = 0
+
+
+@dataclass(frozen=True)
 class Report:
     """What a replica has to say since its last report."""
 
@@ -112,6 +133,8 @@ class Report:
     """The files at fault."""
     at_once: int
     """Units that it can decode at once, as far as it can tell by now."""
+    sizes: Mapping[UnitId, int]
+    """Tokens by now of the units that are finished or under way, whether or not they are on disk."""
 
 
 class Replica:
@@ -125,12 +148,35 @@ class Replica:
         self._finished: list[UnitId] = []
         self._unreadable: dict[UnitId, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._fetching: asyncio.Task[None] | None = None
+        self._bytes = (0, 0)
+        self._traces: dict[UnitId, Trace] = {}
+        """Of units under way, and of those that are finished and not reported yet."""
         self._flushed = time.monotonic()
         self._flush_seconds = FLUSH_SECONDS if isinstance(spec.folder, Path) else FLUSH_SECONDS_REMOTE
 
+    async def fetch(self) -> Fetched:
+        """Has the model fetched to this machine. Answers every second, until it is there. Raises EngineError."""
+        if self._spec.fetch is None:
+            return Fetched(True)
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(asyncio.to_thread(self._spec.fetch, self._note_bytes))
+        await asyncio.wait([self._fetching], timeout=FLUSH_SECONDS)
+        if self._fetching.done():
+            self._fetching.result()
+        return Fetched(self._fetching.done(), *self._bytes)
+
+    def _note_bytes(self, there: int, of: int) -> None:
+        self._bytes = (there, of)
+
     async def start(self) -> tuple[int, int | None]:
-        """Starts the engine. Returns this process's id and the tokens that the engine's cache holds."""
+        """Starts the engine, once nothing that an earlier one left is in its way. Returns this process's id and the
+        tokens that the engine's cache holds."""
         spec = self._spec
+        await asyncio.to_thread(end_orphans)
+        if spec.on_gpus:
+            await asyncio.to_thread(wait_for_memory)
+        mark()
         self._engine = Watched(await spec.start(), spec.token_deadline)
         self._walkers = [
             Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._unwritten.append)
@@ -159,12 +205,16 @@ class Replica:
         for task in done:
             task.result()
         unreadable, self._unreadable = self._unreadable, {}
+        sizes = {name: trace.size for name, trace in self._traces.items()}
+        for name in finished:
+            del self._traces[name]
         return Report(
             tuple(finished),
             decoded,
             tuple(unreadable),
             tuple(dict.fromkeys(unreadable.values())),
             self._admission.at_once,
+            sizes,
         )
 
     async def close(self) -> Decoded:
@@ -187,6 +237,7 @@ class Replica:
             except DamagedFile as error:
                 self._unreadable[name] = str(error)
                 return
+            self._traces[name] = trace
             place.size = lambda: len(unit.prompt) + trace.thinking_tokens
             await self._walkers[unit.tree].walk(unit, trace)
         self._finished.append(name)

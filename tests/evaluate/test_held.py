@@ -18,6 +18,7 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from cluster.machines import machine
+from jobs.evaluate.forecast import Progress
 from jobs.evaluate.pool import decode
 from jobs.evaluate.replica import Work
 from jobs.evaluate.trace_files import Index
@@ -36,9 +37,6 @@ class Clock:
 
     def __init__(self) -> None:
         self.core_seconds = 0.0
-        self.first = 0.0
-        """Seconds from its start until any was."""
-        self._began = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -62,8 +60,6 @@ class Clock:
             now = time.monotonic()
             self.core_seconds += taken * (now - last)
             last = now
-            if taken and not self.first:
-                self.first = now - self._began
 
 
 @contextmanager
@@ -93,14 +89,14 @@ async def start_slowly(folder: Path, seconds: float, delay: float) -> scripted.S
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_under_load_the_account_agrees_with_the_clock_loading_included(tmp_path: Path, replicas: int) -> None:
     meter = Meter(WHERE)
-    start = partial(start_slowly, tmp_path, 4.0, 0.1)
-    work = [Work(unit) for unit in units(60)]
+    start = partial(start_slowly, tmp_path, 5.0, 0.05)
+    work = [Work(unit) for unit in units(16)]
     with busy(), Clock() as clock:
         own, index = spec(tmp_path, start), Index(tmp_path, quiet)
         found = decode(work, own, index, resources(replicas), CPU, "clock", untold, meter=meter, devices=1)
     agrees(meter.held, clock)
     assert meter.held.tokens == found.tokens > 0
-    assert clock.core_seconds > 8 * replicas
+    assert meter.held.device_seconds > 5 * replicas
 
 
 def test_waiting_is_not_paid_and_all_is_from_the_grant_on(tmp_path: Path) -> None:
@@ -109,24 +105,23 @@ def test_waiting_is_not_paid_and_all_is_from_the_grant_on(tmp_path: Path) -> Non
     freed = threading.Timer(6, lambda: remove_placement_group(others))
     freed.start()
     meter, began = Meter(WHERE), time.monotonic()
-    start = partial(start_slowly, tmp_path, 2.0, 0.05)
-    work = [Work(unit) for unit in units(60)]
+    start = partial(start_slowly, tmp_path, 3.0, 0.02)
+    work = [Work(unit) for unit in units(16)]
     own, index = spec(tmp_path, start), Index(tmp_path, quiet)
-    clocks: list[Clock] = []
+    told: list[tuple[float, float]] = []
 
-    def told(done: int) -> None:
-        """Who holds the cores is the sweep alone from when it has its first."""
-        if not clocks and time.monotonic() - began < 5:
-            assert meter.held.device_seconds == 0
+    def tell(progress: Progress) -> None:
+        told.append((time.monotonic() - began, meter.held.device_seconds))
 
-    decode(work, own, index, resources(1), CPU, "waits", told, meter=meter, devices=1)
+    decode(work, own, index, resources(1), CPU, "waits", tell, meter=meter, devices=1)
     whole = time.monotonic() - began
-    assert 0.9 * (whole - 7) < meter.held.device_seconds < whole - 6
+    assert {paid for seconds, paid in told if seconds < 5} == {0.0}
+    assert 0.95 * (whole - 7) < meter.held.device_seconds < whole - 5.9
 
 
 def test_replicas_that_are_killed_and_those_that_replace_them_are_paid(tmp_path: Path) -> None:
     meter = Meter(WHERE)
-    start = partial(start_slowly, tmp_path, 1.0, 0.1)
+    start = partial(start_slowly, tmp_path, 1.0, 0.3)
     killed: list[int] = []
 
     def kill() -> None:
@@ -140,7 +135,7 @@ def test_replicas_that_are_killed_and_those_that_replace_them_are_paid(tmp_path:
                     break
 
     killer = threading.Thread(target=kill)
-    work = [Work(unit) for unit in units(60)]
+    work = [Work(unit) for unit in units(16)]
     with Clock() as clock:
         killer.start()
         own, index = spec(tmp_path, start), Index(tmp_path, quiet)
@@ -152,9 +147,10 @@ def test_replicas_that_are_killed_and_those_that_replace_them_are_paid(tmp_path:
 
 def test_a_sweep_that_fails_has_paid_until_everything_is_given_back(tmp_path: Path) -> None:
     meter = Meter(WHERE)
+    own, work = spec(tmp_path, partial(fail_late, 5.0)), [Work(units(1)[0])]
+    index = Index(tmp_path, quiet)
     with Clock() as clock, pytest.raises(StepError, match="out of memory"):
-        own = spec(tmp_path, partial(fail_late, 5.0))
-        decode([Work(units(1)[0])], own, Index(tmp_path, quiet), resources(), CPU, "vain", untold, meter=meter, devices=1)
+        decode(work, own, index, resources(), CPU, "vain", untold, meter=meter, devices=1)
     agrees(meter.held, clock)
     assert meter.held.device_seconds > 5
 

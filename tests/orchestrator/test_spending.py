@@ -222,7 +222,9 @@ def test_a_limit_is_never_passed_whatever_steps_come_to_hold_and_however_long_gi
             folder.create({})
         clock = Clock()
         configs = (Fixed(), Evaluate.model_validate_json(MANY))
-        accounts = Accounts(dict(zip(("fixed", "sweep"), zip(folders, configs, strict=True), strict=True)), limit, clock)
+        accounts = Accounts(
+            dict(zip(("fixed", "sweep"), zip(folders, configs, strict=True), strict=True)), limit, clock
+        )
         meter, held = Meter(machine("p5.48xlarge"), clock), 0
         fixed_usd = 0.0
         try:

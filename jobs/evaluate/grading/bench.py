@@ -38,7 +38,7 @@ class _Actor:
 
     async def start(self, spec: EngineSpec, made: StepInput | None) -> None:
         """Loads the model, which may be one that a step made. Raises EngineError where that fails."""
-        self._engine: Engine = await start(await models.here(spec, made))
+        self._engine: Engine = await start(await asyncio.to_thread(models.fetched, spec, made))
 
     async def replies(self, requests: Sequence[Request], at_once: int) -> list[list[int]]:
         """The tokens that follow each request."""
