@@ -118,12 +118,12 @@ def decode(
 ) -> Decoded:
     """Decodes all of `work`, in its order as far as replicas are free. Returns what was decoded.
 
-    `demand` is what one replica holds, `name` a word for this step that no other live step has; `progress` is told how
-    far it is by `forecast`, which knows the units that were done before, and `most`, the tokens that a unit may come to,
-    and `fetching` instead, while no replica has the model yet; `lost` takes how many replicas were lost by cause and why
-    the last. `meter` counts `devices` for each replica, from when it is given its resources until it has given them
-    back, and the tokens. Raises StepError when the cluster has not the resources or the model cannot be loaded, and
-    OutOfRetries when replicas are lost more often than `resources` allow.
+    `demand` is what one replica holds, `name` a word for this step that no other live step has. `progress` is told how
+    far it is by `forecast`, which knows the units that were done before, and `most`, the tokens that a unit may come
+    to; while no replica has the model yet, `fetching` is told instead. `lost` takes how many replicas were lost by
+    cause and why the last. `meter` counts `devices` for each replica, from when it is given its resources until it has
+    given them back, and the tokens. Raises StepError when the cluster has not the resources or the model cannot be
+    loaded, and OutOfRetries when replicas are lost more often than `resources` allow.
     """
     with _Pool(spec, index, resources, demand, name, lost, meter, devices, forecast, most) as pool:
         return pool.run(work, progress, fetching)

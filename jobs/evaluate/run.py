@@ -236,12 +236,9 @@ def _planned(config: Config, context: StepContext, sweep: Sweep) -> float:
     for (name, tree), question in firsts.items():
         task, unit = tasks[name], question.units[0]
         generated = isinstance(task.path, Reference) and _is_letters(context.input(task.path))
-        lengths = expected_lengths(task, config, generated)
-        found.append(
-            workload.item(
-                sweep.replica.trees[tree], question.policies, unit.room, len(unit.prompt), lengths
-            ).once.decoded
-        )
+        lengths, trees = expected_lengths(task, config, generated), sweep.replica.trees
+        mean = workload.item(trees[tree], question.policies, unit.room, len(unit.prompt), lengths)
+        found.append(mean.once.decoded)
     return sum(found) / len(found)
 
 

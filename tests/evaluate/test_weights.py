@@ -45,7 +45,7 @@ def processes(home: Path, address: str, count: int, **more: str) -> list[object]
         subprocess.Popen([sys.executable, "-c", CODE], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(count)
     ]
-    return [json.loads(process.communicate(timeout=120)[0]) for process in started]
+    return [json.loads(process.communicate(timeout=120)[0].splitlines()[-1]) for process in started]
 
 
 def test_many_replicas_of_a_machine_fetch_once_and_say_in_bytes_how_far_it_is(tmp_path: Path) -> None:
