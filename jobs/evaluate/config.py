@@ -232,8 +232,11 @@ class Config(StepConfig):
         return 0.0
 
     def holds_at_most(self) -> float:
-        """All its replicas."""
-        return 0.0 if self.chat is not None else self.resources.replicas.max * self.devices(self.replica_demand())
+        """All the replicas that can run at once."""
+        if self.chat is not None:
+            return 0.0
+        each = self.devices(self.replica_demand())
+        return each * self.machine.at_once(max(1, int(each)), self.resources.replicas.max)
 
     def notes(self) -> list[str]:
         """Lists that were understood as sets, and what costs more than it looks."""
