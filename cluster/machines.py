@@ -94,6 +94,8 @@ class Machine:
     @property
     def price(self) -> str:
         """In words: ``$55.04 an hour for p5.48xlarge with 8 of them, AWS's list price of 2025-06-05``."""
+        if self.shared_memory is not None:
+            return machine(CPU).price
         name = self.name if self.whole else self.card.priced_as
         return f"${self.usd_per_hour:g} an hour for {name} with {self.cards} of them, AWS's list price of {self.priced}"
 

@@ -214,6 +214,7 @@ def test_this_machine_is_what_its_kernel_and_its_container_say(tmp_path: Path, m
     machines.this_machine.cache_clear()
     held = machines.this_machine()
     assert (held.cards, held.shared_memory) == (1, 1e9)
+    assert held.price == machine("cpu").price
     assert held.usd(1, 3600) == pytest.approx(machine("cpu").usd(1, 3600))
 
 
