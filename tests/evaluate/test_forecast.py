@@ -15,7 +15,8 @@ from jobs.evaluate.forecast import Forecast, Pace, Progress
 def simulate(sizes: list[int], at_once: int, planned: float, load: int = 0) -> Iterator[tuple[int, Progress]]:
     """Second by second: engines load for so long, then each trace under way gets 30 tokens a second."""
     forecast = Forecast(planned)
-    queue, live = list(sizes), []
+    queue = list(sizes)
+    live: list[tuple[int, int]] = []
     second = 0
     while queue or live:
         yield second, forecast.at([(done, inf) for _, done in live], [0] * len(queue))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ except EngineError as error:
 """
 
 
-def processes(home: Path, address: str, count: int, **more: str) -> list[object]:
+def processes(home: Path, address: str, count: int, **more: str) -> list[Any]:
     """What so many processes of one machine that fetch at the same time say."""
     environment = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": address, "PYTHONPATH": str(ROOT), **more}
     for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE"):

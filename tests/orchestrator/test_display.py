@@ -38,7 +38,7 @@ def logged(clock: Clock, told: list[tuple[float, float, float, str, float | None
         shown.started("sweep", "", 0)
         for now, *progress in told:
             clock.now = now
-            shown.progress("sweep", *progress)  # type: ignore[arg-type]
+            shown.progress("sweep", *progress)
     return out.getvalue().splitlines()[1:]
 
 
