@@ -210,8 +210,19 @@ def _complete(
         tell(forecast.at((), [each.size for each in work]))
         if work:
             total += decode(
-                *(work, sweep.replica, index, config.resources, config.replica_demand(), group_prefix(context.place)),
-                *(tell, context.lost, meter, devices, forecast, most, partial(_tell_fetched, context, meter)),
+                work,
+                sweep.replica,
+                index,
+                config.resources,
+                config.replica_demand(),
+                group_prefix(context.place),
+                progress=tell,
+                lost=context.lost,
+                meter=meter,
+                devices=devices,
+                forecast=forecast,
+                most=most,
+                fetching=partial(_tell_fetched, context, meter),
             )
             index.refresh()
         try:

@@ -116,7 +116,14 @@ def test_an_engine_process_that_outlives_its_actor_is_ended_before_the_replica_i
 @pytest.mark.usefixtures("cluster")
 def test_what_the_last_replica_left_is_ended_though_nothing_replaces_it(tmp_path: Path) -> None:
     (tmp_path / "cores").mkdir()
-    threading.Timer(4, lambda: [os.kill(int(file.name), signal.SIGKILL) for file in pids(tmp_path).iterdir()]).start()
+
+    def kill() -> None:
+        while not list(tmp_path.glob("*.parquet")):
+            time.sleep(0.1)
+        for file in pids(tmp_path).iterdir():
+            os.kill(int(file.name), signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
     work = [Work(unit) for unit in units(300)]
     own = spec(tmp_path, partial(start_with_a_core, tmp_path, 0.05))
     with pytest.raises(Exception, match="lost 1 times"):
