@@ -12,8 +12,9 @@ import datetime
 import difflib
 import functools
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ CPU = "cpu"
 """The name of a CPU's core."""
 
 _CATALOGUE = Path(__file__).with_name("machines.yaml")
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Machine:
     """When that was the list price."""
     whole: bool
     """Rented as a whole: cards that idle are paid too. Not so where only a card was named."""
+    shared_memory: float | None = None
+    """Bytes that its cards share, in place of each card's own; None where all that is known is a card's part."""
 
     def nodes(self, cards: float) -> int:
         """Nodes that hold `cards`."""
@@ -72,14 +76,26 @@ class Machine:
         machines = self.nodes(cards) if self.whole else cards / self.cards
         return machines * self.usd_per_hour * seconds / 3600
 
+    def at_once(self, cards: int, holders: int) -> int:
+        """How many of `holders`, each of so many cards, run at the same time: all, where there may be more machines."""
+        return holders if self.shared_memory is None else max(1, min(holders, self.cards // cards))
+
+    def memory_for(self, cards: int, holders: int) -> float:
+        """Bytes for each of `holders`, of so many cards each."""
+        if self.shared_memory is None:
+            return cards * self.card.memory
+        return self.shared_memory / self.at_once(cards, holders)
+
     @property
     def device(self) -> str:
         """What is paid for, in the singular: ``GPU``, or ``core``."""
-        return "core" if self.card == machine(CPU).card else "GPU"
+        return "core" if self.card.priced_as == machine(CPU).card.priced_as else "GPU"
 
     @property
     def price(self) -> str:
         """In words: ``$55.04 an hour for p5.48xlarge with 8 of them, AWS's list price of 2025-06-05``."""
+        if self.shared_memory is not None:
+            return machine(CPU).price
         name = self.name if self.whole else self.card.priced_as
         return f"${self.usd_per_hour:g} an hour for {name} with {self.cards} of them, AWS's list price of {self.priced}"
 
@@ -101,6 +117,42 @@ def machine(name: str) -> Machine:
     fields = dict(machines[cards[name]["priced_as"] if alone else name])
     card = fields.pop("card")
     return Machine(name, Card(**cards[card]), **fields, whole=not alone)
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """The cores and the memory of the machine that this runs on, at the catalogue's price of a core."""
+    cores, memory = _cores(), _memory()
+    core = machine(CPU)
+    return replace(
+        core,
+        card=replace(core.card, title="CPU core of this machine", memory=memory / cores),
+        cards=cores,
+        usd_per_hour=core.usd_per_hour * cores / core.cards,
+        shared_memory=memory,
+    )
+
+
+def _cores() -> int:
+    """As many as Ray offers: those that there are, or that a container may use."""
+    cores = os.cpu_count() or 1
+    quota, period = [*_limit("cpu.max"), "max", "max"][:2]
+    return max(1, min(cores, int(quota) // int(period))) if quota.isdecimal() and period.isdecimal() else cores
+
+
+def _memory() -> float:
+    """Bytes, all of them or what a container may use."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = [*_limit("memory.max"), "max"][0]
+    return float(min(memory, int(limit)) if limit.isdecimal() else memory)
+
+
+def _limit(name: str) -> list[str]:
+    """The words of a limit of this process's control group."""
+    try:
+        return (_CONTROL_GROUP / name).read_text().split()
+    except OSError:
+        return []
 
 
 def in_usd(amount: float) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from ray._private.state import state
 from ray._raylet import ActorID, PlacementGroupID
-from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from jobs.machines import machines, room
@@ -72,6 +72,31 @@ def release_abandoned() -> None:
         coordinator = ActorID(group.creator_actor_id)
         if group.creator_actor_dead and not coordinator.is_nil():  # nil, and called dead, where no actor made the group
             remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
+
+
+@dataclass(frozen=True)
+class Granted:
+    """A group that has its resources."""
+
+    when: float
+    """Since 1970, by the clock of Ray's head."""
+    bundles: tuple[Mapping[str, float], ...]
+
+
+def granted_here(worker: str) -> dict[str, Granted]:
+    """The groups, by id, that actors hold which the process `worker` of Ray's started."""
+    accessor = state._connect_and_get_accessor()
+    found = {}
+    for group in _table():
+        if group.state != PlacementGroupTableData.CREATED or ActorID(group.creator_actor_id).is_nil():
+            continue
+        record = accessor.get_actor_info(ActorID(group.creator_actor_id))
+        if record is not None and ActorTableData.FromString(record).owner_address.worker_id.hex() == worker:
+            stats = group.stats
+            when = stats.creation_request_received_ns / 1e9 + stats.end_to_end_creation_latency_us / 1e6
+            bundles = tuple(dict(each.unit_resources) for each in group.bundles)
+            found[group.placement_group_id.hex()] = Granted(when, bundles)
+    return found
 
 
 class WaitingGangs:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 LOG_EVERY = 5.0
 """Seconds between two lines about one step in a log."""
@@ -39,7 +39,19 @@ class _Line:
     started: float
     said: float
     first: tuple[float, float] | None = None
-    """(time, done) at the first progress of this attempt, from which the rate follows."""
+    """(time, done) before the first that was done in this attempt, from which the rate follows."""
+
+    kind: str = ""
+    """The first word of the unit: what comes first may be counted in another."""
+
+    def left(self, now: float, done: float, total: float, unit: str) -> float | None:
+        """Seconds, at the rate so far; None while there is none."""
+        before, self.kind = self.kind, unit.partition(" ")[0]
+        if self.first is None or done <= self.first[1] or before != self.kind:
+            self.first = (now, done)
+            return None
+        began, start = self.first
+        return (total - done) * (now - began) / (done - start)
 
 
 class Display:
@@ -59,7 +71,7 @@ class Display:
                 TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}"),
                 TimeElapsedColumn(),
                 TextColumn("ETA"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}"),
                 console=self.out,
             )
             self._bars.start()
@@ -81,22 +93,23 @@ class Display:
         again = f" (restart {attempt})" if attempt else ""
         self.say(f"{step}: started{again}{': ' if what else ''}{what}")
 
-    def progress(self, step: str, done: float, total: float, unit: str) -> None:
+    def progress(self, step: str, done: float, total: float, unit: str, left: float | None = None) -> None:
+        """`left` are the seconds that the step itself expects; else it follows from how far it came."""
+        line, now = self._lines[step], time.monotonic()
+        reckoned = line.left(now, done, total, unit)
+        left = reckoned if left is None else left
+        eta = "" if left is None else duration(left)
         if self._bars is not None:
             if step not in self._tasks:
-                self._tasks[step] = self._bars.add_task(step, total=total, unit=unit)
-            self._bars.update(self._tasks[step], completed=done, total=total, unit=unit)
+                self._tasks[step] = self._bars.add_task(step, total=total, unit=unit, left=eta)
+            self._bars.update(self._tasks[step], completed=done, total=total, unit=unit, left=eta)
             return
-        line, now = self._lines[step], time.monotonic()
-        line.first = line.first or (now, done)
         if now - line.said < LOG_EVERY:
             return
         line.said = now
-        began, before = line.first
-        rate = (done - before) / (now - began) if now > began else 0.0
-        left = f", ETA {duration((total - done) / rate)}" if rate > 0 else ""
         share = f"{done / total:.0%}" if total else "0%"
-        self.say(f"{step}: {done:,.0f}/{total:,.0f} {unit} ({share}), {duration(now - line.started)}{left}")
+        took, then = duration(now - line.started), f", ETA {eta}" if eta else ""
+        self.say(f"{step}: {done:,.0f}/{total:,.0f} {unit} ({share}), {took}{then}")
 
     def finished(self, step: str, seconds: float) -> None:
         self._remove_bar(step)

@@ -32,6 +32,7 @@ from orchestrator import registry
 from orchestrator.display import Display
 from orchestrator.experiment import Experiment
 from orchestrator.failures import Failure, diagnose
+from orchestrator.groups import group_prefix, remove_groups
 from orchestrator.logs import tail
 from orchestrator.mirror import Mirror
 from orchestrator.own_cluster import own_cluster
@@ -268,7 +269,6 @@ class _Run:
                 self._restart_due()
                 self._collect()
                 self._show()
-                self.accounts.check()
         except OverCost as error:
             why = str(error)
             raise
@@ -341,12 +341,14 @@ class _Run:
         for task in ended:
             name = tasks[task]
             attempt = self.running.pop(name)
-            self.accounts.stop(name)
             try:
                 ray.get(task)
             except ray.exceptions.RayError as error:
+                self._give_back(name)
+                self.accounts.stop(name)
                 self._failed_attempt(name, attempt, diagnose(error))
             else:
+                self.accounts.stop(name)
                 self._finish(name, attempt)
         for name, attempt in list(self.running.items()):
             limit = self.planned[name].step.config.resources.timeout
@@ -392,7 +394,12 @@ class _Run:
         for name in self.running:
             self.accounts.tick(name)
             if progress := self.planned[name].folder.read_progress():
-                self.display.progress(name, progress["done"], progress["total"], progress["unit"])
+                self.display.progress(name, progress["done"], progress["total"], progress["unit"], progress.get("left"))
+        self.accounts.check()
+
+    def _give_back(self, name: str) -> None:
+        """Gives back what a step holds whose controller was killed: Ray itself would only when the whole run ends."""
+        remove_groups(group_prefix(self.planned[name].folder.path))
 
     def _stop(self, names: list[str], why: str | None = None) -> None:
         """Ends steps that are running, and waits until Ray says that they have ended. `why` is for people."""
@@ -403,5 +410,6 @@ class _Run:
             ray.wait(tasks, num_returns=len(tasks), timeout=30)
         for name in names:
             del self.running[name]
+            self._give_back(name)
             self.accounts.stop(name)
             self.planned[name].folder.write_status(state="cancelled", finished=time.time(), error=why)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.table import Table
 
@@ -52,7 +53,7 @@ def look(planned: PlannedStep, estimate: Estimate | None = None) -> View:
     started = status.get("started")
     until = status.get("finished") or (time.time() if claim else progress.get("time", started))
     elapsed = until - started if started and until else None
-    eta = duration(elapsed * (total - done) / done) if state == "running" and elapsed and 0 < done < total else ""
+    eta = _eta(progress, elapsed) if state == "running" and elapsed else ""
     lost = folder.read_losses()
     reason = lost.get("reason") or status.get("reason")
     note = status.get("error") or (f"went on after {reason}" if reason and state == "running" else "")
@@ -68,6 +69,14 @@ def look(planned: PlannedStep, estimate: Estimate | None = None) -> View:
     elif 0 < done < total and cost:
         usd = cost * total / done
     return View(state, shown, duration(elapsed) if elapsed is not None else "", eta, losses, note, cost, usd)
+
+
+def _eta(progress: Mapping[str, Any], elapsed: float) -> str:
+    """What the step itself expects, else by its share of the time so far."""
+    done, total, left = progress.get("done", 0), progress.get("total", 0), progress.get("left")
+    if left is None:
+        return duration(elapsed * (total - done) / done) if 0 < done < total else ""
+    return duration(max(0.0, left - (time.time() - progress["time"])))
 
 
 def table(experiment: Experiment, planned: Sequence[PlannedStep]) -> Table:

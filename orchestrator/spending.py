@@ -14,8 +14,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from cluster.machines import Machine, in_usd
-from orchestrator.display import duration
-from orchestrator.holdings import Held, Spending
+from orchestrator.holdings import Spending, against
 from orchestrator.records import read_note, write_note
 from orchestrator.step import Estimate, StepConfig
 from orchestrator.store import StepFolder
@@ -25,6 +24,14 @@ EXPECTED = "expected.json"
 """What the plan said before the step first ran."""
 
 SAVE_EVERY = 2.0
+
+LOOK_SECONDS = 2.0
+"""Between two looks at what running steps cost: at most, on a machine that is not busy."""
+GIVE_BACK_SECONDS = 5.0
+"""From the moment that a step is told to stop until nothing is held for it any more."""
+
+_HELD = ("devices", "device_seconds", "usd", "tokens")
+""":class:`orchestrator.holdings.Held`'s fields."""
 
 
 def spent(folder: StepFolder) -> Spending | None:
@@ -41,21 +48,14 @@ def expect(folder: StepFolder, estimate: Estimate) -> None:
     """Keeps an estimate to be compared with what the step comes to, unless the step was begun before."""
     if estimate.seconds is None or estimate.device_hours is None or estimate.usd is None or spent(folder) is not None:
         return
-    what = Spending(estimate.seconds, 3600 * estimate.device_hours, estimate.usd, estimate.device)
+    what = Spending(estimate.seconds, 3600 * estimate.device_hours, estimate.usd, estimate.device, estimate.tokens)
     write_note(folder.path / EXPECTED, asdict(what))
 
 
 def compared(folder: StepFolder) -> str:
-    """How a step's estimate was, in words: ``estimated 47 s, $0.0052; took 29 s, $0.0032: 1.62 times the time, …``;
-    empty where there was none."""
+    """How a step's estimate was, in words (:func:`against`); empty where there was none, or nothing was spent."""
     before, after = expected(folder), spent(folder)
-    if before is None or after is None or not after.seconds or not after.usd:
-        return ""
-    time_error, cost_error = before.seconds / after.seconds, before.usd / after.usd
-    return (
-        f"estimated {duration(before.seconds)}, {in_usd(before.usd)}; took {duration(after.seconds)}, "
-        f"{in_usd(after.usd)}: {time_error:.2f} times the time, {cost_error:.2f} times the cost"
-    )
+    return "" if before is None or after is None or not after.device_seconds else against(before, after)
 
 
 class Account:
@@ -65,43 +65,48 @@ class Account:
         self._folder = folder
         self._where: Machine = config.machine
         self._holds = config.holds()
+        self._most = config.holds_at_most()
         self._clock = clock
         self.spending = spent(folder) or Spending(0.0, 0.0, 0.0, self._where.device)
-        self._seen = self._saved = clock()
-        self._counted = 0.0
+        self._before = self.spending
+        self._began = self._heard = self._saved = clock()
+        self._told: Mapping[str, Any] = {}
         self._stale: Mapping[str, Any] = {}
 
     def start(self) -> None:
         """An attempt begins: what an earlier one said of itself no longer counts."""
-        self._seen = self._saved = self._clock()
-        self._counted = 0.0
-        self._stale = self._told()
+        self._began = self._heard = self._saved = self._clock()
+        self._before = self.spending
+        self._told = self._stale = self._what_it_says()
 
-    def _told(self) -> Mapping[str, Any]:
-        """What the step says of itself; nothing where its config says it."""
+    def _what_it_says(self) -> Mapping[str, Any]:
+        """Of itself; nothing where its config says it."""
         return {} if self._holds else self._folder.read_held()
 
     def tick(self) -> None:
         """Counts up to now."""
         now = self._clock()
-        passed, self._seen = now - self._seen, now
-        devices, told = self._holds, self._told()
-        if told == self._stale:
-            used = devices * passed
-        else:
-            held = Held(told["devices"], told["device_seconds"])
-            used, self._counted = max(0.0, held.device_seconds - self._counted), held.device_seconds
-            devices = held.devices or (used / passed if passed else 0.0)
-        usd = self._where.usd(devices, used / devices) if devices else 0.0
-        total = self.spending
+        if (told := self._what_it_says()) and told != self._told:
+            self._told, self._heard = told, now
+        # What it last said it held is held until it says otherwise: it may be long in giving back, or killed.
+        devices, device_seconds, usd, tokens, since = self._holds, 0.0, 0.0, None, self._began
+        if self._told != self._stale:
+            devices, device_seconds, usd, tokens = (self._told[name] for name in _HELD)
+            since = self._heard
+        before = self._before
         self.spending = replace(
-            total,
-            seconds=total.seconds + passed,
-            device_seconds=total.device_seconds + used,
-            usd=total.usd + usd,
+            before,
+            seconds=before.seconds + now - self._began,
+            device_seconds=before.device_seconds + device_seconds + devices * (now - since),
+            usd=before.usd + usd + self._where.usd(devices, now - since),
+            tokens=before.tokens if tokens is None else (before.tokens or 0) + tokens,
         )
         if now - self._saved > SAVE_EVERY:
             self.save()
+
+    def ahead(self, seconds: float) -> float:
+        """USD that it may come to in so many more seconds."""
+        return self._where.usd(self._most, seconds)
 
     def save(self) -> None:
         """Writes the account down."""
@@ -110,19 +115,33 @@ class Account:
 
 
 class OverCost(Exception):
-    """The experiment has come to its ``max_cost``."""
+    """The experiment would pass its ``max_cost``."""
 
 
 class Accounts:
-    """The accounts of a run's steps, against what they may come to together."""
+    """The accounts of a run's steps, against what they may come to together.
 
-    def __init__(self, steps: Mapping[str, tuple[StepFolder, StepConfig]], max_cost: float | None):
-        self._accounts = {name: Account(folder, config) for name, (folder, config) in steps.items()}
+    What runs cannot be given back at once. So it is stopped while there is still money for what all running steps may
+    hold until the next look, and until it is given back.
+    """
+
+    def __init__(
+        self,
+        steps: Mapping[str, tuple[StepFolder, StepConfig]],
+        max_cost: float | None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._accounts = {name: Account(folder, config, clock) for name, (folder, config) in steps.items()}
         self._max_cost = max_cost
+        self._clock = clock
         self._running: set[str] = set()
+        self._looked: float | None = None
+        self._between = LOOK_SECONDS
+        """From the last look but one to the last, at least."""
 
     def start(self, step: str) -> None:
-        """An attempt at a step begins."""
+        """An attempt at a step begins. Raises OverCost where there is no money for its first seconds."""
+        self.check(step)
         self._accounts[step].start()
         self._running.add(step)
 
@@ -136,11 +155,21 @@ class Accounts:
         """Counts what a running step holds."""
         self._accounts[step].tick()
 
-    def check(self) -> None:
-        """Raises OverCost once all steps, those that were done before included, have come to `max_cost`."""
+    def check(self, *starting: str) -> None:
+        """Raises OverCost where all steps, those that were done before included, would pass `max_cost` before what is
+        running, and `starting`, could be given back."""
+        now = self._clock()
+        if self._running:
+            self._between = max(LOOK_SECONDS, now - (now if self._looked is None else self._looked))
+        self._looked = now
+        if self._max_cost is None:
+            return
         total = sum(account.spending.usd for account in self._accounts.values())
-        if self._max_cost is not None and total >= self._max_cost:
+        seconds = self._between + GIVE_BACK_SECONDS
+        more = sum(self._accounts[name].ahead(seconds) for name in {*self._running, *starting})
+        if total >= self._max_cost or total + more > self._max_cost:
+            committed = f", and {in_usd(more)} would be before what runs is given back" if more else ""
             raise OverCost(
-                f"max_cost: {in_usd(total)} of {in_usd(self._max_cost)} is spent; what is done is kept, and the "
-                "same command with a larger max_cost continues"
+                f"max_cost: {in_usd(total)} of {in_usd(self._max_cost)} is spent{committed}; what is done is kept, and "
+                "the same command with a larger max_cost continues"
             )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from cluster.machines import CPU, Machine, known_machine, machine
+from cluster.machines import CPU, Machine, known_machine, machine, this_machine
 from orchestrator.records import read_passing, write_json_atomically, write_note
 from orchestrator.retries import Retries
 from orchestrator.tracked_run import TrackedRun, folder_name
@@ -156,6 +156,8 @@ class Estimate:
     """What is paid for, in the singular."""
     device_hours: float | None = None
     usd: float | None = None
+    tokens: float | None = None
+    """To decode, where that is what takes the time."""
     most_seconds: float | None = None
     """Where the time hangs on what nobody knows beforehand: the most that it can be."""
     most_usd: float | None = None
@@ -192,9 +194,13 @@ class StepConfig(StrictModel):
 
     @property
     def machine(self) -> Machine:
-        """What the step is reckoned to run on."""
-        on_gpus = any(bundle.get("GPU") for bundle in self.demands())
-        return machine(self.resources.machine or (DEFAULT_GPU if on_gpus else CPU))
+        """What the step is reckoned to run on: where nothing else is said and no cluster is named, this machine's
+        cores."""
+        if self.resources.machine:
+            return machine(self.resources.machine)
+        if any(bundle.get("GPU") for bundle in self.demands()):
+            return machine(DEFAULT_GPU)
+        return machine(CPU) if os.environ.get("RAY_ADDRESS") else this_machine()
 
     def devices(self, bundle: Mapping[str, float]) -> float:
         """What is paid for of a placement-group bundle."""
@@ -202,6 +208,10 @@ class StepConfig(StrictModel):
 
     def holds(self) -> float:
         """Devices that are paid for from start to end: all that it demands. 0 where the step says what it holds."""
+        return sum(self.devices(bundle) for bundle in self.demands())
+
+    def holds_at_most(self) -> float:
+        """Devices that it may come to hold at once."""
         return sum(self.devices(bundle) for bundle in self.demands())
 
     def notes(self) -> list[str]:
@@ -342,9 +352,12 @@ class StepContext:
         """The finished step that a :class:`Reference` of the config names."""
         return self.inputs[reference.step]
 
-    def progress(self, done: float, total: float, unit: str) -> None:
-        """Says how far the step is, in `unit` ("steps", "units"); shown by ``run`` and ``status``."""
-        record = {"done": done, "total": total, "unit": unit, "time": time.time()}
+    def progress(self, done: float, total: float, unit: str, left: float | None = None) -> None:
+        """Says how far the step is, in `unit` ("steps", "tokens"); shown by ``run`` and ``status``.
+
+        `left` are the seconds that it will still take, where the step knows better than its share of `total` tells.
+        """
+        record = {"done": done, "total": total, "unit": unit, "left": left, "time": time.time()}
         write_note(self.folder / "progress.json", record, durable=False)
 
     def hold(self, held: Held) -> None:

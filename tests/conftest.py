@@ -26,6 +26,8 @@ LONGEST = (
     "test_autoscaling.py",
     "test_run.py",
     "test_pool.py",
+    "test_held.py",
+    "test_leftovers.py",
     "test_shipped_recipes.py",
     "test_shared_cluster.py",
     "test_openai_server.py",

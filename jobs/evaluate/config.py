@@ -231,6 +231,13 @@ class Config(StepConfig):
         """Its replicas come and go, and it says how many there are."""
         return 0.0
 
+    def holds_at_most(self) -> float:
+        """All the replicas that can run at once."""
+        if self.chat is not None:
+            return 0.0
+        each = self.devices(self.replica_demand())
+        return each * self.machine.at_once(max(1, int(each)), self.resources.replicas.max)
+
     def notes(self) -> list[str]:
         """Lists that were understood as sets, and what costs more than it looks."""
         given: list[tuple[str, Sequence[object], Sequence[object]]] = [

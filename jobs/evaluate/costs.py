@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.machines import Machine
 from jobs.evaluate.curves import MeasuredCurve, Point
 from jobs.evaluate.tables import Row, measured_points
 from orchestrator.holdings import Held, Spending
@@ -40,15 +39,14 @@ class Costs:
         return asdict(self)
 
 
-def costs(where: Machine, held: Held, most: float, before: Spending | None, decoded: int) -> Costs:
-    """What a sweep came to whose last attempt `held` devices, `most` of them at once, and decoded so many tokens."""
-    usd = where.usd(most, held.device_seconds / most) if most else 0.0
+def costs(device: str, held: Held, before: Spending | None) -> Costs:
+    """What a sweep came to whose last attempt `held` so much."""
     return Costs(
-        device=where.device,
+        device=device,
         device_seconds=held.device_seconds + (before.device_seconds if before else 0.0),
-        usd=usd + (before.usd if before else 0.0),
-        device_seconds_per_token=held.device_seconds / decoded if decoded else None,
-        usd_per_token=usd / decoded if decoded else None,
+        usd=held.usd + (before.usd if before else 0.0),
+        device_seconds_per_token=held.device_seconds / held.tokens if held.tokens else None,
+        usd_per_token=held.usd / held.tokens if held.tokens else None,
     )
 
 

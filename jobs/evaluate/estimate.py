@@ -19,6 +19,7 @@ from jobs.evaluate.tree import Room, grow
 from jobs.evaluate.workload import Workload, at_most, item
 from jobs.finetune.config import Config as Finetune
 from jobs.letters.config import Config as Letters
+from jobs.template import UNMARKED
 from orchestrator.step import DEFAULT_GPU, Estimate, Part, Reference, Upcoming
 
 _CONTEXT = 32_768
@@ -60,7 +61,7 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
     replica = _replica(config, model)
     longest = sweep.most.resident / sweep.most.units
     memory = {"weights": replica.weights / replica.cards, "longest trace": longest * replica.kept / replica.cards}
-    kind = "CPU core" if _on_cpus(config) else config.machine.card.title
+    kind = config.machine.card.title
     found = Estimate(
         holder=f"each of {replica.cards} x {kind}" if replica.cards > 1 else kind,
         memory=memory,
@@ -80,6 +81,7 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
         seconds=expected.seconds,
         device_hours=expected.card_seconds / 3600,
         usd=_usd(config, expected, replica),
+        tokens=sweep.expected.once.decoded,
         most_seconds=most.seconds,
         most_usd=_usd(config, most, replica),
         parts=tuple(_parts(config, sweep.expected, replica)),
@@ -147,11 +149,12 @@ def _on_cpus(config: Config) -> bool:
 
 def _replica(config: Config, model: Architecture, cards: int | None = None) -> Replica:
     """One replica, on as many cards as the config says, or on `cards`."""
-    resources, on_cpus = config.resources, _on_cpus(config)
+    resources, on_cpus, where = config.resources, _on_cpus(config), config.machine
+    count = cards or (resources.cpus if on_cpus else max(1, resources.gpus))
     return Replica(
         model=model,
-        card=config.machine.card,
-        cards=cards or (resources.cpus if on_cpus else max(1, resources.gpus)),
+        card=replace(where.card, memory=where.memory_for(count, resources.replicas.max) / count),
+        cards=count,
         size={"float32": 4, "bfloat16": 2, "auto": 4 if on_cpus else 2}[config.dtype],
         program=(ON_CPUS if on_cpus else ON_GPUS)[config.engine_name],
         share=resources.mbu or BANDWIDTH_SHARE,
@@ -159,7 +162,8 @@ def _replica(config: Config, model: Architecture, cards: int | None = None) -> R
 
 
 def _taken(config: Config, replica: Replica, work: Workload) -> Taken:
-    return taken(replica, work, config.resources.in_flight, config.resources.replicas.max)
+    most = config.machine.at_once(replica.cards, config.resources.replicas.max)
+    return taken(replica, work, config.resources.in_flight, most)
 
 
 def _usd(config: Config, what: Taken, replica: Replica) -> float:
@@ -178,18 +182,22 @@ def _sweep(config: Config, inputs: Mapping[str, Upcoming], context: int) -> _Swe
     answer = context // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     expected, most, words = Workload(), Workload(), []
     for task in config.tasks:
-        items, lengths = _items(task, inputs), _lengths(task, config, inputs)
+        generated = isinstance(task.path, Reference) and isinstance(inputs[task.path.step].config, Letters)
+        items, lengths = _items(task, inputs), expected_lengths(task, config, generated)
         if items is None:
             return None
         prompt = min(_PROMPT, context // 8)
         room = Room(context - prompt - answer, answer)
         for tree, policies in trees:
             expected += item(tree, policies, room, prompt, lengths).times(items * config.samples)
-            most += at_most(tree, policies, room, prompt).times(items * config.samples)
-        words.append(
-            f"{task.name}: {items} items, thinking {lengths.natural:,.0f} tokens in the mean ({lengths.source}), "
-            f"{lengths.extension:,.0f} more for each extension; answers {min(lengths.answer, answer):,.0f}"
+            most += at_most(tree, policies, room, prompt, lengths.natural > 0).times(items * config.samples)
+        thinking = (
+            f"thinking {lengths.natural:,.0f} tokens in the mean ({lengths.source}), {lengths.extension:,.0f} more for "
+            "each extension"
+            if lengths.natural
+            else f"thinking is part of the answer ({lengths.source})"
         )
+        words.append(f"{task.name}: {items} items, {thinking}; answers {min(lengths.answer, answer):,.0f}")
     return _Sweep(expected, most, tuple(words))
 
 
@@ -203,13 +211,17 @@ def _items(task: TaskConfig, inputs: Mapping[str, Upcoming]) -> int | None:
     return min(made.test, task.items or made.test)
 
 
-def _lengths(task: TaskConfig, config: Config, inputs: Mapping[str, Upcoming]) -> Lengths:
+def expected_lengths(task: TaskConfig, config: Config, generated: bool) -> Lengths:
+    """What is assumed of a task's traces. `generated`: its items are another step's, which makes words and letters."""
     known = ASSUMED
     if isinstance(task.path, Reference):
-        known = LETTERS if isinstance(inputs[task.path.step].config, Letters) else ASSUMED
+        known = LETTERS if generated else ASSUMED
     elif task.benchmark is not None:
         known = BENCHMARKS[task.name]
     elif task.file is None:
         known = LETTERS
     given = config.resources.expected_thinking_tokens
+    if config.template.style == UNMARKED:
+        answer = known if given is None else replace(known, answer=given, source="resources.expected_thinking_tokens")
+        return answer.unmarked()
     return known if given is None else known.scaled(given)

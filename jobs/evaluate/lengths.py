@@ -45,6 +45,10 @@ class Lengths:
         extension = self.extension * natural / self.natural
         return replace(self, natural=natural, extension=extension, source="resources.expected_thinking_tokens")
 
+    def unmarked(self) -> Lengths:
+        """Of a model whose thinking is not told apart: all that it writes is its answer."""
+        return replace(self, natural=0, extension=0)
+
     def draws(self) -> Iterator[Known]:
         """Traces that stand for all, each as likely as the others: how far each of its pieces goes."""
         quantiles = [math.exp(SPREAD * NormalDist().inv_cdf((each + 0.5) / DRAWS)) for each in range(DRAWS)]

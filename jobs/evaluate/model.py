@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.engines import EngineSpec
+from jobs.evaluate.weights import fetch, untold
 from orchestrator.step import Reference, StepContext, StepError, StepInput
 
 SAMPLED = 1 << 20
@@ -66,11 +67,17 @@ def resolve(config: Config, context: StepContext) -> Model:
     )
 
 
-async def here(engine: EngineSpec, made: StepInput | None) -> EngineSpec:
-    """The engine with the model that a step made as it is on this machine, to which it may be yet to be fetched."""
-    if made is None:
+def fetched(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int], None] = untold) -> EngineSpec:
+    """The engine with its model in a folder of this machine, to which it is fetched first where that was not done:
+    what a step made from the store, a name from the hub. `tell` is told how many bytes of how many are there.
+
+    Raises EngineError and StoreError where it cannot be had.
+    """
+    if made is not None:
+        return replace(engine, model=str(made.output))
+    if engine.revision is None:  # a folder already, or a server's own
         return engine
-    return replace(engine, model=str(await asyncio.to_thread(lambda: made.output)))
+    return replace(engine, model=str(fetch(engine.model, engine.revision, tell)), revision=None)
 
 
 def _locate(config: Config, context: StepContext) -> tuple[str, str | None, str]:

@@ -17,27 +17,32 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from typing import Any, Literal
 
 import ray
-from ray import PlacementGroupID
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError
 from ray.util.placement_group import (
     PlacementGroup,
     placement_group,
     placement_group_table,
     remove_placement_group,
 )
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
+from cluster.machines import CPU, machine
 from jobs.evaluate.engines import EngineError
-from jobs.evaluate.replica import Decoded, Replica, ReplicaSpec, Report, Work
+from jobs.evaluate.forecast import Forecast, Progress
+from jobs.evaluate.leftovers import end_orphans, wait_until_gone
+from jobs.evaluate.prompts import Unit
+from jobs.evaluate.replica import Decoded, Fetched, Replica, ReplicaSpec, Report, Work
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.trace_files import Index, UnitId
 from jobs.evaluate.tree import wanted
 from jobs.machines import amounts, gone, leaving, shortage
 from jobs.turns import WaitingGangs, release_abandoned, will_fit
+from orchestrator.groups import remove_groups
+from orchestrator.holdings import Meter
 from orchestrator.retries import Cause, Losses, OutOfRetries, backoff, field_of
 from orchestrator.step import StepError
 
@@ -62,24 +67,42 @@ class _Member:
     actor: Any
     asked: float
     """When its resources were asked for, in monotonic seconds."""
+    waits_since: float
+    """The same, or when it was last said that it still waits."""
     reply: Any
-    """The call it is busy with: start, exchange or close."""
+    """The call it is busy with: fetch, start, exchange or close."""
     called: float
     """When that was made, in monotonic seconds."""
-    state: Literal["starting", "working", "mute", "closing", "gone"] = "starting"
+    state: Literal["fetching", "starting", "working", "mute", "closing", "gone"] = "fetching"
     holding: dict[UnitId, Work] = field(default_factory=dict)
     at_once: int = 0
     """Units that it decodes at once, as far as is known; 0 before it has started."""
+    fetched: Fetched = field(default_factory=lambda: Fetched(False))
+    """How much of the model its machine has."""
     finished_lately: int = 0
     unwritten: int = 0
     """Of the units that it holds, those that are done and not on disk yet: they take no room."""
+    sizes: Mapping[UnitId, int] = field(default_factory=dict)
+    """Tokens of the units that it was decoding when it was last heard."""
     machine: str = ""
     """The id of the one that it is on, once it was placed."""
+    granted: float = 0.0
+    """When it was given its resources, in monotonic seconds."""
+    paid: bool = False
+    """Whether what it holds is being counted."""
+    process: int | None = None
+    """Its process id, once it has started."""
+    closed: bool = False
+    """Whether it ended by itself, and its engine with it."""
+    swept: Any = None
+    """The call that ends what it left on its machine, where it did not."""
 
     def place(self) -> bool:
-        """Whether it was given its resources."""
-        if not self.machine and self.group.wait(0):
-            self.machine = placement_group_table(self.group)["bundles_to_node_id"][0]
+        """Whether it was given its resources. Ray's head knows; `PlacementGroup.wait(0)` says so only now and then."""
+        if not self.machine and (told := placement_group_table(self.group))["state"] == "CREATED":
+            self.machine = told["bundles_to_node_id"][0]
+            latency = told["stats"]["end_to_end_creation_latency_ms"] / 1000
+            self.granted = min(time.monotonic(), self.asked + latency)
         return bool(self.machine)
 
 
@@ -90,22 +113,25 @@ def decode(
     resources: EvaluateResources,
     demand: dict[str, float],
     name: str,
-    progress: Callable[[int], None],
+    progress: Callable[[Progress], None],
     lost: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
-    hold: Callable[[int], None] = lambda replicas: None,
+    meter: Meter | None = None,
+    devices: float = 0.0,
+    forecast: Forecast | None = None,
+    most: Callable[[Unit], float] = lambda unit: inf,
+    fetching: Callable[[Fetched], None] = lambda fetched: None,
 ) -> Decoded:
     """Decodes all of `work`, in its order as far as replicas are free. Returns what was decoded.
 
-    `demand` is what one replica holds, `name` a word for this step that no other live step has; `progress` takes the
-    number of units done, `lost` how many replicas were lost by cause and why the last, `hold` the number of replicas
-    that have their resources. Raises StepError when the cluster has not the resources or the model cannot be loaded,
-    and OutOfRetries when replicas are lost more often than `resources` allow.
+    `demand` is what one replica holds, `name` a word for this step that no other live step has. `progress` is told how
+    far it is by `forecast`, which knows the units that were done before, and `most`, the tokens that a unit may come
+    to; while no replica has the model yet, `fetching` is told instead. `lost` takes how many replicas were lost by
+    cause and why the last. `meter` counts `devices` for each replica, from when it is given its resources until it has
+    given them back, and the tokens. Raises StepError when the cluster has not the resources or the model cannot be
+    loaded, and OutOfRetries when replicas are lost more often than `resources` allow.
     """
-    try:
-        with _Pool(spec, index, resources, demand, name, lost) as pool:
-            return pool.run(work, progress, hold)
-    finally:
-        hold(0)
+    with _Pool(spec, index, resources, demand, name, lost, meter, devices, forecast, most) as pool:
+        return pool.run(work, progress, fetching)
 
 
 class _Pool:
@@ -119,7 +145,15 @@ class _Pool:
         demand: dict[str, float],
         name: str,
         lost: Callable[[Mapping[str, int], str], None],
+        meter: Meter | None,
+        devices: float,
+        forecast: Forecast | None,
+        most: Callable[[Unit], float],
     ):
+        self._forecast = forecast or Forecast(0)
+        self._most = most
+        self._meter = meter or Meter(machine(CPU))
+        self._devices = devices
         self._spec = spec
         self._index = index
         self._resources = resources
@@ -145,7 +179,7 @@ class _Pool:
         self._ever_started = False
 
     def __enter__(self) -> _Pool:
-        _remove_left_over(self._name)
+        remove_groups(self._name)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,7 +193,9 @@ class _Pool:
             time.sleep(0.05)
             self._forget_ended()
 
-    def run(self, work: Iterable[Work], progress: Callable[[int], None], hold: Callable[[int], None]) -> Decoded:
+    def run(
+        self, work: Iterable[Work], progress: Callable[[Progress], None], fetching: Callable[[Fetched], None]
+    ) -> Decoded:
         self._queue.extend(work)
         while self._queue or self._members or self._returning:
             self._put_back()
@@ -173,9 +209,22 @@ class _Pool:
                     member.state = "mute"
                 self._lose(member, EngineError(f"it did not answer for {time.monotonic() - member.called:.0f} s"))
             self._forget_ended()
-            hold(sum(member.group.wait(0) for member in self._members))
-            progress(self._done)
+            fetched = self._fetching()
+            progress(self._progress()) if fetched.done else fetching(fetched)
         return self._decoded
+
+    def _fetching(self) -> Fetched:
+        """How much of the model is on the machines that fetch it, all together; done where none does."""
+        on = {member.machine: member.fetched for member in self._members if member.state == "fetching"}
+        there, of = (sum(getattr(each, name) for each in on.values()) for name in ("there", "of"))
+        return Fetched(there == of or self._ever_started, there, of)
+
+    def _progress(self) -> Progress:
+        held = [(member, work) for member in self._members for work in member.holding.values()]
+        sizes = [(member.sizes.get((work.unit.item, work.unit.sample)), work) for member, work in held]
+        under_way = [(size, self._most(work.unit)) for size, work in sizes if size is not None]
+        waiting = [work.size for size, work in sizes if size is None] + [work.size for work in self._queue]
+        return self._forecast.at(under_way, waiting)
 
     def _answered(self) -> set[Any]:
         """The calls that were answered, after a second at most."""
@@ -198,6 +247,7 @@ class _Pool:
             members.append(self._launch())
 
     def _launch(self) -> _Member:
+        asked = time.monotonic()
         group = placement_group([self._demand], strategy="STRICT_PACK", name=f"{self._name}-{uuid.uuid4().hex[:8]}")
         actor = (
             ray.remote(Replica)
@@ -209,26 +259,32 @@ class _Pool:
             )
             .remote(self._spec, f"replica-{self._launched}")
         )
-        now = time.monotonic()
-        member = _Member(group, actor, asked=now, reply=actor.start.remote(), called=now)
+        member = _Member(group, actor, asked, asked, reply=actor.fetch.remote(), called=time.monotonic())
         self._members.append(member)
         self._launched += 1
         return member
 
     def _check_waiting(self) -> None:
         """Raises StepError when fewer replicas than needed came in time, and other steps do not hold what they lack."""
-        waiting = [member for member in self._members if not member.place()]
+        waiting = [member for member in self._members if not self._has_place(member)]
         if waiting:
             release_abandoned()
         replicas, placed = self._resources.replicas.min, len(self._members) - len(waiting)
-        late = [member for member in waiting if time.monotonic() - member.asked > self._resources.wait]
+        late = [member for member in waiting if time.monotonic() - member.waits_since > self._resources.wait]
         if late and placed < replicas:
             if not will_fit(self._demand, replicas):
                 settings = "resources.cpus, gpus or replicas.min"
                 raise StepError(shortage(self._demand, replicas, self._resources.wait, settings))
             print(f"still waiting for {amounts(self._demand)}: other steps hold it", flush=True)
             for member in late:
-                member.asked = time.monotonic()
+                member.waits_since = time.monotonic()
+
+    def _has_place(self, member: _Member) -> bool:
+        """Whether a member was given its resources, which are paid from then on."""
+        if member.place() and not member.paid:
+            member.paid = True
+            self._meter.take(self._devices, time.monotonic() - member.granted)
+        return member.paid
 
     def _hear(self, member: _Member, going: set[str]) -> None:
         """Takes the answer of `member` and gives it something else to do."""
@@ -240,13 +296,21 @@ class _Pool:
         except StepError as error:
             raise StepError(_said(error)) from error
         if member.state == "closing":
-            self._decoded += answer
+            self._count_tokens(answer)
+            member.closed = True
             self._release(member)
             if member.holding:
                 self._take_back(list(member.holding.values()))
             return
+        if member.state == "fetching":
+            member.fetched = answer
+            if answer.done:
+                member.state = "starting"
+            call = member.actor.start if answer.done else member.actor.fetch
+            member.reply, member.called = call.remote(), time.monotonic()
+            return
         if member.state == "starting":
-            _, cache_tokens = answer
+            member.process, cache_tokens = answer
             member.state, member.at_once = "working", self._at_once(cache_tokens)
             self._ever_started = True
         else:
@@ -277,13 +341,20 @@ class _Pool:
     def _acknowledge(self, member: _Member, report: Report) -> None:
         for unit in report.finished:
             del member.holding[unit]
+        member.sizes = report.sizes
+        self._forecast.finished(report.sizes[unit] for unit in report.finished)
         member.finished_lately = len(report.finished) + report.unwritten - member.unwritten
         member.unwritten = report.unwritten
         member.at_once = report.at_once
         self._done += len(report.finished)
-        self._decoded += report.decoded
+        self._count_tokens(report.decoded)
         if report.unreadable:
             self._take_back([member.holding.pop(unit) for unit in report.unreadable], report.damaged)
+
+    def _count_tokens(self, decoded: Decoded) -> None:
+        """Adds what was decoded and is on disk."""
+        self._decoded += decoded
+        self._meter.decoded(decoded.tokens)
 
     def _at_once(self, cache_tokens: int | None) -> int:
         """Units that a replica decodes at once, before it can tell: as if each became as long as it may."""
@@ -334,18 +405,20 @@ class _Pool:
         self._returning.append(self._traces.submit(self._looked_up, held, damaged))
         self._put_back()
 
-    def _looked_up(self, held: Sequence[Work], damaged: Sequence[str]) -> tuple[list[Work], int]:
-        """The units of which something is missing, with all that is on disk, and how many are done."""
+    def _looked_up(self, held: Sequence[Work], damaged: Sequence[str]) -> tuple[list[Work], list[int]]:
+        """The units of which something is missing, with all that is on disk, and the tokens of each that is done."""
         for file in damaged:
             self._index.discard(file)
         self._index.refresh()
-        again = []
+        again, done = list[Work](), list[int]()
         for work in held:
             unit = work.unit
             known = self._index.unit(unit.item, unit.sample)
             if any(True for _ in wanted(self._spec.trees[unit.tree], unit.room, known.extent)):
                 again.append(Work(unit, tuple(known.rows), tuple(self._index.places(known.rows))))
-        return again, len(held) - len(again)
+            else:
+                done.append(sum(row.length for row in known.rows))
+        return again, done
 
     def _put_back(self) -> None:
         """Puts what has been looked up at the front of the queue."""
@@ -353,7 +426,8 @@ class _Pool:
         for each in [each for each in self._returning if each in known]:
             self._returning.remove(each)
             again, done = each.result()
-            self._done += done
+            self._done += len(done)
+            self._forecast.finished(done)
             self._queue.extendleft(reversed(again))
 
     def _release(self, member: _Member) -> None:
@@ -362,17 +436,18 @@ class _Pool:
         if member.state == "working" and not gone(member.machine):
             with suppress(RayActorError, EngineError, StepError, GetTimeoutError):  # then it is ended the hard way
                 ray.get(member.actor.close.remote(), timeout=RELEASE_SECONDS)
+                member.closed = True
         ray.kill(member.actor)
+        self._has_place(member)
         remove_placement_group(member.group)
         self._ended.append(member)
 
     def _forget_ended(self) -> None:
         """Forgets members that are gone and have given everything back."""
-        self._ended = [
-            member
-            for member in self._ended
-            if not (_is_removed(member.group) and (member.state == "gone" or _is_dead(member.actor)))
-        ]
+        for member in [member for member in self._ended if _gave_back(member)]:
+            self._ended.remove(member)
+            if member.paid:
+                self._meter.give_back(self._devices)
 
 
 def _taken_away(member: _Member, error: Exception) -> bool:
@@ -396,6 +471,36 @@ def share(at_once: int, finished_lately: int, held: int, queued: int, members: i
     return min(max(0, at_once + reserve - held), queued)
 
 
+def _gave_back(member: _Member) -> bool:
+    if not _is_removed(member.group):
+        return False
+    return member.state == "gone" or (_is_dead(member.actor) and _is_swept(member))
+
+
+def _is_swept(member: _Member) -> bool:
+    """Whether nothing is left of a member on its machine. What cannot be ended is said in the step's log."""
+    if member.closed or not member.machine:
+        return True
+    if member.swept is None:
+        there = NodeAffinitySchedulingStrategy(member.machine, soft=False)
+        member.swept = _sweep.options(scheduling_strategy=there).remote(member.process)
+    try:
+        ray.get(member.swept, timeout=0)
+    except GetTimeoutError:
+        return gone(member.machine)
+    except (RayError, EngineError) as error:
+        print(_said(error), flush=True)
+    return True
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _sweep(process: int | None) -> list[int]:
+    """Ends what a replica left on this machine, once its own process is gone."""
+    if process is not None:
+        wait_until_gone(process)
+    return end_orphans()
+
+
 def _is_removed(group: PlacementGroup) -> bool:
     return bool(placement_group_table(group)["state"] == "REMOVED")
 
@@ -409,13 +514,6 @@ def _is_dead(actor: Any) -> bool:
     except (GetTimeoutError, EngineError):
         return False
     return False
-
-
-def _remove_left_over(name: str) -> None:
-    """Removes the groups of a driver that was killed before it could."""
-    for key, entry in placement_group_table().items():
-        if entry["name"].startswith(f"{name}-") and entry["state"] != "REMOVED":
-            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(key))))
 
 
 def _said(error: BaseException) -> str:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from jobs.evaluate.admission import Admission
 from jobs.evaluate.engines import Engine, EngineError, Sampling
 from jobs.evaluate.engines.watched import Watched
+from jobs.evaluate.leftovers import end_orphans, mark, wait_for_memory
 from jobs.evaluate.prompts import Forcing, Unit
 from jobs.evaluate.trace_files import DamagedFile, UnitId, read_tokens
 from jobs.evaluate.trace_writer import TraceWriter
@@ -48,6 +50,10 @@ class ReplicaSpec:
     """Where records go."""
     in_flight: int
     """Units decoded at once, unless the engine's cache is expected to hold fewer."""
+    fetch: Callable[[Callable[[int, int], None]], None] | None = None
+    """Sees that its machine has the model, and tells how many bytes of how many are there."""
+    on_gpus: bool = False
+    """Whether it was given cards, whose memory must be free before it starts."""
     token_deadline: float = math.inf
     """Seconds without a token after which the engine is taken to hang."""
     redirect_output: Callable[[str], None] | None = None
@@ -63,6 +69,11 @@ class Work:
     unit: Unit
     rows: tuple[Row, ...] = ()
     places: tuple[tuple[str, int, int], ...] = ()
+
+    @cached_property
+    def size(self) -> int:
+        """Tokens that are known."""
+        return sum(row.length for row in self.rows)
 
     def longest(self, tree: Tree, forcing: Forcing) -> int:
         """Tokens of the longest sequence that the unit may need: to the last cut of the trunk, and an answer."""
@@ -89,8 +100,22 @@ class Decoded:
     thinking: int = 0
     answers: int = 0
 
+    @property
+    def tokens(self) -> int:
+        return self.thinking + self.answers
+
     def __add__(self, other: Decoded) -> Decoded:
         return Decoded(self.thinking + other.thinking, self.answers + other.answers)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """How much of the model a replica's machine has."""
+
+    done: bool
+    there: int = 0
+    """Bytes."""
+    of: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,6 +132,8 @@ class Report:
     """The files at fault."""
     at_once: int
     """Units that it can decode at once, as far as it can tell by now."""
+    sizes: Mapping[UnitId, int]
+    """Tokens by now of the units that are finished or under way, whether or not they are on disk."""
     unwritten: int = 0
     """Units that are done, and not on disk yet."""
 
@@ -118,18 +145,41 @@ class Replica:
         if spec.redirect_output is not None:
             spec.redirect_output(name)
         self._spec = spec
-        self._traces = TraceWriter(spec.folder)
+        self._writer = TraceWriter(spec.folder)
         self._merging: asyncio.Task[None] | None = None
         self._finished: list[UnitId] = []
         self._unreadable: dict[UnitId, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._fetching: asyncio.Task[None] | None = None
+        self._bytes = (0, 0)
+        self._traces: dict[UnitId, Trace] = {}
+        """Of units under way, and of those that are finished and not reported yet."""
+
+    async def fetch(self) -> Fetched:
+        """Has the model fetched to this machine. Answers every second, until it is there. Raises EngineError."""
+        if self._spec.fetch is None:
+            return Fetched(True)
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(asyncio.to_thread(self._spec.fetch, self._note_bytes))
+        await asyncio.wait([self._fetching], timeout=ANSWER_SECONDS)
+        if self._fetching.done():
+            self._fetching.result()
+        return Fetched(self._fetching.done(), *self._bytes)
+
+    def _note_bytes(self, there: int, of: int) -> None:
+        self._bytes = (there, of)
 
     async def start(self) -> tuple[int, int | None]:
-        """Starts the engine. Returns this process's id and the tokens that the engine's cache holds."""
+        """Starts the engine, once nothing that an earlier one left is in its way. Returns this process's id and the
+        tokens that the engine's cache holds."""
         spec = self._spec
+        await asyncio.to_thread(end_orphans)
+        if spec.on_gpus:
+            await asyncio.to_thread(wait_for_memory)
+        mark()
         self._engine = Watched(await spec.start(), spec.token_deadline)
         self._walkers = [
-            Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._traces.record)
+            Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._writer.record)
             for tree in spec.trees
         ]
         self._admission = Admission(self._engine.cache_tokens, spec.in_flight)
@@ -143,7 +193,7 @@ class Replica:
         """
         self._tasks.update(asyncio.create_task(self._decode(item)) for item in work)
         if self._tasks:
-            done, self._tasks = await asyncio.wait(self._tasks, timeout=min(ANSWER_SECONDS, self._traces.due))
+            done, self._tasks = await asyncio.wait(self._tasks, timeout=min(ANSWER_SECONDS, self._writer.due))
         else:
             done = set()
             await asyncio.sleep(IDLE_SECONDS)
@@ -156,17 +206,21 @@ class Replica:
             await self._write()
             raise
         self._admission.admit()
-        if not self._tasks or not self._traces.due:
+        if not self._tasks or not self._writer.due:
             # Those that finish while it is written may have something in the next file.
             finished, self._finished = self._finished, []
             decoded = await self._write()
         unreadable, self._unreadable = self._unreadable, {}
+        sizes = {name: trace.size for name, trace in self._traces.items()}
+        for name in finished:
+            del self._traces[name]
         return Report(
             tuple(finished),
             decoded,
             tuple(unreadable),
             tuple(dict.fromkeys(unreadable.values())),
             self._admission.at_once,
+            sizes,
             len(self._finished),
         )
 
@@ -179,7 +233,7 @@ class Replica:
         await self._engine.close()
         if self._merging is not None:
             await self._merging
-        await asyncio.to_thread(self._traces.finish)
+        await asyncio.to_thread(self._writer.finish)
         if self._spec.leave is not None:
             self._spec.leave()
         return decoded
@@ -193,6 +247,7 @@ class Replica:
             except DamagedFile as error:
                 self._unreadable[name] = str(error)
                 return
+            self._traces[name] = trace
             place.size = lambda: len(unit.prompt) + trace.thinking_tokens
             await self._walkers[unit.tree].walk(unit, trace)
         self._finished.append(name)
@@ -202,12 +257,12 @@ class Replica:
 
         A disk or a bucket may take its time, and so may merging: decoding goes on.
         """
-        segments = self._traces.take()
-        await asyncio.to_thread(self._traces.write, segments)
+        segments = self._writer.take()
+        await asyncio.to_thread(self._writer.write, segments)
         if self._merging is not None and self._merging.done():
             self._merging.result()
             self._merging = None
-        if self._merging is None and self._traces.mergeable:
-            self._merging = asyncio.create_task(asyncio.to_thread(self._traces.merge))
+        if self._merging is None and self._writer.mergeable:
+            self._merging = asyncio.create_task(asyncio.to_thread(self._writer.merge))
         thinking = sum(len(segment.tokens) for segment in segments if segment.key.kind == "thinking")
         return Decoded(thinking, sum(len(segment.tokens) for segment in segments) - thinking)

@@ -7,33 +7,39 @@ it decoded everything, a part after a crash, or nothing because an earlier sweep
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from hashlib import sha256
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.evaluate import model as models
+from jobs.evaluate import workload
 from jobs.evaluate.chat import run as chat
 from jobs.evaluate.config import Config
 from jobs.evaluate.costs import costs
 from jobs.evaluate.engines import Engine, EngineSpec, Sampling, ServedModel, start
+from jobs.evaluate.estimate import expected_lengths
+from jobs.evaluate.forecast import Forecast, Pace, Progress
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.policies import Policy, Wish
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import FINAL_ANSWER, Prompter, Unit, room, unit_key
 from jobs.evaluate.publish import publish
-from jobs.evaluate.replica import Decoded, ReplicaSpec, Work
+from jobs.evaluate.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
 from jobs.evaluate.trace_compaction import compact, shared
 from jobs.evaluate.trace_files import DamagedFile, Index, traces_folder
-from jobs.evaluate.tree import grow, wanted
+from jobs.evaluate.tree import Room, Tree, grow, wanted
+from jobs.template import UNMARKED
+from orchestrator.groups import group_prefix
 from orchestrator.holdings import Meter
+from orchestrator.records import read_json
 from orchestrator.step import Reference, StepContext, StepError, StepInput
 
 if TYPE_CHECKING:
@@ -77,17 +83,19 @@ def _decode(config: Config, context: StepContext, samples: Path, grader: Grader)
     """Decodes what is missing and writes the samples. Returns what that took."""
     sweep = prepare(config, context)
     context.use_traces(sweep.folder)
-    meter = Meter()
-    with shared(sweep.folder):
-        decoded, alone = _complete(config, context, sweep, samples, grader, meter)
+    meter = Meter(config.machine)
+    try:
+        with shared(sweep.folder):
+            decoded, alone = _complete(config, context, sweep, samples, grader, meter)
+    finally:
+        context.hold(meter.held)
     compact(sweep.folder)
-    tokens = decoded.thinking + decoded.answers
     return {
         "units": sum(1 for _ in sweep.units),
         "thinking_tokens_decoded": decoded.thinking,
         "answer_tokens_decoded": decoded.answers,
         "policies_alone_tokens": alone,
-        "costs": costs(config.machine, meter.held, meter.most, context.spent, tokens).record(),
+        "costs": costs(config.machine.device, meter.held, context.spent).record(),
     }
 
 
@@ -138,6 +146,8 @@ def prepare(config: Config, context: StepContext) -> Sweep:
     replica = ReplicaSpec(
         *(partial(_start, engine, made), trees, forcing, sampling, config.seed, folder),
         in_flight=resources.in_flight,
+        fetch=None if engine.served else partial(_fetch, engine, made),
+        on_gpus=bool(resources.gpus),
         token_deadline=resources.token_deadline,
         redirect_output=context.redirect_output,
         leave=context.leave,
@@ -146,8 +156,13 @@ def prepare(config: Config, context: StepContext) -> Sweep:
 
 
 async def _start(engine: EngineSpec, made: StepInput | None) -> Engine:
-    """Starts the engine, in a replica's process."""
-    return await start(await models.here(engine, made))
+    """Starts the engine, in a replica's process, whose machine has the model."""
+    return await start(await asyncio.to_thread(models.fetched, engine, made))
+
+
+def _fetch(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int], None]) -> None:
+    """Sees that a replica's machine has the model."""
+    models.fetched(engine, made, tell)
 
 
 def _served(config: Config, model: models.Model) -> ServedModel | None:
@@ -185,17 +200,31 @@ def _complete(
     devices = config.devices(config.replica_demand())
     index = Index(sweep.folder, report=print)
     total = Decoded()
-    units = len({(unit.item, unit.sample) for unit in sweep.units})
+    planned = _planned(config, context, sweep)
+    by_tree = {question.units[0].tree: question.policies for question in sweep.questions}
+    most = _most(config, sweep.replica.trees, by_tree)
     for _ in range(ROUNDS):
         work = missing(sweep, index)
-        told = partial(_tell, context, meter, units - len(work), units)
-        told(0)
+        forecast = Forecast(planned)
+        forecast.finished(_finished(sweep, index, work))
+        tell = partial(_tell, context, meter, Pace(), len({(unit.item, unit.sample) for unit in sweep.units}))
+        tell(forecast.at((), [each.size for each in work]))
         if work:
-            name = f"{context.name}-{sha256(str(context.place).encode()).hexdigest()[:16]}"  # unlike in other stores
-            demand = config.replica_demand()
-            hold = partial(_hold, meter, devices)
-            total += decode(work, sweep.replica, index, config.resources, demand, name, told, context.lost, hold)
-            told(len(work))
+            total += decode(
+                work,
+                sweep.replica,
+                index,
+                config.resources,
+                config.replica_demand(),
+                group_prefix(context.place),
+                progress=tell,
+                lost=context.lost,
+                meter=meter,
+                devices=devices,
+                forecast=forecast,
+                most=most,
+                fetching=partial(_tell_fetched, context, meter),
+            )
             index.refresh()
         try:
             return total, write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
@@ -204,10 +233,50 @@ def _complete(
     raise StepError(f"traces: records in {sweep.folder} are damaged again and again: check the disk they are on")
 
 
-def _tell(context: StepContext, meter: Meter, before: int, units: int, done: int) -> None:
-    context.progress(before + done, units, "units")
+def _finished(sweep: Sweep, index: Index, work: Sequence[Work]) -> Iterator[int]:
+    """The sizes of the units that lack nothing, in tokens."""
+    lacking = {(each.unit.item, each.unit.sample) for each in work}
+    for item, sample in {(unit.item, unit.sample) for unit in sweep.units} - lacking:
+        yield sum(row.length for row in index.unit(item, sample).rows)
+
+
+def _planned(config: Config, context: StepContext, sweep: Sweep) -> float:
+    """Tokens of a unit in the mean, as the plan has it, of each task's first question on each of its trees."""
+    firsts = {(question.task.name, question.units[0].tree): question for question in reversed(sweep.questions)}
+    tasks = {task.name: task for task in config.tasks}
+    found = []
+    for (name, tree), question in firsts.items():
+        task, unit = tasks[name], question.units[0]
+        generated = isinstance(task.path, Reference) and _is_letters(context.input(task.path))
+        lengths, trees = expected_lengths(task, config, generated), sweep.replica.trees
+        mean = workload.item(trees[tree], question.policies, unit.room, len(unit.prompt), lengths)
+        found.append(mean.once.decoded)
+    return sum(found) / len(found)
+
+
+def _is_letters(made: StepInput) -> bool:
+    """Whether the built-in task's step made it."""
+    said = read_json(made.place.parent / "identity.json")
+    return said is not None and said["job"] == "letters"
+
+
+def _most(config: Config, trees: Sequence[Tree], by_tree: Mapping[int, tuple[Policy, ...]]) -> Callable[[Unit], float]:
+    """The most tokens that a unit may come to, remembered by its tree and its room."""
+    thinks = config.template.style != UNMARKED
+
+    @cache
+    def most(tree: int, room: Room) -> float:
+        return workload.at_most(trees[tree], by_tree[tree], room, 0, thinks).once.decoded
+
+    return lambda unit: most(unit.tree, unit.room)
+
+
+def _tell(context: StepContext, meter: Meter, pace: Pace, units: int, progress: Progress) -> None:
+    left = pace.left(time.monotonic(), progress)
+    context.progress(progress.tokens, progress.expected, f"tokens, {progress.units:,}/{units:,} units", left)
     context.hold(meter.held)
 
 
-def _hold(meter: Meter, devices: float, replicas: int) -> None:
-    meter.hold(replicas * devices)
+def _tell_fetched(context: StepContext, meter: Meter, fetched: Fetched) -> None:
+    context.progress(fetched.there, fetched.of, "bytes of the model")
+    context.hold(meter.held)

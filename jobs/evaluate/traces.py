@@ -83,6 +83,11 @@ class Trace:
         """Tokens of thinking that are known, those of all branches."""
         return sum(len(piece.tokens) for key, piece in self._pieces.items() if key.kind == "thinking")
 
+    @property
+    def size(self) -> int:
+        """Tokens that are known, answers included."""
+        return sum(len(piece.tokens) for piece in self._pieces.values())
+
     def restore(self, segment: Segment) -> None:
         """Adds what was kept earlier. Its parent must have been added before."""
         if segment.key.kind == "step":

@@ -117,11 +117,14 @@ def item(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int, length
     return replace(found, alone=alone)
 
 
-def at_most(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int) -> Workload:
-    """The most that a sample can take: every trace runs to its largest budget.
+def at_most(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int, thinks: bool = True) -> Workload:
+    """The most that a sample can take: every trace runs to its largest budget, or, of a model whose thinking is not
+    told apart, every answer to its limit.
 
     Where thinking is extended, the most is when it ends at once and what follows each string runs to its budget.
     """
+    if not thinks:
+        return unit(tree, policies, room, prompt, trace(0, 0, ENDLESS))
     endless = unit(tree, policies, room, prompt, trace(ENDLESS, ENDLESS, ENDLESS))
     extended = unit(tree, policies, room, prompt, trace(1, ENDLESS, ENDLESS))
     return max(endless, extended, key=lambda each: each.once.decoded)

@@ -53,7 +53,7 @@ class Setting:
     @property
     def available(self) -> float:
         """Bytes that a worker's tensors can take."""
-        return self.cards * self.machine.card.memory - self.machine.card.reserved
+        return self.machine.memory_for(self.cards, self.workers) - self.machine.card.reserved
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,14 @@ def _more_workers(setting: Setting) -> Iterator[Turn]:
 def _larger_card(setting: Setting) -> Iterator[Turn]:
     card = setting.machine.card
     others = [other for other in map(machine, names()) if other.name != CPU and not other.whole]
-    if card != machine(CPU).card:
+    if setting.machine.device == "GPU":
         for other in sorted(others, key=lambda other: other.card.memory):
             if other.card.memory > card.memory:
                 yield Turn(replace(setting, machine=other), f"resources.machine: {other.name}")
 
 
 def _offload(setting: Setting) -> Iterator[Turn]:
-    if not setting.layout.offload and setting.machine.card != machine(CPU).card:
+    if not setting.layout.offload and setting.machine.device == "GPU":
         yield Turn(replace(setting, layout=replace(setting.layout, offload=True)), "resources.offload: true")
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -32,7 +32,7 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from torch.distributed import DistError
 
 from jobs.finetune.config import Config
-from jobs.finetune.holding import Placed, held
+from jobs.finetune.holding import held
 from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
 from jobs.machines import amounts, gone, leaving, machines, shortage
@@ -68,19 +68,19 @@ def run_gang(
     """Calls ``work(argument)`` in every worker, and all of them again when one is lost, until it returns.
 
     `work` continues from its own last checkpoint, and may raise `Leaving` to be started elsewhere. `records` is a
-    folder for Ray Train's own records. `reservation` is the file that says what the gang holds: the id of its placement
-    group, in hexadecimal, of the machines that it is on, and how many workers; its first worker writes it. `tell` is
-    told of every loss: how many by cause, and why the last; `hold`, every second, of what is held.
+    folder for Ray Train's own records. `reservation` is the file that says which machines the gang is on, by their ids;
+    its first worker writes it. `tell` is told of every loss: how many by cause, and why the last; `hold`, every second,
+    of what is held.
 
     Raises what `work` raised; StepError, when the cluster does not have the gang's resources within ``resources.wait``
     seconds, nor those of ``resources.min_workers``; or OutOfRetries, when workers were lost too often.
     """
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
-    workers, losses, meter = config.resources.workers, Losses(config.resources.retries), Meter()
+    workers, losses, meter = config.resources.workers, Losses(config.resources.retries), Meter(config.machine)
     while True:
         try:
             remove(reservation)
-            with held(meter, hold, partial(_placed, config, reservation)):
+            with held(meter, hold, config.devices):
                 _trainer(work, argument, config, workers, records, reservation).fit()
             return
         except TrainingFailedError as error:
@@ -132,33 +132,16 @@ def _trainer(
 
 def _work(work: Callable[[Argument], None], argument: Argument, reservation: Place) -> None:
     if ray.train.get_context().get_world_rank() == 0:
-        group = get_current_placement_group()
-        table = placement_group_table(group)
-        reserved = {
-            "group": group.id.hex(),
-            "machines": sorted(set(table["bundles_to_node_id"].values())),
-            "workers": len(table["bundles"]),
-        }
-        write_bytes(reservation, json.dumps(reserved).encode())
+        table = placement_group_table(get_current_placement_group())
+        machines_of_gang = sorted(set(table["bundles_to_node_id"].values()))
+        write_bytes(reservation, json.dumps({"machines": machines_of_gang}).encode())
     work(argument)
 
 
-def _reserved(reservation: Place) -> Mapping[str, Any]:
-    """What rank 0 of the gang that ran last said of it; nothing where it did not come to run."""
-    record = read_bytes(reservation)
-    return {} if record is None else json.loads(record)
-
-
 def _machines(reservation: Place) -> list[str]:
-    """Those of the gang that ran last."""
-    return list(_reserved(reservation).get("machines", []))
-
-
-def _placed(config: Config, reservation: Place) -> Placed | None:
-    """What the gang that was started last has; None while it waits."""
-    reserved = _reserved(reservation)
-    devices = config.devices(config.demands()[0])
-    return Placed(reserved["group"], reserved["workers"] * devices) if reserved else None
+    """Those of the gang that ran last, by what its rank 0 said of them; none where it did not come to run."""
+    record = read_bytes(reservation)
+    return [] if record is None else list(json.loads(record)["machines"])
 
 
 def _timed_out(error: TrainingFailedError) -> bool:

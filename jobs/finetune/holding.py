@@ -1,10 +1,11 @@
 """What a gang holds, told while it runs: nothing while it waits for its machines, and all of it from then to its end.
 
-Ray Train waits for the machines by itself, and does not say when it has them. So it is noted when each placement group
-of the cluster came to be, and counted from there once a worker says which of them is the gang's. While it waits, what
-gangs hold whose coordinator was killed is given back, again and again: that one was killed shows only after a while.
+Ray Train waits for the machines by itself, and does not say when it has them. But the placement group of a gang is made
+by an actor that this process started, and Ray's head knows both: so whatever groups are made so are counted, from the
+moment that they were granted until they are gone, whether or not a worker ever begins. While a gang waits, what gangs
+hold whose coordinator was killed is given back, again and again: that one was killed shows only after a while.
 
-    with held(meter, tell, placed):
+    with held(meter, tell, devices):
         trainer.fit()
 """
 
@@ -12,64 +13,88 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
+import ray
 from ray.exceptions import RayError
-from ray.util.placement_group import placement_group_table
 
-from jobs.turns import release_abandoned
+from jobs.turns import Granted, granted_here, release_abandoned
 from orchestrator.holdings import Held, Meter
 from orchestrator.places import StoreError
 
 EVERY = 1.0
 """Seconds between looks."""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A gang that has its machines."""
-
-    group: str
-    """The id of its placement group, in hexadecimal."""
-    devices: float
+GONE_WITHIN = 30.0
+"""Seconds in which what a gang held is given back once it has ended."""
 
 
 @contextmanager
-def held(meter: Meter, tell: Callable[[Held], None], placed: Callable[[], Placed | None]) -> Iterator[None]:
-    """Counts what a gang holds that starts now and has ended when this is left; `placed` says what it has, once one of
-    its workers has begun."""
+def held(meter: Meter, tell: Callable[[Held], None], devices: Callable[[Mapping[str, float]], float]) -> Iterator[None]:
+    """Counts what a gang holds that starts now and has ended when this is left; `devices` says what is paid for of a
+    bundle."""
+    watch = _Watch(ray.get_runtime_context().get_worker_id(), meter, devices)
     ended = threading.Event()
-    thread = threading.Thread(target=_watch, args=(ended, meter, tell, placed), name="holding", daemon=True)
+    thread = threading.Thread(target=_watch, args=(ended, watch, meter, tell), name="holding", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
-        meter.hold(0)
+        with suppress(RayError):  # a cluster that is lost holds nothing
+            watch.until_gone(GONE_WITHIN)
         tell(meter.held)
 
 
-def _watch(
-    ended: threading.Event, meter: Meter, tell: Callable[[Held], None], placed: Callable[[], Placed | None]
-) -> None:
-    since: dict[str, float] = {}
-    gang = None
+class _Watch:
+    """Looks at the groups of one process's actors."""
+
+    def __init__(self, worker: str, meter: Meter, devices: Callable[[Mapping[str, float]], float]):
+        self._worker = worker
+        self._meter = meter
+        self._devices = devices
+        self._looked = time.monotonic()
+        self._counted: dict[str, float] = {}
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything is held, as of the last look."""
+        return bool(self._counted)
+
+    def look(self) -> None:
+        """Counts what was granted and given back since the last look."""
+        before, self._looked = self._looked, time.monotonic()
+        there = granted_here(self._worker)
+        for group in there.keys() - self._counted.keys():
+            self._counted[group] = sum(map(self._devices, there[group].bundles))
+            self._meter.take(self._counted[group], _since(there[group], self._looked - before))
+        for group in self._counted.keys() - there.keys():
+            self._meter.give_back(self._counted.pop(group))
+
+    def until_gone(self, seconds: float) -> None:
+        """Looks until nothing is held any more, for so long at most."""
+        deadline = time.monotonic() + seconds
+        self.look()
+        while self._counted and time.monotonic() < deadline:
+            release_abandoned()
+            time.sleep(0.1)
+            self.look()
+        for devices in self._counted.values():  # the next attempt finds them, and counts them on
+            self._meter.give_back(devices)
+
+
+def _since(group: Granted, most: float) -> float:
+    """Seconds ago that a group was granted, by the head's clock, which may differ from this machine's."""
+    return min(max(0.0, time.time() - group.when), most)
+
+
+def _watch(ended: threading.Event, watch: _Watch, meter: Meter, tell: Callable[[Held], None]) -> None:
     while not ended.wait(EVERY):
         try:
-            if gang is None:
+            if not watch.holds:
                 release_abandoned()
-                now = time.monotonic()
-                since |= {group: now for group in _created() if group not in since}
-                if (gang := placed()) is not None:
-                    meter.hold(gang.devices, since=now - since.get(gang.group, now))
+            watch.look()
             tell(meter.held)
         except (StoreError, RayError) as error:  # whoever needs the store or the cluster to go on fails by itself
             print(error, flush=True)
-
-
-def _created() -> list[str]:
-    """The placement groups of the cluster that have their resources, by id."""
-    return [group for group, told in placement_group_table().items() if told["state"] == "CREATED"]

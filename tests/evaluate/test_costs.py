@@ -50,12 +50,12 @@ def test_shares_are_by_tokens_and_add_up_to_the_whole(step: FinishedStep) -> Non
 
 def test_all_attempts_are_paid_and_the_last_tells_what_a_token_takes() -> None:
     before = Spending(100.0, 8 * HOUR, 50.0, "GPU")
-    found = costs(machine("h100"), Held(0, 2 * HOUR), 2, before, 1000)
+    found = costs("GPU", Held(0, 2 * HOUR, machine("h100").usd(2, HOUR), 1000), before)
     assert found.device_seconds == 10 * HOUR
     assert found.usd == pytest.approx(50 + machine("h100").usd(2, HOUR))
     assert found.device_seconds_per_token == 7.2
     assert read({"costs": found.record()}) == found
-    nothing = costs(machine("h100"), Held(0, 0.0), 0, None, 0)
+    nothing = costs("GPU", Held(0, 0.0, 0.0), None)
     assert nothing == Costs("GPU", 0.0, 0.0, None, None)
 
 
@@ -96,12 +96,16 @@ def test_a_report_has_what_each_policy_cost_and_how_the_estimate_was(step: Finis
         step.context,
         step.seconds,
         step.provenance,
-        spent=Spending(50.0, 40.0, 0.5, "core"),
-        expected=Spending(100.0, 60.0, 0.25, "core"),
+        spent=Spending(50.0, 40.0, 0.5, "core", 400),
+        expected=Spending(100.0, 60.0, 0.25, "core", 1200),
     )
     report.write([known], request(tmp_path / "report"))
     for page in ("report.html", "report.md"):
         text = (tmp_path / "report" / page).read_text()
         assert "What each policy cost" in text
         assert "40 core-seconds" in text
-        assert "the plan had said 100 s, $0.25: 2.00 times the time, 0.50 times the cost" in text.replace("\\", "")
+        said = text.replace("\\", "")
+        assert "estimated 1,200 tokens at 0.05 core-seconds, 60 core-seconds held, $0.25; took 400 tokens" in said
+        assert (
+            "3.00 times the tokens, 0.50 times the seconds per token, 1.50 times the time held, 0.50 times the cost"
+        ) in said

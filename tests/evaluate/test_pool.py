@@ -23,6 +23,7 @@ from ray.util.placement_group import placement_group, placement_group_table
 
 from jobs.evaluate import pool
 from jobs.evaluate.engines import Engine, EngineSpec, Sampling
+from jobs.evaluate.forecast import Forecast, Progress
 from jobs.evaluate.policies import grid
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import Unit
@@ -90,7 +91,7 @@ def assert_gone(processes: list[int]) -> None:
         time.sleep(0.1)
 
 
-def untold(done: int) -> None:
+def untold(progress: Progress) -> None:
     """Progress that nobody follows."""
 
 
@@ -117,13 +118,14 @@ def assert_every_leaf_is_there(folder: Path, expected: list[Unit]) -> Decoded:
 
 
 def test_all_units_are_decoded_and_everything_is_given_back(tmp_path: Path) -> None:
-    told: list[int] = []
+    told: list[Progress] = []
     start = partial(scripted.start, pids(tmp_path), SCRIPT)
     work = [Work(unit) for unit in units(300)]
     decoded = decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(2), CPU, "all", told.append)
     assert decoded == assert_every_leaf_is_there(tmp_path, units(300))
-    assert told == sorted(told)
-    assert told[-1] == 300
+    for seen in ([each.units for each in told], [each.tokens for each in told]):
+        assert seen == sorted(seen)
+    assert told[-1] == Progress(decoded.tokens, decoded.tokens, 300)
     started = [int(file.name) for file in pids(tmp_path).iterdir()]
     assert len(started) == 2
     assert_gone(started)
@@ -146,11 +148,11 @@ def test_a_replica_killed_in_mid_sweep_is_replaced_and_no_record_is_decoded_agai
     killer = threading.Thread(target=kill_two)
     killer.start()
     work = [Work(unit) for unit in units(60)]
-    counts: list[int] = []
+    counts: list[Progress] = []
     decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(), CPU, "killed", counts.append)
     killer.join()
     assert len(killed) == 2
-    assert counts[-1] == 60
+    assert counts[-1].units == 60
     assert_every_leaf_is_there(tmp_path, units(60))
     index = Index(tmp_path, quiet)
     rows = sum(len(index.unit(unit.item, 0).rows) for unit in units(60))
@@ -191,6 +193,30 @@ def test_replicas_are_given_work_while_it_is_read_what_a_lost_one_wrote(tmp_path
     waits = [later - before for before, later in pairwise(heard)]
     assert max(waits) < SlowIndex.SECONDS - 2, "the loop waited until all was read"
     assert_every_leaf_is_there(tmp_path, units(60))
+
+
+def test_progress_moves_while_long_traces_decode_and_none_of_them_has_ended(tmp_path: Path) -> None:
+    """Of a trace without a budget nothing is on disk before its end."""
+    told: list[Progress] = []
+    tree = grow(grid([None]), {"": 0})
+    room = Room(10_000, 4)
+    work = [Work(Unit(f"item {number}", 0, (5, 6, 7 + number), room)) for number in range(4)]
+    start = partial(scripted.start, pids(tmp_path), Script(1, 10_000), delay=0.02)
+    own = ReplicaSpec(start, (tree,), forcing({"": ()}), Sampling(), 0, tmp_path, 4)
+
+    class Enough(Exception):
+        pass
+
+    def tell(progress: Progress) -> None:
+        told.append(progress)
+        if len({each.tokens for each in told}) > 4:
+            raise Enough
+
+    forecast = Forecast(2000)
+    with pytest.raises(Enough):
+        decode(work, own, Index(tmp_path, quiet), resources(), CPU, "long", tell, forecast=forecast)
+    assert {each.units for each in told} == {0}
+    assert all(each.tokens < each.expected for each in told)
 
 
 def test_an_engine_that_keeps_failing_is_given_up(tmp_path: Path) -> None:

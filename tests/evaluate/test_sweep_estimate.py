@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
+from cluster import machines
 from cluster.machines import machine
 from jobs.architecture import find
 from jobs.evaluate.config import Config
@@ -116,6 +120,102 @@ def test_the_model_that_another_step_will_make_is_known_by_that_step() -> None:
     assert told.device == "core"
     assert told.seconds is not None
     assert any("letters: 50 items, thinking 13 tokens in the mean (the built-in task)" in line for line in lines(told))
+
+
+@pytest.mark.parametrize("thinking", [None, 100, 100_000])
+@pytest.mark.parametrize("answer", [1, 256, 4096])
+@pytest.mark.parametrize("samples", [1, 5])
+def test_a_model_whose_thinking_is_not_told_apart_decodes_its_answers_and_no_more(
+    thinking: int | None, answer: int, samples: int
+) -> None:
+    resources: dict[str, object] = H100S if thinking is None else H100S | {"expected_thinking_tokens": thinking}
+    told = estimate(
+        resources,
+        tasks=[{"name": "math500", "items": 12}],
+        budgets=["auto"],
+        extensions=None,
+        template="none",
+        max_answer_tokens=answer,
+        samples=samples,
+        temperature=1.0,
+    )
+    mean = min(answer, thinking or 400)
+    assert told.tokens == 12 * samples * mean
+    assert [part.tokens for part in told.parts] == [told.tokens]
+    assert any("thinking is part of the answer" in line and f"answers {mean:,}" in line for line in lines(told))
+    # The most is every answer at its limit.
+    assert told.most_seconds is not None
+    assert told.seconds is not None
+    assert (told.most_seconds == told.seconds) == (mean == answer)
+
+
+@pytest.mark.parametrize("answer", [1, 256, 4096])
+def test_answers_of_models_that_mark_their_thinking_are_within_their_limit_too(answer: int) -> None:
+    fields = {"tasks": [{"name": "math500", "items": 12}], "budgets": [500], "extensions": None}
+    told = estimate(H100S, **fields, max_answer_tokens=answer)
+    assert told.tokens is not None
+    assert 12 * min(answer, 400) < told.tokens <= 12 * (500 + min(answer, 400))
+
+
+SMALL_MODEL = {"model": "Qwen/Qwen2.5-0.5B", "tasks": ["math500"], "dtype": "float32", "context_length": 4096}
+
+
+def on_this_machine(monkeypatch: pytest.MonkeyPatch, cores: int, gigabytes: float) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(machines, "_cores", lambda: cores)
+    monkeypatch.setattr(machines, "_memory", lambda: gigabytes * 1e9)
+    machines.this_machine.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _machine_is_forgotten() -> Iterator[None]:
+    yield
+    machines.this_machine.cache_clear()
+
+
+def small(**resources: object) -> Estimate:
+    return Config.model_validate_json(json.dumps(SMALL_MODEL | {"resources": resources})).estimate({})
+
+
+def test_on_the_machine_one_sits_at_memory_and_cores_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_this_machine(monkeypatch, 2, 24)
+    one, two = small(cpus=1), small(cpus=1, replicas={"max": 8})
+    assert one.holder == "CPU core of this machine"
+    assert one.available == pytest.approx(0.9 * 24e9 - 0.5e9)
+    assert one.verdict == "fits"
+    # No more replicas run at once than there are cores, and they share the memory.
+    assert two.available == pytest.approx(0.9 * 12e9 - 0.5e9)
+    assert any("2 cores in 2 replicas" in line for line in lines(two))
+    assert one.usd is not None
+    assert one.seconds is not None
+    assert one.usd == pytest.approx(machine("cpu").usd(1, one.seconds))
+    on_this_machine(monkeypatch, 2, 2)
+    assert small(cpus=1).verdict == "does not fit"
+
+
+def test_a_machine_that_is_named_and_a_cluster_are_not_the_machine_one_sits_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_this_machine(monkeypatch, 2, 24)
+    named = small(cpus=1, machine="cpu")
+    assert named.available == pytest.approx(0.9 * machine("cpu").card.memory - 0.5e9)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert small(cpus=1).available == named.available
+
+
+def test_this_machine_is_what_its_kernel_and_its_container_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = machines.this_machine()
+    assert found.cards == os.cpu_count() or (found.cards < (os.cpu_count() or 1))
+    assert found.shared_memory is not None
+    assert found.shared_memory <= psutil.virtual_memory().total
+    monkeypatch.setattr(machines, "_CONTROL_GROUP", tmp_path)
+    machines.this_machine.cache_clear()
+    assert machines.this_machine().shared_memory == psutil.virtual_memory().total
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    machines.this_machine.cache_clear()
+    held = machines.this_machine()
+    assert (held.cards, held.shared_memory) == (1, 1e9)
+    assert held.price == machine("cpu").price
+    assert held.usd(1, 3600) == pytest.approx(machine("cpu").usd(1, 3600))
 
 
 @pytest.mark.parametrize(

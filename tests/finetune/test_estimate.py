@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cluster import machines
 from cluster.machines import machine
 from jobs.architecture import find
 from jobs.finetune.config import BYTE_VOCABULARY, Config
@@ -37,6 +38,19 @@ def test_the_recipe_fits_16_cards_and_not_8() -> None:
     on_8 = estimate(ON_GPUS | {"workers": 8})
     assert on_8.verdict == "does not fit"
     assert on_8.total > on_8.available == 83.5e9
+
+
+def test_on_the_machine_one_sits_at_workers_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(machines, "_cores", lambda: 4)
+    monkeypatch.setattr(machines, "_memory", lambda: 24e9)
+    machines.this_machine.cache_clear()
+    try:
+        told = {workers: estimate({"workers": workers}, model="Qwen/Qwen2.5-0.5B") for workers in (1, 2, 4)}
+    finally:
+        machines.this_machine.cache_clear()
+    assert {workers: each.available for workers, each in told.items()} == {1: 23.5e9, 2: 11.5e9, 4: 5.5e9}
+    assert told[1].holder == "each of 1 x CPU core of this machine"
 
 
 def test_every_remedy_is_a_setting_that_fits_and_the_nearest_of_its_kind() -> None:

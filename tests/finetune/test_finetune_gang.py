@@ -214,7 +214,7 @@ def test_what_a_gang_holds_whose_coordinator_was_killed_before_it_began_goes_to_
 
 def test_a_gang_that_waits_for_its_machines_holds_nothing_until_it_has_them(cluster: Cluster, tmp_path: Path) -> None:
     cluster.add_node(num_cpus=1)
-    task, told = Task(tmp_path, steps=200), [Held(0.0, 0.0)]
+    task, told = Task(tmp_path, steps=200), [Held(0.0, 0.0, 0.0)]
     with ThreadPoolExecutor(1) as thread:
         began = time.monotonic()
         running = thread.submit(

@@ -19,6 +19,7 @@ import psutil
 
 from jobs.evaluate.engines import Chunk, EngineError, EngineSpec, Request
 from jobs.evaluate.engines.log_tail import log_tail, reason
+from jobs.evaluate.weights import ready_seconds
 
 T = TypeVar("T")
 
@@ -45,7 +46,11 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
     `overrides` are arguments of vLLM's own, for measurements.
     """
     # Read when vllm is imported and when its processes start; what the user has set stays.
-    quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+    quiet = {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(ready_seconds(spec.model)),
+    }
     # Binding threads to cores would put every replica of a machine on the same ones. oneDNN compiles a kernel for every
     # number of tokens a step may have; it keeps 1,024 of them, which steps of forks and trunks together run through.
     on_cpus = {

@@ -24,6 +24,7 @@ from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Request, Serv
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.grading.judge import Judgements, Question, read_judgements
 from jobs.evaluate.ledger import Verdict
+from jobs.evaluate.leftovers import mark
 from orchestrator.step import Reference, StepContext, StepError, StepInput
 
 _AT_ONCE = 256
@@ -38,7 +39,8 @@ class _Actor:
 
     async def start(self, spec: EngineSpec, made: StepInput | None) -> None:
         """Loads the model, which may be one that a step made. Raises EngineError where that fails."""
-        self._engine: Engine = await start(await models.here(spec, made))
+        mark()
+        self._engine: Engine = await start(await asyncio.to_thread(models.fetched, spec, made))
 
     async def replies(self, requests: Sequence[Request], at_once: int) -> list[list[int]]:
         """The tokens that follow each request."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from cluster.machines import in_usd
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.report.results import Point, Results, count, percent, points_of_100
 from jobs.evaluate.report.viewer import TaskData
+from orchestrator.holdings import against
 
 NATURAL_END = Policy().name
 
@@ -94,16 +94,11 @@ def _against_expectation(sweep: Results) -> Iterator[str]:
     spent, expected = sweep.step.spent, sweep.step.expected
     if spent is None:
         return
-    whole = f"All attempts together: {spent.seconds:,.0f} s, {in_usd(spent.usd)}"
+    yield f"All attempts together ran for {spent.seconds:,.0f} s."
     if expected is None:
-        yield f"{whole}; nothing had been estimated."
-        return
-    time = expected.seconds / spent.seconds if spent.seconds else math.nan
-    cost = expected.usd / spent.usd if spent.usd else math.nan
-    yield (
-        f"{whole}; the plan had said {expected.seconds:,.0f} s, {in_usd(expected.usd)}: {time:.2f} times the time, "
-        f"{cost:.2f} times the cost."
-    )
+        yield f"They came to {in_usd(spent.usd)}; nothing had been estimated."
+    else:
+        yield f"By the plan and by the account: {against(expected, spent)}."
 
 
 def facts(sweep: Results) -> list[tuple[str, str]]:
