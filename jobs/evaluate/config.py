@@ -47,7 +47,7 @@ from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import UNMARKED
-from orchestrator.step import Estimate, ModelSource, OutputKind, Problem, StepConfig, Upcoming
+from orchestrator.step import Estimate, HubName, ModelSource, OutputKind, Problem, StepConfig, Upcoming
 
 MOST_SAMPLES = 1024
 """Of an item. The ways to take half of them, 4.5e306, are still a float: majority@k counts them."""
@@ -271,16 +271,23 @@ class Config(StepConfig):
         """A judge is a model."""
         return self.judge is not None
 
-    def problems(self) -> Iterator[Problem]:
-        """Files that are not there, seen before anything heavy is loaded."""
+    def problems(self, contents: bool = True) -> Iterator[Problem]:
+        """Files that are not there, or not what they should be, seen before anything heavy is loaded."""
         for index, task in enumerate(self.tasks):
-            yield from task.problems(("tasks", index))
+            yield from task.problems(("tasks", index), contents)
         if self.chat is None:
             yield from folder_problems(self.model)
         yield from cannot(self)
         if self.judge is not None:
             for problem in folder_problems(self.judge.model):
                 yield replace(problem, field=("judge", *problem.field))
+
+    def hub_names(self) -> Iterator[HubName]:
+        """The model and the judge. Benchmarks are there."""
+        if isinstance(self.model, str):
+            yield HubName(("model",), "model", self.model)
+        if self.judge is not None and isinstance(self.judge.model, str):
+            yield HubName(("judge", "model"), "model", self.judge.model)
 
     def external_inputs(self) -> Mapping[str, Path]:
         """The user's own task files and model folders."""
