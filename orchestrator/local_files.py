@@ -51,13 +51,17 @@ def absolute(written: str) -> Path:
     if "\0" in written:
         raise ValueError(f"{written!r} is no path: it has a NUL character in it")
     try:
-        path = Path(written).expanduser()
-    except RuntimeError:
-        raise ValueError(f"{written!r}: there is no user {written.partition('/')[0][1:]!r} with a home here") from None
-    try:
-        return path.absolute()
+        return user(written).absolute()
     except OSError as error:
         raise ValueError(f"{written!r} is below the working folder, which is gone ({error.strerror})") from None
+
+
+def user(written: str) -> Path:
+    """The path with ``~`` followed. Raises ValueError where there is no such user."""
+    try:
+        return Path(written).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{written!r}: there is no user {written.partition('/')[0][1:]!r} with a home here") from None
 
 
 def is_there(path: Path) -> bool:

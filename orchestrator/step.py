@@ -152,6 +152,8 @@ class Upcoming:
     config: StepConfig
     output: Path | None
     """The folder that its job wrote; None until it is done."""
+    found: dict[str, Any] = field(default_factory=dict, compare=False)
+    """What was found out about it, by what: so that a chain of thousands is not walked from each of its steps."""
 
 
 FitVerdict = Literal["fits", "barely fits", "does not fit"]
