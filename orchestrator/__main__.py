@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import shlex
 import sys
 import time
@@ -34,6 +35,9 @@ FAILED, BAD_INPUT, OVER_COST = 1, 2, 3
 
 _OF_PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ENXIO)
 """What a file system answers about a path that someone gave, and no mistake of the program's."""
+
+LONGEST_RAY_FOLDER = 107 - len("/ray/session_2026-11-27_09-00-22_123456_4194304/sockets/plasma_store")
+"""Characters: what is left of a socket's name."""
 
 ESTIMATED = 50
 """Steps whose estimates a plan shows."""
@@ -139,6 +143,8 @@ def _execute(
     """Runs what is not done; exits with 128 and the signal's number when told to stop, or with OVER_COST."""
     for step in planned:
         display.say(f"{step.step.name}: {step.verdict}{f' ({step.reason})' if step.reason else ''}")
+    if problem := _no_room_for_sockets():
+        raise _Refused(problem)
     from orchestrator import executor
     from orchestrator.spending import OverCost
     from orchestrator.tracking import TrackingError
@@ -464,6 +470,17 @@ def _not_on_the_hub(experiment: Experiment, planned: list[PlannedStep]) -> Itera
             f"{field}: {name.name!r}{at} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
             "log in with `hf auth login` or HF_TOKEN, or give a folder (./name)",
         )
+
+
+def _no_room_for_sockets() -> str:
+    """Why Ray could not start here, where its folder's name alone tells; empty where it does not."""
+    folder = os.environ.get("RAY_TMPDIR", "")
+    if os.environ.get("RAY_ADDRESS") or len(os.fsencode(folder)) <= LONGEST_RAY_FOLDER:
+        return ""
+    return (
+        f"RAY_TMPDIR: {folder} has {len(os.fsencode(folder))} characters, and Ray's sockets below it have names of 107 "
+        f"at most: give a folder of at most {LONGEST_RAY_FOLDER}"
+    )
 
 
 def _served(tracking: str) -> str:

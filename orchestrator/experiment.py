@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,9 +78,13 @@ class Step:
     kind: str
     config: StepConfig
 
-    def references(self) -> list[Reference]:
+    def references(self) -> tuple[Reference, ...]:
         """The references anywhere in its config, in the order of its fields."""
-        return list(_references(self.config))
+        return self._references
+
+    @cached_property
+    def _references(self) -> tuple[Reference, ...]:
+        return tuple(_references(self.config))
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _which(model: Any) -> str:
-    return "random" if isinstance(model, RandomModel | Mapping) else "source"
+    return "a random model" if isinstance(model, RandomModel | Mapping) else "a source"
 
 
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
@@ -161,7 +161,7 @@ class Config(StepConfig):
     PRODUCES: ClassVar[OutputKind] = "model"
 
     model: Annotated[
-        Annotated[RandomModel, Tag("random")] | Annotated[ModelSource, Tag("source")], Discriminator(_which)
+        Annotated[RandomModel, Tag("a random model")] | Annotated[ModelSource, Tag("a source")], Discriminator(_which)
     ] = Field(
         description="{random: qwen2, layers, hidden_size}, ${step}, a folder in Hugging Face's layout, or a hub name"
     )
