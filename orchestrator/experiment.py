@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -268,6 +269,9 @@ class _Checker:
         step = Step(name, kind, config)
         for problem in config.problems(self.contents):
             self.complain((*at, *problem.field), f"{_dotted((*at, *problem.field))}: {problem.message}")
+        for path, value in _leaves(fields, at):
+            if isinstance(value, float) and not math.isfinite(value):
+                self.complain(path, f"{_dotted(path)}: {value}: must be a finite number")
         taken = {reference.step for reference in step.references()}
         for path, target in references:
             if target not in taken:

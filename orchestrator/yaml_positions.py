@@ -8,7 +8,6 @@ asks for more (``!!python/…``, ``!!timestamp``, ``!custom``) is an error.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -218,13 +217,10 @@ class _Builder:
                 self.complain(line, f"{one_line(text, 40)}: no integer beyond {EXACT:,} is kept exactly")
             return number
         try:
-            value = self._scalars.construct_document(node)
+            return self._scalars.construct_document(node)
         except (ValueError, KeyError):
             self.complain(line, f"{text!r} is not a {kind}")
             return None
-        if isinstance(value, float) and not math.isfinite(value):
-            self.complain(line, f"{one_line(text, 40)}: must be a finite number")
-        return value
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         result: dict[str, Any] = {}

@@ -22,6 +22,10 @@ LIMIT = 2.0
 
 SWEEP = {"job": "evaluate", "model": "Qwen/Qwen2.5-7B", "tasks": ["letters"]}
 TUNE = {"job": "finetune", "model": "Qwen/Qwen2.5-7B", "data": "simplescaling/s1K"}
+CHAT = {
+    "job": "evaluate", "engine": "openai", "served_model": "m", "tasks": ["letters"], "baseline": True,
+    "resources": {"server": {"url": "http://x/v1"}},
+}  # fmt: skip
 HEAD = "name: x\nsteps:\n  s: "
 
 
@@ -143,16 +147,20 @@ NUMBERS = {
         "compares 1,994,005 policies: give at most 1,000",
     ),
     "extensions": ({**SWEEP, "extensions": {"strings": ["a", "b"], "counts": list(range(1, 257))}}, "65,792 in all"),
-    "infinite": (HEAD + "{job: letters, train: 1, resources: {wait: .inf}}", ".inf: must be a finite number"),
-    "nan": (HEAD + "{job: letters, train: 1, resources: {wait: .nan}}", ".nan: must be a finite number"),
-    "overflow": (HEAD + "{job: letters, train: 1, resources: {wait: 1e999}}", "1e999: must be a finite number"),
+    "infinite": (HEAD + "{job: letters, train: 1, resources: {wait: .inf}}", ": must be a finite number"),
+    "nan": (HEAD + "{job: letters, train: 1, resources: {wait: .nan}}", ": must be a finite number"),
+    "overflow": (HEAD + "{job: letters, train: 1, resources: {wait: 1e999}}", ": must be a finite number"),
+    "infinite, for a server": (
+        {**CHAT, "chat": {"parameters": {"temperature": float("inf")}}},
+        "steps.s.chat.parameters.temperature: inf: must be a finite number",
+    ),
     "for ever": ({"job": "letters", "train": 1, "resources": {"timeout": 1e300}}, "less than or equal to 1000000000"),
 }
 
 
 @pytest.mark.parametrize(("step", "message"), NUMBERS.values(), ids=NUMBERS.keys())
 def test_a_number_that_means_nothing_is_refused(tmp_path: Path, step: object, message: str) -> None:
-    lines = refused(tmp_path, step if isinstance(step, str) else HEAD + json.dumps(step))
+    lines = refused(tmp_path, step if isinstance(step, str) else HEAD + json.dumps(step).replace("Infinity", ".inf"))
     assert message in lines[0], lines
 
 
