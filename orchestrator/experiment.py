@@ -8,11 +8,13 @@ corrected once.
 from __future__ import annotations
 
 import difflib
+import gc
 import json
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -138,6 +140,19 @@ class _TopLevel(StrictModel):
         return value
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without Python's search for cycles among objects, which takes half the time of reading 100,000 values."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_no_collection()
 def load(path: Path, overrides: tuple[str, ...] = (), contents: bool = True) -> Experiment:
     """Reads and checks an experiment file, with ``--set`` overrides applied, and the user's files that it names.
 

@@ -199,7 +199,7 @@ class _Builder:
             raise YamlError([(line, f"more than {MAX_TEXT:,} characters (aliases included)")])
         if "\0" in node.value:
             self.complain(line, "a NUL character is no text: no file name, prompt or tracking server takes it")
-        if any("\ud800" <= letter <= "\udfff" for letter in node.value):
+        if not node.value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in node.value):
             self.complain(line, HALF)
         return str(node.value)
 
