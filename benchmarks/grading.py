@@ -28,6 +28,7 @@ from jobs.evaluate.grading.workers import SECONDS, Workers
 from jobs.evaluate.ledger import Graded, Ledger
 from jobs.evaluate.tasks import Item, Task, load
 from jobs.evaluate.tasks.config import TaskConfig
+from orchestrator.local_files import locate
 
 
 def ledger(item: str, answer: str) -> Ledger:
@@ -112,7 +113,7 @@ def main() -> None:
     given = options.parse_args()
     figures: dict[str, float] = {}
 
-    task = load(TaskConfig(name="math500", path=str(given.path)), {})
+    task = load(TaskConfig(name="math500", path=locate(str(given.path))), {})
     answers = usual(task, given.each)
     spent = cpu_seconds()
     with Grader() as grader:

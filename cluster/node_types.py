@@ -16,6 +16,9 @@ import yaml
 
 Bundle = Mapping[str, float]
 
+LARGEST = 1 << 17
+"""Bytes of a cluster file. They have a few thousand."""
+
 
 class ClusterFileError(Exception):
     """The file names no machines; one line."""
@@ -42,10 +45,16 @@ class NodeType:
 def read(file: Path) -> list[NodeType]:
     """The worker types of a cluster file of Ray's, or of KubeRay's. Raises ClusterFileError."""
     try:
+        if file.stat().st_size > LARGEST:
+            raise ClusterFileError(f"{file}: is no cluster file: it has more than {LARGEST:,} bytes")
         documents = [each for each in yaml.safe_load_all(file.read_text()) if isinstance(each, dict)]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ClusterFileError(f"{file}: is no cluster file: {str(error).splitlines()[0]}") from None
-    found = [each for document in documents for each in (*_launched(document), *_pods(document))]
+    except (OSError, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
+        raise ClusterFileError(f"{file}: is no cluster file: {str(error).partition(chr(10))[0]}") from None
+    try:
+        found = [each for document in documents for each in (*_launched(document), *_pods(document))]
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ClusterFileError(f"{file}: is no cluster file of Ray's or KubeRay's ({what}): see cluster/") from None
     if not found:
         raise ClusterFileError(f"{file}: has no available_node_types and no workerGroupSpecs: give a cluster file")
     return [each for each in found if each.most > 0]

@@ -18,9 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.local_files import LocalPath, content, locate
+from orchestrator.step import is_path
+
 Shape = tuple[int, ...]
 
 _KNOWN = Path(__file__).with_name("architectures.yaml")
+
+_LARGEST = 2**31 - 1
+"""Of anything that a config.json counts."""
+
+MOST_CONFIG = 4 << 20
+"""Bytes of a config.json."""
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Values of config.json's ``model_type`` that are understood."""
@@ -113,39 +122,48 @@ def from_config(config: Mapping[str, Any]) -> Architecture:
     if family not in FAMILIES:
         raise UnknownArchitecture(f"its model_type is {family!r}, and known are {', '.join(FAMILIES)}")
     try:
-        hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+        hidden, heads = _size(config["hidden_size"]), _size(config["num_attention_heads"])
         bias = bool(config.get("attention_bias", False))
+        positions = config.get("max_position_embeddings")
         return Architecture(
-            layers=int(config["num_hidden_layers"]),
+            layers=_size(config["num_hidden_layers"]),
             hidden_size=hidden,
-            intermediate_size=int(config["intermediate_size"]),
+            intermediate_size=_size(config["intermediate_size"]),
             heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_size=int(config.get("head_dim") or hidden // heads),
-            vocabulary=int(config["vocab_size"]),
+            kv_heads=_size(config.get("num_key_value_heads") or heads),
+            head_size=_size(config.get("head_dim") or hidden // heads),
+            vocabulary=_size(config["vocab_size"]),
             tied=bool(config.get("tie_word_embeddings", False)),
             qkv_bias=family == "qwen2" or bias,
             output_bias=bias,
             mlp_bias=bool(config.get("mlp_bias", False)),
             head_norms=family == "qwen3",
-            context=config.get("max_position_embeddings"),
+            context=None if positions is None else _size(positions),
         )
     except KeyError as error:
         raise UnknownArchitecture(f"its config.json has no {error.args[0]}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UnknownArchitecture(f"its config.json cannot be understood ({error})") from None
 
 
-def find(model: str) -> Architecture:
+def _size(value: Any) -> int:
+    size = int(value)
+    if not 0 < size <= _LARGEST:
+        raise ValueError(f"{size} is no size of a model")
+    return size
+
+
+def find(model: str | LocalPath) -> Architecture:
     """The shapes of a model in a folder, or of a name on the hub: known here, or in the hub's cache of this machine.
 
     Raises UnknownArchitecture where none of them tells.
     """
-    from jobs.model_folder import local_folder
-
-    folder = local_folder(model) or _cached(model)
+    if isinstance(model, str) and is_path(model):
+        model = locate(model)
+    folder = model.path if isinstance(model, LocalPath) else _cached(model)
     if folder is not None:
         return _read(folder / "config.json")
+    assert isinstance(model, str)
     try:
         return from_config(_known()[model])
     except KeyError:
@@ -154,10 +172,12 @@ def find(model: str) -> Architecture:
 
 def _read(path: Path) -> Architecture:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UnknownArchitecture(f"{path} cannot be read ({error.strerror})") from None
-    except ValueError:
+        read = content(path, MOST_CONFIG)
+    except ValueError as error:
+        raise UnknownArchitecture(f"{path} {error}") from None
+    try:
+        config = json.loads(read)
+    except (ValueError, RecursionError):
         raise UnknownArchitecture(f"{path} is no JSON") from None
     if not isinstance(config, dict):
         raise UnknownArchitecture(f"{path} is no JSON object")

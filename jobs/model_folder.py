@@ -5,31 +5,44 @@ Light, for the configs of all kinds of step that take a model.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from jobs.architecture import MOST_CONFIG
+from orchestrator.local_files import LocalPath, content, file_problem, folder_problem
 from orchestrator.step import Problem
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def local_folder(model: object) -> Path | None:
-    """The folder that `model` names: written as a path, or there. None for a step's output and a name on the hub."""
-    if not isinstance(model, str):
-        return None
-    path = Path(model).expanduser()
-    written_as_path = model.startswith((".", "/", "~")) or model.count("/") != 1
-    return path if written_as_path or path.exists() else None
+    """The folder that `model` names. None for a step's output and a name on the hub."""
+    return model.path if isinstance(model, LocalPath) else None
 
 
 def folder_problems(model: object) -> Iterator[Problem]:
-    """What is wrong with the folder that a config's ``model`` names, as far as its file names tell."""
+    """What is wrong with the folder that a config's ``model`` names, as far as its file names and its config tell."""
     folder = local_folder(model)
     if folder is None:
         return
-    if not folder.is_dir():
-        yield Problem(("model",), f"{model!r} is no folder: give a model's folder, its hub name or ${{step}}")
+    named = repr(str(model))
+    if problem := folder_problem(folder):
+        yield Problem(("model",), f"{named} {problem}: give a model's folder, its hub name or ${{step}}")
     elif not (folder / "config.json").is_file():
-        yield Problem(("model",), f"{model!r} has no config.json: give a folder in Hugging Face's layout")
+        yield Problem(("model",), f"{named} has no config.json: give a folder in Hugging Face's layout")
     elif not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        yield Problem(("model",), f"{model!r} has no tokenizer.json: save the model's tokenizer beside it")
+        yield Problem(("model",), f"{named} has no tokenizer.json: save the model's tokenizer beside it")
+    elif problem := _config_problem(folder / "config.json"):
+        yield Problem(("model",), f"{model!s}/config.json {problem}: give a folder in Hugging Face's layout")
+
+
+def _config_problem(file: Path) -> str | None:
+    if problem := file_problem(file):
+        return problem
+    try:
+        return None if isinstance(json.loads(content(file, MOST_CONFIG)), dict) else "is no JSON object"
+    except RecursionError:
+        return "is nested too deeply"
+    except ValueError as error:
+        return f"cannot be read as JSON ({error})"

@@ -6,25 +6,43 @@ interrupted.
 
 from __future__ import annotations
 
+import errno
+import math
+import os
+import shlex
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.places import StoreError, StoreLost, no_space
+from orchestrator.terminal import plain
 
 if TYPE_CHECKING:
     from orchestrator.display import Display
-    from orchestrator.experiment import Experiment
+    from orchestrator.experiment import Complaint, Experiment
     from orchestrator.mirror import Mirror
     from orchestrator.places import Place
     from orchestrator.plan import PlannedStep
     from orchestrator.store import Store
 
 FAILED, BAD_INPUT, OVER_COST = 1, 2, 3
+
+_OF_PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ENXIO)
+"""What a file system answers about a path that someone gave, and no mistake of the program's."""
+
+LONGEST_RAY_FOLDER = 107 - len("/ray/session_2026-11-27_09-00-22_123456_4194304/sockets/plasma_store")
+"""Characters: what is left of a socket's name."""
+
+ESTIMATED = 50
+"""Steps whose estimates a plan shows."""
+
+MOST_MEGABYTES = 10_000.0
 
 WATCH_SECONDS = 2.0
 
@@ -38,7 +56,7 @@ class _Refused(click.ClickException):
     exit_code = BAD_INPUT
 
     def show(self, file: object = None) -> None:
-        click.echo(self.message, err=True)
+        click.echo(plain(self.message), err=True)
 
 
 class _Commands(click.Group):
@@ -52,9 +70,25 @@ class _Commands(click.Group):
         except StoreError as error:
             raise _Refused(str(error)) from None
         except OSError as error:
-            if (full := no_space(error)) is None:
+            if (full := no_space(error)) is not None:
+                raise click.ClickException(full) from None
+            if error.errno not in _OF_PATHS or not error.filename:
                 raise
-            raise click.ClickException(full) from None
+            raise _Refused(f"{error.filename}: {error.strerror}") from None
+
+
+class _Megabytes(click.FloatRange):
+    """A size that a page can have. Click's own range lets through what is no number."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=MOST_MEGABYTES)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises click.BadParameter."""
+        found = float(super().convert(value, param, ctx))
+        if math.isnan(found):
+            self.fail(f"{value} is no number: give megabytes from 0 to {MOST_MEGABYTES:,.0f}", param, ctx)
+        return found
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,10 +113,11 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
 
     On the cluster that RAY_ADDRESS names (as in a Ray job), else on a local one for this run alone.
     """
-    experiment, store, planned = _prepare(file, overrides)
+    experiment, store, planned = _prepare(file, overrides, starts=True)
     from orchestrator.display import Display, console
     from orchestrator.mirror import Mirror
     from orchestrator.reporting import command, write_reports
+    from orchestrator.tracking import without_credentials
 
     out = console()
     for note in experiment.notes:
@@ -98,8 +133,7 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
         for step in planned:
             mirror.catch_up(step)
     _show_results(planned, pages)
-    serve = "" if experiment.tracking.startswith("http") else " (after: make mlflow)"
-    click.echo(f"MLflow: {mirror.page}{serve}" if mirror.page else f"MLflow: {experiment.tracking}")
+    click.echo(f"MLflow: {mirror.page or without_credentials(experiment.tracking)}{_served(experiment.tracking)}")
     sys.exit(0 if finished else FAILED)
 
 
@@ -109,6 +143,8 @@ def _execute(
     """Runs what is not done; exits with 128 and the signal's number when told to stop, or with OVER_COST."""
     for step in planned:
         display.say(f"{step.step.name}: {step.verdict}{f' ({step.reason})' if step.reason else ''}")
+    if problem := _no_room_for_sockets():
+        raise _Refused(problem)
     from orchestrator import executor
     from orchestrator.spending import OverCost
     from orchestrator.tracking import TrackingError
@@ -137,12 +173,12 @@ def _execute(
 )
 def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None) -> None:
     """Show each step: done or would run, why, and what it would take."""
-    experiment, _, planned = _prepare(file, overrides)
+    experiment, _, planned = _prepare(file, overrides, starts=True)
     if cluster is not None:
         _placed_on(cluster, planned)
     from rich.table import Table
 
-    from orchestrator.display import console
+    from orchestrator.display import console, show_table
     from orchestrator.estimate_view import show
     from orchestrator.plan import estimates
 
@@ -158,9 +194,11 @@ def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None) -> None:
     out = console()
     for note in experiment.notes:
         out.print(f"note: {note}", markup=False, soft_wrap=True)
-    out.print(table)
-    for name, estimate in estimates(planned).items():
+    show_table(table, out)
+    for name, estimate in estimates(planned, ESTIMATED).items():
         show(name, estimate, out)
+    if (more := sum(item.verdict != "done" for item in planned) - ESTIMATED) > 0:
+        click.echo(f"and {more:,} steps more, whose estimates are not shown")
 
 
 @main.command()
@@ -169,7 +207,7 @@ def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None) -> None:
 @click.option("--step", "name", help="Only this step.")
 def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
     """Show the data that steps would learn from: counts, lengths, what is cut, one sample and what of it is learned."""
-    experiment, store, planned = _prepare(file, overrides)
+    experiment, store, planned = _prepare(file, overrides, starts=True)
     from orchestrator import registry
     from orchestrator.step import StepError
 
@@ -186,7 +224,7 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
             text = registry.look(item.step.kind)(item.step.config, item.context(experiment, store))
         except StepError as error:
             raise _Refused(f"{item.step.name}: {error}") from None
-        click.echo(f"{item.step.name}\n{text}\n")
+        click.echo(f"{item.step.name}\n{plain(text)}\n")
 
 
 @main.command()
@@ -198,13 +236,13 @@ def status(file: Path, overrides: tuple[str, ...], watch: bool) -> None:
     experiment, store, planned = _prepare(file, overrides)
     from rich.live import Live
 
-    from orchestrator.display import console
+    from orchestrator.display import console, show_table
     from orchestrator.plan import plan as make_plan
     from orchestrator.progress import running, table
 
     out = console()
     if not watch:
-        out.print(table(experiment, planned))
+        show_table(table(experiment, planned), out)
         return
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
         while True:
@@ -225,7 +263,8 @@ def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> Non
     _, _, planned = _prepare(file, overrides)
     found = next((item for item in planned if item.step.name == step), None)
     if found is None:
-        raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(item.step.name for item in planned)}")
+        names = [item.step.name for item in planned]
+        raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
     from orchestrator.logs import follow as lines
     from orchestrator.places import files
 
@@ -306,7 +345,7 @@ def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool, unfini
     from rich.filesize import decimal
     from rich.table import Table
 
-    from orchestrator.display import console
+    from orchestrator.display import console, show_table
     from orchestrator.garbage import unreachable
 
     (store,) = stores.values()
@@ -319,7 +358,7 @@ def gc(files: tuple[Path, ...], overrides: tuple[str, ...], delete: bool, unfini
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.changed)) if item.changed else ""
         table.add_row(item.within, decimal(item.size), when)
     if garbage:
-        console().print(table)
+        show_table(table, console())
     total = f"{len(garbage)} folders, {decimal(sum(item.size for item in garbage))}"
     if not delete:
         click.echo(f"{total}; nothing was deleted: --delete does")
@@ -343,6 +382,8 @@ def grade(file: Path, overrides: tuple[str, ...]) -> None:
     from orchestrator.mirror import Mirror
     from orchestrator.reporting import command, write_reports
 
+    if any(step.verdict == "done" for step in planned):
+        store.check_writable()
     out = console()
     with Mirror(experiment, out) as mirror:
         finished = grading.grade(experiment, store, planned, out)
@@ -356,7 +397,7 @@ def grade(file: Path, overrides: tuple[str, ...]) -> None:
 @_file
 @_set
 @click.option("--item", "items", multiple=True, metavar="ID", help="Show all samples of this item, with their traces.")
-@click.option("--megabytes", type=click.FloatRange(min=0), help="Room for traces in the page. Default: 4.")
+@click.option("--megabytes", type=_Megabytes(), help="Room for traces in the page. Default: 4.")
 def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megabytes: float | None) -> None:
     """Write a page on what is done (curves, costs, every sample), and show its tables.
 
@@ -368,6 +409,8 @@ def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megab
     from orchestrator.reporting import command, write_reports
     from orchestrator.step import StepError
 
+    if any(step.verdict == "done" for step in planned):
+        store.check_writable()
     try:
         pages = write_reports(experiment, store, planned, command(file, overrides), items, megabytes)
     except StepError as error:
@@ -398,6 +441,7 @@ def compare(first: str, second: str, points: tuple[str, str] | None, tracking: s
     """
     from orchestrator import registry
     from orchestrator.finished import finished
+    from orchestrator.markdown_view import show
     from orchestrator.step import StepError
     from orchestrator.store import DamagedRecord
     from orchestrator.tracking import TrackingError
@@ -408,31 +452,87 @@ def compare(first: str, second: str, points: tuple[str, str] | None, tracking: s
                 raise StepError(
                     f"compare: {one.name} is a step of {kind}, {other.name} of {other_kind}: give two sweeps"
                 )
-            click.echo(registry.comparer(kind)(one, other, points).rstrip())
+            show(registry.comparer(kind)(one, other, points).rstrip())
     except (StepError, TrackingError, DamagedRecord) as error:
         raise _Refused(str(error)) from None
 
 
-def _prepare(file: Path, overrides: tuple[str, ...]) -> tuple[Experiment, Store, list[PlannedStep]]:
-    """The checked experiment and its plan; exits with status 2 and a line per problem otherwise."""
+def _prepare(
+    file: Path, overrides: tuple[str, ...], starts: bool = False
+) -> tuple[Experiment, Store, list[PlannedStep]]:
+    """The checked experiment and its plan; exits with status 2 and a line per problem otherwise.
+
+    For what `starts` steps, or says what that would do, all of the user's own data is read, and the hub is asked
+    whether it has what is to be had there.
+    """
     from orchestrator.experiment import ExperimentError, load
     from orchestrator.places import place
     from orchestrator.plan import plan as make_plan
     from orchestrator.store import Store
 
     try:
-        experiment = load(file, overrides)
+        experiment = load(file, overrides, contents=starts)
     except ExperimentError as error:
         raise _Refused(str(error)) from None
     store = Store(place(experiment.store))
     store.check_reachable()
-    return experiment, store, make_plan(experiment, store)
+    planned = make_plan(experiment, store)
+    if starts and (complaints := list(_not_on_the_hub(experiment, planned))):
+        raise _Refused(str(ExperimentError(experiment.file, complaints)))
+    return experiment, store, planned
+
+
+def _not_on_the_hub(experiment: Experiment, planned: list[PlannedStep]) -> Iterator[Complaint]:
+    """What steps that would run take from the hub, and it has not."""
+    from orchestrator.experiment import Complaint
+
+    named = {
+        replace(each, field=("steps", item.step.name, *each.field)): None
+        for item in planned
+        if item.verdict != "done"
+        for each in item.step.config.hub_names()
+    }
+    if not named:
+        return
+    from orchestrator.hub import missing
+
+    for name in missing(named):
+        field = ".".join(map(str, name.field))
+        at = "" if name.revision is None else f" at {name.revision}"
+        yield Complaint(
+            experiment.document.line(name.field),
+            f"{field}: {name.name!r}{at} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
+            "log in with `hf auth login` or HF_TOKEN, or give a folder (./name)",
+        )
+
+
+def _no_room_for_sockets() -> str:
+    """Why Ray could not start here, where its folder's name alone tells; empty where it does not."""
+    folder = os.environ.get("RAY_TMPDIR", "")
+    if os.environ.get("RAY_ADDRESS") or len(os.fsencode(folder)) <= LONGEST_RAY_FOLDER:
+        return ""
+    return (
+        f"RAY_TMPDIR: {folder} has {len(os.fsencode(folder))} characters, and Ray's sockets below it have names of 107 "
+        f"at most: give a folder of at most {LONGEST_RAY_FOLDER}"
+    )
+
+
+def _served(tracking: str) -> str:
+    """What has to run for a page of MLflow's to be there: nothing where there is a server."""
+    from orchestrator.tracking import without_credentials
+
+    if tracking.startswith("http"):
+        return ""
+    return f" (after: mlflow ui --backend-store-uri {shlex.quote(without_credentials(tracking))})"
 
 
 def _placed_on(cluster: Path, planned: list[PlannedStep]) -> None:
     """Refuses steps that would run and that no machines of a cluster file can ever hold."""
     from cluster.node_types import ClusterFileError, read, unplaceable
+    from orchestrator.local_files import file_problem
 
+    if problem := file_problem(cluster):
+        raise _Refused(f"{cluster}: {problem}: give a cluster file")
     try:
         types = read(cluster)
     except ClusterFileError as error:
@@ -452,13 +552,16 @@ def _bundles(demands: list[dict[str, float]]) -> str:
 
 
 def _show_results(planned: list[PlannedStep], pages: list[Place]) -> None:
+    from orchestrator.markdown_view import show
     from orchestrator.places import read_bytes
     from orchestrator.spending import compared
 
     for item in planned:
         table = read_bytes(item.folder.output / "table.md")
         if table is not None and item.folder.whole():
-            click.echo(f"\n{table.decode().rstrip()}\n")
+            click.echo()
+            show(table.decode(errors="replace").rstrip())
+            click.echo()
             click.echo(f"{item.step.name}: plots, table and samples in {item.folder.output}")
     for item in planned:
         if item.folder.whole() and (error := compared(item.folder)):

@@ -5,9 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.terminal import plain
 
 LOG_EVERY = 5.0
 """Seconds between two lines about one step in a log."""
@@ -16,10 +22,36 @@ LOG_WIDTH = 120
 """Columns where the output is no terminal, so that a log does not wrap what nobody's window asked it to."""
 
 
+DRAWN = 200
+"""Rows of a table up to which it is drawn: to lay out thousands takes many seconds, and nobody looks at their lines."""
+
+
+class PlainConsole(Console):
+    """A console on which text is text: ``[red]``, ``:smile:`` and a terminal's own sequences mean nothing in it."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Called with every string that is printed, in tables too."""
+        return super().render_str(plain(text), **{**options, "markup": False, "emoji": False})
+
+
 def console() -> Console:
     """The console that everything is said on: as wide as the terminal, or as `LOG_WIDTH` in a log."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=LOG_WIDTH)
+    found = PlainConsole(highlight=False)
+    return found if found.is_terminal else PlainConsole(highlight=False, width=LOG_WIDTH)
+
+
+def show_table(table: Table, out: Console) -> None:
+    """Draws a table of strings; a long one as a line per row."""
+    if table.row_count <= DRAWN:
+        out.print(table)
+        return
+    rows = [
+        "  ".join(str(cell) for cell in row if cell)
+        for row in zip(*(each.cells for each in table.columns), strict=True)
+    ]
+    for line in (table.title, *rows, table.caption):
+        if line:
+            click.echo(plain(str(line)), file=out.file)
 
 
 def duration(seconds: float) -> str:
@@ -66,12 +98,12 @@ class Display:
     def __enter__(self) -> Display:
         if self.out.is_terminal:
             self._bars = Progress(
-                TextColumn("[bold]{task.description:<12}"),
+                TextColumn("{task.description:<12}", style="bold", markup=False),
                 BarColumn(),
-                TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}"),
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}", markup=False),
                 TimeElapsedColumn(),
                 TextColumn("ETA"),
-                TextColumn("{task.fields[left]}"),
+                TextColumn("{task.fields[left]}", markup=False),
                 console=self.out,
             )
             self._bars.start()
@@ -95,6 +127,7 @@ class Display:
 
     def progress(self, step: str, done: float, total: float, unit: str, left: float | None = None) -> None:
         """`left` are the seconds that the step itself expects; else it follows from how far it came."""
+        unit = plain(unit)
         line, now = self._lines[step], time.monotonic()
         reckoned = line.left(now, done, total, unit)
         left = reckoned if left is None else left

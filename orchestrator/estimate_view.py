@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cluster.machines import in_usd
@@ -64,7 +63,7 @@ def _parts(step: str, estimate: Estimate) -> Table:
             cells += [duration(part.seconds), f"{part.device_hours:.2g}", in_usd(part.usd)]
         cells.append(f"{part.share:.1%}")
         cells += [in_usd(part.share * estimate.usd)] if estimate.usd is not None else []
-        table.add_row(escape(part.name), *cells)
+        table.add_row(part.name, *cells)
     return table
 
 

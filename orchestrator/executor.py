@@ -42,7 +42,7 @@ from orchestrator.provenance import provenance
 from orchestrator.records import write_note
 from orchestrator.retries import Losses
 from orchestrator.spending import Accounts, OverCost, expect
-from orchestrator.step import NAMESPACE, StepContext, StepError, StepInput
+from orchestrator.step import NAMESPACE, StepConfig, StepContext, StepError, StepInput
 from orchestrator.store import (
     Claim,
     DamagedRecord,
@@ -72,13 +72,12 @@ TAIL = 12
 """Lines of its log that are shown of a failed step."""
 
 
-def _run_step(kind: str, config_json: str, context: StepContext) -> None:
+def _run_step(kind: str, config: StepConfig, context: StepContext) -> None:
     context.redirect_output("controller")
     try:
         write_note(context.place / PROVENANCE, provenance(), durable=False)
         for each in context.inputs.values():
             _verify(each)
-        config = registry.config_class(kind).model_validate_json(config_json)
         registry.entrypoint(kind)(config, context)
         context.deliver()
     finally:
@@ -318,7 +317,7 @@ class _Run:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         run = _in_a_shared_process if planned.step.kind in registry.SHORT else _in_its_own_process
         step = run.options(scheduling_strategy=here)
-        task = step.remote(planned.step.kind, config.model_dump_json(exclude_unset=True), context)
+        task = step.remote(planned.step.kind, config, context)
         self.running[name] = _Attempt(task, attempt, time.monotonic())
         self.display.started(name, planned.step.config.describe(), attempt)
         self.mirror.watch(planned)

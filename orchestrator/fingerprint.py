@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.local_files import regular_files
 from orchestrator.step import StepConfig
 
 LENGTH = 16
@@ -79,7 +80,7 @@ def _resolve(value: Any, replacements: Mapping[str, str]) -> Any:
 def digest_path(path: Path) -> str:
     """SHA-256 over a file, or over the relative names and contents of a folder's files. Reads all of it."""
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file()):
+    for file in [path] if path.is_file() else regular_files(path):
         name = "" if file == path else file.relative_to(path).as_posix()
         digest.update(f"{name}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:

@@ -19,9 +19,13 @@ from orchestrator.offers import Regraded
 from orchestrator.plan import PlannedStep
 from orchestrator.step import StepError
 from orchestrator.store import Claim, Store, claimed, heartbeat
+from orchestrator.terminal import one_line
 
 SHOWN = 20
 """Answers that are listed on the terminal; the file that is named has all."""
+
+MOST = 500
+"""Characters of an answer that are shown."""
 
 
 def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out: Console) -> bool:
@@ -72,17 +76,10 @@ def _show(out: Console, regraded: Regraded) -> None:
         for column in rows[0]:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(_plain(value) for value in row.values()))
+            table.add_row(*(one_line(value, MOST) for value in row.values()))
         out.print(table)
     left = len(regraded.items) - SHOWN
     _say(out, f"{f'{left} more, and all of them: ' if left > 0 else 'the same list: '}{regraded.file}")
-
-
-def _plain(text: str) -> str:
-    """Model output on a terminal: nothing that would be taken for markup or for a command to it."""
-    from rich.markup import escape
-
-    return escape("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
 
 
 def _say(out: Console, text: str) -> None:

@@ -7,7 +7,6 @@ lines come.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from orchestrator.places import files, read_bytes, read_from
+from orchestrator.terminal import plain
 
 if TYPE_CHECKING:
     from orchestrator.places import Place
@@ -81,12 +81,9 @@ def _in_order(name: str) -> tuple[str, int]:
     return (word, int(number)) if number.isdigit() else (stem, 0)
 
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
 def printable(line: str) -> str:
     """A line without control characters and terminal sequences: what is logged may be a model's output.
 
     Of a line that was drawn over again and again (a progress bar), the last state is shown.
     """
-    return _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2])
+    return plain(line.rstrip("\r").rpartition("\r")[2])

@@ -28,7 +28,7 @@ PATIENCE = 30.0
 """Seconds that :meth:`Mirror.catch_up` waits for a server that is away."""
 
 UI = "http://127.0.0.1:5000"
-"""Where ``make mlflow`` serves the local database."""
+"""Where ``mlflow ui`` serves a database."""
 
 _STATES: dict[str, RunState] = {"done": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
 
@@ -95,7 +95,7 @@ class Mirror:
             return
 
     def _page(self) -> str:
-        """Where the curves are: on the tracking server, or on the one that ``make mlflow`` starts over the database."""
+        """Where the curves are: on the tracking server, or on the one that ``mlflow ui`` starts over the database."""
         uri = self._tracker.uri
         self.page = self._tracker.page(uri.rstrip("/") if uri.startswith("http") else UI)
         return self.page

@@ -70,18 +70,17 @@ def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
     return list(planned.values())
 
 
-def estimates(planned: list[PlannedStep]) -> dict[str, Estimate]:
-    """What each step that would run would take, by name, where its job can tell."""
+def estimates(planned: list[PlannedStep], most: int | None = None) -> dict[str, Estimate]:
+    """What each step that would run would take, by name, where its job can tell; of the first `most` such steps."""
     known = {
         item.step.name: Upcoming(item.step.config, _looked_into(item.folder) if item.verdict == "done" else None)
         for item in planned
     }
     told = {}
-    for item in planned:
-        if item.verdict != "done":
-            estimate = item.step.config.estimate(known)
-            if estimate is not None:
-                told[item.step.name] = estimate
+    for item in [item for item in planned if item.verdict != "done"][:most]:
+        estimate = item.step.config.estimate(known)
+        if estimate is not None:
+            told[item.step.name] = estimate
     return told
 
 

@@ -20,9 +20,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from cluster.machines import CPU, Machine, known_machine, machine, this_machine
+from orchestrator.local_files import LocalPath, absolute, is_there, locate
 from orchestrator.records import read_passing, write_json_atomically, write_note
 from orchestrator.retries import Retries
 from orchestrator.tracked_run import TrackedRun, folder_name
@@ -62,38 +63,65 @@ def parse_reference(value: object) -> str | None:
     return match.group(1).strip() if match else None
 
 
-class _Input:
-    """Turns ``${step}`` into a :class:`Reference`; other strings stay as they are."""
-
-    def __init__(self, accepts: OutputKind):
-        self.accepts: OutputKind = accepts
-
-    def __call__(self, value: object) -> object:
-        step = parse_reference(value)
-        return value if step is None else Reference(step, self.accepts)
+def is_path(text: str) -> bool:
+    """Whether what may be a hub's name (``owner/name``) means a path: written as one, or there."""
+    return text.startswith((".", "/", "~")) or text.count("/") != 1 or is_there(absolute(text))
 
 
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Reference) else value
+def _dataset_source(value: object) -> Reference | LocalPath:
+    source = _source(value, "dataset")
+    return locate(source) if isinstance(source, str) else source
 
 
-# A field that takes the output of a step of that kind, or a string (a path or a hub name, as the job says).
-DatasetSource = Annotated[Reference | str, BeforeValidator(_Input("dataset")), PlainSerializer(_plain)]
-ModelSource = Annotated[Reference | str, BeforeValidator(_Input("model")), PlainSerializer(_plain)]
+def _model_source(value: object) -> Reference | LocalPath | str:
+    source = _source(value, "model")
+    return locate(source) if isinstance(source, str) and is_path(source) else source
+
+
+def _source(value: object, accepts: OutputKind) -> Reference | LocalPath | str:
+    if isinstance(value, Reference | LocalPath):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r}: must be text: ${{step}}, a path, or a name on Hugging Face's hub")
+    step = parse_reference(value)
+    return value if step is None else Reference(step, accepts)
+
+
+# A field that takes the output of a step of that kind, a file or folder, or, of models, a hub's name.
+DatasetSource = Annotated[Reference | LocalPath, PlainValidator(_dataset_source), PlainSerializer(str)]
+ModelSource = Annotated[Reference | LocalPath | str, PlainValidator(_model_source), PlainSerializer(str)]
+
+
+def _file_source(value: object) -> LocalPath:
+    if isinstance(value, LocalPath):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r}: must be text: the path of a file")
+    return locate(value)
+
+
+FileSource = Annotated[LocalPath, PlainValidator(_file_source), PlainSerializer(str)]
+"""A field that takes a file of the user's."""
+
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
+"""A time to wait for something. Clocks and selectors take no longer ones than decades."""
+
+MOST_AT_ONCE = 10_000
+"""Workers or replicas of one step."""
 
 
 class StrictModel(BaseModel):
     """A value read from an experiment file: unknown keys are errors, nothing is coerced, nothing changes afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Resources(StrictModel):
     """Where and how fast a step runs. Never part of its identity."""
 
     retries: Retries = Field(default=Retries(), description="losses that are made good, by cause")
-    timeout: float | None = Field(default=None, gt=0, description="seconds before the step is stopped")
-    wait: float = Field(default=600, gt=0, description="seconds to wait for what the cluster does not have")
+    timeout: Seconds | None = Field(default=None, description="seconds before the step is stopped")
+    wait: Seconds = Field(default=600, description="seconds to wait for what the cluster does not have")
     machine: Annotated[str, AfterValidator(known_machine)] | None = Field(
         default=None, description="what plans and costs reckon with, such as h100 or p5.48xlarge; else h100, or cpu"
     )
@@ -108,12 +136,24 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class HubName:
+    """A model or a dataset on Hugging Face's hub that a config names, at a field."""
+
+    field: tuple[str | int, ...]
+    kind: Literal["model", "dataset"]
+    name: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
 class Upcoming:
     """A step that another one takes, as a plan knows it: perhaps not run yet."""
 
     config: StepConfig
     output: Path | None
     """The folder that its job wrote; None until it is done."""
+    found: dict[str, Any] = field(default_factory=dict, compare=False)
+    """What was found out about it, by what: so that a chain of thousands is not walked from each of its steps."""
 
 
 FitVerdict = Literal["fits", "barely fits", "does not fit"]
@@ -222,8 +262,16 @@ class StepConfig(StrictModel):
         """Whether grading the finished step again needs the cluster: a model that judges, for one."""
         return False
 
-    def problems(self) -> Iterator[Problem]:
-        """Checks that need the file system but nothing heavy: missing files, empty task files."""
+    def problems(self, contents: bool = True) -> Iterator[Problem]:
+        """Checks that need the file system and nothing heavy: files that are not there, or are not what they should be.
+
+        With `contents`, all of the user's own tasks and data is read, so that nothing is found in them after what came
+        before was paid for. Whoever only looks at what was done goes without.
+        """
+        return iter(())
+
+    def hub_names(self) -> Iterator[HubName]:
+        """What it takes from Hugging Face's hub."""
         return iter(())
 
     def external_inputs(self) -> Mapping[str, Path]:

@@ -14,13 +14,27 @@ from typing import Any
 
 import yaml
 
+from orchestrator.terminal import one_line
+
 Path = tuple[str | int, ...]
 
 MAX_NODES = 100_000
 """Bound on the values of one file, so that aliases of aliases cannot grow without end."""
 
-DEEP = 200
-"""Nesting beyond which libyaml's composer is not trusted: it calls itself, and thousands of calls end the process."""
+MAX_TEXT = 8 << 20
+"""Bound on the characters of all values together, each counted wherever an alias brings it."""
+
+DEEP = 64
+"""Bound on nesting. What reads a file calls itself, and so does what checks it; no experiment has ten levels."""
+
+EXACT = 2**53 - 1
+"""The largest integer that JSON, floats and MLflow keep as it is."""
+
+MAX_COMPLAINTS = 200
+"""What is collected of one file: nobody reads more."""
+
+_EXPLAINED = 1 << 16
+"""Characters up to which PyYAML's slow parser is asked what is wrong with a text."""
 
 _PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
 
@@ -52,6 +66,10 @@ for _tag, _pattern, _first in (
     _Schema.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
+HALF = "half a character (a lone surrogate) is no text: write the whole one"
+_TOO_MANY = f"more than {MAX_NODES:,} values (aliases included)"
+
+
 class YamlError(Exception):
     """The text is not YAML, or not the plain YAML allowed here. Carries every (line, message) found."""
 
@@ -78,6 +96,7 @@ class Document:
 def parse(text: str) -> Document:
     """Reads one document. Raises YamlError with everything that is wrong with it."""
     try:
+        text.encode()
         node = _compose(text)
         if node is None:
             raise YamlError([(1, "the file is empty")])
@@ -89,8 +108,8 @@ def parse(text: str) -> Document:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise YamlError([(line, f"character {error.character!r} is not allowed in YAML")]) from None
-    except RecursionError:
-        raise YamlError([(1, "values are nested too deeply")]) from None
+    except UnicodeEncodeError as error:
+        raise YamlError([(text.count("\n", 0, error.start) + 1, HALF)]) from None
     if builder.complaints:
         raise YamlError(builder.complaints)
     return Document(value, builder.lines)
@@ -99,24 +118,31 @@ def parse(text: str) -> Document:
 def _compose(text: str) -> yaml.Node | None:
     """The document's node; None where there is none. Raises what PyYAML's own parser raises."""
     try:
-        if not _is_deep(text):
-            return yaml.compose(text, Loader=_FastLoader)
+        _survey(text)
+        return yaml.compose(text, Loader=_FastLoader)
     except yaml.YAMLError:
-        pass  # explained by the other
+        if len(text) > _EXPLAINED:
+            raise
     return yaml.compose(text, Loader=_Loader)
 
 
-def _is_deep(text: str) -> bool:
-    """Whether its values are nested more than :data:`DEEP`. Raises yaml.YAMLError."""
-    depth = 0
+def _survey(text: str) -> None:
+    """Raises YamlError where there is more in a text than an experiment has, and yaml.YAMLError where it is not YAML.
+
+    From the events alone: to compose the nodes of such a text takes long, and the composer calls itself.
+    """
+    depth = count = 0
     for event in yaml.parse(text, Loader=_FastLoader):
+        if isinstance(event, yaml.NodeEvent):
+            count += 1
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            if depth > DEEP:
-                return True
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-    return False
+        problem = "values are nested too deeply" if depth > DEEP else ""
+        problem = _TOO_MANY if count > 2 * MAX_NODES else problem  # keys are events too
+        if problem:
+            raise YamlError([(event.start_mark.line + 1 if event.start_mark else 1, problem)])
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
@@ -136,13 +162,19 @@ class _Builder:
         self._scalars = yaml.constructor.SafeConstructor()
         self._open: set[int] = set()
         self._count = 0
+        self._size = 0
+
+    def complain(self, line: int, message: str) -> None:
+        self.complaints.append((line, message))
+        if len(self.complaints) >= MAX_COMPLAINTS:
+            raise YamlError(self.complaints)
 
     def build(self, node: yaml.Node, path: Path) -> Any:
         line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
         self._count += 1
         if self._count > MAX_NODES:
-            raise YamlError([(line, f"more than {MAX_NODES:,} values (aliases included)")])
+            raise YamlError([(line, _TOO_MANY)])
         if id(node) in self._open:
             raise YamlError([(line, "a value that contains itself, through an alias")])
         self._open.add(id(node))
@@ -156,22 +188,38 @@ class _Builder:
         finally:
             self._open.discard(id(node))
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        self.complaints.append((line, f"the tag {tag} is not allowed: only plain values, lists and mappings are"))
+        self.complain(line, f"the tag {tag} is not allowed: only plain values, lists and mappings are")
         return None
 
+    def _text(self, node: yaml.ScalarNode) -> str:
+        """The text of a scalar, of which only so much may be had: a short alias may stand for a long one."""
+        line = node.start_mark.line + 1
+        self._size += len(node.value)
+        if self._size > MAX_TEXT:
+            raise YamlError([(line, f"more than {MAX_TEXT:,} characters (aliases included)")])
+        if "\0" in node.value:
+            self.complain(line, "a NUL character is no text: no file name, prompt or tracking server takes it")
+        if not node.value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in node.value):
+            self.complain(line, HALF)
+        return str(node.value)
+
     def _scalar(self, node: yaml.ScalarNode) -> Any:
-        kind = node.tag.rpartition(":")[2]
+        kind, text = node.tag.rpartition(":")[2], self._text(node)
+        line = node.start_mark.line + 1
         if kind == "int":
             # Not PyYAML's constructor: it reads a leading 0 as octal. Python bounds the digits it will convert.
             try:
-                return int(node.value)
+                number = int(text)
             except ValueError:
-                self.complaints.append((node.start_mark.line + 1, "not an integer, or one with too many digits"))
+                self.complain(line, "not an integer, or one with too many digits")
                 return 0
+            if abs(number) > EXACT:
+                self.complain(line, f"{one_line(text, 40)}: no integer beyond {EXACT:,} is kept exactly")
+            return number
         try:
             return self._scalars.construct_document(node)
         except (ValueError, KeyError):
-            self.complaints.append((node.start_mark.line + 1, f"{node.value!r} is not a {kind}"))
+            self.complain(line, f"{text!r} is not a {kind}")
             return None
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
@@ -179,12 +227,12 @@ class _Builder:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                self.complaints.append((line, "a key must be a word, not a list or a mapping"))
+                self.complain(line, "a key must be a word, not a list or a mapping")
                 continue
-            key = key_node.value
+            key = self._text(key_node)
             if key in result:
                 first = self.lines[(*path, key)]
-                self.complaints.append((line, f"duplicate key {key!r}: it stands in line {first} too"))
+                self.complain(line, f"duplicate key {key!r}: it stands in line {first} too")
                 continue
             self.lines[(*path, key)] = line
             result[key] = self.build(value_node, (*path, key))

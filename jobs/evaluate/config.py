@@ -47,10 +47,16 @@ from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import UNMARKED
-from orchestrator.step import Estimate, ModelSource, OutputKind, Problem, StepConfig, Upcoming
+from orchestrator.step import Estimate, HubName, ModelSource, OutputKind, Problem, StepConfig, Upcoming
 
 MOST_SAMPLES = 1024
 """Of an item. The ways to take half of them, 4.5e306, are still a float: majority@k counts them."""
+
+MOST_POLICIES = 1000
+"""Of one sweep: the points of its tables and plots."""
+
+MOST_EXTENDED = 4000
+"""The counts of all policies with extensions, added up: what accounting for one trace of each takes."""
 
 BATCH_INVARIANT_COSTS = (
     "batch_invariant: slower: attention in one split, matrix products without split-K and TF32, no fused all-reduce, "
@@ -147,6 +153,32 @@ class Config(StepConfig):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"tasks: {name!r} is there twice: give each task a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Self:
+        """Counted before any is made: three lists of a thousand are a billion policies."""
+        policies = len(set(self.budgets)) + len(set(self.step_budgets or ())) + self.baseline
+        policies += len(set(self.efforts or ()))
+        extensions = 0
+        if self.extensions is not None:
+            strings, budgets = set(self.extensions.strings), set(self.extensions.budgets)
+            policies += len(strings) * len(budgets) * len(set(self.extensions.counts))
+            extensions = len(strings) * len(budgets) * sum(set(self.extensions.counts))
+        if self.conditional is not None:
+            policies += len(set(self.conditional.wishes)) * (1 + self.conditional.budget_forcing)
+        if self.rejection is not None:
+            policies += len(set(self.rejection.limits))
+        if policies > MOST_POLICIES:
+            raise ValueError(
+                f"compares {policies:,} policies: give at most {MOST_POLICIES:,}, and others in a step of their own, "
+                "which shares its traces"
+            )
+        if extensions > MOST_EXTENDED:
+            raise ValueError(
+                f"extensions: {extensions:,} in all, over strings, counts and budgets: give at most {MOST_EXTENDED:,}, "
+                "and others in a step of their own, which shares its traces"
+            )
         return self
 
     @model_validator(mode="after")
@@ -278,16 +310,23 @@ class Config(StepConfig):
         """A judge is a model."""
         return self.judge is not None
 
-    def problems(self) -> Iterator[Problem]:
-        """Files that are not there, seen before anything heavy is loaded."""
+    def problems(self, contents: bool = True) -> Iterator[Problem]:
+        """Files that are not there, or not what they should be, seen before anything heavy is loaded."""
         for index, task in enumerate(self.tasks):
-            yield from task.problems(("tasks", index))
+            yield from task.problems(("tasks", index), contents)
         if self.chat is None:
             yield from folder_problems(self.model)
         yield from cannot(self)
         if self.judge is not None:
             for problem in folder_problems(self.judge.model):
                 yield replace(problem, field=("judge", *problem.field))
+
+    def hub_names(self) -> Iterator[HubName]:
+        """The model and the judge. Benchmarks are there."""
+        if isinstance(self.model, str):
+            yield HubName(("model",), "model", self.model)
+        if self.judge is not None and isinstance(self.judge.model, str):
+            yield HubName(("judge", "model"), "model", self.judge.model)
 
     def external_inputs(self) -> Mapping[str, Path]:
         """The user's own task files and model folders."""

@@ -19,6 +19,12 @@ from orchestrator.step import StrictModel
 MAX_LENGTH = 2**31 - 1
 """Tokens. No budget or count beyond it can mean anything, and no engine counts further."""
 
+MOST_EXTENSIONS = 256
+"""Of one trace. The paper has six; each is a branch of the sweep's tree below the one before."""
+
+MOST_VALUES = 1000
+"""Of one list."""
+
 Items = TypeVar("Items", bound=tuple[Any, ...])
 
 
@@ -39,14 +45,25 @@ def _limit(value: Any) -> Any:
 
 
 def _count(value: Any) -> Any:
+    if _is_length(value) and value <= MOST_EXTENSIONS:
+        return value
+    raise ValueError(
+        f"{value!r} is no count of extensions: give whole numbers from 1 to {MOST_EXTENSIONS} (0 is what budgets "
+        "already do)"
+    )
+
+
+def _drawn(value: Any) -> Any:
     if _is_length(value):
         return value
-    raise ValueError(f"{value!r} is no count of extensions: give whole numbers from 1 (0 is what budgets already do)")
+    raise ValueError(f"{value!r} is no number of samples: give whole numbers from 1")
 
 
 def filled(values: Items) -> Items:
     if not values:
         raise ValueError("the list is empty: give at least one")
+    if len(values) > MOST_VALUES:
+        raise ValueError(f"the list has {len(values):,} values: give at most {MOST_VALUES:,}")
     return values
 
 
@@ -76,7 +93,11 @@ Count = Annotated[int, BeforeValidator(_count)]
 Counts = Annotated[tuple[Count, ...], AfterValidator(filled), PlainSerializer(lambda counts: sorted(set(counts)))]
 Limit = Annotated[int, BeforeValidator(_limit)]
 Limits = Annotated[tuple[Limit, ...], AfterValidator(filled), PlainSerializer(lambda limits: sorted(set(limits)))]
-Together = Annotated[tuple[Count, ...], AfterValidator(filled), PlainSerializer(lambda counts: sorted(set(counts)))]
+Together = Annotated[
+    tuple[Annotated[int, BeforeValidator(_drawn)], ...],
+    AfterValidator(filled),
+    PlainSerializer(lambda counts: sorted(set(counts))),
+]
 Words = Annotated[tuple[Literal["short", "long"], ...], AfterValidator(filled), PlainSerializer(ordered_words)]
 Efforts = Annotated[tuple[Effort, ...], AfterValidator(filled), PlainSerializer(ordered_efforts)]
 

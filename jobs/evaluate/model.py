@@ -11,6 +11,7 @@ from typing import Any, Literal
 from jobs.evaluate.config import Config
 from jobs.evaluate.engines import EngineSpec
 from jobs.evaluate.weights import fetch, untold
+from orchestrator.local_files import LocalPath, regular_files
 from orchestrator.step import Reference, StepContext, StepError, StepInput
 
 SAMPLED = 1 << 20
@@ -85,9 +86,8 @@ def _locate(config: Config, context: StepContext) -> tuple[str, str | None, str]
     if isinstance(config.model, Reference):
         step = context.input(config.model)
         return str(step.output), None, step.fingerprint
-    folder = config.model_folder
-    if folder is not None:
-        return str(folder.resolve()), None, _folder_identity(folder)
+    if isinstance(config.model, LocalPath):
+        return str(config.model.path), None, _folder_identity(config.model.path)
     assert config.model is not None, "only a server that chats does without"
     return _hub_model(config.model)
 
@@ -109,7 +109,7 @@ def _hub_model(name: str) -> tuple[str, str, str]:
 
 def _folder_identity(folder: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for file in regular_files(folder):
         size = file.stat().st_size
         digest.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
         with file.open("rb") as stream:

@@ -27,6 +27,7 @@ from jobs.evaluate.methods import Method, measure_methods
 from jobs.evaluate.outcomes import read
 from jobs.evaluate.published import Published
 from jobs.evaluate.statistics import CONFIDENCE, RESAMPLES
+from orchestrator.local_files import LocalPath
 from orchestrator.step import Reference, StepContext
 
 PUBLISHED = (
@@ -223,7 +224,7 @@ def _model(config: Config) -> str:
         return str(config.served_model)
     if isinstance(config.model, Reference):
         return config.model.step
-    return Path(config.model).name if Path(config.model).is_dir() else config.model
+    return config.model.path.name if isinstance(config.model, LocalPath) else config.model
 
 
 def _decoding(config: Config) -> dict[str, str | int | float]:

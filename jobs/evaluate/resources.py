@@ -8,14 +8,14 @@ from pydantic import Field, model_validator
 
 from jobs.evaluate.grading.config import JudgeResources
 from jobs.evaluate.server import Server
-from orchestrator.step import Resources, StrictModel
+from orchestrator.step import MOST_AT_ONCE, Resources, Seconds, StrictModel
 
 
 class Replicas(StrictModel):
     """How many copies of the model decode at once; between the two, as the work asks."""
 
-    min: int = Field(default=1, ge=1)
-    max: int = Field(default=1, ge=1)
+    min: int = Field(default=1, ge=1, le=MOST_AT_ONCE)
+    max: int = Field(default=1, ge=1, le=MOST_AT_ONCE)
 
     @model_validator(mode="after")
     def _ascend(self) -> Self:
@@ -41,6 +41,4 @@ class EvaluateResources(Resources):
     )
     server: Server | None = Field(default=None, description="engine openai: where the model is served")
     judge: JudgeResources = JudgeResources()
-    token_deadline: float = Field(
-        default=600, gt=0, allow_inf_nan=False, description="seconds without any token before a replica is replaced"
-    )
+    token_deadline: Seconds = Field(default=600, description="seconds without any token before a replica is replaced")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from orchestrator.step import StrictModel
+from orchestrator.step import Seconds, StrictModel
 
 
 def _server_url(value: str) -> str:
@@ -42,4 +42,4 @@ class Server(StrictModel):
     )
     requests: int = Field(default=128, ge=1, le=1000, description="at once, of each replica")
     retries: int = Field(default=5, ge=0, le=100, description="of a request: refused, failed or cut off")
-    deadline: float = Field(default=300, gt=0, allow_inf_nan=False, description="seconds without a token, retries too")
+    deadline: Seconds = Field(default=300, description="seconds without a token, retries too")

@@ -12,14 +12,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from jobs.finetune.data_config import DataConfig
 from jobs.finetune.deepspeed_config import deepspeed_problems
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES
 from orchestrator.step import (
+    MOST_AT_ONCE,
     Estimate,
+    FileSource,
+    HubName,
     ModelSource,
     OutputKind,
     Problem,
@@ -69,6 +72,10 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _which(model: Any) -> str:
+    return "a random model" if isinstance(model, RandomModel | Mapping) else "a source"
+
+
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 Betas = Annotated[tuple[DecayRate, DecayRate], BeforeValidator(_as_tuple)]
 
@@ -108,15 +115,15 @@ class DeepSpeed(StrictModel):
     stage: Literal[2, 3] | None = Field(
         default=None, description="ZeRO: 2 shards gradients and optimizer, 3 the weights too; else the file's, else 3"
     )
-    config: str | None = Field(
-        default=None, min_length=1, description="a ds_config.json; where it contradicts the recipe, that is an error"
+    config: FileSource | None = Field(
+        default=None, description="a ds_config.json; where it contradicts the recipe, that is an error"
     )
 
 
 class FinetuneResources(Resources):
     """The gang that trains. The result does not depend on it, but for rounding."""
 
-    workers: int = Field(default=1, ge=1, description="processes, each with a shard of the model")
+    workers: int = Field(default=1, ge=1, le=MOST_AT_ONCE, description="processes, each with a shard of the model")
     min_workers: int | None = Field(
         default=None, ge=1, description="after `wait` seconds, start with as many as there are, down to this; else fail"
     )
@@ -153,7 +160,9 @@ class Config(StepConfig):
     VERSION: ClassVar[int] = 2
     PRODUCES: ClassVar[OutputKind] = "model"
 
-    model: RandomModel | ModelSource = Field(
+    model: Annotated[
+        Annotated[RandomModel, Tag("a random model")] | Annotated[ModelSource, Tag("a source")], Discriminator(_which)
+    ] = Field(
         description="{random: qwen2, layers, hidden_size}, ${step}, a folder in Hugging Face's layout, or a hub name"
     )
     data: DataConfig = Field(description="${step}, a file, a folder, a hub name, or a mapping with columns")
@@ -198,9 +207,9 @@ class Config(StepConfig):
         """Its gang may wait for its machines, and it says when it has them."""
         return 0.0
 
-    def problems(self) -> Iterator[Problem]:
-        """Files that are not there, seen before anything heavy is loaded."""
-        yield from self.data.problems()
+    def problems(self, contents: bool = True) -> Iterator[Problem]:
+        """Files that are not there, or not what they should be, seen before anything heavy is loaded."""
+        yield from self.data.problems(contents)
         yield from folder_problems(self.model)
         if self.resources.checkpoints and "://" in self.resources.checkpoints and find_spec("s3fs") is None:
             yield Problem(
@@ -208,11 +217,19 @@ class Config(StepConfig):
             )
         yield from self._gang_problems()
 
+    def hub_names(self) -> Iterator[HubName]:
+        """The model and the data."""
+        if isinstance(self.model, str):
+            yield HubName(("model",), "model", self.model)
+        if self.data.dataset is not None:
+            yield HubName(("data",), "dataset", self.data.dataset, self.data.revision)
+
     def _gang_problems(self) -> Iterator[Problem]:
         """What the workers, the strategy and the recipe make of each other."""
         workers, group = self.resources.workers, self.resources.shard_group
         if self.batch_size % workers:
-            possible = [str(count) for count in range(1, self.batch_size + 1) if self.batch_size % count == 0]
+            most = min(self.batch_size, MOST_AT_ONCE)
+            possible = [str(count) for count in range(1, most + 1) if self.batch_size % count == 0]
             yield Problem(
                 ("resources", "workers"),
                 f"{workers} workers cannot share batches of {self.batch_size} (batch_size) equally: take "

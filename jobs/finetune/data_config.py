@@ -13,19 +13,22 @@ those of the recognised ones that are meant.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from orchestrator.step import DatasetSource, Problem, Reference, StrictModel
+from orchestrator.local_files import LocalPath, absolute, file_problem, folder_problem, is_there, locate, regular_files
+from orchestrator.step import DatasetSource, Problem, Reference, StepError, StrictModel
 
 FILES = (".jsonl", ".json", ".parquet")
 """What the names of files of samples end in."""
+
+IN_FOLDERS = (*FILES, ".arrow", ".csv", ".jsonl.gz", ".json.gz", ".jsonl.zst")
+"""The same, in folders, which have more ways to keep them."""
 
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _HUB_NAME = re.compile(f"{_NAME}/{_NAME}")
@@ -117,47 +120,62 @@ class DataConfig(StrictModel):
     @property
     def file(self) -> Path | None:
         """The user's own file or folder, whose content is part of the result; None for the hub or a step's output."""
-        return Path(self.path).expanduser() if isinstance(self.path, str) else None
+        return self.path.path if isinstance(self.path, LocalPath) else None
 
     def located(self, output: Callable[[Reference], Path]) -> DataConfig:
         """The same data, whose path can be opened from any working folder; `output` is where a step wrote."""
         if self.path is None:
             return self
-        path = output(self.path) / "train.jsonl" if isinstance(self.path, Reference) else Path(self.path).expanduser()
-        return self.model_copy(update={"path": str(path.absolute())})
+        return self.model_copy(update={"path": self._found(output)})
 
-    def problems(self) -> Iterator[Problem]:
-        """What is wrong with the user's own data, as far as a look at the first line tells."""
+    def _found(self, output: Callable[[Reference], Path]) -> LocalPath | None:
+        if isinstance(self.path, Reference):
+            return locate(str(output(self.path) / "train.jsonl"))
+        return self.path
+
+    @property
+    def _field(self) -> tuple[str | int, ...]:
+        """Where the path stands in a config: the short spelling is the whole field."""
+        return ("data",) if self == DataConfig(path=self.path) else ("data", "path")
+
+    def problems(self, contents: bool = True) -> Iterator[Problem]:
+        """What is wrong with the user's own data; with `contents`, down to the first row that is no sample."""
         if self.file is None:
             return
-        field = ("data",) if self == DataConfig(path=self.path) else ("data", "path")
-        if not self.file.exists():
+        is_folder = is_there(self.file) and self.file.is_dir()
+        if not is_there(self.file):
+            problem: str | None = "is no file or folder"
+        elif is_folder:
+            problem = folder_problem(self.file) or self._nothing_to_read(self.file)
+        else:
+            problem = file_problem(self.file)
+        if problem:
             yield Problem(
-                field,
-                f"{str(self.path)!r} is no file or folder: give a JSONL or Parquet file, a folder with a dataset, "
+                self._field,
+                f"{str(self.path)!r} {problem}: give a JSONL or Parquet file, a folder with a dataset, "
                 "a dataset's name on the hub (owner/name) or ${step}",
             )
-        elif self.file.is_file():
-            if self.split is not None:
-                yield Problem(("data", "split"), f"{self.split!r}: a file has no splits: leave it out")
-            if self.file.suffix != ".parquet" and (complaint := self._first_line(self.file)):
-                yield Problem(field, f"{str(self.path)!r} {complaint}")
+        elif self.split is not None and not is_folder:
+            yield Problem(("data", "split"), f"{self.split!r}: a file has no splits: leave it out")
+        elif contents and (problem := self._first_bad_row()):
+            yield Problem(self._field, problem)
 
-    def _first_line(self, file: Path) -> str | None:
-        """What is wrong with the columns of a JSONL file. Lines that are no object are for its reader to name."""
-        with file.open("rb") as lines:
-            first = next((line for line in lines if line.strip()), None)
-        if first is None:
-            return "has no samples: give one JSON object per line"
+    def _nothing_to_read(self, folder: Path) -> str | None:
+        if any(file.name.endswith(IN_FOLDERS) for file in regular_files(folder)):
+            return None
+        return "has no dataset in it"
+
+    def _first_bad_row(self) -> str | None:
+        from jobs.finetune.samples import read_samples
+
         try:
-            row = json.loads(first)
-        except ValueError:
-            return None
-        if not isinstance(row, Mapping) or choose_layout(row, self.columns) is not None:
-            return None
-        return columns_missing(row, self.columns)
+            for _ in read_samples(self):
+                pass
+        except StepError as error:
+            return str(error).removeprefix("data: ")
+        return None
 
 
 def _on_the_hub(text: str) -> bool:
     """Whether a string names a dataset on the hub: written as one, and nothing of that name is here."""
-    return bool(_HUB_NAME.fullmatch(text)) and not text.endswith(FILES) and not Path(text).exists()
+    return bool(_HUB_NAME.fullmatch(text)) and not text.endswith(FILES) and not is_there(absolute(text))

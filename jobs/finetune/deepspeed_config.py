@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator import local_files
 from orchestrator.step import Problem, StepError
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ AUTO = "auto"
 
 EPSILON = 1e-8
 """AdamW's, in every strategy: torch's default."""
+
+_MOST = 1 << 20
+"""Bytes of the file."""
 
 _FIELD = ("resources", "deepspeed", "config")
 _SECTIONS = ("bf16", "optimizer", "zero_optimization")
@@ -126,14 +129,17 @@ def deepspeed_settings(config: Config) -> dict[str, Any]:
 
 def _read(config: Config) -> Mapping[str, Any]:
     """The user's file; empty where there is none. Raises StepError, without the field's name, when it is no such."""
-    name = config.resources.deepspeed.config
-    if name is None:
+    file = config.resources.deepspeed.config
+    if file is None:
         return {}
+    name = str(file)
     try:
-        content = json.loads(Path(name).expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StepError(f"{name!r} cannot be read ({error.strerror}): give a ds_config.json") from error
+        read = local_files.content(file.path, _MOST)
     except ValueError as error:
+        raise StepError(f"{name!r} {error}: give a ds_config.json") from error
+    try:
+        content = json.loads(read)
+    except (ValueError, RecursionError) as error:
         raise StepError(f"{name!r} is no JSON ({error}): give a ds_config.json") from error
     if not isinstance(content, dict):
         raise StepError(f"{name!r} is no JSON object: give a ds_config.json")

@@ -19,6 +19,7 @@ from jobs.finetune.fitting import Setting, nearest
 from jobs.finetune.memory import Layout, Strategy
 from jobs.finetune.roofline import Work, seconds, traffic
 from jobs.letters.config import Config as Letters
+from orchestrator.local_files import locate
 from orchestrator.step import DEFAULT_GPU, Estimate, Reference, Upcoming
 
 _BYTES_PER_TOKEN = 4
@@ -84,14 +85,17 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
 
 def architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architecture:
     """The shapes of the model that `config` trains. Raises UnknownArchitecture when nothing here tells them."""
-    source = config.model
-    if isinstance(source, Reference):
+    source, passed = config.model, []
+    while isinstance(source, Reference):  # not by calling itself: a chain of steps may be longer than Python's stack
         made = inputs[source.step]
         if made.output is not None:
-            return find(str(made.output))
-        if isinstance(made.config, Config):
-            return architecture(made.config, inputs)
-        raise UnknownArchitecture(f"step {source.step} has not made it yet")
+            return find(locate(str(made.output)))
+        if not isinstance(made.config, Config):
+            raise UnknownArchitecture(f"step {source.step} has not made it yet")
+        passed.append(made)
+        source = made.found.get("model", made.config.model)
+    for made in passed:
+        made.found["model"] = source
     if isinstance(source, RandomModel):
         heads = source.hidden_size // HEAD_SIZE
         return Architecture(

@@ -21,6 +21,7 @@ from jobs.finetune.model import load_tokenizer
 from jobs.finetune.packing import pack
 from jobs.finetune.samples import read_samples
 from jobs.template import TEMPLATES
+from orchestrator.local_files import LocalPath
 from orchestrator.step import Reference, StepContext, StepError
 
 _PARAMS, _PAGE, _TEXT = "params.json", "data.html", "data.txt"
@@ -72,9 +73,7 @@ def model_source(config: Config, context: StepContext) -> RandomModel | str:
     """The model that training starts from: one to be drawn, a folder, or a name on the hub."""
     if isinstance(config.model, Reference):
         return str(context.input(config.model).output.absolute())
-    if isinstance(config.model, RandomModel) or config.model_folder is None:
-        return config.model
-    return str(config.model_folder.absolute())
+    return str(config.model.path) if isinstance(config.model, LocalPath) else config.model
 
 
 def _tokenized(config: Config, context: StepContext) -> tuple[PreTrainedTokenizerBase, TokenizedData]:

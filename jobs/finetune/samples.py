@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.finetune.data_config import DataConfig, Layout, choose_layout, columns_missing
+from orchestrator.local_files import file_problem, lines
 from orchestrator.step import StepError
 
 Row = Mapping[str, Any]
@@ -64,22 +65,18 @@ def read_samples(data: DataConfig) -> Iterator[Sample]:
 
 def _rows(data: DataConfig) -> Iterator[tuple[str, Row]]:
     """Each row, and where it is."""
-    if data.path is None:
+    if data.file is None or data.file.is_dir():
         return _dataset_rows(data)
-    path = Path(str(data.path))
-    if path.is_dir():
-        return _dataset_rows(data)
-    return _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
+    return (_parquet_rows if data.file.suffix == ".parquet" else _json_rows)(data.file, str(data.path))
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def _json_rows(path: Path, name: str) -> Iterator[tuple[str, Row]]:
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield f"{path}:{number}", _parse(line, f"{path}:{number}")
-    except OSError as error:
-        raise StepError(f"data: {path} cannot be read ({error}): give a JSONL or Parquet file") from error
+        for number, line in lines(path):
+            if line.strip():
+                yield f"{name}:{number}", _parse(line, f"{name}:{number}")
+    except ValueError as error:
+        raise StepError(f"data: {name} {error}: give a JSONL or Parquet file") from error
 
 
 def _parse(line: bytes, where: str) -> Row:
@@ -87,17 +84,19 @@ def _parse(line: bytes, where: str) -> Row:
         row = json.loads(line.decode())
     except UnicodeDecodeError as error:
         raise StepError(f"data: {where} is not UTF-8 (byte {error.start + 1} of the line): convert the file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StepError(f"data: {where} is no JSON ({error}): give one JSON object per line") from error
     if not isinstance(row, dict):
         raise StepError(f"data: {where} is no JSON object: give one with {', '.join(_PARTS)} per line")
     return row
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def _parquet_rows(path: Path, name: str) -> Iterator[tuple[str, Row]]:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
+    if problem := file_problem(path):
+        raise StepError(f"data: {name} {problem}: give a Parquet file")
     number = 0
     try:
         with ParquetFile(path) as file:
@@ -105,11 +104,11 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
                 for index in range(batch.num_rows):
                     number += 1
                     # One at a time, so that text that is not UTF-8 is found in its row.
-                    yield f"{path} row {number}", batch.slice(index, 1).to_pylist()[0]
+                    yield f"{name} row {number}", batch.slice(index, 1).to_pylist()[0]
     except UnicodeDecodeError as error:
-        raise StepError(f"data: {path} row {number} is not UTF-8 ({error.reason}): convert it") from error
+        raise StepError(f"data: {name} row {number} is not UTF-8 ({error.reason}): convert it") from error
     except (OSError, pyarrow.ArrowException) as error:
-        raise StepError(f"data: {path} cannot be read ({_first_line(error)}): give a Parquet file") from error
+        raise StepError(f"data: {name} cannot be read ({_first_line(error)}): give a Parquet file") from error
 
 
 def _dataset_rows(data: DataConfig) -> Iterator[tuple[str, Row]]:
@@ -121,18 +120,22 @@ def _dataset_rows(data: DataConfig) -> Iterator[tuple[str, Row]]:
     split = data.split or "train"
     name = str(data.dataset or data.path)
     try:
-        if data.path is not None and _saved_to_disk(Path(name)):
-            saved = load_from_disk(name)
+        if data.file is not None and _saved_to_disk(data.file):
+            saved = load_from_disk(str(data.file))
             dataset = saved[split] if isinstance(saved, DatasetDict) else saved
         else:
             dataset = load_dataset(
-                name, data.subset, split=split, revision=data.revision, streaming=data.path is not None
+                str(data.file or name),
+                data.subset,
+                split=split,
+                revision=data.revision,
+                streaming=data.file is not None,
             )
     except (OSError, ValueError, KeyError, DatasetsError, HfHubHTTPError, HFValidationError) as error:
         asked = "".join(f", {key} {value}" for key, value in _asked(data).items())
         remedy = "check its name and what is asked of it, or give a local file" if data.dataset else "check the folder"
         raise StepError(f"data: {name}{asked} cannot be had ({_first_line(error)}): {remedy}") from error
-    assert isinstance(dataset, Dataset) or data.path is not None
+    assert isinstance(dataset, Dataset) or data.file is not None
     try:
         for number, row in enumerate(dataset, start=1):
             yield f"{name} row {number}", row

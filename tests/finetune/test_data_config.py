@@ -33,7 +33,7 @@ def test_short_spellings_mean_what_they_look_like(written: object, meant: DataCo
 def test_what_is_here_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "owner" / "traces").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert data("owner/traces").path == "owner/traces"
+    assert data("owner/traces").file == tmp_path / "owner" / "traces"
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,15 @@ def test_impossible_data_is_refused(written: object, message: str) -> None:
         ),
         ('{"question": "q"}\n', {"split": "test"}, "a file has no splits"),
         ('{"question": "q", "trace": "t", "answer": "a"}\n', {}, None),
-        ("no JSON\n", {}, None),  # For its reader to name, with the line.
+        ("no JSON\n", {}, "data.jsonl:1 is no JSON"),
+        (
+            '{"question": "q", "trace": "t", "answer": "a"}\n{"question": "q"}\n',
+            {},
+            "data.jsonl:2 has nothing where trace",
+        ),
     ],
 )
-def test_what_a_first_line_tells_is_a_problem_before_anything_starts(
+def test_what_a_file_tells_is_a_problem_before_anything_starts(
     tmp_path: Path, content: str, fields: dict[str, object], message: str | None
 ) -> None:
     path = tmp_path / "data.jsonl"
@@ -90,6 +95,7 @@ def test_a_problem_is_at_the_key_that_was_written(tmp_path: Path) -> None:
 
 def test_data_is_located_before_working_folders_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert data("traces.jsonl").located(lambda reference: tmp_path).path == str(tmp_path / "traces.jsonl")
-    assert data("${letters}").located(lambda reference: tmp_path).path == str(tmp_path / "train.jsonl")
+    traces, made = data("traces.jsonl"), data("${letters}").located(lambda reference: tmp_path)
+    monkeypatch.chdir("/")
+    assert (traces.file, made.file) == (tmp_path / "traces.jsonl", tmp_path / "train.jsonl")
     assert data("owner/traces").located(lambda reference: tmp_path) == data("owner/traces")

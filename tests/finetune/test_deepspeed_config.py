@@ -104,4 +104,4 @@ def test_a_file_that_is_none_is_a_problem(tmp_path: Path, content: str, message:
 
 def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
     [problem] = config(tmp_path / "none.json").problems()
-    assert "cannot be read (No such file or directory)" in problem.message
+    assert "is not a file: give a ds_config.json" in problem.message

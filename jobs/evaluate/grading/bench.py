@@ -105,7 +105,7 @@ class Bench:
             except StepError as error:
                 self._give_up(str(error))
             else:
-                named = self._judge.served_model or self._judge.model
+                named = self._judge.served_model or str(self._judge.model)
                 identity = f"{named} ({self._model.identity})"
                 self._known = Judgements(identity, tuple(read_judgements(self._context.output)))
         return self._known

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.policies import Policy
+from orchestrator.local_files import LocalPath
 from orchestrator.offers import FinishedStep
 from orchestrator.step import Reference, StepContext
 
@@ -72,7 +73,7 @@ class Results:
             return str(self.config.served_model)
         if isinstance(model, Reference):
             return model.step
-        return Path(model).name if Path(model).is_dir() else model
+        return model.path.name if isinstance(model, LocalPath) else model
 
     @property
     def samples(self) -> Path:

@@ -21,7 +21,8 @@ from pydantic import Field, model_validator
 
 from jobs.evaluate.tasks.benchmarks import BENCHMARKS, OWN_COLUMNS, AnswerType, Benchmark, Columns
 from jobs.evaluate.tasks.wording import PromptName
-from orchestrator.step import DatasetSource, Problem, Reference, StrictModel, parse_reference
+from orchestrator.local_files import LocalPath, file_problem, lines
+from orchestrator.step import DatasetSource, Problem, Reference, StepError, StrictModel, parse_reference
 
 BUILTIN = ("letters", *BENCHMARKS)
 
@@ -84,16 +85,27 @@ class TaskConfig(StrictModel):
     @property
     def file(self) -> Path | None:
         """The user's own file, whose content is part of the result; None for a built-in task or a step's output."""
-        return Path(self.path) if isinstance(self.path, str) else None
+        return self.path.path if isinstance(self.path, LocalPath) else None
 
-    def problems(self, field: tuple[str | int, ...]) -> Iterator[Problem]:
-        """What is wrong with the task at `field` of the sweep, as far as a look at the file system tells."""
+    def problems(self, field: tuple[str | int, ...], contents: bool = True) -> Iterator[Problem]:
+        """What is wrong with the task at `field` of the sweep, as far as its file tells; with `contents`, all of it."""
         if self.file is None:
             return
-        if not self.file.is_file():
-            yield Problem((*field, "path"), f"{str(self.file)!r} is not a file: give a JSONL or CSV file of questions")
-        elif not self.file.read_text(errors="replace").strip():
-            yield Problem((*field, "path"), f"{str(self.file)!r} has no items: one JSON object per line is needed")
+        if problem := file_problem(self.file):
+            yield Problem((*field, "path"), f"{str(self.path)!r} {problem}: give a JSONL or CSV file of questions")
+        elif contents and (problem := self._first_bad_row(self.file)):
+            yield Problem((*field, "path"), problem)
+
+    def _first_bad_row(self, file: Path) -> str | None:
+        from jobs.evaluate.tasks.items import each_item
+        from jobs.evaluate.tasks.rows import file_rows
+
+        try:
+            for _ in each_item(file_rows(file, str(self.path)), self):
+                pass
+        except StepError as error:
+            return str(error)
+        return None
 
     def known_items(self) -> int | None:
         """How many items the task has, where that is known before anything ran; None for another step's output."""
@@ -102,10 +114,10 @@ class TaskConfig(StrictModel):
         if self.file is None:
             known = LETTERS_ITEMS if self.benchmark is None else self.benchmark.items
             return self.items if self.benchmark is None and self.items is not None else min(known, self.items or known)
-        if not self.file.is_file():
-            return None
         if self.file.suffix == ".csv":
             return self.items
-        with self.file.open(errors="replace") as file:
-            lines = sum(1 for line in file if line.strip())
-        return lines if self.items is None else min(lines, self.items)
+        try:
+            rows = sum(1 for _, line in lines(self.file) if line.strip())
+        except ValueError:
+            return None
+        return rows if self.items is None else min(rows, self.items)

@@ -21,17 +21,18 @@ from orchestrator.step import StepError
 Rows = Iterator[Row]
 
 
-def items_of(rows: Rows, config: TaskConfig) -> tuple[Item, ...]:
-    """The items of a task, in the order of its rows. Raises :class:`StepError` naming the row that is none."""
-    items: list[Item] = []
+def each_item(rows: Rows, config: TaskConfig) -> Iterator[Item]:
+    """The items of a task, in the order of its rows. Raises :class:`StepError` naming the row that is none, and where
+    there is not one. Of those before, only the ids are kept in memory."""
     place: dict[str, str] = {}
     for where, row in rows:
         item = _item(row, where, config)
         if item.id in place:
-            raise StepError(f"{where}: id {item.id!r} is that of {_line(place[item.id])}: make each id unique")
-        place[item.id] = where
-        items.append(item)
-    return tuple(items)
+            raise StepError(f"{where}: id {item.id!r} is that of {place[item.id]}: make each id unique")
+        place[item.id] = _line(where)
+        yield item
+    if not place:
+        raise StepError(f"{config.path} has no items: give one JSON object per line with id, question and answer")
 
 
 def permuted(options: Sequence[str], seed: int, item: str) -> tuple[str, ...]:
@@ -97,6 +98,10 @@ def _text(row: Mapping[str, Any], names: Sequence[str], field: str, where: str) 
     if not isinstance(value, str) or not value.strip():
         state = f"{' or '.join(names)} is missing" if name is None else f"{name} is {_shown(value)}"
         raise StepError(f"{where}: {state}: each item needs a non-empty id, question and answer")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise StepError(f"{where}: {name} has half a character (a lone surrogate) in it: repair the row") from None
     return value
 
 

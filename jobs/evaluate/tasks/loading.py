@@ -7,14 +7,13 @@ rules, and the first that cannot be one stops the step with its place, before an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from jobs.evaluate.tasks.config import LETTERS_ITEMS, TaskConfig
 from jobs.evaluate.tasks.hub import hub_rows
-from jobs.evaluate.tasks.items import Rows, items_of
+from jobs.evaluate.tasks.items import Rows, each_item
 from jobs.evaluate.tasks.rows import file_rows
 from jobs.evaluate.tasks.task import Item, Task
-from orchestrator.step import Reference, StepError, StepInput
+from orchestrator.step import Reference, StepInput
 
 
 def load(config: TaskConfig, inputs: Mapping[str, StepInput]) -> Task:
@@ -25,9 +24,7 @@ def load(config: TaskConfig, inputs: Mapping[str, StepInput]) -> Task:
     if config.path is None and config.benchmark is None:
         items = _letters(LETTERS_ITEMS if config.items is None else config.items, config)
         return Task(config.name, items, config.answers, config.fallback)
-    items = items_of(_rows(config, inputs), config)
-    if not items:
-        raise StepError(f"{config.path}: no items: give one JSON object per line with id, question and answer")
+    items = tuple(each_item(_rows(config, inputs), config))
     return Task(config.name, items[: config.items], config.answers, config.fallback)
 
 
@@ -35,7 +32,7 @@ def _rows(config: TaskConfig, inputs: Mapping[str, StepInput]) -> Rows:
     if isinstance(config.path, Reference):
         return file_rows(inputs[config.path.step].output / "test.jsonl")
     if config.path is not None:
-        return file_rows(Path(config.path))
+        return file_rows(config.path.path, str(config.path))
     assert config.benchmark is not None
     return hub_rows(config.name, config.benchmark)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.local_files import lines
 from orchestrator.step import StepError
 
 Row = tuple[str, Mapping[str, Any]]
@@ -17,27 +18,39 @@ _LONGEST_FIELD = 1 << 24
 """Characters of a CSV field. The library's own limit, 131,072, is less than a question with a table may have."""
 
 
-def file_rows(path: Path) -> Iterator[Row]:
+def file_rows(path: Path, name: str | None = None) -> Iterator[Row]:
     """The rows of `path`, by its ending: ``.csv``, or else JSON lines. Blank lines are passed over.
 
-    Raises :class:`StepError` naming the line that is no row.
+    Raises :class:`StepError` naming the line that is no row; the file is called `name`, or by its path.
     """
+    called = name or str(path)
     try:
-        with path.open(encoding="utf-8", newline="" if path.suffix == ".csv" else None) as file:
-            yield from _csv_rows(path, file) if path.suffix == ".csv" else _json_rows(path, file)
-    except FileNotFoundError:
-        raise StepError(f"{path}: no such file: give a JSONL or CSV file of questions") from None
+        yield from _csv_rows(called, _text(called, path)) if path.suffix == ".csv" else _json_rows(called, path)
+    except ValueError as error:
+        raise StepError(f"{called} {error}: give a JSONL or CSV file of questions") from None
+
+
+def _text(called: str, path: Path) -> Iterator[str]:
+    for number, line in lines(path):
+        yield _decoded(line, f"{called}:{number}")
+
+
+def _decoded(line: bytes, where: str) -> str:
+    try:
+        return line.decode()
     except UnicodeDecodeError as error:
-        raise StepError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8") from None
+        raise StepError(
+            f"{where}: not UTF-8 text ({error.reason} at byte {error.start} of the line): save it as UTF-8"
+        ) from None
 
 
-def _json_rows(path: Path, lines: Iterator[str]) -> Iterator[Row]:
-    for number, line in enumerate(lines, 1):
+def _json_rows(called: str, path: Path) -> Iterator[Row]:
+    for number, line in lines(path):
         if not line.strip():
             continue
-        where = f"{path}:{number}"
+        where = f"{called}:{number}"
         try:
-            record = json.loads(line)
+            record = json.loads(_decoded(line, where))
         except (ValueError, RecursionError) as error:
             raise StepError(f"{where}: not JSON ({error}): one object per line is needed") from None
         if not isinstance(record, dict):
@@ -46,13 +59,13 @@ def _json_rows(path: Path, lines: Iterator[str]) -> Iterator[Row]:
         yield where, record
 
 
-def _csv_rows(path: Path, lines: Iterator[str]) -> Iterator[Row]:
+def _csv_rows(called: str, text: Iterator[str]) -> Iterator[Row]:
     csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.DictReader(lines, strict=True)
+    reader = csv.DictReader(text, strict=True)
     try:
         for record in reader:
-            yield f"{path}:{reader.line_num}", {str(name): value for name, value in record.items()}
+            yield f"{called}:{reader.line_num}", {str(name): value for name, value in record.items()}
     except csv.Error as error:
         raise StepError(
-            f"{path}:{reader.line_num}: not CSV ({error}): quote fields that hold commas or quotes"
+            f"{called}:{reader.line_num}: not CSV ({error}): quote fields that hold commas or quotes"
         ) from None
