@@ -18,8 +18,6 @@ from orchestrator.offers import Compared
 from orchestrator.step import StepError
 
 SAMPLES = "samples.parquet"
-SEED = 0
-"""Of the bootstrap: the same two sweeps give the same numbers."""
 
 
 def compare(first: Compared, second: Compared, points: tuple[str, str] | None = None) -> str:
@@ -67,9 +65,8 @@ def _compared(
             if name not in side.points:
                 raise StepError(f"compare: {before.task} has no {name!r}: there are {', '.join(side.points)}")
     columns = [(first.points.index(one), len(first.points) + second.points.index(other)) for one, other in pairs]
-    with np.errstate(invalid="ignore"):
-        values = both.right.sum(axis=0) / both.asked.sum(axis=0)
-    for comparison, (one, other) in zip(differences(before.task, both, columns, SEED), columns, strict=True):
+    values = both.shares.graded.means
+    for comparison, (one, other) in zip(differences(before.task, both, columns), columns, strict=True):
         yield comparison, (float(values[one]), float(values[other]))
 
 
@@ -88,7 +85,7 @@ def _on_shared_items(before: Outcomes, after: Outcomes) -> tuple[Scores, Scores]
     found = []
     for side in (before, after):
         points, rows = scores(side, NATURAL_END.name), np.searchsorted(np.array(side.items), items)
-        found.append(Scores(points.points, points.right[rows], points.asked[rows]))
+        found.append(Scores(points.points, points.shares.rows(rows)))
     return found[0], found[1]
 
 
