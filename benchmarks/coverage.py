@@ -223,7 +223,7 @@ def curve(rng: Rng, items: int, samples: int, sweeps: int) -> Iterator[Cell]:
 
 def measure(sweeps: int) -> list[Cell]:
     """All cells."""
-    found = []
+    found: list[Cell] = []
     few = max(20, sweeps // 5)
     for quantity, samples, drawn in (
         (points, SAMPLES, sweeps),
