@@ -34,7 +34,7 @@ def test_the_t_test_is_scipys() -> None:
     assert found.difference.value == pytest.approx((right[:, 1] - right[:, 0]).mean() / 8)
     width = np.diff(expected.confidence_interval())[0] / 8
     interval = found.difference.interval
-    assert interval.high - interval.low == pytest.approx(width, rel=0.08)
+    assert width < interval.high - interval.low < 1.4 * width, "30 items need not show all that there is"
 
 
 def test_items_are_counted_by_what_became_of_them() -> None:
