@@ -88,8 +88,12 @@ def _doublings(tokens: Floats) -> Floats:
 
 
 def _mean_slope(x: Floats, y: Floats) -> Floats:
-    weights = _weights(x, ~np.isnan(y))
-    return np.asarray((weights * np.nan_to_num(y)).sum(axis=-1))
+    first, second = np.triu_indices(np.shape(x)[-1], 1)
+    run, rise = x[..., second] - x[..., first], y[..., second] - y[..., first]
+    counts = (np.abs(run) > _EQUAL) & ~np.isnan(rise)  # false where x is NaN
+    slopes = np.divide(rise, run, out=np.zeros_like(run), where=counts)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(slopes.sum(axis=-1) / counts.sum(axis=-1))
 
 
 def _slope_range(x: Floats, least: Floats, most: Floats) -> tuple[Floats, Floats]:
@@ -134,9 +138,10 @@ def _method(task: Outcomes, method: Curve, columns: Mapping[Policy, int], seed: 
         for sums in (shares.graded, shares.least, shares.most)
     )
 
-    def slope(x: Floats, scale: float, value: Floats) -> Measured:
-        least, most = _slope_range(x, scale * least_accurate, scale * most_accurate)
-        return _measured(value, len(task.items), least, most)
+    def slope(x: Floats, scale: float, values: Floats) -> Measured:
+        if shares.are_certain:
+            return _measured(values, len(task.items))
+        return _measured(values, len(task.items), *_slope_range(x, scale * least_accurate, scale * most_accurate))
 
     usual = np.full((len(tokens), 1), math.nan)
     for policy in (Policy(), Policy(forced=False)):
@@ -152,8 +157,8 @@ def _method(task: Outcomes, method: Curve, columns: Mapping[Policy, int], seed: 
         name=printable(method.name),
         policies=tuple(policy.name for policy in method.points),
         control=_measured(control(tokens, least, most), len(task.items)),
-        scaling=slope(tokens, 1000 * 100, 1000 * 100 * scaling(tokens[:1], accuracies[:1])),
-        scaling_published=slope(_doublings(tokens), 100, scaling_published(tokens[:1], accuracies[:1])),
+        scaling=slope(tokens, 1000 * 100, 1000 * 100 * scaling(tokens, accuracies)),
+        scaling_published=slope(_doublings(tokens), 100, scaling_published(tokens, accuracies)),
         performance=Measured(float(shares.graded.means.max()), best_interval(shares, seed)),
         performance_held_out=held_out(shares.graded, seed),
     )
