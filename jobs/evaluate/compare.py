@@ -38,7 +38,13 @@ def compare(first: Compared, second: Compared, points: tuple[str, str] | None = 
         for comparison, pair in _compared(before[task], after[task], points):
             found.append(comparison)
             values[task, comparison.reference, comparison.policy] = pair
-    sections = [f"{second.name} against {first.name}. Intervals and differences are at 95%, paired by item."]
+    heading = f"{second.name} against {first.name}. Intervals and differences are at 95%, paired by item."
+    if any(each.difference.has_range for each in found):
+        heading += (
+            " Some samples could not be graded: differences are of the others, intervals and p hold whatever those were, "
+            "and the range is from all of them speaking against the second to all for it."
+        )
+    sections = [heading]
     for task in shared:
         own = [each for each in corrected(found) if each.task == task]
         sections.append(f"{task}: {own[0].items} items of both.")
@@ -95,7 +101,11 @@ def _table(
     second: str,
     values: Mapping[tuple[str, str, str], tuple[float, float]],
 ) -> str:
-    columns = ("", cell(first), cell(second), "difference", "p", "p, corrected", "detectable", "better", "worse")
+    uncertain = any(each.difference.has_range for each in comparisons)
+    columns = (
+        *("", cell(first), cell(second), "difference", *(["range"] if uncertain else [])),
+        *("p", "p, corrected", "detectable", "better", "worse"),
+    )
     lines = []
     for each in comparisons:
         before, after = values[each.task, each.reference, each.policy]
@@ -107,6 +117,7 @@ def _table(
                 percent(before),
                 percent(after),
                 f"{100 * each.difference.value:+.1f} ({100 * low:+.1f} … {100 * high:+.1f})",
+                *([f"{100 * each.difference.range.low:+.1f} … {100 * each.difference.range.high:+.1f}"] * uncertain),
                 p_value(each.difference.p_value),
                 p_value(each.p_holm),
                 percent(each.detectable),
