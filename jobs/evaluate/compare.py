@@ -41,8 +41,8 @@ def compare(first: Compared, second: Compared, points: tuple[str, str] | None = 
     heading = f"{second.name} against {first.name}. Intervals and differences are at 95%, paired by item."
     if any(each.difference.has_range for each in found):
         heading += (
-            " Some samples could not be graded: differences are of the others, intervals and p hold whatever those were, "
-            "and the range is from all of them speaking against the second to all for it."
+            " Some samples could not be graded: differences are of the others, intervals and p hold whatever those "
+            "were, and the range is from all of them speaking against the second to all for it."
         )
     sections = [heading]
     for task in shared:
