@@ -83,7 +83,7 @@ def measure(items: int, samples: int, policies: int, folder: Path) -> dict[str, 
     names = [policy.name for policy in config.policies]
     outcomes = read(path, names)
     began = time.perf_counter()
-    compare(outcomes, NATURAL_END.name, config.seed)
+    compare(outcomes, NATURAL_END.name)
     compared = time.perf_counter() - began
     return {
         "items": items,

@@ -18,8 +18,6 @@ from orchestrator.offers import Compared
 from orchestrator.step import StepError
 
 SAMPLES = "samples.parquet"
-SEED = 0
-"""Of the bootstrap: the same two sweeps give the same numbers."""
 
 
 def compare(first: Compared, second: Compared, points: tuple[str, str] | None = None) -> str:
@@ -40,7 +38,13 @@ def compare(first: Compared, second: Compared, points: tuple[str, str] | None = 
         for comparison, pair in _compared(before[task], after[task], points):
             found.append(comparison)
             values[task, comparison.reference, comparison.policy] = pair
-    sections = [f"{second.name} against {first.name}. Intervals and differences are at 95%, paired by item."]
+    heading = f"{second.name} against {first.name}. Intervals and differences are at 95%, paired by item."
+    if any(each.difference.has_range for each in found):
+        heading += (
+            " Some samples could not be graded: differences are of the others, intervals and p hold whatever those "
+            "were, and the range is from all of them speaking against the second to all for it."
+        )
+    sections = [heading]
     for task in shared:
         own = [each for each in corrected(found) if each.task == task]
         sections.append(f"{task}: {own[0].items} items of both.")
@@ -67,9 +71,8 @@ def _compared(
             if name not in side.points:
                 raise StepError(f"compare: {before.task} has no {name!r}: there are {', '.join(side.points)}")
     columns = [(first.points.index(one), len(first.points) + second.points.index(other)) for one, other in pairs]
-    with np.errstate(invalid="ignore"):
-        values = both.right.sum(axis=0) / both.asked.sum(axis=0)
-    for comparison, (one, other) in zip(differences(before.task, both, columns, SEED), columns, strict=True):
+    values = both.shares.graded.means
+    for comparison, (one, other) in zip(differences(before.task, both, columns), columns, strict=True):
         yield comparison, (float(values[one]), float(values[other]))
 
 
@@ -88,7 +91,7 @@ def _on_shared_items(before: Outcomes, after: Outcomes) -> tuple[Scores, Scores]
     found = []
     for side in (before, after):
         points, rows = scores(side, NATURAL_END.name), np.searchsorted(np.array(side.items), items)
-        found.append(Scores(points.points, points.right[rows], points.asked[rows]))
+        found.append(Scores(points.points, points.shares.rows(rows)))
     return found[0], found[1]
 
 
@@ -98,7 +101,11 @@ def _table(
     second: str,
     values: Mapping[tuple[str, str, str], tuple[float, float]],
 ) -> str:
-    columns = ("", cell(first), cell(second), "difference", "p", "p, corrected", "detectable", "better", "worse")
+    uncertain = any(each.difference.has_range for each in comparisons)
+    columns = (
+        *("", cell(first), cell(second), "difference", *(["range"] if uncertain else [])),
+        *("p", "p, corrected", "detectable", "better", "worse"),
+    )
     lines = []
     for each in comparisons:
         before, after = values[each.task, each.reference, each.policy]
@@ -110,6 +117,7 @@ def _table(
                 percent(before),
                 percent(after),
                 f"{100 * each.difference.value:+.1f} ({100 * low:+.1f} … {100 * high:+.1f})",
+                *([f"{100 * each.difference.range.low:+.1f} … {100 * each.difference.range.high:+.1f}"] * uncertain),
                 p_value(each.difference.p_value),
                 p_value(each.p_holm),
                 percent(each.detectable),

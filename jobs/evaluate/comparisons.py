@@ -4,10 +4,11 @@ A sweep of 40 policies has 780 comparisons, of which 39 would be "significant" b
 p-value, one corrected for all of them (Holm 1979), and the smallest difference that these items could have shown: 30
 questions cannot tell 3 points from nothing, whatever is done with them.
 
-What is corrected is the p-value of a paired t test, from the variance between items. The bootstrap, which gives a
-comparison its interval and a p-value of its own, cannot tell chances below 0.001 from 30 items and 10,000 draws, so
-that of 780 comparisons none could survive. Of 400 simulated sweeps of 12 equal policies on 30 items, 2.5% had a
-corrected t test below 5%.
+What is corrected is the p-value of a paired t test, from the variance between items. A comparison's interval and its
+own p-value are a score test's, which leaves room for what 30 items need not have shown; a test of no difference at all
+does not have to. Of 400 simulated sweeps of 12 equal policies on 30 items, 2.5% had a corrected t test below 5%.
+
+Samples with errors count as what speaks least for a difference: see :mod:`jobs.evaluate.statistics`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import t as student
 
+from jobs.evaluate.bounded import CONFIDENCE, Floats
 from jobs.evaluate.outcomes import Outcomes
-from jobs.evaluate.statistics import CONFIDENCE, Difference, Floats, paired_differences, resampled_shares
-from jobs.evaluate.together import shown
+from jobs.evaluate.statistics import Difference, Shares, asked_of_either, extremes, paired_differences
+from jobs.evaluate.together import shares_together, shown
 
 POWER = 0.8
 """The chance with which a difference called detectable is detected."""
@@ -31,7 +33,7 @@ _SAME = 1e-12
 """Scores of an item that differ by less differ by rounding."""
 
 _PAIRS_AT_ONCE = 512
-"""Columns of resampled differences in memory at a time: 41 MB."""
+"""Columns of differences in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Comparison:
     reference: str
     items: int
     difference: Difference
-    """By paired bootstrap."""
+    """By the score test of paired means."""
     t_p_value: float
     """Two-sided, of a paired t test over items."""
     detectable: float
@@ -58,16 +60,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Scores:
-    """What is compared, ``[items, points]``: a point's score is the sum of `right` over that of `asked`."""
+    """What is compared: points by name, and their shares, ``[items, points]``."""
 
     points: tuple[str, ...]
-    right: Floats
-    asked: Floats
+    shares: Shares
 
     def beside(self, other: Scores) -> Scores:
         """The points of both, on the same items."""
-        right, asked = ([getattr(each, name) for each in (self, other)] for name in ("right", "asked"))
-        return Scores((*self.points, *other.points), np.hstack(right), np.hstack(asked))
+        return Scores((*self.points, *other.points), self.shares.beside(other.shares))
 
 
 def scores(task: Outcomes, natural: str, together: Sequence[int] | None = None) -> Scores:
@@ -76,46 +76,35 @@ def scores(task: Outcomes, natural: str, together: Sequence[int] | None = None) 
     pass@k is none of them: it is no accuracy that a user would see, so comparing it with one says nothing.
     """
     order = sorted(range(len(task.policies)), key=lambda column: task.policies[column] != natural)
-    found = Scores(tuple(task.policies[column] for column in order), task.correct[:, order], task.graded[:, order])
+    found = Scores(tuple(task.policies[column] for column in order), task.shares[order])
     if task.most == 1 or natural not in task.policies:
         return found
     first = task.policies.index(natural)
-    elected = task.votes.scores(slice(first, first + 1), task.most)[:, 0, 1]
     several = [k for k in shown(task.most, together) if 1 < k <= task.most]
-    elected = elected[:, [k - 1 for k in several]]
-    told = ~np.isnan(elected)
-    names = tuple(f"{natural} majority@{k}" for k in several)
-    return found.beside(Scores(names, np.where(told, elected, 0.0), told.astype(np.float64)))
+    elected = shares_together(task, slice(first, first + 1))[[task.most + k - 1 for k in several]]
+    return found.beside(Scores(tuple(f"{natural} majority@{k}" for k in several), elected))
 
 
-def compare(
-    tasks: Iterable[Outcomes], natural: str, seed: int, together: Sequence[int] | None = None
-) -> tuple[Comparison, ...]:
+def compare(tasks: Iterable[Outcomes], natural: str, together: Sequence[int] | None = None) -> tuple[Comparison, ...]:
     """All pairs of points of each task, the later against the earlier, corrected for their number."""
     found: list[Comparison] = []
     for task in tasks:
         points = scores(task, natural, together)
-        found += differences(task.task, points, list(combinations(range(len(points.points)), 2)), seed)
+        found += differences(task.task, points, list(combinations(range(len(points.points)), 2)))
     return corrected(found)
 
 
-def differences(task: str, points: Scores, pairs: Sequence[tuple[int, int]], seed: int) -> Iterator[Comparison]:
+def differences(task: str, points: Scores, pairs: Sequence[tuple[int, int]]) -> Iterator[Comparison]:
     """The comparison of each of `pairs`, (reference, policy) as columns of `points`, not corrected for the others."""
-    shares = resampled_shares(points.right, points.asked, seed)
     with np.errstate(invalid="ignore"):
-        values = points.right.sum(axis=0) / points.asked.sum(axis=0)
-        by_item = points.right / points.asked
-    residuals = _residuals(points, values)
+        by_item = points.shares.graded.right / points.shares.graded.asked
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         first, second = np.array(pairs[start : start + _PAIRS_AT_ONCE]).T
-        found = paired_differences(
-            values[second] - values[first], shares[:, second], shares[:, first], len(points.right)
-        )
-        both = (points.asked[:, first] > 0) & (points.asked[:, second] > 0)
-        changed = np.where(both, by_item[:, second] - by_item[:, first], 0)
-        items = ((points.asked[:, first] > 0) | (points.asked[:, second] > 0)).sum(axis=0)
-        errors = _standard_errors(residuals[:, second] - residuals[:, first], items)
-        tests = _t_tests(values[second] - values[first], errors, items)
+        policies, references = points.shares[second], points.shares[first]
+        found = paired_differences(policies, references)
+        changed = np.nan_to_num(by_item[:, second] - by_item[:, first])  # 0 where one of them was not graded
+        items = asked_of_either(policies.least, references.least)
+        tests, errors = _t_tests(*extremes(policies, references), items)
         for at, difference in enumerate(found):
             yield Comparison(
                 task=task,
@@ -123,7 +112,7 @@ def differences(task: str, points: Scores, pairs: Sequence[tuple[int, int]], see
                 reference=points.points[first[at]],
                 items=int(items[at]),
                 difference=difference,
-                t_p_value=float(tests[at]),
+                t_p_value=math.nan if math.isnan(difference.value) else float(tests[at]),
                 detectable=detectable(float(errors[at]), int(items[at])),
                 better=int((changed[:, at] > _SAME).sum()),
                 worse=int((changed[:, at] < -_SAME).sum()),
@@ -160,25 +149,27 @@ def detectable(standard_error: float, items: int) -> float:
     return float(needed * standard_error)
 
 
-def _residuals(points: Scores, values: Floats) -> Floats:
-    """What each item adds to the deviation of a point's share from the truth, ``[items, points]``.
+def _t_tests(lowest: Floats, highest: Floats, items: Floats) -> tuple[Floats, Floats]:
+    """p-values and standard errors, ``[pairs]``, of differences by item where they are least and where they are most.
 
-    A share is a ratio of two sums over items; this is its linear part (Cochran, *Sampling Techniques*, section 6.3).
+    The larger ones of both; 1 where they have different signs. Where all items differ alike there is no variance to go
+    by, and p is the sign test's.
     """
-    with np.errstate(invalid="ignore"):
-        return np.asarray((points.right - values * points.asked) / points.asked.sum(axis=0))
+    p_values, errors = _t_test(lowest, items)
+    if highest is lowest:
+        return p_values, errors
+    others, wider = _t_test(highest, items)
+    apart = lowest.mean(axis=0) * highest.mean(axis=0) <= 0
+    return np.where(apart, np.where(np.isnan(p_values), math.nan, 1.0), np.maximum(p_values, others)), np.maximum(
+        errors, wider
+    )
 
 
-def _standard_errors(residuals: Floats, items: Floats) -> Floats:
-    """Of differences of shares, ``[pairs]``, from the differences of their residuals, ``[items, pairs]``."""
-    squares = np.where(np.abs(residuals) < _SAME, 0, residuals) ** 2
+def _t_test(values: Floats, items: Floats) -> tuple[Floats, Floats]:
+    means = values.mean(axis=0)
+    residuals = np.where(np.abs(values - means) < _SAME, 0, values - means) / len(values)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.sqrt(np.where(items > 1, items / (items - 1), math.nan) * squares.sum(axis=0))
-
-
-def _t_tests(values: Floats, errors: Floats, items: Floats) -> Floats:
-    """p-values, ``[pairs]``. Where all items differ alike there is no variance to go by, and it is the sign test's."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = 2 * student.sf(np.abs(values) / errors, items - 1)
-    alike = errors == 0
-    return np.asarray(np.where(alike, np.where(np.abs(values) < _SAME, 1.0, 0.5 ** (items - 1.0)), found))
+        errors = np.sqrt(np.where(items > 1, items / (items - 1), math.nan) * (residuals**2).sum(axis=0))
+        found = 2 * student.sf(np.abs(means) / errors, items - 1)
+    signs = np.where(np.abs(means) < _SAME, 1.0, 0.5 ** (items - 1.0))
+    return np.where(errors == 0, signs, found), errors

@@ -10,17 +10,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Literal
 
+from jobs.evaluate.bands import band
 from jobs.evaluate.outcomes import TOKENS, Outcomes, read
 from jobs.evaluate.policies import Policy, curves, printable
-from jobs.evaluate.statistics import Difference, Estimate, Interval, estimates, resampled_shares
-from jobs.evaluate.together import Together, shown, taken_together
+from jobs.evaluate.same_items import share_intervals, token_intervals
+from jobs.evaluate.statistics import Difference, Estimate, Interval, Sums, estimates, mean_intervals
+from jobs.evaluate.together import Together, shares_together, shown, taken_together
 
 Score = Literal["accuracy", "pass@k", "majority@k"]
 
 NATURAL_END = Policy()
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far a mean of tokens could be off: had other items been asked, and had these been sampled again."""
+
+    new_items: Interval
+    same_items: Interval | None
+    """None where an item has one sample, which does not tell."""
+
+    def times(self, k: int) -> Spread:
+        """Of k samples' tokens."""
+        same = self.same_items
+        return Spread(
+            Interval(k * self.new_items.low, k * self.new_items.high),
+            None if same is None else Interval(k * same.low, k * same.high),
+        )
 
 
 @dataclass(frozen=True)
@@ -34,10 +54,14 @@ class Point:
     items: int
     samples: int
     estimate: Estimate
-    """Correct among all samples but those whose verdict is ``error``, and how far that is from the natural end's."""
+    """Correct among the samples that could be graded, and how far that is from the natural end's."""
+    same_items: Interval | None
+    """Of accuracy, had these items been sampled again; None where an item has one sample, and at pass@k, majority@k."""
     thinking_tokens: float
     injected_tokens: float
     answer_tokens: float
+    thinking_spread: Spread
+    answer_spread: Spread
     forced: float
     """Thinking ended by the budget."""
     context: float
@@ -72,6 +96,11 @@ class Point:
         return self.estimate.bootstrap
 
     @property
+    def range(self) -> Interval | None:
+        """Accuracy if all samples with errors were wrong, and if all were right; None where there is none."""
+        return self.estimate.range if self.error else None
+
+    @property
     def difference(self) -> Difference | None:
         """From the natural end; None at the natural end, and in sweeps without it."""
         return self.estimate.difference
@@ -102,6 +131,9 @@ class Point:
             self,
             items=together.items,
             estimate=together.passed if score == "pass@k" else together.majority,
+            same_items=None,
+            thinking_spread=self.thinking_spread.times(together.k),
+            answer_spread=self.answer_spread.times(together.k),
             thinking_tokens=together.k * self.thinking_tokens,
             injected_tokens=together.k * self.injected_tokens,
             answer_tokens=together.k * self.answer_tokens,
@@ -120,6 +152,8 @@ class MeasuredCurve:
     name: str
     """:attr:`jobs.evaluate.policies.Curve.name`, or ``pass@k``, ``majority@k``."""
     points: tuple[Point, ...]
+    band: tuple[Interval, ...]
+    """An interval of each point's accuracy, so wide that all of them hold at once."""
 
     @property
     def varies(self) -> Literal["budget", "count", "k"]:
@@ -149,35 +183,44 @@ def drawn(
     found = []
     for task in outcomes:
         points = {point.policy: point for point in _points(task, policies, seed, together)}
+        columns = {policy: column for column, policy in enumerate(policies)}
         for curve in curves(policies):
-            found.append(MeasuredCurve(task.task, printable(curve.name), tuple(points[each] for each in curve.points)))
+            own = task.shares[[columns[each] for each in curve.points]]
+            of_curve = tuple(points[each] for each in curve.points)
+            found.append(MeasuredCurve(task.task, printable(curve.name), of_curve, band(own, seed)))
         if NATURAL_END in points and points[NATURAL_END].together:
             natural = points[NATURAL_END]
-            found.append(MeasuredCurve(task.task, "pass@k", natural.scaled("pass@k")))
-            found.append(MeasuredCurve(task.task, "majority@k", natural.scaled("majority@k")))
+            shares = shares_together(task, slice(columns[NATURAL_END], columns[NATURAL_END] + 1))
+            scores: tuple[tuple[int, Literal["pass@k", "majority@k"]], ...] = (0, "pass@k"), (task.most, "majority@k")
+            for first, score in scores:
+                scaled = natural.scaled(score)
+                own = shares[[first + point.k - 1 for point in scaled]]
+                found.append(MeasuredCurve(task.task, score, scaled, band(own, seed)))
     return tuple(found)
 
 
 def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[int] | None) -> list[Point]:
     """One point per policy."""
     natural = policies.index(NATURAL_END) if NATURAL_END in policies else None
-    reference = None
-    if natural is not None:
-        own = slice(natural, natural + 1)
-        (alone,) = estimates(task.correct[:, own], task.graded[:, own], seed)
-        reference = alone.value, resampled_shares(task.correct[:, own], task.graded[:, own], seed)[:, 0]
-    found = estimates(task.correct, task.graded, seed, reference)
+    reference = None if natural is None else task.shares[[natural]]
+    found = estimates(task.shares, seed, reference)
     together: list[tuple[Together, ...]] = [()] * len(policies)
     if task.most > 1:
-        together = taken_together(task.votes, task.most, reference, seed)
+        together = taken_together(task, reference, seed)
     means = {name: task.mean(name) for name in task.totals}
     averaged = (*TOKENS, "forced", "context", "truncated", "no_answer", "error", "tries")
+    same = share_intervals(task.shares)
+    thinking = _spreads(task, "thinking_tokens", [_most_thinking(policy) for policy in policies])
+    answers = _spreads(task, "answer_tokens", [inf] * len(policies))
     return [
         Point(
             policy=policy,
             items=int((task.samples[:, column] > 0).sum()),
             samples=int(task.samples[:, column].sum()),
             estimate=replace(found[column], difference=None) if column == natural else found[column],
+            same_items=same[column],
+            thinking_spread=thinking[column],
+            answer_spread=answers[column],
             # Its samples were drawn from the others', so they cannot be taken together once more.
             together=() if policy.tries else together[column],
             shown=shown(task.most, ks) if task.most > 1 else (),
@@ -188,3 +231,15 @@ def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[
         )
         for column, policy in enumerate(policies)
     ]
+
+
+def _most_thinking(policy: Policy) -> float:
+    """Tokens that no trace of the policy can think more than."""
+    return inf if policy.budget is None or not policy.forced else policy.budget
+
+
+def _spreads(task: Outcomes, name: str, most: Sequence[float]) -> list[Spread]:
+    """Of a kind of tokens, of which each policy has at `most` so many per sample."""
+    sums = Sums(task.totals[name], task.samples)
+    same = token_intervals(task.totals[name], task.squares[name], task.samples)
+    return [Spread(*each) for each in zip(mean_intervals(sums, 0, most), same, strict=True)]

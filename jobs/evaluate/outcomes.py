@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from jobs.evaluate.bounded import Floats
 from jobs.evaluate.grading.words import meaning
 from jobs.evaluate.repeated import Counts
-from jobs.evaluate.statistics import Floats
+from jobs.evaluate.statistics import Shares, Sums
 from jobs.evaluate.together import Votes
 
 TOKENS = ("thinking_tokens", "injected_tokens", "answer_tokens")
@@ -52,6 +53,8 @@ class Outcomes:
     totals: Mapping[str, Floats]
     """Tokens of each kind of :data:`TOKENS`, ``tries``, and samples that ended so: ``natural``, ``forced``,
     ``context``, ``truncated``, ``no_answer``, ``error``."""
+    squares: Mapping[str, Floats]
+    """Of the tokens of each sample."""
     wrong: Counts
     """The votes of each wrong answer, ``[items, policies, answers]``: the most that a cell has, in no order."""
     golds: Mapping[str, str]
@@ -59,8 +62,36 @@ class Outcomes:
 
     @cached_property
     def graded(self) -> Floats:
-        """All samples but those whose verdict is ``error`` or ``ungraded``, which say nothing of a policy."""
+        """All samples but those whose verdict is ``error`` or ``ungraded``."""
         return self.samples - self.totals["error"]
+
+    @cached_property
+    def shares(self) -> Shares:
+        """Of correct samples, ``[items, policies]``."""
+        graded = Sums(self.correct, self.graded)
+        if not self.has_errors:
+            return Shares(graded, graded, graded)
+        right = self.correct + self.totals["error"]
+        return Shares(graded, Sums(self.correct, self.samples), Sums(right, self.samples))
+
+    @cached_property
+    def has_errors(self) -> bool:
+        """Whether any sample could not be graded."""
+        return bool(self.totals["error"].any())
+
+    @cached_property
+    def extremes(self) -> tuple[Outcomes, Outcomes]:
+        """As if every sample with an error gave the item's commonest wrong answer, and as if it gave the right one."""
+        errors = self.totals["error"]
+        totals = {**self.totals, "error": np.zeros_like(errors)}
+        wrong = self.wrong if self.wrong.shape[2] else np.zeros((*errors.shape, 1), dtype=np.int64)
+        most = wrong.argmax(axis=2)[:, :, None]
+        outvoted = wrong.copy()
+        np.put_along_axis(outvoted, most, np.take_along_axis(wrong, most, 2) + errors.astype(np.int64)[:, :, None], 2)
+        return (
+            replace(self, totals=totals, wrong=outvoted),
+            replace(self, totals=totals, correct=self.correct + errors),
+        )
 
     @cached_property
     def most(self) -> int:
@@ -113,6 +144,7 @@ def _outcomes(task: str, frame: pd.DataFrame, policies: Sequence[str]) -> Outcom
         samples=sums(np.ones(len(frame))),
         correct=sums(frame["verdict"] == "correct"),
         totals=totals,
+        squares={name: sums(frame[name].to_numpy(dtype=np.float64) ** 2) for name in TOKENS},
         wrong=_wrong_answers(frame, index, shape),
         golds=dict(zip(names, frame["gold"].iloc[first], strict=True)) if "gold" in frame else {},
     )

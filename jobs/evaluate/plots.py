@@ -1,6 +1,8 @@
 """The sweep in one picture: all curves of a task overlaid, accuracy against mean thinking tokens.
 
-For a page or a slide: curves are labelled where they end, so there is no legend to look up. Colours are those of Okabe
+For a page or a slide: curves are labelled where they end, so there is no legend to look up. Intervals are those of
+other items, across (tokens) and up (accuracy); fainter ones hold the whole curve at once. Where samples could not be
+graded, a capped bar goes from all of them wrong to all right. Colours are those of Okabe
 and Ito, which colour-blind readers can tell apart, in the order of the curves; markers differ too.
 """
 
@@ -23,6 +25,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 from matplotlib.transforms import Bbox
 
 from jobs.evaluate.curves import MeasuredCurve, Point
+from jobs.evaluate.statistics import Interval
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 LOG_FROM = 8.0
@@ -112,16 +115,24 @@ def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
     for number, curve in enumerate(curves):
         x = [point.thinking_tokens for point in curve.points]
         y = [point.accuracy for point in curve.points]
-        low = [point.interval.low for point in curve.points]
-        high = [point.interval.high for point in curve.points]
         own = colour(number)
         order = 3 + 0.01 * number
+        bars: dict[str, Any] = {"fmt": "none", "ecolor": own, "zorder": order}
         if curve.varies == "budget":
-            axes.fill_between(x, low, high, color=own, alpha=0.13, linewidth=0, zorder=order)
+            for interval, alpha in (([point.interval for point in curve.points], 0.13), (curve.band, 0.07)):
+                low, high = ([getattr(each, end) for each in interval] for end in ("low", "high"))
+                axes.fill_between(x, low, high, color=own, alpha=alpha, linewidth=0, zorder=order)
         else:
-            below = [value - least for value, least in zip(y, low, strict=True)]
-            above = [most - value for value, most in zip(y, high, strict=True)]
-            axes.errorbar(x, y, [below, above], fmt="none", ecolor=own, elinewidth=1.1, alpha=0.45, zorder=order)
+            own_intervals = [point.interval for point in curve.points]
+            axes.errorbar(x, y, _arms(y, own_intervals), elinewidth=1.3, alpha=0.45, **bars)
+            axes.errorbar(x, y, _arms(y, curve.band), elinewidth=0.7, alpha=0.35, **bars)
+        across = _arms(x, [point.thinking_spread.new_items for point in curve.points])
+        axes.errorbar(x, y, xerr=across, elinewidth=1.0, alpha=0.4, **bars)
+        doubtful = [point for point in curve.points if point.range is not None]
+        if doubtful:
+            ranges = [point.range or point.interval for point in doubtful]
+            places = [point.thinking_tokens for point in doubtful], [point.accuracy for point in doubtful]
+            axes.errorbar(*places, _arms(places[1], ranges), elinewidth=1.6, capsize=3, alpha=0.9, **bars)
         look: dict[str, Any] = {"marker": _MARKERS[number % len(_MARKERS)], "markeredgecolor": "white"}
         if curve.varies == "k":  # dashes and rings: not one longer trace, but many
             look |= {
@@ -135,6 +146,13 @@ def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
     axes.set_ylim(0, 1.04)
     axes.margins(x=0.05)
     _Labels(figure, axes, curves).place(curves)
+
+
+def _arms(values: Sequence[float], intervals: Sequence[Interval]) -> tuple[list[float], list[float]]:
+    """How far each interval reaches below and above its value."""
+    pairs = list(zip(values, intervals, strict=True))
+    below = [max(0.0, value - each.low) for value, each in pairs]
+    return below, [max(0.0, each.high - value) for value, each in pairs]
 
 
 class _Labels:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from jobs.evaluate import comparison_tables, costs, interactive, plots, tables, tasks
 from jobs.evaluate.agreement import Beside, lay_beside
+from jobs.evaluate.bounded import CONFIDENCE
 from jobs.evaluate.comparisons import POWER, Comparison, compare
 from jobs.evaluate.config import Config
 from jobs.evaluate.curves import NATURAL_END, MeasuredCurve, Point, drawn
@@ -26,7 +27,7 @@ from jobs.evaluate.grading.session import was_graded_by
 from jobs.evaluate.methods import Method, measure_methods
 from jobs.evaluate.outcomes import read
 from jobs.evaluate.published import Published
-from jobs.evaluate.statistics import CONFIDENCE, RESAMPLES
+from jobs.evaluate.statistics import RESAMPLES, Interval
 from orchestrator.local_files import LocalPath
 from orchestrator.step import Reference, StepContext
 
@@ -44,6 +45,7 @@ COMPARISONS = pa.schema(
         *((name, pa.string()) for name in ("task", "policy", "reference")),
         ("items", pa.int32()),
         *((name, pa.float64()) for name in ("difference", "difference_low", "difference_high")),
+        *((name, pa.float64()) for name in ("difference_least", "difference_most")),
         *((name, pa.float64()) for name in ("p_value", "t_p_value", "p_holm", "detectable")),
         *((name, pa.int32()) for name in ("better", "worse")),
     ]
@@ -73,7 +75,7 @@ def results(config: Config, samples: Path) -> Results:
     outcomes = read(samples, [policy.name for policy in config.policies])
     return Results(
         curves=drawn(outcomes, config.policies, config.seed, config.together),
-        comparisons=compare(outcomes, NATURAL_END.name, config.seed, config.together),
+        comparisons=compare(outcomes, NATURAL_END.name, config.together),
         methods=measure_methods(outcomes, config.policies, config.seed),
         published=config.published,
     )
@@ -126,17 +128,22 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=1) + "\n")
 
 
-def metrics(point: Point, compared: Comparison | None) -> dict[str, float]:
-    """What is tracked of a point: the numbers of its row in the table that are defined, and what k samples score.
+def metrics(point: Point, compared: Comparison | None, band: Interval) -> dict[str, float]:
+    """What is tracked of a point: the numbers of its row in the table that are defined, its part of the curve's `band`,
+    and what k samples score.
 
-    ``pass_at_8`` and ``majority_at_8`` are there for k = 2, 4, 8 …; their intervals are in the table.
+    ``pass_at_8`` and ``majority_at_8`` are there for k = 2, 4, 8 …; their intervals are in the table, their
+    ranges where samples could not be graded ``pass_at_8_least`` and ``pass_at_8_most``.
     """
-    named = tables.row("", point, compared)
+    named = tables.row("", point, compared) | tables.bounded("accuracy_band", band)
     if point.score == "accuracy":
         named.pop("k", None)
     for each in (*point.scaled("pass@k"), *point.scaled("majority@k")):
         if each.k > 1 and not math.isnan(each.accuracy):
-            named[each.scored.replace("@", "_at_")] = each.accuracy
+            name = each.scored.replace("@", "_at_")
+            named[name] = each.accuracy
+            if each.range is not None:
+                named |= {f"{name}_least": each.range.low, f"{name}_most": each.range.high}
     return {name: float(value) for name, value in named.items() if isinstance(value, int | float)}
 
 
@@ -197,9 +204,11 @@ def _track(
     run = context.track(" · ".join(named), params, tags)
     run.rewind(-1)  # an attempt that was stopped while publishing may have logged some of it
     places = steps(curve)
+    bands = {point.name: band for point, band in zip(curve.points, curve.band, strict=True)}
     for place, point in places.items():
         key = (curve.task, point.name)
-        run.metrics({**metrics(point, compared.get(key)), **cost.get(key, {})}, step=place)
+        measured = metrics(point, compared.get(key), bands[point.name])
+        run.metrics({**measured, **cost.get(key, {})}, step=place)
     if once:
         run.metrics(once, step=max(places))
     for name in (*(PUBLISHED if config.published else PUBLISHED[:-1]), *([COSTS] if cost else [])):
@@ -255,5 +264,5 @@ def _subtitle(config: Config, curves: Sequence[MeasuredCurve]) -> str:
         what.append(f"{config.samples} samples each")
     if config.chat is None:
         what.append(f"temperature {config.temperature:g}" if config.temperature else "greedy")
-    what.append("95% intervals")
+    what.append("95% intervals, for other items")
     return " · ".join(what)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import comb, roots_legendre
 
-from jobs.evaluate.statistics import Floats
+from jobs.evaluate.bounded import Floats
 
 Counts = NDArray[np.int64]
 

@@ -1,32 +1,44 @@
 """What a number is worth: intervals for one point, and differences between two points, over the same items.
 
 The unit that was drawn at random is the item, not the sample: 64 answers to one question are not 64 questions. So
-resampling draws whole items (with all their samples), and every comparison is paired, both points being computed on
-the same draw. Arrays are ``[items, points]``, or ``[resamples, points]``; nothing here knows what a policy is.
+intervals are of means over items, each item having one value, and every comparison is paired by item. A sample whose
+verdict is ``error`` was asked and may have been right: intervals reach from what they are if all of those are wrong to
+what they are if all are right. Arrays are ``[items, points]``, or ``[resamples, points]``; nothing here knows what a
+policy is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
-Floats = NDArray[np.float64]
+from jobs.evaluate.bounded import (
+    CONFIDENCE,
+    Floats,
+    criticals,
+    lower_limits,
+    p_value,
+    share_limits,
+    upper_limits,
+    zero_statistics,
+)
 
-CONFIDENCE = 0.95
+Columns = slice | Sequence[int] | NDArray[np.int64]
+
 RESAMPLES = 10_000
 """As many as the paper took."""
 
 _ROUNDING = 1e-12
 """Differences below it are those of sums in another order, not of points."""
 
-_DRAWN_AT_ONCE = 1 << 22
-"""Item draws held in memory at a time: 32 MB, however many items there are."""
+_DRAWN_AT_ONCE = 1 << 23
+"""Item draws held in memory at a time: 64 MB, however many items there are."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +55,15 @@ class Difference:
 
     value: float
     interval: Interval
+    """The score interval of a paired difference, whatever samples with errors would have been."""
     p_value: float
-    """Two-sided, from the bootstrap; never below what that many draws can tell: 0.0002 for very many items, 0.001 for
-    30. It is below 5% where the interval excludes 0."""
+    """Two-sided, of the same score test: below 5% where the interval excludes 0."""
+    range: Interval
+    """From what it is if errors were wrong for this point and right for the other, to the contrary."""
+
+    @property
+    def has_range(self) -> bool:
+        return self.range.high - self.range.low > _ROUNDING
 
 
 @dataclass(frozen=True)
@@ -53,13 +71,101 @@ class Estimate:
     """A share, with what it is worth."""
 
     value: float
-    """NaN where nothing was asked."""
+    """Of what could be graded. NaN where nothing was."""
     interval: Interval
-    """Wilson's, for the number of independent trials that the samples are worth."""
+    """The score interval over items, whatever samples with errors would have been."""
     bootstrap: Interval
-    """Over items, with all their samples."""
+    """Over items, with all their samples that could be graded."""
     difference: Difference | None
     """From the reference, paired by item; None where there is none."""
+    range: Interval
+    """The share if all errors are wrong, and if all are right; both are `value` where there is none."""
+
+    @property
+    def has_range(self) -> bool:
+        return self.range.high - self.range.low > _ROUNDING
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Numbers of points, ``[items, points]``: a point's is the sum of `right` over that of `asked`."""
+
+    right: Floats
+    asked: Floats
+
+    @property
+    def means(self) -> Floats:
+        """``[points]``; NaN where nothing was asked."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self.right.sum(axis=0) / self.asked.sum(axis=0))
+
+    @property
+    def items(self) -> Floats:
+        """That were asked, ``[points]``."""
+        return (self.asked > 0).sum(axis=0).astype(np.float64)
+
+    @property
+    def values(self) -> Floats:
+        """What each item says of the point's number, ``[items, points]``: their mean is that number.
+
+        right / asked, where items were asked equally often; else a ratio's linear part (Cochran, *Sampling
+        Techniques*, section 6.3). Items that were not asked have the point's number, and so say nothing.
+        """
+        with np.errstate(invalid="ignore"):
+            residuals = self.right - self.means * self.asked
+            found = self.means + len(self.right) * residuals / self.asked.sum(axis=0)
+        return np.asarray(np.nan_to_num(found))
+
+    def __getitem__(self, columns: Columns) -> Sums:
+        return Sums(self.right[:, columns], self.asked[:, columns])
+
+    def beside(self, other: Sums) -> Sums:
+        """The points of both, on the same items."""
+        return Sums(np.hstack([self.right, other.right]), np.hstack([self.asked, other.asked]))
+
+    def rows(self, rows: NDArray[np.int64]) -> Sums:
+        """On some of the items."""
+        return Sums(self.right[rows], self.asked[rows])
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of correct answers, ``[items, points]``, of which some samples may have errors for verdicts."""
+
+    graded: Sums
+    """Without the samples with errors."""
+    least: Sums
+    """As if all of those were wrong; `graded` itself where there is none."""
+    most: Sums
+    """As if all were right."""
+
+    @classmethod
+    def certain(cls, right: Floats, asked: Floats) -> Shares:
+        """Where there is no error."""
+        sums = Sums(right, np.broadcast_to(asked, right.shape))
+        return cls(sums, sums, sums)
+
+    @property
+    def are_certain(self) -> bool:
+        return self.least is self.graded
+
+    def __getitem__(self, columns: Columns) -> Shares:
+        return self._each(lambda sums: sums[columns])
+
+    def rows(self, rows: NDArray[np.int64]) -> Shares:
+        return self._each(lambda sums: sums.rows(rows))
+
+    def beside(self, other: Shares) -> Shares:
+        graded = self.graded.beside(other.graded)
+        if self.are_certain and other.are_certain:
+            return Shares(graded, graded, graded)
+        return Shares(graded, self.least.beside(other.least), self.most.beside(other.most))
+
+    def _each(self, change: Callable[[Sums], Sums]) -> Shares:
+        graded = change(self.graded)
+        if self.are_certain:
+            return Shares(graded, graded, graded)
+        return Shares(graded, change(self.least), change(self.most))
 
 
 def wilson(share: float, n: float) -> Interval:
@@ -77,25 +183,6 @@ def wilson(share: float, n: float) -> Interval:
     low = 0.0 if share == 0 else (centre - half) / scale
     high = 1.0 if share == 1 else (centre + half) / scale
     return Interval(min(low, share), max(high, share))
-
-
-def effective_trials(correct: Floats, graded: Floats) -> float:
-    """How many independent trials the samples of one point are worth: between its items and its samples.
-
-    `correct` and `graded`, both ``[items]``, count samples. The variance of the share is that of a ratio estimator
-    over items (Cochran, *Sampling Techniques*, section 6.3); a Wilson interval for so many trials has the right
-    width both when an item's samples all agree (each item then counts once) and when they are as good as independent.
-    """
-    asked = graded > 0
-    items, samples = int(asked.sum()), float(graded.sum())
-    if items <= 1:
-        return float(items)
-    share = correct.sum() / samples
-    residuals = correct[asked] - share * graded[asked]
-    variance = items / (items - 1) * float(residuals @ residuals) / samples**2
-    if variance <= 0:
-        return float(items)
-    return float(np.clip(share * (1 - share) / variance, items, samples))
 
 
 def resampled_shares(correct: Floats, graded: Floats, seed: int, resamples: int = RESAMPLES) -> Floats:
@@ -149,27 +236,99 @@ def percentile_intervals(resampled: Floats, items: int) -> list[Interval]:
     return [_between(values, tail) for values in _ascending(resampled)]
 
 
-def paired_differences(values: Floats, resampled: Floats, reference: Floats, items: int) -> list[Difference]:
-    """How points differ from others: `values`, ``[points]``, as observed.
-
-    `resampled` and `reference` are their columns of :func:`resampled_shares`, ``[resamples, points]``, drawn from
-    `items`; a `reference` of ``[resamples, 1]`` is that of every point.
-    """
-    differences = np.subtract(resampled, reference, order="F")
-    differences[np.abs(differences) < _ROUNDING] = 0
-    tail = _tail(items)
-    found, tails = [], []
-    for drawn in _ascending(differences):
-        # One is added to both counts: the observed data are a draw too, so that p is never 0 (Davison and Hinkley
-        # 1997, section 4.4).
-        below = (1 + int(np.searchsorted(drawn, 0, side="right"))) / (1 + drawn.size)
-        above = (1 + drawn.size - int(np.searchsorted(drawn, 0, side="left"))) / (1 + drawn.size)
-        found.append(_between(drawn, tail))
-        tails.append(min(below, above))
+def estimates(shares: Shares, seed: int, reference: Shares | None = None) -> list[Estimate]:
+    """What each point's share is worth, by itself and against the one point of `reference`."""
+    graded = shares.graded
+    low, high = intervals(shares)
+    resampled = percentile_intervals(resampled_shares(graded.right, graded.asked, seed), len(graded.right))
+    compared: Sequence[Difference | None] = [None] * len(low)
+    if reference is not None:
+        compared = paired_differences(shares, reference)
     return [
-        Difference(float(value), interval, p_value)
-        for value, interval, p_value in zip(values, found, _p_values(np.array(tails), items), strict=True)
+        Estimate(float(value), Interval(float(least), float(most)), middle, difference, span)
+        for value, least, most, middle, difference, span in zip(
+            graded.means, low, high, resampled, compared, _ranges(shares), strict=True
+        )
     ]
+
+
+def intervals(shares: Shares, normal: float | None = None) -> tuple[Floats, Floats]:
+    """The limits of each point's share, ``[points]``; NaN where nothing was graded.
+
+    `normal` is how many standard errors they reach where items are many: 1.96 if None.
+    """
+    least, most = shares.least, shares.most
+    low, high = share_limits(least.values, most.values, least.items, normal)
+    unknown = shares.graded.items == 0
+    return np.where(unknown, math.nan, low), np.where(unknown, math.nan, high)
+
+
+def mean_intervals(sums: Sums, least: float, most: Sequence[float]) -> list[Interval]:
+    """Of means of numbers that are `least` at the least and, ``[points]``, at `most` so many; NaN where it is unknown.
+
+    One item, of numbers without a bound, tells nothing of the mean.
+    """
+    values, items = sums.values, sums.items
+    z = criticals(items)
+    low, high = lower_limits(values, items, least, z), upper_limits(values, items, np.array(most), z)
+    unknown = (items == 0) | ((items < 2) & np.isinf(most))
+    return [
+        Interval(math.nan, math.nan) if none else Interval(max(least, float(start)), min(float(end), bound))
+        for start, end, none, bound in zip(low, high, unknown, most, strict=True)
+    ]
+
+
+def paired_differences(points: Shares, references: Shares) -> list[Difference]:
+    """How `points` differ from `references`, which are as many, or one."""
+    lowest, highest = extremes(points, references)
+    values = points.graded.means - references.graded.means
+    items = asked_of_either(points.least, references.least)
+    z = criticals(items)
+    low = np.maximum(lower_limits(lowest, items, -1.0, z), -1)
+    high = np.minimum(upper_limits(highest, items, 1.0, z), 1)
+    p_values = p_value(zero_statistics(lowest, items, 1.0), items)
+    if highest is not lowest:
+        p_values = np.maximum(p_values, p_value(zero_statistics(highest, items, 1.0), items))
+        p_values = np.where(lowest.mean(axis=0) * highest.mean(axis=0) <= 0, 1.0, p_values)
+    ranges = [
+        Interval(float(least), float(most))
+        for least, most in zip(
+            points.least.means - references.most.means, points.most.means - references.least.means, strict=True
+        )
+    ]
+    return [
+        Difference(
+            float(value),
+            Interval(math.nan, math.nan) if math.isnan(value) else Interval(float(least), float(most)),
+            math.nan if math.isnan(value) else float(chance),
+            span,
+        )
+        for value, least, most, chance, span in zip(values, low, high, p_values, ranges, strict=True)
+    ]
+
+
+def asked_of_either(points: Sums, references: Sums) -> Floats:
+    """How many items say something of a difference: ``[points]``."""
+    return ((points.asked > 0) | (references.asked > 0)).sum(axis=0).astype(np.float64)
+
+
+def differences_by_item(points: Sums, references: Sums) -> Floats:
+    """What each item says of a difference, ``[items, points]``: their mean is the difference."""
+    found = points.values - references.values
+    return np.where(np.abs(found) < _ROUNDING, 0, found)
+
+
+def extremes(points: Shares, references: Shares) -> tuple[Floats, Floats]:
+    """:func:`differences_by_item` where they are least and where they are most, by what errors could have been."""
+    lowest = differences_by_item(points.least, references.most)
+    if points.are_certain and references.are_certain:
+        return lowest, lowest
+    return lowest, differences_by_item(points.most, references.least)
+
+
+def _ranges(shares: Shares) -> Iterator[Interval]:
+    for low, high in zip(shares.least.means, shares.most.means, strict=True):
+        yield Interval(float(low), float(high))
 
 
 @lru_cache(maxsize=64)
@@ -183,47 +342,6 @@ def _tail(items: int) -> float:
     if items < 2:
         return 0.0
     return float(ndtr(-math.sqrt(items / (items - 1)) * stdtrit(items - 1, 0.5 + CONFIDENCE / 2)))
-
-
-def _p_values(tails: Floats, items: int) -> list[float]:
-    """Two-sided p-values from the shares of resamples beyond 0, such that p < 5% where the interval excludes 0."""
-    if items < 2:
-        return [1.0] * len(tails)
-    scores = ndtri(np.minimum(tails, 0.5)) * math.sqrt((items - 1) / items)
-    return [float(min(1.0, 2 * each)) for each in stdtr(items - 1, scores)]
-
-
-def estimates(
-    correct: Floats,
-    graded: Floats,
-    seed: int,
-    reference: tuple[float, Floats] | None = None,
-    worth: Floats | float = 1.0,
-) -> list[Estimate]:
-    """What each point's share, `correct` of `graded`, is worth.
-
-    `reference` is the share that others are compared with, as observed and resampled ``[resamples]``. `worth`,
-    ``[points]``, is how many samples a `graded` one stands for: an item's score made from 64 samples counts for as
-    many independent trials at most, and for one at least, as the spread between items tells.
-    """
-    resampled = resampled_shares(correct, graded, seed)
-    graded = np.broadcast_to(graded, correct.shape)
-    with np.errstate(invalid="ignore"):
-        values = correct.sum(axis=0) / graded.sum(axis=0)
-    weights = np.broadcast_to(worth, values.shape)
-    trials = [
-        effective_trials(right * weight, asked * weight)
-        for right, asked, weight in zip(correct.T, graded.T, weights, strict=True)
-    ]
-    differences: list[Difference] | list[None] = [None] * len(values)
-    if reference is not None:
-        differences = paired_differences(values - reference[0], resampled, reference[1][:, None], len(correct))
-    return [
-        Estimate(float(value), wilson(float(value), n), middle, difference)
-        for value, n, middle, difference in zip(
-            values, trials, percentile_intervals(resampled, len(correct)), differences, strict=True
-        )
-    ]
 
 
 def _ascending(resampled: Floats) -> Iterator[Floats]:

@@ -12,7 +12,8 @@ from statistics import median
 from typing import Any
 
 from jobs.evaluate.comparisons import Comparison
-from jobs.evaluate.curves import NATURAL_END, MeasuredCurve, Point
+from jobs.evaluate.curves import NATURAL_END, MeasuredCurve, Point, Spread
+from jobs.evaluate.statistics import Interval
 from jobs.evaluate.together import Together
 
 Row = dict[str, str | int | float | None]
@@ -45,11 +46,15 @@ def row(task: str, point: Point, compared: Comparison | None = None) -> Row:
         "accuracy": number(point.accuracy),
         "accuracy_low": number(point.interval.low),
         "accuracy_high": number(point.interval.high),
+        **bounded("accuracy_same_items", point.same_items),
         "bootstrap_low": number(point.bootstrap.low),
         "bootstrap_high": number(point.bootstrap.high),
+        **({} if point.range is None else _range("accuracy", point.range)),
         "thinking_tokens": number(point.thinking_tokens),
+        **_spread("thinking_tokens", point.thinking_spread),
         "injected_tokens": number(point.injected_tokens),
         "answer_tokens": number(point.answer_tokens),
+        **_spread("answer_tokens", point.answer_spread),
         "forced_share": number(point.forced),
         "context_share": number(point.context),
         "truncated_share": number(point.truncated),
@@ -58,11 +63,29 @@ def row(task: str, point: Point, compared: Comparison | None = None) -> Row:
         "difference": number(difference.value) if difference else None,
         "difference_low": number(difference.interval.low) if difference else None,
         "difference_high": number(difference.interval.high) if difference else None,
-        "p_value": number(difference.p_value) if difference else None,
+        **(_range("difference", difference.range) if difference and difference.has_range else {}),
+        "p_value": chance(difference.p_value) if difference else None,
         "p_holm": chance(compared.p_holm) if compared else None,
         "detectable": number(compared.detectable) if compared else None,
         **({} if point.accepted is None else {"accepted_share": number(point.accepted), "tries": number(point.tries)}),
     }
+
+
+def bounded(name: str, interval: Interval | None) -> Row:
+    """Its ends, as files have them; None where there is none."""
+    return {
+        f"{name}_low": None if interval is None else number(interval.low),
+        f"{name}_high": None if interval is None else number(interval.high),
+    }
+
+
+def _range(name: str, interval: Interval) -> Row:
+    """What a number is if samples with errors are what makes it least, and most."""
+    return {f"{name}_least": number(interval.low), f"{name}_most": number(interval.high)}
+
+
+def _spread(name: str, spread: Spread) -> Row:
+    return {**bounded(name, spread.new_items), **bounded(f"{name}_same_items", spread.same_items)}
 
 
 def against_natural_end(comparisons: Iterable[Comparison]) -> dict[tuple[str, str], Comparison]:
@@ -103,30 +126,33 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
                     **dataclasses.asdict(point.policy),
                     "label": curve.label(point),
                     **row(curve.task, point),
+                    **bounded("accuracy_band", band),
                     **({"together": [_at_k(each) for each in point.together]} if point.together else {}),
                 }
-                for point in curve.points
+                for point, band in zip(curve.points, curve.band, strict=True)
             ],
         }
         for curve in curves
     ]
 
 
-def _at_k(together: Together) -> dict[str, float | None]:
+def _at_k(together: Together) -> Row:
     """pass@k and majority@k at one k."""
-    found: dict[str, float | None] = {"k": together.k, "items": together.items}
+    found: Row = {"k": together.k, "items": together.items}
     for name, estimate in {"pass": together.passed, "majority": together.majority}.items():
         found[name] = number(estimate.value)
-        found[f"{name}_low"], found[f"{name}_high"] = number(estimate.interval.low), number(estimate.interval.high)
-        found[f"{name}_bootstrap_low"] = number(estimate.bootstrap.low)
-        found[f"{name}_bootstrap_high"] = number(estimate.bootstrap.high)
+        found |= bounded(name, estimate.interval)
+        found |= bounded(f"{name}_bootstrap", estimate.bootstrap)
+        if estimate.has_range:
+            found |= _range(name, estimate.range)
     return found
 
 
 def as_markdown(curves: Sequence[MeasuredCurve], comparisons: Iterable[Comparison]) -> str:
     """``table.md``: accuracy in percent, its 95% interval, and what it gains over the natural end.
 
-    Of pass@k and majority@k it has the lines from k = 2: one sample is the natural end's own line.
+    Of pass@k and majority@k it has the lines from k = 2: one sample is the natural end's own line. Intervals of tokens
+    are those of other items.
     """
     compared = against_natural_end(comparisons)
     sections = []
@@ -134,9 +160,12 @@ def as_markdown(curves: Sequence[MeasuredCurve], comparisons: Iterable[Compariso
         points = [point for point in measured if point.score == "accuracy" or point.k > 1]
         lines = [_Line(point, compared.get((task, point.name))) for point in points]
         columns = {title: text for title, (text, shown) in _COLUMNS.items() if any(shown(line) for line in lines)}
-        heading = f"{cell(task)}: {_asked(points)}. Intervals and differences are at 95%, paired by item."
+        heading = (
+            f"{cell(task)}: {_asked(points)}. Intervals and differences are at 95%, for other items of this kind, paired "
+            f"by item.{_errors(points)}{_detectable(lines)}"
+        )
         cells = [[text(line) for text in columns.values()] for line in lines]
-        sections.append(f"{heading}{_detectable(lines)}\n\n{markdown(columns, cells)}")
+        sections.append(f"{heading}\n\n{markdown(columns, cells)}")
     return "\n\n".join(sections) + "\n"
 
 
@@ -201,6 +230,27 @@ def _detectable(lines: Iterable[_Line]) -> str:
     return f" A true difference of {100 * median(known):.1f} points would typically be found with a chance of 80%."
 
 
+def _errors(points: Iterable[Point]) -> str:
+    """What is said where samples could not be graded."""
+    if not any(point.error for point in points):
+        return ""
+    return (
+        " Accuracy is of the samples that could be graded; intervals and p hold whatever the others were; range is "
+        "from all of those wrong to all right."
+    )
+
+
+def _tokens(value: float, interval: Interval) -> str:
+    if math.isnan(interval.low):
+        return f"{value:,.1f}"
+    return f"{value:,.1f} ({interval.low:,.1f} – {interval.high:,.1f})"
+
+
+def _shown_range(line: _Line) -> str:
+    found = line.point.range
+    return "" if found is None else f"{100 * found.low:.1f} – {100 * found.high:.1f}"
+
+
 def _interval(line: _Line) -> str:
     return f"{100 * line.point.interval.low:.1f} – {100 * line.point.interval.high:.1f}"
 
@@ -227,10 +277,14 @@ def _always(line: _Line) -> bool:
 
 _COLUMNS: Mapping[str, tuple[Callable[[_Line], str], Callable[[_Line], object]]] = {
     "policy": (lambda line: cell(line.point.name), _always),
-    "thinking tokens": (lambda line: f"{line.point.thinking_tokens:,.1f}", _always),
-    "answer tokens": (lambda line: f"{line.point.answer_tokens:,.1f}", _always),
+    "thinking tokens": (
+        lambda line: _tokens(line.point.thinking_tokens, line.point.thinking_spread.new_items),
+        _always,
+    ),
+    "answer tokens": (lambda line: _tokens(line.point.answer_tokens, line.point.answer_spread.new_items), _always),
     "accuracy": (lambda line: percent(line.point.accuracy), _always),
     "interval": (_interval, _always),
+    "range": (_shown_range, lambda line: line.point.range),
     "vs natural end": (_difference, lambda line: line.point.difference),
     "p": (_p_value, lambda line: line.point.difference),
     "p, corrected": (_p_holm, lambda line: line.compared),

@@ -1,7 +1,8 @@
 """What several samples of an item are worth together, for every policy: pass@k and majority@k, with intervals.
 
 An item's score at k is exact (:mod:`jobs.evaluate.repeated`); what is uncertain is which items were drawn, so points of
-k samples have the same two intervals as points of one, and the same paired difference from the natural end.
+k samples have the same intervals as points of one, and the same paired difference from the natural end. Samples with
+errors leave a range: of scores if all of them gave the item's commonest wrong answer, and if all were right.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jobs.evaluate.bounded import Floats
 from jobs.evaluate.repeated import Counts, majority_at, pass_at
-from jobs.evaluate.statistics import Estimate, Floats, estimates
+from jobs.evaluate.statistics import Estimate, Shares, Sums, estimates
 
-_RESAMPLED_AT_ONCE = 512
+if TYPE_CHECKING:
+    from jobs.evaluate.outcomes import Outcomes
+
+_SCORED_AT_ONCE = 512
 """Columns of resampled scores in memory at a time: 41 MB."""
 
 
@@ -62,26 +68,34 @@ def shown(most: int, asked: Sequence[int] | None) -> tuple[int, ...]:
     return tuple(k for k in range(1, most + 1) if k & (k - 1) == 0 or k == most)
 
 
-def taken_together(
-    votes: Votes, most: int, reference: tuple[float, Floats] | None, seed: int
-) -> list[tuple[Together, ...]]:
-    """Each policy's scores for k = 1 … `most`. `reference` is the natural end's accuracy, observed and resampled."""
-    found = []
-    policies = votes.graded.shape[1]
-    step = max(1, _RESAMPLED_AT_ONCE // (2 * most))
-    for start in range(0, policies, step):
-        columns = slice(start, min(start + step, policies))
-        scores = votes.scores(columns, most)
+def shares_together(task: Outcomes, columns: slice) -> Shares:
+    """The scores of some policies, ``[items, policies · 2 · most]``: pass@k for k = 1 … `most`, then majority@k."""
+
+    def sums(votes: Votes) -> Sums:
+        scores = votes.scores(columns, task.most)
+        scores = scores.reshape(len(scores), -1)
         told = ~np.isnan(scores)
-        items, several = told[:, :, 0].sum(axis=0), scores.shape[1]
-        # An item's score counts for as many independent trials as it was made from at most.
-        worth = np.repeat(votes.graded[:, columns].mean(axis=0), 2 * most)
-        asked = told.reshape(len(told), -1).astype(np.float64)
-        right = np.where(told, scores, 0.0).reshape(asked.shape)
-        each = iter(estimates(right, asked[:, :1] if told.all() else asked, seed, reference, worth))
-        for policy in range(several):
+        return Sums(np.where(told, scores, 0.0), told.astype(np.float64))
+
+    graded = sums(task.votes)
+    if not task.has_errors:
+        return Shares(graded, graded, graded)
+    least, most = (sums(each.votes) for each in task.extremes)
+    return Shares(graded, least, most)
+
+
+def taken_together(task: Outcomes, reference: Shares | None, seed: int) -> list[tuple[Together, ...]]:
+    """Each policy's scores for k = 1 … all samples of an item. `reference` is the natural end's accuracy."""
+    found = []
+    most, policies = task.most, len(task.policies)
+    step = max(1, _SCORED_AT_ONCE // (2 * most))
+    for start in range(0, policies, step):
+        shares = shares_together(task, slice(start, min(start + step, policies)))
+        items = shares.graded.items
+        each = zip(estimates(shares, seed, reference), items, strict=True)
+        for _ in range(min(step, policies - start)):
             passed, majority = list(islice(each, most)), list(islice(each, most))
             found.append(
-                tuple(Together(at + 1, int(items[policy, at]), passed[at], majority[at]) for at in range(most))
+                tuple(Together(at + 1, int(passed[at][1]), passed[at][0], majority[at][0]) for at in range(most))
             )
     return found

@@ -34,6 +34,7 @@ def test_a_published_metric_is_taken_to_be_as_uncertain_as_ours() -> None:
         scaling=unknown,
         scaling_published=Measured(-20, Interval(-50, 10)),
         performance=unknown,
+        performance_held_out=math.nan,
     )
     values = {"control": 40, "scaling": -64, "performance": 40}
     published = Published.model_validate({"source": "-", "methods": {"aime24": {"token-conditional": values}}})

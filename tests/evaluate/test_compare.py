@@ -49,7 +49,7 @@ def test_points_of_one_name_are_compared_item_by_item(tmp_path: Path) -> None:
     assert found["auto"][2].startswith("+20.0 (+")
     assert found["auto"][3:5] == ["<0.001", "<0.001"]
     assert found["auto"][6:] == ["20", "0"]
-    assert found['1x"Wait"'][2:5] == ["+0.0 (+0.0 … +0.0)", "1.000", "1.000"]
+    assert found['1x"Wait"'][2:5] == ["+0.0 (-3.9 … +3.9)", "1.000", "1.000"]
 
 
 def test_points_of_different_names_are_compared_when_named(tmp_path: Path) -> None:

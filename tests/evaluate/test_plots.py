@@ -114,3 +114,24 @@ def test_tokens_are_on_a_log_scale_when_they_span_enough(tmp_path: Path) -> None
     assert logarithmic(curves_of(tmp_path, LETTERS))
     assert not logarithmic(curves_of(tmp_path, {Policy(8): (0.1, 10), Policy(): (0.5, 30)}))
     assert not logarithmic(curves_of(tmp_path, {Policy(8): (0.1, 0), Policy(): (0.5, 30)}))
+
+
+def test_intervals_go_both_ways_and_the_page_offers_the_other_questions(tmp_path: Path) -> None:
+    """Bars across for tokens, buttons for what the bars say, and a capped range where samples could not be graded."""
+    samples = simulate({Policy(8): (0.4, 8), Policy(): (0.5, 30)}, items=20, samples=4)
+    samples["thinking_tokens"] += samples["sample"]
+    samples.loc[samples.index[:6], "verdict"] = "error"
+    samples.to_parquet(tmp_path / "samples.parquet")
+    curves = measure(tmp_path / "samples.parquet", [Policy(8), Policy()])
+    write_png(curves, "t", "s", tmp_path / "plot.png")
+    write_html(curves, "t", "s", tmp_path / "plot.html")
+    page = (tmp_path / "plot.html").read_text()
+    call = page[page.index("Plotly.newPlot(") :]
+    traces, _ = json.JSONDecoder().raw_decode(call[call.index("[") :])
+    budget = traces[0]
+    for arms, point in zip(budget["error_x"]["array"], curves[0].points, strict=True):
+        assert arms == pytest.approx(point.thinking_spread.new_items.high - point.thinking_tokens)
+    for question in ("other items of this kind", "these items, sampled again", "other items, whole curves at once"):
+        assert question in page
+    assert traces[-1]["error_y"]["width"] == 5
+    assert "with those not graded wrong … right" in budget["hovertext"][0].replace("\\u2026", "…")

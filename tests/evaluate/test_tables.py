@@ -35,8 +35,8 @@ def test_the_csv_has_each_policy_once_with_its_exact_numbers(curves: tuple[Measu
         "items": "200",
         "samples": "200",
         "accuracy": "0.955",
-        "accuracy_low": "0.916703",
-        "accuracy_high": "0.976147",
+        "accuracy_low": "0.915426",
+        "accuracy_high": "0.976531",
         "thinking_tokens": "34.0",
         "injected_tokens": "1.0",
         "forced_share": "0.0",
@@ -66,7 +66,7 @@ def test_the_markdown_is_a_table_of_percents(curves: tuple[MeasuredCurve, ...]) 
         "| policy | thinking tokens | answer tokens | accuracy | interval | vs natural end | p |"
     )
     cells = [cell.strip() for cell in next(line for line in lines if '1x"Wait"' in line).split("|")]
-    assert cells[2:6] == ["34.0", "4.0", "95.5%", "91.7 – 97.6"]
+    assert cells[2:6] == ["34.0 (33.3 – 34.0)", "4.0 (3.9 – 4.0)", "95.5%", "91.5 – 97.7"]
     assert cells[6].startswith("+48.5 (+4")
     assert cells[7] == "<0.001"
     assert len({line.count("|") for line in lines[2:]}) == 1
@@ -113,7 +113,7 @@ def test_samples_per_item_are_said_and_what_is_undefined_is_empty(tmp_path: Path
 
 
 def test_what_was_compared_is_in_both_tables(tmp_path: Path, curves: tuple[MeasuredCurve, ...]) -> None:
-    comparisons = compare(read(tmp_path / "samples.parquet", [policy.name for policy in LETTERS]), "auto", seed=0)
+    comparisons = compare(read(tmp_path / "samples.parquet", [policy.name for policy in LETTERS]), "auto")
     header, _, *lines = as_markdown(curves, comparisons).splitlines()[2:]
     column = header.split("|").index(" p, corrected ")
     cells = {line.split("|")[1].strip(): line.split("|")[column].strip() for line in lines}
@@ -135,3 +135,45 @@ def test_what_users_wrote_is_text_in_the_table_as_it_is_in_the_report(tmp_path: 
     assert heading.startswith(cell(hostile))
     assert heading.isprintable()
     assert not re.search(r"(?<!\\)[<>|\[\]*_`#]", heading), heading
+
+
+def test_errors_are_a_range_in_every_table_and_in_no_other(tmp_path: Path) -> None:
+    """Of 20 items one policy has 4 errors: its accuracy may be lower and higher by what those were."""
+    wait = Policy(None, "Wait", 1)
+    samples = simulate({Policy(): (0.5, 10), wait: (0.5, 20)}, items=20, samples=2)
+    doubtful = samples.index[(samples["policy"] == wait.name) & (samples["verdict"] == "correct")][:4]
+    samples.loc[doubtful, "verdict"] = "error"
+    samples.to_parquet(tmp_path / "samples.parquet")
+    curves = measure(tmp_path / "samples.parquet", [Policy(), wait])
+    outcomes = read(tmp_path / "samples.parquet", ["auto", wait.name])
+    comparisons = compare(outcomes, "auto")
+    rows = {(row["policy"], row["score"], row["k"]): row for row in csv.DictReader(io.StringIO(as_csv(curves, ())))}
+    own = rows[wait.name, "accuracy", "1"]
+    assert (float(own["accuracy_least"]), float(own["accuracy_most"])) == (0.4, 0.5)
+    assert float(own["accuracy"]) == pytest.approx(16 / 36, abs=1e-6)
+    assert float(own["accuracy_low"]) < 0.4 < 0.5 < float(own["accuracy_high"])
+    assert (float(own["difference_least"]), float(own["difference_most"])) == pytest.approx((-0.1, 0))
+    assert float(own["p_value"]) == 1
+    passed = rows[wait.name, "pass@k", "2"]
+    assert float(passed["accuracy_least"]) < float(passed["accuracy_most"])
+    assert rows["auto", "accuracy", "1"]["accuracy_least"] == ""
+    text = as_markdown(curves, comparisons)
+    assert "40.0 – 50.0" in text
+    assert "not graded" in text
+    (compared,) = (each for each in comparisons if each.policy == wait.name and each.reference == "auto")
+    assert (compared.difference.range.low, compared.difference.range.high) == pytest.approx((-0.1, 0))
+    assert compared.t_p_value == 1
+    together = as_record(curves)[1]["points"][1]["together"]
+    assert together[0]["pass_least"] == 0.4
+    assert together[1]["majority_least"] <= together[1]["majority"] <= together[1]["majority_most"]
+
+
+def test_a_table_says_which_question_its_intervals_answer(tmp_path: Path) -> None:
+    simulate({Policy(): (0.5, 10)}, items=20, samples=4).to_parquet(tmp_path / "samples.parquet")
+    curves = measure(tmp_path / "samples.parquet", [Policy()])
+    assert "for other items of this kind" in as_markdown(curves, ())
+    row = next(csv.DictReader(io.StringIO(as_csv(curves, ()))))
+    for name in ("accuracy", "accuracy_same_items", "thinking_tokens", "thinking_tokens_same_items", "answer_tokens"):
+        assert float(row[f"{name}_low"]) <= float(row[name.removesuffix("_same_items")]) <= float(row[f"{name}_high"])
+    (record,) = as_record(curves)[0]["points"]
+    assert record["accuracy_band_low"] <= record["accuracy"] <= record["accuracy_band_high"]

@@ -8,12 +8,12 @@ Colours and markers are those of the sweep's other plots, by number.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from jobs.evaluate.plots import COLOURS, LOG_FROM
-from jobs.evaluate.report.results import Curve, Point, count, percent, points_of_100
+from jobs.evaluate.report.results import Curve, Point, count, percent, points_of_100, range_text, tokens
 
 WIDTHS = (1040, 660, 350)
 """Pixels for which a chart is drawn: a desktop's page, a tablet's, a phone's."""
@@ -60,16 +60,36 @@ class Name:
     number: int
 
 
+QUESTIONS = {
+    "new": ("other items", "what other items of this kind would give, one point by itself"),
+    "same": ("these items, sampled again", "what new samples of the same items would give, one point by itself"),
+    "band": ("whole curves", "what other items of this kind would give, all points of a curve at once"),
+}
+"""What intervals can be asked to say: a name for the button, and the words of the caption."""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A point's intervals of accuracy, up, and of tokens, across, in pixels."""
+
+    top: float
+    bottom: float
+    left: float
+    right: float
+
+
 @dataclass(frozen=True)
 class Mark:
-    """A point with its interval, `top` and `bottom` being pixels."""
+    """A point with its intervals."""
 
     x: float
     y: float
-    top: float
-    bottom: float
     tip: str
     """What it says under the pointer."""
+    bars: Mapping[str, Bars]
+    """By question; those without an answer are left out."""
+    range: tuple[float, float] | None
+    """The pixels of all errors right and of all wrong; None where there is no error."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +99,8 @@ class Line:
     name: str
     number: int
     path: str
-    band: str
-    """The outline of its intervals; empty where each point shows its own."""
+    bands: Mapping[str, str]
+    """The outlines of its intervals, by question; none where each point shows its own."""
     dashed: bool
     marks: tuple[Mark, ...]
 
@@ -109,6 +129,8 @@ class Chart:
     lines: tuple[Line, ...]
     names: tuple[Name, ...]
     labels: tuple[Label, ...]
+    questions: tuple[str, ...]
+    """Of :data:`QUESTIONS`, those that some point answers."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +144,7 @@ class _Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
+        value = max(self.low, value) if self.log else value
         low, high, here = (math.log2(each) if self.log else each for each in (self.low, self.high, value))
         return round(self.start + (here - low) / (high - low) * (self.end - self.start), 1)
 
@@ -134,8 +157,8 @@ def chart(curves: Sequence[Curve], width: int) -> Chart:
     longest = max(len(curve.name) for curve in curves)
     right = width - 12.0 if narrow else width - min(190.0, 24 + 8.2 * longest)
     points = [point for curve in curves for point in curve.points if point["accuracy"] is not None]
-    tokens = [float(point["thinking_tokens"]) for point in points] or [0.0, 1.0]
-    x = _x_scale(tokens, left, right)
+    lengths = [float(point["thinking_tokens"]) for point in points] or [0.0, 1.0]
+    x = _x_scale(lengths, left, right)
     y = _Scale(0, 1, bottom, top)
     lines = tuple(_line(curve, number, x, y) for number, curve in enumerate(curves))
     texts = _Labels(lines, left, right, top, bottom)
@@ -148,6 +171,7 @@ def chart(curves: Sequence[Curve], width: int) -> Chart:
         tuple(Tick(x(value), count(value)) for value in _ticks(x, 5 if narrow else 10)),
         tuple(Tick(y(tenth / 10), f"{10 * tenth}%") for tenth in range(0, 11, 2)),
         *(lines, names, labels),
+        tuple(each for each in QUESTIONS if any(each in mark.bars for line in lines for mark in line.marks)),
     )
 
 
@@ -175,14 +199,30 @@ def _line(curve: Curve, number: int, x: _Scale, y: _Scale) -> Line:
     for point in curve.points:
         if point["accuracy"] is None:
             continue
-        low, high = (point[f"accuracy_{end}"] for end in ("low", "high"))
-        place = x(point["thinking_tokens"]), y(point["accuracy"]), y(high), y(low)
-        marks.append(Mark(*place, tip=_tip(curve, point)))
-    outline = [(mark.x, mark.top) for mark in marks] + [(mark.x, mark.bottom) for mark in reversed(marks)]
-    band = _path(outline) + "Z" if curve.is_budget and len(marks) > 1 else ""
+        place = x(point["thinking_tokens"]), y(point["accuracy"])
+        bars = {question: own for question in QUESTIONS if (own := _bars(point, question, x, y))}
+        least, most = point.get("accuracy_least"), point.get("accuracy_most")
+        span = None if least is None or most is None else (y(most), y(least))
+        marks.append(Mark(*place, _tip(curve, point), bars, span))
+    bands = {}
+    for question in QUESTIONS if curve.is_budget and len(marks) > 1 else ():
+        if all(question in mark.bars for mark in marks):
+            ends = [(mark.x, mark.bars[question]) for mark in marks]
+            outline = [(at, bars.top) for at, bars in ends] + [(at, bars.bottom) for at, bars in reversed(ends)]
+            bands[question] = _path(outline) + "Z"
     return Line(
-        curve.name, number, _path([(mark.x, mark.y) for mark in marks]), band, curve.scored != "accuracy", tuple(marks)
+        curve.name, number, _path([(mark.x, mark.y) for mark in marks]), bands, curve.scored != "accuracy", tuple(marks)
     )
+
+
+def _bars(point: Point, question: str, x: _Scale, y: _Scale) -> Bars | None:
+    up = {"new": "accuracy", "same": "accuracy_same_items", "band": "accuracy_band"}[question]
+    across = "thinking_tokens_same_items" if question == "same" else "thinking_tokens"
+    low, high = (point.get(f"{up}_{end}") for end in ("low", "high"))
+    if low is None or high is None:
+        return None
+    left, right = (point.get(f"{across}_{end}") or point["thinking_tokens"] for end in ("low", "high"))
+    return Bars(y(high), y(low), x(left), min(x(right), x.end))
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:
@@ -195,8 +235,10 @@ def _tip(curve: Curve, point: Point) -> str:
     lines = [
         str(point["policy"]),
         f"{scored} {percent(point['accuracy'])} ({percent(point['accuracy_low'])} – {percent(point['accuracy_high'])})",
-        f"{count(point['thinking_tokens'])} thinking tokens, {count(point['injected_tokens'])} of them injected",
+        f"{tokens(point, 'thinking_tokens')} thinking tokens, {count(point['injected_tokens'])} of them injected",
     ]
+    if point.get("accuracy_least") is not None:
+        lines.insert(2, f"not graded {percent(point['error_share'])}: {range_text(point)} if wrong … right")
     if point["difference"] is not None:
         interval = f"{points_of_100(point['difference_low'])} … {points_of_100(point['difference_high'])}"
         lines.append(f"{points_of_100(point['difference'])} points over the natural end ({interval})")

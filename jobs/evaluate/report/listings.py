@@ -44,19 +44,31 @@ def _methods(sweep: Results, task: str) -> Listing:
             percent(each["control"]),
             _bounded(each, "scaling_per_1000_tokens", 1),
             _bounded(each, "scaling_per_doubling", 1),
-            _bounded(each, "performance", 100),
+            percent(each["performance"]),
+            percent(each.get("performance_held_out")),
+            _interval(each["performance_low"], each["performance_high"], 100),
         )
         for each in sweep.methods
         if each["task"] == task
     ]
     return Listing(
         "Ways of spending more thinking",
-        ("method", "runs", "Control", "Scaling per 1,000 tokens", "Scaling per doubling", "Performance"),
+        (
+            "method",
+            "runs",
+            "Control",
+            "Scaling per 1,000 tokens",
+            "Scaling per doubling",
+            "Performance",
+            "held out",
+            "95%",
+        ),
         1,
         rows,
         "Control is the share of runs that kept to what was asked, in percent; Scaling the mean slope in points, per "
         "1,000 tokens as the s1 paper defines it and per doubling of tokens as it printed it; Performance the best "
-        "accuracy, in percent.",
+        "accuracy, in percent, which chose luck too. Held out is what the best run on half of the items scores on the "
+        "others; the interval beside it is that of the best run's true accuracy, and accounts for the choice.",
     )
 
 
@@ -133,9 +145,10 @@ def _pairs(sweep: Results, task: str) -> Listing:
         ("policy", "less", "difference", "p", "p corrected", "items better / worse", "detectable"),
         2,
         rows,
-        "Differences in percentage points, their 95% intervals and p are by paired bootstrap over items; p corrected "
-        "is a paired t test's, by Holm's method over all pairs of the sweep; detectable is the smallest difference "
-        "that so many items show with 80% power.",
+        "Differences in percentage points; their 95% intervals and p are those of a score test paired by item, "
+        "whatever samples that could not be graded would have been; p corrected is a paired t test's, by Holm's "
+        "method over all pairs of the sweep; detectable is the smallest difference that so many items show with 80% "
+        "power.",
         folded=True,
     )
 

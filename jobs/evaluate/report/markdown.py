@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.evaluate.report.listings import listings
-from jobs.evaluate.report.results import Results, difference, p_value, percent
+from jobs.evaluate.report.results import Results, difference, p_value, percent, range_text, tokens
 from jobs.evaluate.report.summary import about, cost, facts, tiles
 from jobs.evaluate.report.viewer import TaskData
 from jobs.evaluate.tables import MARKUP
@@ -34,10 +34,11 @@ def _task(sweep: Results, data: TaskData, several: bool) -> list[str]:
     rows = [
         [
             escaped(point["policy"]),
-            f"{point['thinking_tokens']:,.1f}",
-            f"{point['answer_tokens']:,.1f}",
+            tokens(point, "thinking_tokens"),
+            tokens(point, "answer_tokens"),
             percent(point["accuracy"]),
             f"{percent(point['accuracy_low'])} – {percent(point['accuracy_high'])}",
+            range_text(point),
             difference(point),
             p_value(point["p_value"]),
             percent(point["forced_share"]),
@@ -49,7 +50,16 @@ def _task(sweep: Results, data: TaskData, several: bool) -> list[str]:
         for point in points
     ]
     columns = [
-        *("policy", "thinking tokens", "answer tokens", "accuracy", "95% interval", "vs natural end", "p"),
+        *(
+            "policy",
+            "thinking tokens",
+            "answer tokens",
+            "accuracy",
+            "95% interval",
+            "not graded wrong … right",
+            "vs natural end",
+            "p",
+        ),
         *("cut", "out of context", "answer cut off", "no answer", "not graded"),
     ]
     headline = "; ".join(f"**{escaped(tile.value)}** {escaped(tile.what)}" for tile in tiles(sweep, data))

@@ -63,6 +63,9 @@ function tips() {
   };
   document.addEventListener("pointerover", show);
   document.addEventListener("scroll", hide, {passive: true});
+  for (const choice of document.querySelectorAll(".ask input")) {
+    choice.addEventListener("change", () => { choice.closest("figure").dataset.question = choice.value; });
+  }
   for (const button of document.querySelectorAll("[data-toggle]")) {
     button.addEventListener("click", () => {
       const pressed = button.getAttribute("aria-pressed") !== "true";

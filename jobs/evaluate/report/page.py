@@ -19,9 +19,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from jobs.evaluate.report.charts import WIDTHS, chart
+from jobs.evaluate.report.charts import QUESTIONS, WIDTHS, chart
 from jobs.evaluate.report.listings import listings
-from jobs.evaluate.report.results import Point, Results, count, difference, p_value, percent
+from jobs.evaluate.report.results import Point, Results, count, difference, p_value, percent, range_text, tokens
 from jobs.evaluate.report.summary import NATURAL_END, Cost, about, cost, facts, subtitle, tiles
 from jobs.evaluate.report.viewer import TaskData
 from orchestrator.offers import ReportRequest
@@ -46,6 +46,7 @@ def render(sweeps: Sequence[Results], data: Sequence[TaskData], request: ReportR
         title=request.title,
         subtitle=subtitle(sweeps),
         policy=_policy(css, script),
+        questions=QUESTIONS,
         css=Markup(css),
         script=Markup(script),
         sweeps=[
@@ -109,6 +110,8 @@ def _task(sweep: Results, data: TaskData, title: str) -> dict[str, Any]:
         "tiles": tiles(sweep, data),
         "charts": [chart(curves, width) for width in WIDTHS],
         "rows": [_row(point, corrected.get(str(point["policy"]))) for point in points],
+        "resampled": any(point.get("accuracy_same_items_low") is not None for point in points),
+        "uncertain": any(point["error_share"] for point in points),
         "span": f"{100 * span:g}",
         "scale": lambda value: round(80 + 78 * max(-1.0, min(1.0, value / span)), 1),
         "ledger": [_ledger(point) for point in points],
@@ -132,11 +135,13 @@ def _row(point: Point, corrected: float | None) -> dict[str, Any]:
     known = point["difference"] is not None
     return {
         "policy": point["policy"],
-        "thinking": f"{point['thinking_tokens']:,.1f}",
+        "thinking": tokens(point, "thinking_tokens"),
         "injected": f"{point['injected_tokens']:,.1f}",
-        "answers": f"{point['answer_tokens']:,.1f}",
+        "answers": tokens(point, "answer_tokens"),
         "accuracy": percent(point["accuracy"]),
         "interval": f"{percent(point['accuracy_low'])} – {percent(point['accuracy_high'])}",
+        "same_items": _interval(point, "accuracy_same_items"),
+        "range": range_text(point),
         "difference": point["difference"],
         "difference_low": low,
         "difference_high": high,
@@ -145,6 +150,11 @@ def _row(point: Point, corrected: float | None) -> dict[str, Any]:
         "p": p_value(point["p_value"]),
         "corrected": p_value(corrected),
     }
+
+
+def _interval(point: Point, name: str) -> str:
+    low, high = point.get(f"{name}_low"), point.get(f"{name}_high")
+    return "" if low is None else f"{percent(low)} – {percent(high)}"
 
 
 def _ledger(point: Point) -> dict[str, Any]:

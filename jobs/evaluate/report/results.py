@@ -175,3 +175,17 @@ def p_value(value: float | None) -> str:
 def count(value: float) -> str:
     """``178,479``; one decimal below a thousand unless whole."""
     return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:,.1f}"
+
+
+def tokens(point: Point, name: str) -> str:
+    """``34.0 (33.3 – 36.1)``: a mean of tokens with its interval, for other items."""
+    low, high = point.get(f"{name}_low"), point.get(f"{name}_high")
+    shown = f"{point[name]:,.1f}"
+    return shown if low is None or high is None else f"{shown} ({low:,.1f} – {high:,.1f})"
+
+
+def range_text(point: Point) -> str:
+    """``45.0% – 55.0%``: accuracy if what was not graded is wrong, and if it is right; empty where all was."""
+    if point.get("accuracy_least") is None:
+        return ""
+    return f"{percent(point['accuracy_least'])} – {percent(point['accuracy_most'])}"

@@ -22,6 +22,8 @@ def point(label: str, tokens: float, accuracy: float | None, times: int = 0) -> 
         "label": label,
         "count": times,
         "thinking_tokens": tokens,
+        "thinking_tokens_low": 0.8 * tokens,
+        "thinking_tokens_high": 1.3 * tokens,
         "injected_tokens": 0.0,
         "accuracy": accuracy,
         "accuracy_low": max(0.0, share - 0.1),
@@ -47,10 +49,28 @@ def test_points_and_intervals_lie_within_the_axes(curves: list[Curve], width: in
         assert len(line.marks) == sum(each["accuracy"] is not None for each in curve.points)
         for mark in line.marks:
             assert drawn.left <= mark.x <= drawn.right
-            assert drawn.top <= mark.top <= mark.y <= mark.bottom <= drawn.bottom
+            bars = mark.bars["new"]
+            assert drawn.top <= bars.top <= mark.y <= bars.bottom <= drawn.bottom
+            assert drawn.left <= bars.left <= mark.x <= bars.right <= drawn.right
     for tick in drawn.x_ticks:
         assert drawn.left - 0.1 <= tick.at <= drawn.right + 0.1
     assert len(drawn.x_ticks) <= 12
+
+
+def test_a_chart_answers_the_questions_that_its_points_answer_and_shows_what_was_not_graded() -> None:
+    """A budget's band for each question; a capped bar from all wrong to all right."""
+    own = [point("4", 4, 0.2), point("8", 8, 0.5)]
+    asked = [each | {"accuracy_same_items_low": 0.1, "accuracy_same_items_high": 0.6} for each in own]
+    asked[1] |= {"accuracy_least": 0.4, "accuracy_most": 0.7, "error_share": 0.3}
+    assert chart([Curve("task", "budget", own)], 1040).questions == ("new",)
+    drawn = chart([Curve("task", "budget", asked)], 1040)
+    assert drawn.questions == ("new", "same")
+    assert set(drawn.lines[0].bands) == {"new", "same"}
+    plain, doubtful = drawn.lines[0].marks
+    assert plain.range is None
+    assert doubtful.range is not None
+    assert doubtful.range[0] < doubtful.y < doubtful.range[1]
+    assert "40.0% – 70.0% if wrong … right" in doubtful.tip
 
 
 @given(CURVES)
