@@ -31,7 +31,7 @@ from jobs.evaluate.replica import Decoded, ReplicaSpec, Work
 from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
 from jobs.evaluate.trace_files import DamagedFile, Index, compact, shared, traces_folder
-from jobs.evaluate.tree import grow, wanted
+from jobs.evaluate.tree import grow, wanted, width
 from orchestrator.holdings import Meter
 from orchestrator.step import Reference, StepContext, StepError, StepInput
 
@@ -122,6 +122,10 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         cpus=config.resources.cpus,
         served=_served(config, model),
         batch_invariant=config.batch_invariant,
+        in_flight=config.resources.in_flight,
+        seats=config.resources.in_flight * max(map(width, trees)),
+        max_num_seqs=config.resources.max_num_seqs,
+        max_num_batched_tokens=config.resources.max_num_batched_tokens,
     )
     sampling = Sampling(config.temperature, config.top_p)
     determined_by = {
