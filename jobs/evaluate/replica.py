@@ -55,6 +55,8 @@ class ReplicaSpec:
     """Called first in a replica's process, with the replica's name: sends what it and its engine say to a log."""
     leave: Callable[[], None] | None = None
     """Called last."""
+    decoded_by: Callable[[], str] | None = None
+    """Says what decodes, once the engine was started: it is kept with every trace."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Replica:
             spec.redirect_output(name)
         self._spec = spec
         self._unwritten: list[Segment] = []
+        self._decoded_by: str | None = None
         self._finished: list[UnitId] = []
         self._unreadable: dict[UnitId, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -133,6 +136,7 @@ class Replica:
             for tree in spec.trees
         ]
         self._admission = Admission(self._engine.cache_tokens, spec.in_flight)
+        self._decoded_by = None if spec.decoded_by is None else spec.decoded_by()
         return os.getpid(), self._engine.cache_tokens
 
     async def exchange(self, work: list[Work]) -> Report:
@@ -192,9 +196,9 @@ class Replica:
         segments = self._unwritten.copy()
         self._unwritten.clear()  # the walker holds on to this very list
         if isinstance(self._spec.folder, Path):
-            write(self._spec.folder, segments)
+            write(self._spec.folder, segments, self._decoded_by)
         else:
-            await asyncio.to_thread(write, self._spec.folder, segments)
+            await asyncio.to_thread(write, self._spec.folder, segments, self._decoded_by)
         self._flushed = time.monotonic()
         thinking = sum(len(segment.tokens) for segment in segments if segment.key.kind == "thinking")
         return Decoded(thinking, sum(len(segment.tokens) for segment in segments) - thinking)

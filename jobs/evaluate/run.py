@@ -26,6 +26,7 @@ from jobs.evaluate.grading.session import grading
 from jobs.evaluate.policies import Policy, Wish
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import FINAL_ANSWER, Prompter, Unit, room, unit_key
+from jobs.evaluate.provenance import decoded_by
 from jobs.evaluate.publish import publish
 from jobs.evaluate.replica import Decoded, ReplicaSpec, Work
 from jobs.evaluate.samples import Question, write_samples
@@ -78,7 +79,7 @@ def _decode(config: Config, context: StepContext, samples: Path, grader: Grader)
     context.use_traces(sweep.folder)
     meter = Meter()
     with shared(sweep.folder):
-        decoded, alone = _complete(config, context, sweep, samples, grader, meter)
+        decoded, alone, kinds = _complete(config, context, sweep, samples, grader, meter)
     compact(sweep.folder)
     tokens = decoded.thinking + decoded.answers
     return {
@@ -86,6 +87,7 @@ def _decode(config: Config, context: StepContext, samples: Path, grader: Grader)
         "thinking_tokens_decoded": decoded.thinking,
         "answer_tokens_decoded": decoded.answers,
         "policies_alone_tokens": alone,
+        "decoded_by": [json.loads(kind) for kind in kinds],
         "costs": costs(config.machine, meter.held, meter.most, context.spent, tokens).record(),
     }
 
@@ -144,6 +146,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         token_deadline=resources.token_deadline,
         redirect_output=context.redirect_output,
         leave=context.leave,
+        decoded_by=partial(decoded_by, engine),
     )
     return Sweep(tuple(questions), prompter, replica, folder)
 
@@ -182,9 +185,9 @@ def missing(sweep: Sweep, index: Index) -> list[Work]:
 
 def _complete(
     config: Config, context: StepContext, sweep: Sweep, samples: Path, grader: Grader, meter: Meter
-) -> tuple[Decoded, int]:
-    """Decodes until nothing is missing, and writes the samples. Returns what was decoded, and what policies one by
-    one would have."""
+) -> tuple[Decoded, int, list[str]]:
+    """Decodes until nothing is missing, and writes the samples. Returns what was decoded, what policies one by one
+    would have, and what decoded all of it, then or earlier."""
     devices = config.devices(config.replica_demand())
     index = Index(sweep.folder, report=print)
     total = Decoded()
@@ -201,7 +204,8 @@ def _complete(
             told(len(work))
             index.refresh()
         try:
-            return total, write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+            alone = write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+            return total, alone, index.decoded_by((unit.item, unit.sample) for unit in sweep.units)
         except DamagedFile as error:
             index.discard(str(error))
     raise StepError(f"traces: records in {sweep.folder} are damaged again and again: check the disk they are on")

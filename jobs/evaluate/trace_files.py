@@ -61,6 +61,7 @@ SCHEMA = pa.schema(
         ("digest", pa.uint64()),
         ("parent", pa.uint64()),
         ("tokens", pa.list_(pa.int32())),
+        ("decoded_by", pa.string()),  # what decoded it (see provenance); null in files from before that was kept
     ]
 )
 SMALL = [name for name in SCHEMA.names if name != "tokens"]
@@ -90,8 +91,10 @@ def traces_folder(traces: Place, determined_by: Mapping[str, object]) -> Place:
     return folder
 
 
-def write(folder: Place, segments: Sequence[Segment]) -> None:
+def write(folder: Place, segments: Sequence[Segment], decoded_by: str | None = None) -> None:
     """Adds a file with `segments`, if there are any. When this returns, they outlive a crash of the machine.
+
+    `decoded_by` is what decoded them, as :func:`jobs.evaluate.provenance.decoded_by` says it.
 
     Raises StepError when there is no space left for it, StoreError when its bucket cannot be reached.
     """
@@ -99,11 +102,11 @@ def write(folder: Place, segments: Sequence[Segment]) -> None:
         return
     now = time.time_ns()
     with _new_file(folder, now) if isinstance(folder, Path) else _new_object(folder, now) as add:
-        add(_table(segment for segment in segments if segment.key.kind == "thinking"))
-        add(_table(segment for segment in segments if segment.key.kind != "thinking"))
+        add(_table((segment for segment in segments if segment.key.kind == "thinking"), decoded_by))
+        add(_table((segment for segment in segments if segment.key.kind != "thinking"), decoded_by))
 
 
-def _table(segments: Iterable[Segment]) -> pa.Table:
+def _table(segments: Iterable[Segment], decoded_by: str | None) -> pa.Table:
     rows = [
         (
             *(s.item, s.sample, json.dumps(s.key.path), s.key.kind, s.key.cut),
@@ -111,12 +114,13 @@ def _table(segments: Iterable[Segment]) -> pa.Table:
         )
         for s in segments
     ]
-    *columns, tokens = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+    *columns, tokens = list(zip(*rows, strict=True)) or [()] * (len(SCHEMA) - 1)
     arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=False)]
     # Not value by value: nearly all of a table is tokens.
     flat = pa.array(np.frombuffer(b"".join(array("i", each).tobytes() for each in tokens), np.int32))
     offsets = pa.array(np.cumsum([0, *map(len, tokens)]), pa.int32())
-    return pa.table([*arrays, pa.ListArray.from_arrays(offsets, flat)], schema=SCHEMA)
+    kinds = pa.array([decoded_by] * len(rows), pa.string())
+    return pa.table([*arrays, pa.ListArray.from_arrays(offsets, flat), kinds], schema=SCHEMA)
 
 
 def _name(order: int) -> str:
@@ -133,7 +137,9 @@ def _new_object(folder: UPath, order: int) -> Iterator[Callable[[pa.Table], None
 
 
 def _writer(file: Any) -> pq.ParquetWriter:
-    return pq.ParquetWriter(file, SCHEMA, compression="zstd", use_dictionary=REPEATING, write_page_checksum=True)
+    return pq.ParquetWriter(
+        file, SCHEMA, compression="zstd", use_dictionary=[*REPEATING, "decoded_by"], write_page_checksum=True
+    )
 
 
 @contextmanager
@@ -216,7 +222,7 @@ def _row_groups(file: Path, thinking: bool) -> Iterator[pa.Table]:
     try:
         with opened(str(file)) as parquet:
             for group in range(parquet.num_row_groups):
-                table = parquet.read_row_group(group, use_threads=False)
+                table = _with_all_columns(parquet.read_row_group(group, use_threads=False))
                 if (table["kind"][0].as_py() == "thinking") == thinking:
                     yield table
     except (pa.ArrowException, OSError) as error:
@@ -257,7 +263,7 @@ class Index:
         self._tables: list[pa.Table] = []
         self._keys: dict[tuple[str, str, int], Key] = {}
         self._units: dict[UnitId, tuple[int, int]] = {}
-        self._rows: dict[str, list[Any]] = {name: [] for name in (*NUMBERS, "key")}
+        self._rows: dict[str, list[Any]] = {name: [] for name in (*NUMBERS, "key", "decoded_by")}
         self.refresh()
 
     @property
@@ -305,6 +311,11 @@ class Index:
         columns = [self._rows[name][low:high] for name in ("key", "start", "length", "ended", "digest", "parent")]
         return resolve(root(item, sample), map(Row, *columns, range(low, high)))
 
+    def decoded_by(self, units: Iterable[UnitId]) -> list[str]:
+        """What decoded the traces of `units`, each kind once, as far as it was kept."""
+        found = {self._rows["decoded_by"][row.place] for unit in units for row in self.unit(*unit).rows}
+        return sorted(kind for kind in found if kind is not None)
+
     def places(self, rows: Iterable[Row]) -> list[tuple[str, int, int]]:
         """Where the tokens of `rows` lie, for :func:`read_tokens`."""
         numbers, groups, inside = (self._rows[name] for name in ("file", "group", "row"))
@@ -328,6 +339,9 @@ class Index:
         }
         self._rows = {name: table[name].to_pylist() for name in NUMBERS}
         self._rows["key"] = self._piece_keys(table)
+        kinds = table["decoded_by"].combine_chunks().dictionary_encode()
+        names = [*kinds.dictionary.to_pylist(), None]
+        self._rows["decoded_by"] = [names[code] for code in kinds.indices.fill_null(len(names) - 1).to_pylist()]
 
     def _piece_keys(self, table: pa.Table) -> list[Key]:
         """The key of every row; equal keys are one object."""
@@ -350,12 +364,19 @@ def _undamaged(file: str) -> pa.Table | None:
         return None
 
 
+def _with_all_columns(table: pa.Table) -> pa.Table:
+    """A row group of a file that may be from before it was kept what decoded it."""
+    if "decoded_by" in table.column_names:
+        return table
+    return table.append_column("decoded_by", pa.nulls(table.num_rows, pa.string()))
+
+
 def _small_columns(file: str) -> pa.Table:
     """All but the tokens of a file, with the row group and the row in which each is."""
     groups, rows, tables = [], [], []
     with opened(file, read_dictionary=REPEATING) as parquet:
         for group in range(parquet.num_row_groups):
-            table = parquet.read_row_group(group, columns=SMALL, use_threads=False)
+            table = _with_all_columns(parquet.read_row_group(group, columns=SMALL, use_threads=False))
             tables.append(table)
             groups.append(np.full(table.num_rows, group, np.int32))
             rows.append(np.arange(table.num_rows, dtype=np.int32))
