@@ -12,7 +12,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 
 from jobs.evaluate.engines import EngineSpec
@@ -31,8 +31,8 @@ def decoded_by(engine: EngineSpec) -> str:
         return json.dumps({"engine": engine.name, "served_model": engine.served.name})
     kind: Kind = {
         "engine": engine.name,
-        "version": version(engine.name),
-        "torch": version("torch"),
+        "version": _version(engine.name),
+        "torch": _version("torch"),
         "dtype": engine.dtype,
         "card": _card() if engine.gpus else _processor(),
         "tensor_parallel_size": max(1, engine.gpus) if engine.name == "vllm" else 1,
@@ -55,6 +55,11 @@ def mixed(kinds: Sequence[Kind]) -> str:
     values = {name: list(dict.fromkeys(str(kind.get(name, "not kept")) for kind in kinds)) for name in names}
     differ = "; ".join(f"{name} {', '.join(found)}" for name, found in values.items() if len(found) > 1)
     return f"Mixed: these traces were decoded in {len(kinds)} ways, which may differ in single tokens: {differ}."
+
+
+def _version(library: str) -> str:
+    """As the library itself says it: its builds for CPUs and for CUDA are packages of different names."""
+    return str(import_module(library).__version__)
 
 
 def _card() -> str:

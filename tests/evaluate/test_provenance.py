@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import vllm
 
 from jobs.evaluate import provenance
 from jobs.evaluate.engines import EngineSpec, ServedModel
@@ -24,7 +24,7 @@ H100 = {"engine": "vllm", "version": "0.32.0", "dtype": "bfloat16", "card": "NVI
 
 def test_an_engine_says_what_its_tokens_may_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = json.loads(decoded_by(SPEC))
-    assert (kind["engine"], kind["version"], kind["dtype"]) == ("vllm", version("vllm"), "bfloat16")
+    assert (kind["engine"], kind["version"], kind["dtype"]) == ("vllm", vllm.__version__, "bfloat16")
     assert kind["card"]
 
     names = {0: "NVIDIA H100", 3: "NVIDIA A100", "GPU-5a": "NVIDIA L4"}
