@@ -1,15 +1,18 @@
-"""What a checkpoint's own files say about decoding with it."""
+"""What a checkpoint's own files say about decoding with it, and what an engine is told."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from jobs.evaluate.config import Config
+from jobs.evaluate.engines import EngineSpec
 from jobs.evaluate.model import Model, resolve
+from jobs.evaluate.run import prepare
 from orchestrator.step import StepContext, StepError
 from tests.evaluate import tiny
 
@@ -77,3 +80,25 @@ def test_a_long_context_is_not_used_unless_it_is_asked_for(tmp_path: Path, capsy
 def test_a_context_that_the_model_has_is_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert resolved(written(tmp_path, max_position_embeddings=32_768)).context_length == 32_768
     assert capsys.readouterr().out == ""
+
+
+def test_an_engine_is_told_how_many_requests_there_will_be(tmp_path: Path) -> None:
+    model, questions = tiny.save(tmp_path / "model"), tmp_path / "questions.jsonl"
+    questions.write_text('{"id": "one", "question": "What is 1+1?", "answer": "2"}\n')
+    fields = {
+        "model": str(model),
+        "tasks": [{"name": "sums", "path": str(questions)}],
+        "extensions": {"strings": ["Wait", ""], "counts": [1, 2]},
+        "max_answer_tokens": 12,
+    }
+
+    def told(**resources: int) -> EngineSpec:
+        config = Config.model_validate_json(json.dumps(fields | {"resources": resources}))
+        context = StepContext("experiment", "sweep", "x", tmp_path, tmp_path / "traces")
+        engine: EngineSpec = cast("partial[Any]", prepare(config, context).replica.start).args[0]
+        return engine
+
+    assert (told(in_flight=10).in_flight, told(in_flight=10).seats) == (10, 30), "two strings, and a fork"
+    assert (told().max_num_seqs, told().max_num_batched_tokens) == (None, None)
+    given = told(max_num_seqs=7, max_num_batched_tokens=900)
+    assert (given.max_num_seqs, given.max_num_batched_tokens) == (7, 900)

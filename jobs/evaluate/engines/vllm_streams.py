@@ -70,4 +70,7 @@ class Streams(LogitsProcessor):
 def _drawing(parameters: Any, prompt: list[int] | None, decoded: list[int]) -> _Drawing | None:
     """The stream that a request asks for, if any."""
     stream = (parameters.extra_args or {}).get(STREAM)
-    return None if stream is None else _Drawing(*stream, decoded)
+    if stream is None:
+        return None
+    seed, position, temperature, top_p = stream
+    return _Drawing(seed, position, temperature, top_p, decoded)
