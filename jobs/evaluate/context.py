@@ -17,5 +17,5 @@ def context_remarks(positions: int | None) -> tuple[str, ...]:
     """What is to be said where that is less than the model has, or may be: None is a model that does not say."""
     if positions is not None and positions <= MOST_AUTO:
         return ()
-    of = "the most that it is" if positions is None else f"of the model's {positions:,}"
-    return (f"context_length: auto is {MOST_AUTO:,} tokens, {of}: give a number for more or fewer",)
+    of = f"at most {MOST_AUTO:,}" if positions is None else f"{MOST_AUTO:,} of the model's {positions:,}"
+    return (f"context_length: auto is {of} tokens: give a number for more or fewer",)

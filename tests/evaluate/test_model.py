@@ -72,7 +72,7 @@ def test_an_end_of_turn_that_the_tokenizer_does_not_have_is_said(tmp_path: Path,
 def test_a_long_context_is_not_used_unless_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = written(tmp_path, max_position_embeddings=131_072)
     assert resolved(folder).context_length == 32_768
-    assert "context_length: auto is 32,768 tokens, of the model's 131,072: give a number" in capsys.readouterr().out
+    assert "context_length: auto is 32,768 of the model's 131,072 tokens: give a number" in capsys.readouterr().out
     assert resolved(folder, context_length=131_072).context_length == 131_072
     assert capsys.readouterr().out == ""
 

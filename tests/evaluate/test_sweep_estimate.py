@@ -109,7 +109,7 @@ def test_the_most_that_auto_takes_of_a_context_is_said(tmp_path: Path) -> None:
     shape = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
     config = {"model_type": "qwen2", "vocab_size": 272, "max_position_embeddings": 131_072, **shape}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    said = "context_length: auto is 32,768 tokens, of the model's 131,072: give a number for more or fewer"
+    said = "context_length: auto is 32,768 of the model's 131,072 tokens: give a number for more or fewer"
     auto, given, same = (
         estimate(H100S, model=str(tmp_path), context_length=length) for length in ("auto", 131_072, 32_768)
     )
@@ -120,7 +120,7 @@ def test_the_most_that_auto_takes_of_a_context_is_said(tmp_path: Path) -> None:
     assert auto.most_seconds == same.most_seconds
     assert given.most_seconds > 3 * auto.most_seconds
     unknown = lines(estimate(H100S, model="nobody/knows"))
-    assert any(line.startswith("context_length: auto is 32,768 tokens, the most that it is") for line in unknown)
+    assert any(line.startswith("context_length: auto is at most 32,768 tokens: give") for line in unknown)
 
 
 def test_the_model_that_another_step_will_make_is_known_by_that_step() -> None:
