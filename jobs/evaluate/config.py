@@ -76,7 +76,7 @@ _SERVED = {
 class Config(StepConfig):
     """One sweep: every policy of the grid, on every item of the tasks."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     PRODUCES: ClassVar[OutputKind] = "curves"
 
     model: ModelSource | None = Field(
@@ -97,7 +97,7 @@ class Config(StepConfig):
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0, le=MAX_LENGTH)
     max_answer_tokens: Length = Field(default="auto", description="auto: an eighth of the context")
-    context_length: Length = Field(default="auto", description="auto: what the model was made for")
+    context_length: Length = Field(default="auto", description="auto: what the model was made for, and 32768 at most")
     engine: Literal["auto", "transformers", "vllm", "openai"] = Field(
         default="auto", description="auto: vllm on GPUs, else transformers"
     )

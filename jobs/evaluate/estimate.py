@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from jobs.architecture import Architecture, UnknownArchitecture, find
 from jobs.evaluate.config import Config
+from jobs.evaluate.context import MOST_AUTO, auto_context, context_remarks
 from jobs.evaluate.lengths import ASSUMED, BENCHMARKS, LETTERS, Lengths
 from jobs.evaluate.policies import Policy, Wish, printable
 from jobs.evaluate.roofline import BANDWIDTH_SHARE, ON_CPUS, ON_GPUS, Replica, Taken, taken
@@ -21,9 +22,6 @@ from jobs.finetune.config import Config as Finetune
 from jobs.letters.config import Config as Letters
 from jobs.template import UNMARKED
 from orchestrator.step import DEFAULT_GPU, Estimate, Part, Reference, Upcoming
-
-_CONTEXT = 32_768
-"""Where the model does not say."""
 
 _PROMPT = 200
 """Tokens of a question with its chat markers, and of the delimiters: benchmarks of mathematics have about so many."""
@@ -50,10 +48,12 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
         unknown = ""
     except UnknownArchitecture as error:
         model, unknown = None, str(error)
+    assumed = context_remarks(model.context if model else None) if config.context_length == "auto" else ()
     sweep = _sweep(config, inputs, _context(config, model))
     if sweep is None:
-        return Estimate("time and cost are not known before launch: how many items its tasks have is not known")
-    remarks = (_saving(config, sweep.expected), *sweep.words)
+        unknown_items = "time and cost are not known before launch: how many items its tasks have is not known"
+        return Estimate(unknown_items, remarks=assumed)
+    remarks = (_saving(config, sweep.expected), *sweep.words, *assumed)
     if config.engine_name == "openai" or model is None:
         why = unknown and f"time and cost of {config.model} are not known before launch: {unknown}"
         holder = why or "decoded on a server: time and cost are its own affair"
@@ -140,7 +140,7 @@ def _architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architectur
 def _context(config: Config, model: Architecture | None) -> int:
     if isinstance(config.context_length, int):
         return config.context_length
-    return (model.context if model else None) or _CONTEXT
+    return auto_context((model.context if model else None) or MOST_AUTO)
 
 
 def _on_cpus(config: Config) -> bool:

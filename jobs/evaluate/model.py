@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobs.evaluate.config import Config
+from jobs.evaluate.context import auto_context, context_remarks
 from jobs.evaluate.engines import EngineSpec
 from jobs.evaluate.weights import fetch, untold
 from orchestrator.local_files import LocalPath, regular_files
@@ -47,24 +48,20 @@ def resolve(config: Config, context: StepContext) -> Model:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError, KeyError) as error:
         raise StepError(f"model: {source} cannot be loaded: {_first_line(error)}") from error
+    text = settings.get_text_config()
     try:
         declared = GenerationConfig.from_pretrained(source, revision=revision).eos_token_id
     except OSError:
-        declared = settings.eos_token_id
-    ends = [] if declared is None else declared if isinstance(declared, list) else [declared]
-    if tokenizer.eos_token_id is not None:
-        ends.append(tokenizer.eos_token_id)
-    if not ends:
-        raise StepError(f"model: {source} has no end-of-turn token: set eos_token_id in its generation_config.json")
+        declared = text.eos_token_id
     return Model(
         source=source,
         revision=revision,
         identity=identity,
         tokenizer=tokenizer,
-        context_length=_context_length(config, settings.get_text_config(), source),
-        dtype=_dtype(config, settings.get_text_config()),
-        ids=settings.get_text_config().vocab_size,
-        end_of_turn=tuple(dict.fromkeys(ends)),
+        context_length=_context_length(config, text, source),
+        dtype=_dtype(config, settings),
+        ids=text.vocab_size,
+        end_of_turn=_ends(declared, tokenizer, source),
     )
 
 
@@ -120,8 +117,25 @@ def _folder_identity(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _context_length(config: Config, settings: Any, source: str) -> int:
-    most = getattr(settings, "max_position_embeddings", None)
+def _ends(declared: int | list[int] | None, tokenizer: Any, source: str) -> tuple[int, ...]:
+    """Ids at which an answer ends. Raises StepError where there are none, or the tokenizer does not know one."""
+    ends = [] if declared is None else declared if isinstance(declared, list) else [declared]
+    if tokenizer.eos_token_id is not None:
+        ends = [*ends, tokenizer.eos_token_id]
+    if not ends:
+        raise StepError(f"model: {source} has no end-of-turn token: set eos_token_id in its generation_config.json")
+    known = set(tokenizer.get_vocab().values())
+    for end in ends:
+        if end not in known:
+            raise StepError(
+                f"model: {source} ends its turn with id {end} (eos_token_id), and its tokenizer has no such token, of "
+                f"{len(known)}: set eos_token_id in its generation_config.json to ids that it has"
+            )
+    return tuple(dict.fromkeys(ends))
+
+
+def _context_length(config: Config, text: Any, source: str) -> int:
+    most = getattr(text, "max_position_embeddings", None)
     if isinstance(config.context_length, int):
         if most is not None and config.context_length > most:
             raise StepError(
@@ -130,11 +144,16 @@ def _context_length(config: Config, settings: Any, source: str) -> int:
         return config.context_length
     if most is None:
         raise StepError(f"context_length: {source} does not say how many positions it has: give a number")
-    return int(most)
+    for line in context_remarks(most):
+        print(line, flush=True)
+    return auto_context(most)
 
 
 def _dtype(config: Config, settings: Any) -> Literal["float32", "bfloat16", "float16"]:
-    name = config.dtype if config.dtype != "auto" else str(getattr(settings, "dtype", None)).removeprefix("torch.")
+    """As configured; else as the checkpoint says, be it of the whole or, where it is multimodal, of its text model."""
+    said = [getattr(part, "dtype", None) for part in (settings, settings.get_text_config())]
+    found = next((dtype for dtype in said if dtype is not None), None)
+    name = config.dtype if config.dtype != "auto" else str(found).removeprefix("torch.")
     if name == "bfloat16":
         return "bfloat16"
     return "float16" if name == "float16" else "float32"

@@ -26,6 +26,7 @@ from jobs.evaluate.curves import NATURAL_END, MeasuredCurve, Point, drawn
 from jobs.evaluate.grading.session import was_graded_by
 from jobs.evaluate.methods import Method, measure_methods
 from jobs.evaluate.outcomes import read
+from jobs.evaluate.provenance import mixed, read_kinds
 from jobs.evaluate.published import Published
 from jobs.evaluate.statistics import RESAMPLES, Interval
 from orchestrator.local_files import LocalPath
@@ -85,7 +86,7 @@ def publish(config: Config, context: StepContext, samples: Path, decode: Mapping
     """Writes the sweep's results from `samples`. `decode` says what decoding took; its numbers are tracked as
     ``sweep_<name>``."""
     found = results(config, samples)
-    write(found, _title(config), _subtitle(config, found.curves), context.output)
+    write(found, _title(config), _subtitle(config, found.curves), context.output, mixed(read_kinds(decode)))
     hashes = {task.name: tasks.load(task, context.inputs).hash for task in config.tasks}
     compared = tables.against_natural_end(found.comparisons)
     spent = costs.read(decode)
@@ -103,8 +104,8 @@ def publish(config: Config, context: StepContext, samples: Path, decode: Mapping
             _track(config, context, curve, compared, own, number, hashes[curve.task], samples, once)
 
 
-def write(found: Results, title: str, subtitle: str, folder: Path) -> None:
-    """The files of :data:`PUBLISHED`."""
+def write(found: Results, title: str, subtitle: str, folder: Path, remark: str = "") -> None:
+    """The files of :data:`PUBLISHED`. `remark` is said below the tables."""
     folder.mkdir(parents=True, exist_ok=True)
     curves, beside = found.curves, found.beside
     (folder / "table.csv").write_text(tables.as_csv(curves, found.comparisons))
@@ -113,6 +114,7 @@ def write(found: Results, title: str, subtitle: str, folder: Path) -> None:
         sections.append(comparison_tables.beside_markdown(beside, found.published.source))
         values = comparison_tables.beside_rows(beside)
         _write_json(folder / "published.json", {"source": found.published.source, "values": values})
+    sections.append(f"{remark}\n" if remark else "")
     (folder / "table.md").write_text("\n".join(section for section in sections if section))
     _write_json(folder / "curves.json", tables.as_record(curves))
     _write_json(folder / "methods.json", comparison_tables.method_rows(found.methods))

@@ -60,6 +60,8 @@ class ReplicaSpec:
     """Called first in a replica's process, with the replica's name: sends what it and its engine say to a log."""
     leave: Callable[[], None] | None = None
     """Called last."""
+    decoded_by: Callable[[], str] | None = None
+    """Says what decodes, once the engine was started: it is kept with every trace."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ class Replica:
             for tree in spec.trees
         ]
         self._admission = Admission(self._engine.cache_tokens, spec.in_flight)
+        self._writer.decoded_by = None if spec.decoded_by is None else spec.decoded_by()
         return os.getpid(), self._engine.cache_tokens
 
     async def exchange(self, work: list[Work]) -> Report:

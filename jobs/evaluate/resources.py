@@ -33,6 +33,12 @@ class EvaluateResources(Resources):
     in_flight: int = Field(
         default=256, ge=1, description="traces that a replica decodes at once, if its cache holds them"
     )
+    max_num_seqs: int | None = Field(
+        default=None, ge=1, description="vllm's: requests in a step; else from in_flight, the policies and the card"
+    )
+    max_num_batched_tokens: int | None = Field(
+        default=None, ge=1, description="vllm's: tokens in a step; else from the card"
+    )
     expected_thinking_tokens: int | None = Field(
         default=None, ge=1, description="mean length of a trace, for the plan; else what is known of each task"
     )
@@ -42,3 +48,14 @@ class EvaluateResources(Resources):
     server: Server | None = Field(default=None, description="engine openai: where the model is served")
     judge: JudgeResources = JudgeResources()
     token_deadline: Seconds = Field(default=600, description="seconds without any token before a replica is replaced")
+
+    @model_validator(mode="after")
+    def _steps_hold_their_requests(self) -> Self:
+        """vLLM refuses the opposite, once it has its GPUs."""
+        seats, tokens = self.max_num_seqs, self.max_num_batched_tokens
+        if seats is not None and tokens is not None and tokens < seats:
+            raise ValueError(
+                f"max_num_batched_tokens: {tokens} is less than max_num_seqs {seats}, and each request takes a token "
+                "of a step: raise it, or lower max_num_seqs"
+            )
+        return self

@@ -29,13 +29,14 @@ from jobs.evaluate.grading.session import grading
 from jobs.evaluate.policies import Policy, Wish
 from jobs.evaluate.pool import decode
 from jobs.evaluate.prompts import FINAL_ANSWER, Prompter, Unit, room, unit_key
+from jobs.evaluate.provenance import decoded_by
 from jobs.evaluate.publish import publish
 from jobs.evaluate.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.samples import Question, write_samples
 from jobs.evaluate.tasks import load
 from jobs.evaluate.trace_compaction import compact, shared
 from jobs.evaluate.trace_files import DamagedFile, Index, traces_folder
-from jobs.evaluate.tree import Room, Tree, grow, wanted
+from jobs.evaluate.tree import Room, Tree, grow, wanted, width
 from jobs.template import UNMARKED
 from orchestrator.groups import group_prefix
 from orchestrator.holdings import Meter
@@ -86,7 +87,7 @@ def _decode(config: Config, context: StepContext, samples: Path, grader: Grader)
     meter = Meter(config.machine)
     try:
         with shared(sweep.folder):
-            decoded, alone = _complete(config, context, sweep, samples, grader, meter)
+            decoded, alone, kinds = _complete(config, context, sweep, samples, grader, meter)
     finally:
         context.hold(meter.held)
     compact(sweep.folder)
@@ -95,6 +96,7 @@ def _decode(config: Config, context: StepContext, samples: Path, grader: Grader)
         "thinking_tokens_decoded": decoded.thinking,
         "answer_tokens_decoded": decoded.answers,
         "policies_alone_tokens": alone,
+        "decoded_by": [json.loads(kind) for kind in kinds],
         "costs": costs(config.machine.device, meter.held, context.spent).record(),
     }
 
@@ -131,6 +133,10 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         cpus=config.resources.cpus,
         served=_served(config, model),
         batch_invariant=config.batch_invariant,
+        in_flight=config.resources.in_flight,
+        seats=config.resources.in_flight * max(map(width, trees)),
+        max_num_seqs=config.resources.max_num_seqs,
+        max_num_batched_tokens=config.resources.max_num_batched_tokens,
     )
     sampling = Sampling(config.temperature, config.top_p)
     determined_by = {
@@ -151,6 +157,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
         token_deadline=resources.token_deadline,
         redirect_output=context.redirect_output,
         leave=context.leave,
+        decoded_by=partial(decoded_by, engine),
     )
     return Sweep(tuple(questions), prompter, replica, folder)
 
@@ -194,9 +201,9 @@ def missing(sweep: Sweep, index: Index) -> list[Work]:
 
 def _complete(
     config: Config, context: StepContext, sweep: Sweep, samples: Path, grader: Grader, meter: Meter
-) -> tuple[Decoded, int]:
-    """Decodes until nothing is missing, and writes the samples. Returns what was decoded, and what policies one by
-    one would have."""
+) -> tuple[Decoded, int, list[str]]:
+    """Decodes until nothing is missing, and writes the samples. Returns what was decoded, what policies one by one
+    would have, and what decoded all of it, then or earlier."""
     devices = config.devices(config.replica_demand())
     index = Index(sweep.folder, report=print)
     total = Decoded()
@@ -227,7 +234,8 @@ def _complete(
             )
             index.refresh()
         try:
-            return total, write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+            alone = write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+            return total, alone, index.decoded_by((unit.item, unit.sample) for unit in sweep.units)
         except DamagedFile as error:
             index.discard(str(error))
     raise StepError(f"traces: records in {sweep.folder} are damaged again and again: check the disk they are on")

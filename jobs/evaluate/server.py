@@ -43,3 +43,6 @@ class Server(StrictModel):
     requests: int = Field(default=128, ge=1, le=1000, description="at once, of each replica")
     retries: int = Field(default=5, ge=0, le=100, description="of a request: refused, failed or cut off")
     deadline: Seconds = Field(default=300, description="seconds without a token, retries too")
+    seeds_by_position: bool = Field(
+        default=False, description="its noise is by seed and position, as that of vLLM's model runner V2 on GPUs"
+    )

@@ -161,8 +161,8 @@ def as_markdown(curves: Sequence[MeasuredCurve], comparisons: Iterable[Compariso
         lines = [_Line(point, compared.get((task, point.name))) for point in points]
         columns = {title: text for title, (text, shown) in _COLUMNS.items() if any(shown(line) for line in lines)}
         heading = (
-            f"{cell(task)}: {_asked(points)}. Intervals and differences are at 95%, for other items of this kind, paired "
-            f"by item.{_errors(points)}{_detectable(lines)}"
+            f"{cell(task)}: {_asked(points)}. Intervals and differences are at 95%, for other items of this kind, "
+            f"paired by item.{_errors(points)}{_detectable(lines)}"
         )
         cells = [[text(line) for text in columns.values()] for line in lines]
         sections.append(f"{heading}\n\n{markdown(columns, cells)}")

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +23,9 @@ from jobs.evaluate.trace_files import (
     MERGED,
     Add,
     DamagedFile,
-    dated,
-    decoded_by_of,
     new_file,
     reading,
+    with_all_columns,
 )
 from orchestrator.places import remove
 
@@ -68,9 +66,8 @@ def compact(folder: Place) -> None:
         if len(small) < FILES_BEFORE_COMPACTION:
             return
         with suppress(DamagedFile):  # whoever reads the file next reports it
-            for alike in _alike(small):
-                while len(alike) > 1:
-                    merge(folder, [alike.pop(0) for _ in range(enough([sizes[file] for file in alike]))])
+            while len(small) > 1:
+                merge(folder, [small.pop(0) for _ in range(enough([sizes[file] for file in small]))])
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -81,15 +78,6 @@ def _remove_abandoned(folder: Path) -> None:
                 file.unlink()
 
 
-def _alike(paths: Iterable[Path]) -> Iterator[list[Path]]:
-    """Files by what they were decoded by, in the order given. Raises DamagedFile."""
-    groups: dict[str, list[Path]] = defaultdict(list)
-    for path in paths:
-        with reading(str(path)) as parquet:
-            groups[decoded_by_of(parquet)].append(path)
-    yield from groups.values()
-
-
 def enough(sizes: Sequence[int]) -> int:
     """How many of the first files come to a large one, or all."""
     total = np.cumsum(sizes)
@@ -97,14 +85,12 @@ def enough(sizes: Sequence[int]) -> int:
 
 
 def merge(folder: Place, paths: Sequence[Place]) -> Place:
-    """Makes one file of several that were decoded by the same; returns it. Sources go once it outlives a crash.
+    """Makes one file of several; returns it. Sources go once it outlives a crash.
 
     Raises DamagedFile where one cannot be read; then nothing has changed.
     """
-    with reading(str(paths[0])) as parquet:
-        decoded_by = decoded_by_of(parquet)
     first = min(int(path.name.partition("-")[0]) for path in paths)
-    with new_file(folder, first, MERGED, decoded_by) as (merged, add):
+    with new_file(folder, first, MERGED) as (merged, add):
         _gather([str(path) for path in paths], add)
     for path in paths:
         remove(path)
@@ -133,6 +119,6 @@ def _row_groups(file: str, thinking: bool) -> Iterator[pa.Table]:
     """Row groups of thinking, or of answers, with the time at which each row was written. Raises DamagedFile."""
     with reading(file) as parquet:
         for group in range(parquet.num_row_groups):
-            table = dated(parquet.read_row_group(group, use_threads=False), file)
+            table = with_all_columns(parquet.read_row_group(group, use_threads=False), file)
             if (table["kind"][0].as_py() == "thinking") == thinking:
                 yield table

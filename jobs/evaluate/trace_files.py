@@ -57,13 +57,12 @@ SCHEMA = pa.schema(
         ("digest", pa.uint64()),
         ("parent", pa.uint64()),
         ("tokens", pa.list_(pa.int32())),
+        ("decoded_by", pa.string()),  # what decoded it (see provenance); null in files from before that was kept
     ]
 )
 WRITTEN = pa.field("written", pa.int64())
 """In merged files: when each row was first written, in nanoseconds since 1970. Other files have it in their name."""
 MERGED = SCHEMA.append(WRITTEN)
-DECODED_BY = b"decoded_by"
-"""Key of a file's metadata: what its rows were decoded by, as JSON. Files that differ in it are never merged."""
 REPEATING = ["item", "path", "kind"]
 NUMBERS = ("start", "length", "ended", "digest", "parent", "file", "group", "row")
 """What an index holds of every segment, beside its key; the last three say where its tokens are."""
@@ -87,23 +86,22 @@ def traces_folder(traces: Place, determined_by: Mapping[str, object]) -> Place:
     return folder
 
 
-def write(folder: Place, segments: Sequence[Segment], decoded_by: Mapping[str, object] = {}) -> Place | None:
+def write(folder: Place, segments: Sequence[Segment], decoded_by: str | None = None) -> Place | None:
     """Adds a file with `segments`, if there are any. When this returns, they outlive a crash of the machine.
 
-    `decoded_by` says what may differ between files of one folder, such as the card: it is kept with the file.
+    `decoded_by` is what decoded them, as :func:`jobs.evaluate.provenance.decoded_by` says it.
 
     Raises StepError when there is no space left for it, StoreError when its bucket cannot be reached.
     """
     if not segments:
         return None
-    text = json.dumps(decoded_by, sort_keys=True)
-    with new_file(folder, time.time_ns(), SCHEMA, text) as (path, add):
-        add(_table(segment for segment in segments if segment.key.kind == "thinking"))
-        add(_table(segment for segment in segments if segment.key.kind != "thinking"))
+    with new_file(folder, time.time_ns(), SCHEMA) as (path, add):
+        add(_table((segment for segment in segments if segment.key.kind == "thinking"), decoded_by))
+        add(_table((segment for segment in segments if segment.key.kind != "thinking"), decoded_by))
     return path
 
 
-def _table(segments: Iterable[Segment]) -> pa.Table:
+def _table(segments: Iterable[Segment], decoded_by: str | None) -> pa.Table:
     rows = [
         (
             *(s.item, s.sample, json.dumps(s.key.path), s.key.kind, s.key.cut),
@@ -111,12 +109,13 @@ def _table(segments: Iterable[Segment]) -> pa.Table:
         )
         for s in segments
     ]
-    *columns, tokens = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+    *columns, tokens = list(zip(*rows, strict=True)) or [()] * (len(SCHEMA) - 1)
     arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=False)]
     # Not value by value: nearly all of a table is tokens.
     flat = pa.array(np.frombuffer(b"".join(array("i", each).tobytes() for each in tokens), np.int32))
     offsets = pa.array(np.cumsum([0, *map(len, tokens)]), pa.int32())
-    return pa.table([*arrays, pa.ListArray.from_arrays(offsets, flat)], schema=SCHEMA)
+    kinds = pa.array([decoded_by] * len(rows), pa.string())
+    return pa.table([*arrays, pa.ListArray.from_arrays(offsets, flat), kinds], schema=SCHEMA)
 
 
 Add = Callable[[pa.Table], None]
@@ -124,10 +123,9 @@ Add = Callable[[pa.Table], None]
 
 
 @contextmanager
-def new_file(folder: Place, written: int, schema: pa.Schema, decoded_by: str) -> Iterator[tuple[Place, Add]]:
+def new_file(folder: Place, written: int, schema: pa.Schema) -> Iterator[tuple[Place, Add]]:
     """A file that appears, whole, when the block ends without an error: its path, and what adds a row group to it."""
     path = folder / f"{written:020d}-{uuid.uuid4().hex[:12]}.parquet"
-    schema = schema.with_metadata({DECODED_BY: decoded_by})
     if not isinstance(path, Path):
         content = io.BytesIO()
         with _writer(content, schema) as writer:
@@ -139,7 +137,9 @@ def new_file(folder: Place, written: int, schema: pa.Schema, decoded_by: str) ->
 
 
 def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=REPEATING, write_page_checksum=True)
+    return pq.ParquetWriter(
+        file, schema, compression="zstd", use_dictionary=[*REPEATING, "decoded_by"], write_page_checksum=True
+    )
 
 
 def _adding(writer: pq.ParquetWriter) -> Add:
@@ -179,18 +179,14 @@ def _flush_names(folder: Path) -> None:
         os.close(names)
 
 
-def dated(table: pa.Table, file: str) -> pa.Table:
-    """Rows of a file with the column :data:`WRITTEN`, last."""
-    if WRITTEN.name in table.column_names:
-        return table.select([*(name for name in table.column_names if name != WRITTEN.name), WRITTEN.name])
-    written = int(file.rpartition("/")[2].partition("-")[0])
-    return table.append_column(WRITTEN, pa.array(np.full(table.num_rows, written, np.int64)))
-
-
-def decoded_by_of(parquet: pq.ParquetFile) -> str:
-    """What the rows of a file were decoded by, as JSON."""
-    text: bytes = (parquet.schema_arrow.metadata or {}).get(DECODED_BY, b"{}")
-    return text.decode()
+def with_all_columns(table: pa.Table, file: str) -> pa.Table:
+    """Rows of a file that may be from before it was kept what decoded them, with the column :data:`WRITTEN`, last."""
+    if "decoded_by" not in table.column_names:
+        table = table.append_column("decoded_by", pa.nulls(table.num_rows, pa.string()))
+    if WRITTEN.name not in table.column_names:
+        written = int(file.rpartition("/")[2].partition("-")[0])
+        table = table.append_column(WRITTEN, pa.array(np.full(table.num_rows, written, np.int64)))
+    return table.select([name for name in MERGED.names if name in table.column_names])
 
 
 @contextmanager
@@ -241,7 +237,7 @@ class Index:
         """Of the files, by the number that rows have of theirs."""
         self._keys: dict[tuple[str, str, int], Key] = {}
         self._units: dict[UnitId, tuple[int, int]] = {}
-        self._rows: dict[str, list[Any]] = {name: [] for name in (*NUMBERS, "key")}
+        self._rows: dict[str, list[Any]] = {name: [] for name in (*NUMBERS, "key", "decoded_by")}
         self.refresh()
 
     @property
@@ -304,6 +300,11 @@ class Index:
         columns = [self._rows[name][low:high] for name in ("key", "start", "length", "ended", "digest", "parent")]
         return resolve(root(item, sample), map(Row, *columns, range(low, high)))
 
+    def decoded_by(self, units: Iterable[UnitId]) -> list[str]:
+        """What decoded the traces of `units`, each kind once, as far as it was kept."""
+        found = {self._rows["decoded_by"][row.place] for unit in units for row in self.unit(*unit).rows}
+        return sorted(kind for kind in found if kind is not None)
+
     def places(self, rows: Iterable[Row]) -> list[tuple[str, int, int]]:
         """Where the tokens of `rows` lie, for :func:`read_tokens`."""
         numbers, groups, inside = (self._rows[name] for name in ("file", "group", "row"))
@@ -338,6 +339,9 @@ class Index:
         }
         self._rows = {name: table[name].to_pylist() for name in NUMBERS}
         self._rows["key"] = self._piece_keys(table)
+        kinds = table["decoded_by"].combine_chunks().dictionary_encode()
+        names = [*kinds.dictionary.to_pylist(), None]
+        self._rows["decoded_by"] = [names[code] for code in kinds.indices.fill_null(len(names) - 1).to_pylist()]
 
     def _piece_keys(self, table: pa.Table) -> list[Key]:
         """The key of every row; equal keys are one object."""
@@ -360,7 +364,7 @@ def _small_columns(file: str) -> pa.Table | DamagedFile:
         with reading(file, read_dictionary=REPEATING) as parquet:
             columns = [name for name in parquet.schema_arrow.names if name != "tokens"]
             for group in range(parquet.num_row_groups):
-                table = dated(parquet.read_row_group(group, columns=columns, use_threads=False), file)
+                table = with_all_columns(parquet.read_row_group(group, columns=columns, use_threads=False), file)
                 tables.append(table.replace_schema_metadata())
                 groups.append(np.full(table.num_rows, group, np.int32))
                 rows.append(np.arange(table.num_rows, dtype=np.int32))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -39,11 +39,11 @@ class TraceWriter:
     def __init__(
         self,
         folder: Place,
-        decoded_by: Mapping[str, object] = {},
         clock: Callable[[], float] = time.monotonic,
     ):
         self._folder = folder
-        self._decoded_by = decoded_by
+        self.decoded_by: str | None = None
+        """What decodes, as :func:`jobs.evaluate.provenance.decoded_by` says it, once it has started."""
         self._clock = clock
         self._began = clock()
         self._unwritten: list[Segment] = []
@@ -78,7 +78,7 @@ class TraceWriter:
 
         Raises StepError when there is no space left, StoreError when the bucket cannot be reached.
         """
-        path = write(self._folder, segments, self._decoded_by)
+        path = write(self._folder, segments, self.decoded_by)
         if path is not None:
             with self._listing:
                 self._generations[0].append((path, path.stat().st_size))

@@ -142,6 +142,12 @@ def grow(policies: Collection[Policy], injected: Mapping[str, int], header: int 
     return Tree(branches, dict(injected), header)
 
 
+def width(tree: Tree) -> int:
+    """Requests of one unit that a replica should have room for at once: a branch for each string that goes on, as
+    children of the same parent do, and an answer that is forked meanwhile."""
+    return 1 + sum(not branch.extending for branch in tree.branches.values())
+
+
 def cuts(branch: Branch, start: int, room: Room) -> list[int]:
     """Positions at which the branch must be cut, ascending; the last is as far as it may be decoded.
 

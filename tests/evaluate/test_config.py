@@ -78,6 +78,12 @@ def test_batch_invariance_says_what_it_costs() -> None:
         ({"batch_invariant": True}, (), "is for vllm on GPUs, and this is transformers with 0 GPUs"),
         ({"batch_invariant": True, "engine": "vllm"}, (), "and this is vllm with 0 GPUs: set resources.gpus"),
         ({"resources": {"token_deadline": 0}}, ("resources", "token_deadline"), "greater than 0"),
+        (
+            {"resources": {"max_num_seqs": 512, "max_num_batched_tokens": 256}},
+            ("resources",),
+            "max_num_batched_tokens: 256 is less than max_num_seqs 512",
+        ),
+        ({"resources": {"max_num_seqs": 0}}, ("resources", "max_num_seqs"), "greater than or equal to 1"),
         ({"temperature": -1}, ("temperature",), "greater than or equal to 0"),
         ({"engine": "vlm"}, ("engine",), "'auto', 'transformers', 'vllm' or 'openai'"),
         ({"template": "thinking"}, ("template",), "known are auto, deepseek-r1, none, qwen3, s1, think"),

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -29,6 +29,7 @@ from jobs.evaluate.walker import Walker
 from jobs.template import TEMPLATES
 from tests.evaluate import tiny
 from tests.evaluate.oracle import Outcome
+from tests.evaluate.restarts import decoded
 from tests.evaluate.scripted_server import whole as stream
 
 if TYPE_CHECKING:
@@ -220,6 +221,24 @@ def test_a_continued_sample_goes_on_as_if_it_had_not_stopped(model_folder: Path)
     run(model_folder, "transformers", use)
 
 
+async def check_restarts(engine: Engine, units: list[Unit], forcing: Forcing, lives: Sequence[float]) -> None:
+    """A sampled tree comes out the same if the engine dies on the way; `lives` are of so many chunks."""
+    tree = grow(POLICIES, {string: len(ids) for string, ids in forcing.injected.items()})
+    for unit in units:
+        undisturbed = await decoded(engine, unit, tree, forcing, Sampling(0.8, 0.9))
+        assert len({tokens for tokens, _ in undisturbed.values()}) > 5, "there is something to compare"
+        assert await decoded(engine, unit, tree, forcing, Sampling(0.8, 0.9), lives) == undisturbed
+
+
+def test_a_sampled_tree_on_transformers_does_not_show_that_engines_died(
+    model_folder: Path, units: list[Unit], forcing: Forcing
+) -> None:
+    async def use(engine: Engine) -> None:
+        await check_restarts(engine, units, forcing, [150, 30, 90])
+
+    run(model_folder, "transformers", use)
+
+
 def test_a_closed_engine_fails_its_streams(model_folder: Path) -> None:
     async def whole() -> None:
         engine = await start(spec("transformers", model_folder))
@@ -309,6 +328,7 @@ def vllm_traces(model_folder: Path, units: list[Unit], forcing: Forcing) -> list
         assert engine.cache_tokens > 8 * CONTEXT
         traces.extend(await decode(engine, units, forcing))
         await check_requests(engine, model_folder)
+        await check_restarts(engine, units, forcing, [20, 5, 12])  # chunks of eight tokens
         await check_death(engine)
 
     resource_tracker.ensure_running()  # Python's own, for all that this process starts

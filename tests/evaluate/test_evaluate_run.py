@@ -322,6 +322,14 @@ def test_what_determines_traces_has_a_folder_of_its_own(
     assert len(folders) == 2
 
 
+def test_a_sweep_says_what_decoded_it(finished: tuple[Path, pd.DataFrame, dict[str, Any]]) -> None:
+    _, _, decode = finished
+    (kind,) = decode["decoded_by"]
+    assert (kind["engine"], kind["dtype"], kind["tensor_parallel_size"]) == ("transformers", "float32", 1)
+    assert kind["version"]
+    assert kind["card"]
+
+
 def test_traces_say_what_determined_them(finished: tuple[Path, pd.DataFrame, dict[str, Any]]) -> None:
     store, _, _ = finished
     key = json.loads(next((store / "traces").glob("*/key.json")).read_text())

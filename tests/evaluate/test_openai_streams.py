@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,6 +58,19 @@ def test_a_sampled_request_has_a_seed_that_position_changes() -> None:
     assert max(first, other) < 2**63
     assert (scripted.bodies[1]["temperature"], scripted.bodies[1]["top_p"]) == (0.7, 0.9)
     assert scripted.bodies[1]["min_tokens"] == 1
+
+
+def test_a_server_whose_noise_is_by_position_is_sent_the_same_seed() -> None:
+    scripted = Scripted([event([4], "length"), DONE])
+    sampled = Request((1,), 1, (), True, Sampling(0.7, 0.9), seed=2**61)
+
+    async def use() -> None:
+        async with engine_of(scripted, seeds_by_position=True) as engine:
+            for request in (sampled, replace(sampled, prompt=(1, 4), position=1)):
+                await whole(engine, request)
+
+    asyncio.run(use())
+    assert [body["seed"] for body in scripted.bodies[1:]] == [2**61, 2**61]
 
 
 def test_events_may_come_in_any_pieces() -> None:

@@ -109,6 +109,24 @@ def test_more_replicas_are_faster_until_the_longest_trace_alone_decides() -> Non
     assert taken(REPLICA, work, 128, 1).at_once == int(REPLICA.cache / 8200)
 
 
+def test_the_most_that_auto_takes_of_a_context_is_said(tmp_path: Path) -> None:
+    shape = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
+    config = {"model_type": "qwen2", "vocab_size": 272, "max_position_embeddings": 131_072, **shape}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    said = "context_length: auto is 32,768 of the model's 131,072 tokens: give a number for more or fewer"
+    auto, given, same = (
+        estimate(H100S, model=str(tmp_path), context_length=length) for length in ("auto", 131_072, 32_768)
+    )
+    assert said in lines(auto)
+    assert said not in lines(given)
+    assert auto.most_seconds is not None
+    assert given.most_seconds is not None
+    assert auto.most_seconds == same.most_seconds
+    assert given.most_seconds > 3 * auto.most_seconds
+    unknown = lines(estimate(H100S, model="nobody/knows"))
+    assert any(line.startswith("context_length: auto is at most 32,768 tokens: give") for line in unknown)
+
+
 def test_the_model_that_another_step_will_make_is_known_by_that_step() -> None:
     tiny = {"model": {"random": "qwen2", "layers": 2, "hidden_size": 128, "context": 256}, "data": "${letters}"}
     inputs = {

@@ -211,3 +211,28 @@ def test_an_index_has_every_unit_of_every_file(tmp_path: Path) -> None:
     for part in range(5):
         for number in range(200):
             assert index.unit(f"{part}-{number}", 0).extents == EXTENTS
+
+
+def test_every_trace_says_what_decoded_it_and_goes_on_to_when_files_are_made_one(tmp_path: Path) -> None:
+    for number in range(20):
+        write(tmp_path, unit_segments(f"unit {number}"), None if number == 0 else f"kind {number % 2}")
+    before_it_was_kept(next(iter(sorted(tmp_path.glob("*.parquet")))))
+    for _ in range(2):
+        index = Index(tmp_path, print)
+        assert index.decoded_by([("unit 2", 0), ("unit 4", 0)]) == ["kind 0"]
+        assert index.decoded_by([("unit 2", 0), ("unit 3", 0)]) == ["kind 0", "kind 1"]
+        assert index.decoded_by([("unit 0", 0), ("never", 0)]) == []
+        assert index.unit("unit 0", 0).extents == index.unit("unit 1", 0).extents != {}
+        compact(tmp_path)
+    assert len(list(tmp_path.glob("*.parquet"))) == 1
+
+
+def before_it_was_kept(file: Path) -> None:
+    """Makes of a file what was written when traces did not say what decoded them."""
+    source = pq.ParquetFile(file)
+    groups = [source.read_row_group(number).drop_columns("decoded_by") for number in range(source.num_row_groups)]
+    with pq.ParquetWriter(
+        file, groups[0].schema, compression="zstd", use_dictionary=["item", "path", "kind"]
+    ) as writer:
+        for group in groups:
+            writer.write_table(group)

@@ -12,7 +12,7 @@ import pytest
 
 from jobs.evaluate import trace_compaction, trace_files, trace_writer
 from jobs.evaluate.trace_compaction import compact, merge
-from jobs.evaluate.trace_files import DECODED_BY, Index, MovedFile, read_tokens, write
+from jobs.evaluate.trace_files import Index, MovedFile, read_tokens, write
 from jobs.evaluate.trace_writer import FANOUT, WRITE_SECONDS, WRITE_TOKENS, TraceWriter
 from jobs.evaluate.traces import Segment, root
 from jobs.evaluate.tree import Key
@@ -131,16 +131,6 @@ def test_which_of_two_competing_segments_counts_does_not_change_when_files_are_m
     assert tokens_by_key(Index(tmp_path, quiet), "a") == before == {TRUNK: [0]}
     merge(tmp_path, parquet(tmp_path))
     assert tokens_by_key(Index(tmp_path, quiet), "a") == before
-
-
-def test_files_that_different_cards_decoded_are_never_merged(tmp_path: Path) -> None:
-    for number in range(trace_compaction.FILES_BEFORE_COMPACTION):
-        write(tmp_path, unit_segments(f"item {number}"), {"card": number % 2})
-    compact(tmp_path)
-    said = [pq.read_schema(file).metadata[DECODED_BY] for file in parquet(tmp_path)]
-    assert sorted(said) == [b'{"card": 0}', b'{"card": 1}']
-    index = Index(tmp_path, quiet)
-    assert all(index.unit(f"item {number}", 0).extents == EXTENTS for number in range(16))
 
 
 def test_a_reader_finds_again_what_was_merged_meanwhile(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.evaluate.engines import Sampling
-from jobs.evaluate.policies import Policy
+from jobs.evaluate.policies import Policy, grid
 from jobs.evaluate.prompts import Unit
 from jobs.evaluate.traces import Row, Segment, Trace, resolve, root
-from jobs.evaluate.tree import UNKNOWN, Extent, Key, Room, Tree, cuts, grow, leaf, wanted
+from jobs.evaluate.tree import UNKNOWN, Extent, Key, Room, Tree, cuts, grow, leaf, wanted, width
 from jobs.evaluate.walker import Walker
 from tests.evaluate.oracle import alone
 from tests.evaluate.scripted import INJECTED_NEWLINE, STEP, VOCABULARY, Script, ScriptedEngine, forcing
@@ -234,3 +234,10 @@ def test_of_competing_records_the_first_counts_and_its_followers_with_it() -> No
         winner = min((first, second), key=order.index)
         assert tuple(trace.tokens(key)) == winner.tokens
         assert (trace.extent(answer).length == 1) == (winner is second)
+
+
+def test_a_unit_is_as_wide_as_its_strings_and_a_fork() -> None:
+    lengths = {"Wait": 1, "Hmm": 1, "": 0}
+    assert width(grow(grid([4, None]), {})) == 2
+    assert width(grow(grid([4, None], ["Wait"], [1, 2, 4], [None]), lengths)) == 2
+    assert width(grow(grid([4, None], ["Wait", "Hmm", ""], [1, 2, 4], [None]), lengths)) == 4

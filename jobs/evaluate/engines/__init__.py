@@ -40,15 +40,18 @@ class Request:
     """The first token may not be one of `stop`."""
     sampling: Sampling = Sampling()
     seed: int = 0
-    """Names the stream of random numbers, in 0 … 2**62."""
+    """Names the stream of random numbers, in 0 … 2**62. It is of one piece, and no other piece has it."""
     position: int = 0
-    """How many tokens of that stream came before: a piece that is continued goes on in its own stream."""
+    """How many tokens of the piece came before. Random numbers are by (seed, position), so that one that is continued
+    draws what it would have drawn undisturbed: if it drew anew, those that were about to be long would have a second
+    chance to be short, while the short ones were kept."""
     priority: int = 0
     """Lower goes first when not all requests fit."""
 
     @property
     def generator_seed(self) -> int:
-        """For engines that seed a generator per request: a continued piece starts another stream at its position."""
+        """For servers that seed a generator per request: a continued piece has to draw anew there, because the same
+        seed would give it the numbers that its first tokens were drawn with."""
         return hash((self.seed, self.position)) & (2**63 - 1)
 
 
@@ -106,6 +109,14 @@ class EngineSpec:
     """Where the model is, for the engine that does not load it."""
     batch_invariant: bool = False
     """Whether the kernels give the same tokens whatever shares the batch (vLLM on GPUs)."""
+    in_flight: int = 128
+    """Units that are decoded at once at most."""
+    seats: int = 256
+    """Requests that there are at most while so many units are decoded: their branches, and what is forked from them."""
+    max_num_seqs: int | None = None
+    """vLLM's own limit on requests in a step; None: from `seats` and the card."""
+    max_num_batched_tokens: int | None = None
+    """vLLM's own limit on tokens in a step; None: from the card."""
 
 
 async def start(spec: EngineSpec) -> Engine:

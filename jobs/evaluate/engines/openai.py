@@ -133,6 +133,7 @@ class OpenaiEngine:
     async def _complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """One call of the server. Raises Cut when its answer does not end."""
         greedy = request.sampling.temperature == 0
+        seed = request.seed if self._served.server.seeds_by_position else request.generator_seed
         # All of it is said, because a server may have defaults of its own.
         extra: dict[str, Any] = {
             "top_k": 0,
@@ -151,7 +152,7 @@ class OpenaiEngine:
             max_tokens=request.max_tokens,
             temperature=request.sampling.temperature,
             top_p=request.sampling.top_p,
-            seed=openai.omit if greedy else request.generator_seed,
+            seed=openai.omit if greedy else seed,
             presence_penalty=0.0,
             frequency_penalty=0.0,
             logit_bias=self._padding or openai.omit,

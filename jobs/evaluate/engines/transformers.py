@@ -10,10 +10,8 @@ shares its batch, and a continued one goes on as if it had never stopped.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import heapq
 import itertools
-import struct
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,6 +24,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from jobs.evaluate.engines import Chunk, EngineError, EngineSpec, Request
+from jobs.evaluate.engines.sampling import sample, uniform
 from jobs.evaluate.engines.slots import Slots
 
 MOST_ROWS = 128
@@ -209,7 +208,7 @@ class _Batch:
             columns = (
                 [request.sampling.temperature for request in requests],
                 [request.sampling.top_p for request in requests],
-                [_uniform(rows[index].request.seed, rows[index].position) for index in sampled],
+                [uniform(rows[index].request.seed, rows[index].position) for index in sampled],
             )
             chosen[sampled] = sample(logits[sampled], *(torch.tensor(one, device=self._device) for one in columns))
         return chosen
@@ -249,24 +248,3 @@ def _most_rows(model: Any, context_length: int) -> int:
     else:
         free = psutil.virtual_memory().available
     return max(1, min(MOST_ROWS, int(free * CACHE_SHARE) // (2 * row)))
-
-
-def _uniform(seed: int, position: int) -> float:
-    """The number of the stream `seed` at `position`, in [0, 1)."""
-    digest = hashlib.blake2b(struct.pack("<QQ", seed, position), digest_size=4).digest()
-    return int.from_bytes(digest) / 2**32
-
-
-def sample(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Tokens drawn by inverting the cumulative distribution at `uniform`.
-
-    `logits` is [batch, vocabulary], the others [batch]; the result is [batch]. Of the tokens in falling order of
-    probability, those before which less than `top_p` is reached take part.
-    """
-    probability, order = (logits / temperature[:, None]).softmax(-1).sort(-1, descending=True)
-    reached = probability.cumsum(-1)
-    probability = probability.masked_fill(reached - probability >= top_p[:, None], 0)
-    reached = probability.cumsum(-1)
-    drawn = torch.searchsorted(reached, (uniform * reached[:, -1])[:, None], right=True)
-    last = (probability > 0).sum(-1, keepdim=True) - 1
-    return order.gather(1, torch.minimum(drawn, last))[:, 0]

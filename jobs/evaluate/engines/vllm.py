@@ -2,6 +2,9 @@
 
 The engine core runs in processes of its own, children of this one; they die with it. Prefix caching makes a fork cost
 its new tokens only, and priority scheduling lets forks go first while their prefix is still cached.
+
+vLLM has two model runners: V2 wherever Triton is, which is on GPUs, and V1 elsewhere. They differ in what masks ids and
+in where random numbers come from; both draw each token by the request's stream and the token's position in it.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import asyncio
 import itertools
 import os
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,6 +67,7 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
     os.environ["VLLM_BATCH_INVARIANT"] = str(int(spec.batch_invariant))
 
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
@@ -77,8 +81,8 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
         "scheduling_policy": "priority",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
-        "logits_processors": ["jobs.evaluate.engines.vllm_vocabulary:VocabularyMask"],
         "additional_config": {"vocabulary": spec.vocabulary},
+        **limits(spec, *AsyncEngineArgs.get_batch_defaults(max(1, spec.gpus))),
     }
     if spec.gpus:
         arguments |= {
@@ -96,10 +100,48 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
             arguments |= {"kv_cache_memory_bytes": min(int(free * CPU_CACHE_SHARE), CPU_CACHE_MOST)}
     with log_tail() as tail:
         try:
-            engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, **overrides))
+            config = AsyncEngineArgs(**arguments | overrides).create_engine_config(UsageContext.ENGINE_CONTEXT)
+            config.model_config.logits_processors = processors(config, spec.vocabulary)
+            engine = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         except (RuntimeError, ValueError, OSError, MemoryError) as error:
             raise EngineError(f"vllm cannot load {spec.model}: {_with_reason(error, tail)}") from error
+    runner = "V2" if config.use_v2_model_runner else "V1"
+    scheduler = config.scheduler_config
+    print(
+        f"vllm: model runner {runner}, max_num_seqs {scheduler.max_num_seqs}, max_num_batched_tokens "
+        f"{scheduler.max_num_batched_tokens} (resources.max_num_seqs and max_num_batched_tokens set others)",
+        flush=True,
+    )
     return VllmEngine(engine, tail)
+
+
+def limits(spec: EngineSpec, tokens: Mapping[Any, int], requests: Mapping[Any, int]) -> dict[str, int]:
+    """How many requests a step may have, and how many tokens; what `spec` leaves open follows from its seats and the
+    card.
+
+    `tokens` and `requests` are vLLM's own defaults for the card by what an engine is used for. Those of an engine by
+    itself are for trying it out: 128 and 2,048. A seat costs memory for logits, so past the most that vLLM
+    takes for the card there are only two for each unit in flight: one for its branch, and one for what is forked from
+    it.
+    """
+    from vllm.usage.usage_lib import UsageContext
+
+    most = max(requests[UsageContext.LLM_CLASS], 2 * spec.in_flight)
+    asked = spec.max_num_batched_tokens
+    seats = spec.max_num_seqs or min(spec.seats, most, asked or spec.seats)
+    return {
+        "max_num_seqs": seats,
+        "max_num_batched_tokens": asked or max(tokens[UsageContext.OPENAI_API_SERVER], seats),
+    }
+
+
+def processors(config: Any, vocabulary: int) -> list[str]:
+    """The logits processors that the model runner of `config` needs: none where V2 decodes a model without padding."""
+    masks, streams = f"{__package__}.vllm_vocabulary", f"{__package__}.vllm_streams"
+    padded = config.model_config.get_vocab_size() > vocabulary
+    if config.use_v2_model_runner:
+        return [f"{masks}:VocabularyMask"] * padded
+    return [*[f"{masks}:VocabularyMaskV1"] * padded, f"{streams}:Streams"]
 
 
 class VllmEngine:
@@ -110,6 +152,8 @@ class VllmEngine:
         self._engine = engine
         self._tail = tail
         self._names = itertools.count()
+        self._seeded: bool = engine.vllm_config.use_v2_model_runner
+        """Whether a seed is a stream by position; else a logits processor draws."""
         self.cache_use: defaultdict[int, CacheUse] = defaultdict(CacheUse)
         """By priority of the request."""
         self._processes = _processes(engine)
@@ -130,12 +174,18 @@ class VllmEngine:
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+        sampling = request.sampling
+        drawn: dict[str, Any] = {"temperature": 0.0}
+        if sampling.temperature > 0 and self._seeded:
+            drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": request.seed}
+        elif sampling.temperature > 0:
+            from jobs.evaluate.engines.vllm_streams import stream_of
+
+            drawn |= {"extra_args": stream_of(request)}
         parameters = SamplingParams(
+            **drawn,
             max_tokens=request.max_tokens,
             min_tokens=int(request.forbid_stop_first),
-            temperature=request.sampling.temperature,
-            top_p=request.sampling.top_p,
-            seed=None if request.sampling.temperature == 0 else request.generator_seed,
             stop_token_ids=list(request.stop),
             ignore_eos=True,  # `stop` says all of it
             detokenize=False,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cluster.machines import in_usd
 from jobs.evaluate.policies import Policy
+from jobs.evaluate.provenance import mixed, read_kinds
 from jobs.evaluate.report.results import Point, Results, count, percent, points_of_100
 from jobs.evaluate.report.viewer import TaskData
 from orchestrator.holdings import against
@@ -107,6 +108,7 @@ def facts(sweep: Results) -> list[tuple[str, str]]:
     said: Mapping[str, object] = step.provenance or {"commit": "not kept"}
     inputs = [f"{each.name} {each.fingerprint}" for each in context.inputs.values()]
     packages = said.get("packages")
+    kinds = read_kinds(sweep.decode)
     found = [
         ("step", f"{context.name}, fingerprint {context.fingerprint}"),
         ("made from", ", ".join(inputs)),
@@ -120,6 +122,7 @@ def facts(sweep: Results) -> list[tuple[str, str]]:
             else "",
         ),
         ("engine", f"{sweep.config.engine_name}, dtype {sweep.config.dtype}"),
+        ("decoded by", mixed(kinds) or "".join(", ".join(f"{name} {kind[name]}" for name in kind) for kind in kinds)),
         ("seed", str(sweep.config.seed)),
         ("wall time", "" if step.seconds is None else f"{step.seconds:,.0f} s"),
         ("version", f"evaluate {sweep.config.VERSION}"),
