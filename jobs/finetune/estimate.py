@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.machines import Machine
 from jobs.architecture import Architecture, UnknownArchitecture, find
 from jobs.finetune.config import BYTE_VOCABULARY, HEAD_SIZE, Config, RandomModel
 from jobs.finetune.fitting import Setting, nearest
@@ -44,16 +43,13 @@ the paper's 4.7M are its traces alone."""
 
 def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
     """What `config` would take, as far as it can be known before launch."""
-    resources = config.resources
-    where = config.machine
-    on_cpus = where.device == "core"
-    cards = resources.cpus_per_worker if on_cpus else 1
+    resources, where, setting = config.resources, config.machine, setting_of(config)
+    on_cpus, cards = setting.layout.on_cpu, setting.cards
     holder = f"each of {resources.workers} x {where.card.title if cards == 1 else f'{cards} CPU cores'}"
     try:
         model = architecture(config, inputs)
     except UnknownArchitecture as error:
         return Estimate(f"memory, time and cost of {config.model} are not known before launch: {error}")
-    setting = _setting(config, where, cards)
     needs = setting.needs(model)
     remarks = [] if resources.machine or on_cpus else [f"resources.machine is not set: reckoned with {DEFAULT_GPU}"]
     if needs.host:
@@ -109,8 +105,10 @@ def architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architecture
     return find(source)
 
 
-def _setting(config: Config, where: Machine, cards: int) -> Setting:
-    resources = config.resources
+def setting_of(config: Config) -> Setting:
+    """What `config` holds in memory, and where."""
+    resources, where = config.resources, config.machine
+    on_cpus = where.device == "core"
     positions = config.model.context if isinstance(config.model, RandomModel) else config.block_size
     longest = min(config.block_size, positions)
     layout = Layout(
@@ -121,12 +119,12 @@ def _setting(config: Config, where: Machine, cards: int) -> Setting:
         compute={"bf16": 2, "float32": 4, "float64": 8}[config.precision],
         adapter_rank=None if config.lora is None else config.lora.rank,
         adapter_targets=() if config.lora is None else config.lora.targets,
-        on_cpu=where.device == "core",
+        on_cpu=on_cpus,
     )
     return Setting(
         layout=layout,
         machine=where,
-        cards=cards,
+        cards=resources.cpus_per_worker if on_cpus else 1,
         workers=resources.workers,
         shard_group=resources.shard_group,
         batch_size=config.batch_size,

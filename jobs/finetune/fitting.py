@@ -39,8 +39,10 @@ class Setting:
     def placed(self) -> Layout:
         """The layout with the tokens and the shards that the other fields make."""
         rows = -(-self.batch_size // self.workers)
-        tokens = min(max(self.tokens_in_memory, self.block_size), rows * self.block_size)
-        return replace(self.layout, tokens=tokens, shards=self.shard_group or self.workers)
+        all_at_once = rows * self.block_size
+        tokens = min(max(self.tokens_in_memory, self.block_size), all_at_once)
+        shards = self.shard_group or self.workers
+        return replace(self.layout, tokens=tokens, accumulates=tokens < all_at_once, shards=shards)
 
     def needs(self, model: Architecture) -> Memory:
         """What each worker needs."""
