@@ -182,8 +182,10 @@ class _Writer(FsspecWriter):
     """Writes one checkpoint: clears what a crash left in its place, and marks it when all workers have written."""
 
     def __init__(self, folder: CheckpointFolder, step: int, recipe: dict[str, Any], keep: int, workers: int):
-        # A bucket has nothing to flush; asking for it would flush every disk of the machine instead.
-        super().__init__(folder.step(step), sync_files=folder.local, **folder.options)
+        # A bucket has nothing to flush; asking for it would flush every disk of the machine instead. Everything is on
+        # the CPU already: to copy ahead would stop the GPU's stream for each large tensor, and this thread, which has
+        # no GPU of its own, would take memory of GPU 0 for it in every worker.
+        super().__init__(folder.step(step), sync_files=folder.local, per_thread_copy_ahead=0, **folder.options)
         self._folder = folder
         self._step = step
         self._recipe = recipe

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from s3fs import S3FileSystem
+from torch.distributed.checkpoint import filesystem
 from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
 
 from jobs.finetune.checkpoint import Checkpoints
@@ -230,6 +232,43 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_does_not_change_it(
         assert steps_in(folder) == []
         go_on.set()
     assert restored(folder) == (1, 1.0)
+
+
+def test_writing_never_touches_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written was copied before. A thread that asked for a stream would get GPU 0's, in every worker."""
+    touched: list[str] = []
+
+    class Stream:
+        device_type = "cuda"
+
+        def synchronize(self) -> None:
+            touched.append("synchronised")
+
+        def wait_stream(self, other: object) -> None:
+            touched.append("waited")
+
+    class Device:
+        only = Stream()
+
+        def current_stream(self) -> Stream:
+            touched.append(f"asked for a stream in {threading.current_thread().name}")
+            return self.only
+
+        @contextmanager
+        def stream(self, stream: Stream) -> Iterator[None]:
+            yield
+
+    folder = CheckpointFolder(str(tmp_path))
+    numbers = Numbers(1.0, size=4_000_000)
+    with checkpoints(folder) as saved:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(filesystem, "_get_available_device_type", lambda: "cuda")
+        monkeypatch.setattr(filesystem, "_get_device_module", lambda kind: Device())
+        saved.after(1, numbers, last=True)
+    monkeypatch.undo()
+    assert touched == []
+    with checkpoints(folder) as saved:
+        assert saved.restore(numbers) == 1
 
 
 def test_a_full_disk_is_one_line_and_earlier_checkpoints_are_kept(tmp_path: Path) -> None:
