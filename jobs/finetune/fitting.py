@@ -34,6 +34,8 @@ class Setting:
     batch_size: int
     block_size: int
     tokens_in_memory: int
+    measured: float = 1.0
+    """What was found to be taken, in units of what is planned: what fits is as much below it."""
 
     @property
     def placed(self) -> Layout:
@@ -50,7 +52,7 @@ class Setting:
 
     def fits(self, model: Architecture) -> bool:
         """Whether its card has that."""
-        return self.needs(model).total <= self.available
+        return self.needs(model).total * self.measured <= self.available
 
     @property
     def available(self) -> float:

@@ -32,6 +32,7 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from torch.distributed import DistError
 
 from jobs.finetune.config import Config
+from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory_somewhere
 from jobs.finetune.holding import Placed, held
 from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
@@ -207,6 +208,12 @@ def _reason(error: TrainingFailedError, failures: Mapping[int, Exception]) -> st
     for failure in failures.values():
         if isinstance(failure, StepError | StoreError) or no_space(failure) is not None:
             raise failure
+        if is_out_of_memory(failure):
+            raise out_of_memory_somewhere(failure) from error
+    # The others lose their connections to the worker whose card failed, or wait for it.
+    for rank, failure in failures.items():
+        if is_hardware_fault(failure):
+            return f"the card of worker {rank} failed: {_one_line(failure)}"
     # What Ray Train itself noticed, such as a dead process, derives from RayTrainError; the rest was raised in workers.
     # When one of them died, what the others raised is the consequence: their connections to it closed.
     for rank, failure in failures.items():

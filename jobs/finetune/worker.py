@@ -18,6 +18,7 @@ from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
 from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.export import export
+from jobs.finetune.faults import is_out_of_memory, out_of_memory
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.loop import staying, train
 from jobs.finetune.measures import StepReport
@@ -75,20 +76,25 @@ def work(assignment: Assignment, device: torch.device, leaving: Callable[[], boo
     model, data = assignment.model, assignment.data
     tokenizer = load_tokenizer(model)
     blueprint = draw(model, tokenizer, config)
-    strategy = make_strategy(config, blueprint, device, assignment.deepspeed)
     recorder = Recorder(config, assignment.context, data) if dist.get_rank() == 0 else None
-    train(
-        config,
-        strategy,
-        prepared(data),
-        padding=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-        device=device,
-        checkpoints=assignment.checkpoints,
-        report=recorder or _say_nothing,
-        busy=utilisation(blueprint.architecture, config, device),
-        leaving=leaving,
-    )
-    export(strategy.weights(), blueprint.architecture, tokenizer, assignment.context.output)
+    try:
+        strategy = make_strategy(config, blueprint, device, assignment.deepspeed)
+        train(
+            config,
+            strategy,
+            prepared(data),
+            padding=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+            device=device,
+            checkpoints=assignment.checkpoints,
+            report=recorder or _say_nothing,
+            busy=utilisation(blueprint.architecture, config, device),
+            leaving=leaving,
+        )
+        export(strategy.weights(), blueprint.architecture, tokenizer, assignment.context.output)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(error, config, blueprint.architecture, device) from error
+        raise
     if recorder is not None:
         recorder.made_model()
         assignment.context.deliver()

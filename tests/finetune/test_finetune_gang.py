@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import ray
 import ray.train
+import torch
 import torch.distributed as dist
 from ray.cluster_utils import Cluster
 from ray.exceptions import WorkerCrashedError
@@ -25,14 +26,19 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, Wor
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.train.v2.api.preemption import PreemptionInfo
 from ray.util import placement_group, placement_group_table, remove_placement_group
+from torch import Tensor
 
 from jobs.finetune.config import Config
+from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.gang import _enough, _loss, _trainer, run_gang
 from jobs.finetune.loop import Leaving
 from jobs.finetune.run import run
+from jobs.finetune.worker import Assignment
+from jobs.finetune.worker import work as step_work
 from jobs.letters.config import Config as LettersConfig
 from jobs.letters.run import run as write_letters
 from jobs.machines import Machine
+from orchestrator.failures import diagnose
 from orchestrator.holdings import Held
 from orchestrator.retries import OutOfRetries
 from orchestrator.step import StepContext, StepError, StepInput
@@ -181,6 +187,39 @@ def test_a_gang_that_is_told_of_a_machine_that_goes_continues_elsewhere_from_the
     assert losses(told) == losses(undisturbed)
     weights = [(step.output / "model.safetensors").read_bytes() for step in (told, undisturbed)]
     assert weights[0] == weights[1]
+
+
+def work_with_too_little_memory(assignment: Assignment) -> None:
+    """Worker 1's card is full in its first step; the other waits for it."""
+
+    def full(*arguments: object, **named: object) -> Tensor:
+        if dist.get_rank() == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 1 has 1 GiB free.")
+        return backward(*arguments, **named)
+
+    backward = Fsdp.backward
+    Fsdp.backward = full  # type: ignore[method-assign]
+    step_work(assignment, torch.device("cpu"))
+
+
+def test_a_gang_that_runs_out_of_memory_is_told_what_would_fit_and_not_started_again(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.add_node(num_cpus=2)
+    write_letters(LettersConfig(train=16, test=1), StepContext("e", "letters", "0", tmp_path, tmp_path))
+    inputs = {"letters": StepInput("letters", "0", tmp_path / "output")}
+    (tmp_path / "step").mkdir()
+    monkeypatch.setattr("jobs.finetune.run._work", work_with_too_little_memory)
+    with pytest.raises(StepError) as told:
+        run(config(), StepContext("e", "step", "0", tmp_path / "step", tmp_path / "traces", inputs))
+    failure = diagnose(told.value)
+    assert failure.cause == "configuration"
+    assert re.fullmatch(
+        r"resources: worker 1 ran out of memory: it had \S+ GB, took \S+ [GM]B at its peak when 2\.1 GB more were asked "
+        r"for; the plan reckons with \S+ MB, in [^:]*: these would fit: .+",
+        failure.message,
+    )
+    assert not (tmp_path / "step" / "losses.json").exists()
 
 
 def coordinate(pid: Path, *arguments: Any) -> None:
