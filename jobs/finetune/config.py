@@ -123,7 +123,12 @@ class FinetuneResources(Resources):
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="0: train on CPUs")
     tokens_in_memory: int = Field(default=2048, ge=1, description="padded tokens in the model at once, on each worker")
-    checkpoint_every: int = Field(default=100, ge=1, description="optimizer steps between checkpoints")
+    checkpoint_every: int = Field(
+        default=100, ge=1, description="optimizer steps between checkpoints; none of the last"
+    )
+    checkpoint_rate: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="GB per second that the workers together write there"
+    )
     keep_checkpoints: int = Field(default=2, ge=1, description="the latest so many, until the step is done")
     checkpoints: Annotated[str, AfterValidator(_checkpoint_place)] | None = Field(
         default=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from jobs.finetune.data import end_of_turn
+from orchestrator.places import StoreError
 from orchestrator.step import StepError
 
 
@@ -21,16 +22,19 @@ def export(
     architecture: PretrainedConfig,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
+    deliver: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes `weights`, by transformers' names, with config, tokenizer and chat template to `folder`.
 
-    Called by all workers; worker 0 has the weights and writes. They are written in the type that `architecture` names,
-    which for a pretrained model is its own: an engine takes what it finds, and 32B parameters in float32 fit nowhere.
-    Decoding defaults to greedy and stops where training ended turns (:func:`stop_tokens`). Raises StepError when the
-    folder cannot be written.
+    Called by all workers; worker 0 has the weights, writes, and calls `deliver` when all is written. They are written
+    in the type that `architecture` names, which for a pretrained model is its own: an engine takes what it finds, and
+    32B parameters in float32 fit nowhere. Decoding defaults to greedy and stops where training ended turns
+    (:func:`stop_tokens`). Raises StepError, in all workers, when the folder cannot be written, and what `deliver`
+    raises of the store.
     """
     written = architecture.dtype
     gathered = {name: weight if written is None else weight.to(written) for name, weight in weights}
+    refusal: list[StepError | StoreError | None] = [None]
     if dist.get_rank() == 0:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(
@@ -47,13 +51,16 @@ def export(
         try:
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
+            deliver()
+        except StoreError as error:
+            refusal = [error]
         except (OSError, SafetensorError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise StepError(
-                f"store: {folder} cannot be written ({reason}): make room there, and run the same command again: it "
-                "continues from the last checkpoint, which is kept"
-            ) from error
-    dist.barrier()
+            told = f"store: {folder} cannot be written ({reason}): make room there, and run the same command again: it "
+            refusal = [StepError(f"{told}continues from the last checkpoint, which is kept")]
+    dist.broadcast_object_list(refusal, src=0)
+    if refusal[0] is not None:
+        raise refusal[0]
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase, architecture: PretrainedConfig) -> list[int]:

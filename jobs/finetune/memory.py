@@ -155,6 +155,14 @@ def _states(model: Architecture, layout: Layout) -> tuple[float, float, float]:
     return computing + master * ours, master * ours, 2 * master * ours
 
 
+def checkpoint_bytes(model: Architecture, layout: Layout) -> float:
+    """Bytes of a checkpoint, of all workers together: what is trained, as the optimizer sees it, and its moments."""
+    trained = model.parameters
+    if layout.adapter_rank is not None:
+        trained = model.layers * sum(map(math.prod, _adapters(model, layout)))
+    return float(3 * layout.master * trained)
+
+
 def _sharded(shapes: tuple[Shape, ...], shards: int) -> float:
     """Numbers of `shapes` on one worker, each split along its first dimension, padding included."""
     return float(sum(-(-shape[0] // shards) * math.prod(shape[1:]) for shape in shapes))

@@ -20,14 +20,15 @@ from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.export import export
 from jobs.finetune.faults import is_out_of_memory, out_of_memory
 from jobs.finetune.fsdp import Fsdp
-from jobs.finetune.loop import staying, train
+from jobs.finetune.loop import save, staying, train
 from jobs.finetune.measures import StepReport
 from jobs.finetune.model import Blueprint, draw, load_tokenizer
 from jobs.finetune.prepare import model_source, prepared
 from jobs.finetune.recorder import Recorder
 from jobs.finetune.strategy import Strategy
 from jobs.finetune.utilisation import utilisation
-from orchestrator.step import StepContext
+from orchestrator.places import StoreError
+from orchestrator.step import StepContext, StepError
 
 DATA = "data"
 """What is prepared for all workers, by the name under which they share it."""
@@ -79,7 +80,7 @@ def work(assignment: Assignment, device: torch.device, leaving: Callable[[], boo
     recorder = Recorder(config, assignment.context, data) if dist.get_rank() == 0 else None
     try:
         strategy = make_strategy(config, blueprint, device, assignment.deepspeed)
-        train(
+        steps = train(
             config,
             strategy,
             prepared(data),
@@ -90,14 +91,18 @@ def work(assignment: Assignment, device: torch.device, leaving: Callable[[], boo
             busy=utilisation(blueprint.architecture, config, device),
             leaving=leaving,
         )
-        export(strategy.weights(), blueprint.architecture, tokenizer, assignment.context.output)
+        try:
+            whole, context = strategy.weights(), assignment.context
+            export(whole, blueprint.architecture, tokenizer, context.output, context.deliver)
+        except (StepError, StoreError):
+            save(config, strategy, assignment.checkpoints, steps)
+            raise
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise out_of_memory(error, config, blueprint.architecture, device) from error
         raise
     if recorder is not None:
         recorder.made_model()
-        assignment.context.deliver()
     dist.barrier()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import socket
 import threading
@@ -114,6 +115,25 @@ def test_the_latest_checkpoint_is_restored(folder: CheckpointFolder) -> None:
 def test_checkpoints_are_written_when_due_and_after_the_last_step(folder: CheckpointFolder) -> None:
     train(folder, 7, every=3, keep=9)
     assert steps_in(folder) == [7, 6, 3]
+
+
+def test_the_log_says_how_large_a_checkpoint_is_where_it_goes_and_how_long_it_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = CheckpointFolder(str(tmp_path / "checkpoints"))
+    numbers = Numbers(size=1_000_000)
+    with checkpoints(folder, every=5) as saved:
+        saved.restore(numbers)
+        saved.after(5, numbers, last=False)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"A checkpoint, every 5 steps, has 0.008 GB: {folder.location}"
+    size, seconds, rate = map(
+        float, re.fullmatch(rf"Wrote (\S+) GB in (\S+) s, (\S+) GB/s, to {folder.step(5)}", second).groups()
+    )
+    written = sum(file.stat().st_size for file in Path(folder.step(5)).glob("*") if file.name != "complete.json")
+    assert size == pytest.approx(written / 1e9, rel=0.01)
+    assert 0 <= seconds < 60
+    assert rate >= 0
 
 
 def test_the_last_few_are_kept(folder: CheckpointFolder) -> None:

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from jobs.finetune.config import Config
 from jobs.finetune.export import export, stop_tokens
 from jobs.finetune.model import draw
+from orchestrator.places import StoreError
 from orchestrator.step import StepError
 from tests.finetune.qwen_like import qwen_tokenizer
 
@@ -112,6 +113,16 @@ def test_a_full_disk_is_one_line(alone: None, tmp_path: Path) -> None:
             export(model.state_dict().items(), model.config, QWEN, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_result_that_cannot_be_delivered_is_known_to_all_workers(alone: None, tmp_path: Path) -> None:
+    def away() -> None:
+        assert (tmp_path / "config.json").exists()
+        raise StoreError("store: s3://bucket does not answer")
+
+    model = Qwen2ForCausalLM(architecture())
+    with pytest.raises(StoreError, match="does not answer"):
+        export(model.state_dict().items(), model.config, QWEN, tmp_path, away)
 
 
 def test_training_in_a_wider_type_leaves_the_type_that_a_model_is_written_in(tmp_path: Path) -> None:

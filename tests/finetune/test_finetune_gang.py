@@ -215,8 +215,8 @@ def test_a_gang_that_runs_out_of_memory_is_told_what_would_fit_and_not_started_a
     failure = diagnose(told.value)
     assert failure.cause == "configuration"
     assert re.fullmatch(
-        r"resources: worker 1 ran out of memory: it had \S+ GB, took \S+ [GM]B at its peak when 2\.1 GB more were asked "
-        r"for; the plan reckons with \S+ MB, in [^:]*: these would fit: .+",
+        r"resources: worker 1 ran out of memory: it had \S+ GB, took \S+ [GM]B at its peak when 2\.1 GB more were "
+        r"asked for; the plan reckons with \S+ MB, in [^:]*: these would fit: .+",
         failure.message,
     )
     assert not (tmp_path / "step" / "losses.json").exists()
