@@ -169,6 +169,9 @@ class Config(StepConfig):
     precision: Literal["bf16", "float32", "float64"] = Field(
         default="bf16", description="of the computation; bf16 keeps weights, optimizer and sums over workers in float32"
     )
+    loss: Literal["tokens", "samples"] = Field(
+        default="tokens", description="what a step's loss is the mean of: of all its tokens, or of its samples' means"
+    )
     lora: Lora | None = None
     evaluation: Evaluation | None = None
     template: Annotated[str, AfterValidator(_known_template)] = Field(

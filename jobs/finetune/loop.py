@@ -74,7 +74,14 @@ def train(
             started = time.perf_counter()
             torch.manual_seed(config.seed + number)
             step = plan_step(
-                schedule, number, parts.training, rank=rank, workers=workers, tokens=tokens, padding=padding
+                schedule,
+                number,
+                parts.training,
+                rank=rank,
+                workers=workers,
+                tokens=tokens,
+                padding=padding,
+                loss=config.loss,
             )
             rate = learning_rate(number, schedule.steps, config)
             sums = _accumulate(strategy, step, device)
@@ -90,7 +97,9 @@ def train(
             done, last = number + 1, number + 1 == schedule.steps
             evaluated = None
             if config.evaluation and parts.held_out and (last or done % config.evaluation.every == 0):
-                evaluated = held_out_loss(strategy, parts.held_out, tokens=tokens, padding=padding, device=device)
+                evaluated = held_out_loss(
+                    strategy, parts.held_out, tokens=tokens, padding=padding, device=device, loss=config.loss
+                )
             epoch, position = divmod(done, schedule.steps_per_epoch)
             rows = epoch * schedule.rows + min(position * schedule.batch_size, schedule.rows)
             report(

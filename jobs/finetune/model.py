@@ -75,16 +75,18 @@ class CausalLoss(nn.Module):
         stay_within_documents(model)
 
     def forward(self, batch: Batch) -> Tensor:
-        """The sum of the cross-entropies, in nats, of the batch's learned tokens: a scalar, at least float32."""
+        """The sum of the cross-entropies, in nats, of the batch's learned tokens, each as often as it counts: a scalar,
+        at least float32."""
         hidden = self.model.model(**batch.inputs, use_cache=False).last_hidden_state
         learned = batch.labels != IGNORED
-        return sum_of_losses(hidden[learned], self.model.lm_head.weight, batch.labels[learned])
+        weights = None if batch.weights is None else batch.weights[learned]
+        return sum_of_losses(hidden[learned], self.model.lm_head.weight, batch.labels[learned], weights)
 
 
-def sum_of_losses(hidden: Tensor, vocabulary: Tensor, labels: Tensor) -> Tensor:
+def sum_of_losses(hidden: Tensor, vocabulary: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """The cross-entropies of `labels` [tokens] against ``hidden @ vocabulary.T``, summed: a scalar, at least float32.
 
-    `hidden` is [tokens, width], `vocabulary` [words, width].
+    `hidden` is [tokens, width], `vocabulary` [words, width], `weights` [tokens] what each counts; None: 1.
     """
     words, width = vocabulary.shape
     chunked = LinearCrossEntropyOptions(
@@ -93,9 +95,12 @@ def sum_of_losses(hidden: Tensor, vocabulary: Tensor, labels: Tensor) -> Tensor:
     options = chunked if words >= _WIDE * width else None
     # torch sums in the type of what it is given: in bfloat16, 300 losses come out one percent off. Per token they
     # are right, at the price of computing the logits a second time for the gradient.
-    narrow = hidden.dtype == torch.bfloat16
-    losses = linear_cross_entropy(hidden, vocabulary, labels, reduction="none" if narrow else "sum", options=options)
-    return losses.sum(dtype=torch.promote_types(losses.dtype, torch.float32))
+    apart = hidden.dtype == torch.bfloat16 or weights is not None
+    losses = linear_cross_entropy(hidden, vocabulary, labels, reduction="none" if apart else "sum", options=options)
+    wide = torch.promote_types(losses.dtype, torch.float32)
+    if weights is not None:
+        losses = losses.to(wide) * weights.to(wide)
+    return losses.sum(dtype=wide)
 
 
 def load_tokenizer(source: RandomModel | str) -> PreTrainedTokenizerBase:
