@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def export(
         )
         try:
             model.save_pretrained(folder)
+            _tell_transformers_4(folder / "config.json")
             tokenizer.save_pretrained(folder)
             deliver()
         except StoreError as error:
@@ -61,6 +63,23 @@ def export(
     dist.broadcast_object_list(refusal, src=0)
     if refusal[0] is not None:
         raise refusal[0]
+
+
+def _tell_transformers_4(file: Path) -> None:
+    """Adds to a config.json what transformers 4 looks for elsewhere: without it, it takes a rope base of 10,000.
+
+    transformers 5 has the base, and how positions are scaled, in ``rope_parameters``, and the type of the weights in
+    ``dtype``. It reads the older names too.
+    """
+    config = json.loads(file.read_text())
+    rope = config.get("rope_parameters") or {}
+    if "rope_theta" in rope:  # models whose layers differ have one for each kind, which transformers 4 has not
+        config["rope_theta"] = rope["rope_theta"]
+        if rope.get("rope_type", "default") != "default":
+            config["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
+    if "dtype" in config:
+        config["torch_dtype"] = config["dtype"]
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase, architecture: PretrainedConfig) -> list[int]:
