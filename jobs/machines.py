@@ -67,6 +67,13 @@ def machines() -> list[Machine]:
     ]
 
 
+def starting() -> list[str]:
+    """The types of the machines that the autoscaler has asked for and that are not there yet, one for each."""
+    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    launching = [launch.ray_node_type_name for launch in status.pending_launches for _ in range(launch.count)]
+    return [*launching, *(node.ray_node_type_name for node in status.pending_nodes)]
+
+
 def _kind(machine: str, kinds: Mapping[str | None, str]) -> str:
     """Without an autoscaler Ray calls each machine's type by the machine's id."""
     kind = kinds.get(machine, "")

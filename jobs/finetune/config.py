@@ -161,6 +161,9 @@ class Config(StepConfig):
     model: RandomModel | ModelSource = Field(
         description="{random: qwen2, layers, hidden_size}, ${step}, a folder in Hugging Face's layout, or a hub name"
     )
+    revision: str | None = Field(
+        default=None, min_length=1, description="of a model on the hub: a commit, a tag or a branch; else its newest"
+    )
     data: DataConfig = Field(description="${step}, a file, a folder, a hub name, or a mapping with columns")
     packing: bool = Field(
         default=False, description="rows of block_size tokens, of several samples each; batch_size then counts rows"
@@ -210,6 +213,8 @@ class Config(StepConfig):
         """Files that are not there, seen before anything heavy is loaded."""
         yield from self.data.problems()
         yield from folder_problems(self.model)
+        if self.revision is not None and (not isinstance(self.model, str) or self.model_folder is not None):
+            yield Problem(("revision",), f"is of a model on the hub, and model is {self.model}: leave it out")
         if self.resources.checkpoints and "://" in self.resources.checkpoints and find_spec("s3fs") is None:
             yield Problem(
                 ("resources", "checkpoints"), "needs s3fs, which is not installed: pip install s3fs, or give a folder"

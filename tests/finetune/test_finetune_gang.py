@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ import ray
 import ray.train
 import torch
 import torch.distributed as dist
+from ray.autoscaler.v2.schema import ClusterStatus, LaunchRequest, NodeInfo
 from ray.cluster_utils import Cluster
 from ray.exceptions import WorkerCrashedError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerHealthCheckFailedError
@@ -30,14 +32,14 @@ from torch import Tensor
 
 from jobs.finetune.config import Config
 from jobs.finetune.fsdp import Fsdp
-from jobs.finetune.gang import _enough, _loss, _trainer, run_gang
+from jobs.finetune.gang import STARTS_WITHIN, _enough, _enough_or_coming, _loss, _trainer, run_gang
 from jobs.finetune.loop import Leaving
 from jobs.finetune.run import run
 from jobs.finetune.worker import Assignment
 from jobs.finetune.worker import work as step_work
 from jobs.letters.config import Config as LettersConfig
 from jobs.letters.run import run as write_letters
-from jobs.machines import Machine
+from jobs.machines import Machine, starting
 from orchestrator.failures import diagnose
 from orchestrator.holdings import Held
 from orchestrator.retries import OutOfRetries
@@ -187,6 +189,57 @@ def test_a_gang_that_is_told_of_a_machine_that_goes_continues_elsewhere_from_the
     assert losses(told) == losses(undisturbed)
     weights = [(step.output / "model.safetensors").read_bytes() for step in (told, undisturbed)]
     assert weights[0] == weights[1]
+
+
+def note_connection(task: Task) -> None:
+    (task.folder / "connected").write_text(str(dist.is_initialized()))
+
+
+def refuse(task: Task) -> None:
+    raise StepError("model: 'someone/new' cannot be downloaded (404): check its name")
+
+
+def test_what_takes_long_is_done_by_the_first_worker_before_the_others_wait_for_it(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.add_node(num_cpus=2)
+    task, places = Task(tmp_path, steps=1), (tmp_path / "records", tmp_path / "reservation")
+    run_gang(work, task, config(), *places, before=note_connection)
+    assert (tmp_path / "connected").read_text() == "False"
+    assert len(task.done()) == 1
+    with pytest.raises(StepError, match="cannot be downloaded"):
+        run_gang(work, task, config(), *places, before=refuse)
+
+
+@pytest.mark.parametrize(
+    ("coming", "waited", "goes_on"),
+    [(["p5.48xlarge"], 600.0, True), ([], 600.0, False), (["p5.48xlarge"], STARTS_WITHIN, False)],
+)
+def test_a_gang_waits_longer_for_machines_that_are_on_their_way(
+    coming: list[str], waited: float, goes_on: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for user in ("jobs.finetune.gang", "jobs.machines", "jobs.turns"):
+        monkeypatch.setattr(f"{user}.machines", list)
+    monkeypatch.setattr("jobs.turns._groups", lambda: ())
+    monkeypatch.setattr("jobs.turns.SETTLES_SECONDS", 0)
+    monkeypatch.setattr("jobs.finetune.gang.starting", lambda: coming)
+    if goes_on:
+        assert _enough_or_coming(config(), 2, waited) == 2
+        assert "Still waiting for 2 x (1 CPU): 1 x p5.48xlarge start" in capsys.readouterr().out
+    else:
+        with pytest.raises(StepError, match="asked for 2 x"):
+            _enough_or_coming(config(), 2, waited)
+
+
+def test_machines_that_the_autoscaler_has_asked_for_are_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = ClusterStatus(
+        pending_launches=[LaunchRequest("p5.48xlarge", "gpu", 2, LaunchRequest.Status.PENDING, 0)],
+        pending_nodes=[NodeInfo("p5.48xlarge", "gpu-spot", "i-1", "", "SETTING_UP")],
+        failed_launches=[LaunchRequest("p5.48xlarge", "gpu", 1, LaunchRequest.Status.FAILED, 0)],
+    )
+    monkeypatch.setattr("jobs.machines.get_cluster_status", lambda address: status)
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address=""))
+    assert starting() == ["gpu", "gpu", "gpu-spot"]
 
 
 def work_with_too_little_memory(assignment: Assignment) -> None:
