@@ -67,6 +67,13 @@ def machines() -> list[Machine]:
     ]
 
 
+def starting() -> list[str]:
+    """The types of the machines that the autoscaler has asked for and that are not there yet, one for each."""
+    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    launching = [launch.ray_node_type_name for launch in status.pending_launches for _ in range(launch.count)]
+    return [*launching, *(node.ray_node_type_name for node in status.pending_nodes)]
+
+
 def _kind(machine: str, kinds: Mapping[str | None, str]) -> str:
     """Without an autoscaler Ray calls each machine's type by the machine's id."""
     kind = kinds.get(machine, "")
@@ -117,7 +124,8 @@ def _what_would_fit(bundle: Mapping[str, float], count: int, there: Sequence[Mac
     if alone:
         return f"{min(alone, count)} of {count} would fit if nothing else ran"
     within = [{name: min(amount, machine.total.get(name, 0)) for name, amount in bundle.items()} for machine in there]
-    nearest = max(within, key=lambda part: sum(part[name] / amount for name, amount in bundle.items() if amount))
+    shares = [sum(part[name] / amount for name, amount in bundle.items() if amount) for part in within]
+    nearest = within[shares.index(max(shares))] if within else {}
     has = "no machine that is there has any of it"
     if any(nearest.values()):
         has = f"no machine there is large enough, and the nearest that one has is {amounts(nearest)}"

@@ -95,14 +95,16 @@ def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
     import torch.distributed as dist
 
     from jobs.finetune.prepare import prepare
-    from jobs.finetune.worker import BACKENDS, DATA, assign, work
+    from jobs.finetune.worker import BACKENDS, DATA, assign, fetch, work
 
     device = torch.device("cpu")
     if config.resources.gpus_per_worker:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group(BACKENDS[device.type])
     assignment = assign(config, context)
+    if int(os.environ["RANK"]) == 0:
+        fetch(assignment)
+    dist.init_process_group(BACKENDS[device.type])
     folder, claim = planned.folder, Claim.by_this_process(uuid.uuid4().hex[:8])
     refusal: list[str | None] = [None]
     with ExitStack() as held:

@@ -1,10 +1,10 @@
 """Which rows make up an optimizer step, and which of them each worker processes, together with which others.
 
 All of it is a pure function of the step's number: a resumed run needs to know no more than where it was. The rows
-of a step do not depend on the number of workers, and the loss is weighted by tokens over all of them, so neither does
-the gradient. Within a step, rows are dealt in order of length, which gives the workers equal work and little
-padding; every worker has the same number of micro-batches, because each is a collective operation. A row is a sample,
-or several when they are packed (:mod:`jobs.finetune.packing`).
+of a step do not depend on the number of workers, and its loss is a mean over all of them, so neither does the gradient.
+Within a step, rows are dealt in order of length, which gives the workers equal work and little padding; every worker
+has the same number of micro-batches, because each is a collective operation. A row is a sample, or several when they
+are packed (:mod:`jobs.finetune.packing`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jobs.finetune.data import TokenizedData
+
+Loss = Literal["tokens", "samples"]
+"""What the loss of a step is the mean of: of its tokens, so that long samples count more, or of its samples' means."""
 
 IGNORED = -100
 """The label of a token that is not learned."""
@@ -42,6 +45,8 @@ class Batch:
     """[1, seq], int64: of each token in its own document; None: rows are documents."""
     documents: tuple[int, ...] | None = None
     """The lengths of the documents of the one row; None: rows are documents."""
+    weights: Tensor | None = None
+    """[batch, seq], float64: what the loss of each label counts; None: 1."""
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -54,7 +59,9 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
         positions = None if self.positions is None else self.positions.to(device)
-        return replace(self, ids=self.ids.to(device), labels=self.labels.to(device), positions=positions)
+        weights = None if self.weights is None else self.weights.to(device)
+        labels = self.labels.to(device)
+        return replace(self, ids=self.ids.to(device), labels=labels, positions=positions, weights=weights)
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Step:
 
     batches: tuple[Batch, ...]
     learned: int
-    """Tokens learned in the whole step, by all workers: what its loss is divided by."""
+    """What the step's loss is divided by: the tokens that all workers learn in it, or their samples (`Loss`)."""
     lengths: tuple[int, ...]
     """Tokens of every sample of the whole step, padding not counted."""
 
@@ -114,16 +121,32 @@ def share(rows: Sequence[int], data: TokenizedData, *, rank: int, workers: int, 
     yield pending
 
 
-def collate(rows: Sequence[int], data: TokenizedData, padding: int) -> Batch:
+def counted(rows: Sequence[int], data: TokenizedData, loss: Loss) -> int:
+    """What the loss on `rows` is divided by, that :func:`collate` has weighted."""
+    return data.learned(rows) if loss == "tokens" else len(data.members(rows))
+
+
+def collate(rows: Sequence[int], data: TokenizedData, padding: int, loss: Loss = "tokens") -> Batch:
     """`rows` as tensors. An empty micro-batch is one token from which nothing is learned."""
     drawn = [sample for row in rows for sample in data.row(row)]
     members = data.members(rows)
     if not data.packed or not drawn:
-        return Batch(*_padded(drawn, padding), members)
-    lengths = tuple(len(ids) for ids, _ in drawn)
-    ids, labels = zip(*(_padded([sample], padding) for sample in drawn), strict=True)
-    positions = torch.cat([torch.arange(length) for length in lengths])[None]
-    return Batch(torch.cat(ids, dim=1), torch.cat(labels, dim=1), members, positions, lengths)
+        ids, labels = _padded(drawn, padding)
+        batch = Batch(ids, labels, members)
+    else:
+        lengths = tuple(len(ids) for ids, _ in drawn)
+        parts = [_padded([sample], padding) for sample in drawn]
+        positions = torch.cat([torch.arange(length) for length in lengths])[None]
+        ids, labels = (torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True))
+        batch = Batch(ids, labels, members, positions, lengths)
+    return batch if loss == "tokens" else replace(batch, weights=_by_sample(batch))
+
+
+def _by_sample(batch: Batch) -> Tensor:
+    """Weights by which each sample's losses add up to their mean."""
+    documents = batch.labels.split(batch.documents or (batch.labels.shape[1],), dim=1)
+    learned = [(labels != IGNORED).double() for labels in documents]
+    return torch.cat([each / each.sum(dim=1, keepdim=True).clamp(min=1) for each in learned], dim=1)
 
 
 def _padded(samples: Sequence[tuple[NDArray[np.int32], int]], padding: int) -> tuple[Tensor, Tensor]:
@@ -139,13 +162,21 @@ def _padded(samples: Sequence[tuple[NDArray[np.int32], int]], padding: int) -> t
 
 
 def plan_step(
-    schedule: Schedule, step: int, data: TokenizedData, *, rank: int, workers: int, tokens: int, padding: int
+    schedule: Schedule,
+    step: int,
+    data: TokenizedData,
+    *,
+    rank: int,
+    workers: int,
+    tokens: int,
+    padding: int,
+    loss: Loss = "tokens",
 ) -> Step:
     """The work of worker `rank` of `workers` in optimizer step `step`."""
     rows = schedule.batch(step)
     batches = share(rows, data, rank=rank, workers=workers, tokens=tokens)
     return Step(
-        batches=tuple(collate(micro, data, padding) for micro in batches),
-        learned=data.learned(rows),
+        batches=tuple(collate(micro, data, padding, loss) for micro in batches),
+        learned=counted(rows, data, loss),
         lengths=tuple(len(ids) for row in rows for ids, _ in data.row(row)),
     )

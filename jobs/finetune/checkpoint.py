@@ -11,6 +11,7 @@ after that. There is one copy at a time: a checkpoint that is due before the las
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -78,7 +79,7 @@ class Checkpoints:
             dist.destroy_process_group(self._group)
 
     def after(self, step: int, trained: Restorable, *, last: bool) -> None:
-        """Saves the state after `step` optimizer steps when a checkpoint is due: every so many, and after the last.
+        """Saves the state after `step` optimizer steps when a checkpoint is due: every so many, and as the last.
 
         Raises StepError when a checkpoint cannot be written; earlier ones are then as they were.
         """
@@ -94,6 +95,11 @@ class Checkpoints:
         Raises StepError where it is of another run, or where all that there are turn out to be damaged.
         """
         state = {_STATE: trained.state()}
+        if dist.get_rank() == 0:
+            print(
+                f"A checkpoint, every {self._every} steps, has {_gb(_bytes(state))}: {self._folder.location}",
+                flush=True,
+            )
         found = self._found()
         for step, contents in found:
             self._refuse_another(step, contents, state)
@@ -182,13 +188,16 @@ class _Writer(FsspecWriter):
     """Writes one checkpoint: clears what a crash left in its place, and marks it when all workers have written."""
 
     def __init__(self, folder: CheckpointFolder, step: int, recipe: dict[str, Any], keep: int, workers: int):
-        # A bucket has nothing to flush; asking for it would flush every disk of the machine instead.
-        super().__init__(folder.step(step), sync_files=folder.local, **folder.options)
+        # A bucket has nothing to flush; asking for it would flush every disk of the machine instead. Everything is on
+        # the CPU already: to copy ahead would stop the GPU's stream for each large tensor, and this thread, which has
+        # no GPU of its own, would take memory of GPU 0 for it in every worker.
+        super().__init__(folder.step(step), sync_files=folder.local, per_thread_copy_ahead=0, **folder.options)
         self._folder = folder
         self._step = step
         self._recipe = recipe
         self._keep = keep
         self._workers = workers
+        self._started = time.monotonic()
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
         super().set_up_storage_writer(is_coordinator, *args, **kwargs)
@@ -218,7 +227,24 @@ class _Writer(FsspecWriter):
             if isinstance(stored, TensorStorageMetadata)
         }
         self._folder.mark(self._step, Contents(files, shapes, self._recipe, self._workers))
+        size, seconds = sum(files.values()), time.monotonic() - self._started
+        where = self._folder.step(self._step)
+        print(f"Wrote {_gb(size)} in {seconds:.1f} s, {size / 1e9 / seconds:.2f} GB/s, to {where}", flush=True)
         self._folder.retain(self._step, self._keep)
+
+
+def _bytes(state: Mapping[str, Any]) -> int:
+    """Bytes of the tensors in nested dicts, of all workers together."""
+    values = (_bytes(value) if isinstance(value, Mapping) else _size(value) for value in state.values())
+    return sum(values)
+
+
+def _size(value: object) -> int:
+    return value.numel() * value.element_size() if isinstance(value, torch.Tensor) else 0
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.3g} GB"
 
 
 def _shapes(state: Mapping[str, Any], prefix: str = "") -> dict[str, list[int]]:

@@ -130,7 +130,12 @@ class FinetuneResources(Resources):
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="0: train on CPUs")
     tokens_in_memory: int = Field(default=2048, ge=1, description="padded tokens in the model at once, on each worker")
-    checkpoint_every: int = Field(default=100, ge=1, description="optimizer steps between checkpoints")
+    checkpoint_every: int = Field(
+        default=100, ge=1, description="optimizer steps between checkpoints; none of the last"
+    )
+    checkpoint_rate: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="GB per second that the workers together write there"
+    )
     keep_checkpoints: int = Field(default=2, ge=1, description="the latest so many, until the step is done")
     checkpoints: Annotated[str, AfterValidator(_checkpoint_place)] | None = Field(
         default=None,
@@ -165,6 +170,9 @@ class Config(StepConfig):
     ] = Field(
         description="{random: qwen2, layers, hidden_size}, ${step}, a folder in Hugging Face's layout, or a hub name"
     )
+    revision: str | None = Field(
+        default=None, min_length=1, description="of a model on the hub: a commit, a tag or a branch; else its newest"
+    )
     data: DataConfig = Field(description="${step}, a file, a folder, a hub name, or a mapping with columns")
     packing: bool = Field(
         default=False, description="rows of block_size tokens, of several samples each; batch_size then counts rows"
@@ -172,6 +180,9 @@ class Config(StepConfig):
     strategy: Literal["fsdp", "deepspeed"] = Field(default="fsdp", description="what divides the model among workers")
     precision: Literal["bf16", "float32", "float64"] = Field(
         default="bf16", description="of the computation; bf16 keeps weights, optimizer and sums over workers in float32"
+    )
+    loss: Literal["tokens", "samples"] = Field(
+        default="tokens", description="what a step's loss is the mean of: of all its tokens, or of its samples' means"
     )
     lora: Lora | None = None
     evaluation: Evaluation | None = None
@@ -211,6 +222,8 @@ class Config(StepConfig):
         """Files that are not there, or not what they should be, seen before anything heavy is loaded."""
         yield from self.data.problems(contents)
         yield from folder_problems(self.model)
+        if self.revision is not None and (not isinstance(self.model, str) or self.model_folder is not None):
+            yield Problem(("revision",), f"is of a model on the hub, and model is {self.model}: leave it out")
         if self.resources.checkpoints and "://" in self.resources.checkpoints and find_spec("s3fs") is None:
             yield Problem(
                 ("resources", "checkpoints"), "needs s3fs, which is not installed: pip install s3fs, or give a folder"

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.machines import Machine
+from cluster.machines import in_usd
 from jobs.architecture import Architecture, UnknownArchitecture, find
 from jobs.finetune.config import BYTE_VOCABULARY, HEAD_SIZE, Config, RandomModel
 from jobs.finetune.fitting import Setting, nearest
-from jobs.finetune.memory import Layout, Strategy
+from jobs.finetune.memory import Layout, Strategy, checkpoint_bytes
 from jobs.finetune.roofline import Work, seconds, traffic
 from jobs.letters.config import Config as Letters
 from orchestrator.local_files import locate
@@ -45,22 +45,20 @@ the paper's 4.7M are its traces alone."""
 
 def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
     """What `config` would take, as far as it can be known before launch."""
-    resources = config.resources
-    where = config.machine
-    on_cpus = where.device == "core"
-    cards = resources.cpus_per_worker if on_cpus else 1
+    resources, where, setting = config.resources, config.machine, setting_of(config)
+    on_cpus, cards = setting.layout.on_cpu, setting.cards
     holder = f"each of {resources.workers} x {where.card.title if cards == 1 else f'{cards} CPU cores'}"
     try:
         model = architecture(config, inputs)
     except UnknownArchitecture as error:
         return Estimate(f"memory, time and cost of {config.model} are not known before launch: {error}")
-    setting = _setting(config, where, cards)
     needs = setting.needs(model)
     remarks = [] if resources.machine or on_cpus else [f"resources.machine is not set: reckoned with {DEFAULT_GPU}"]
     if needs.host:
         workers = min(resources.workers, where.cards)
         remarks.append(f"offloaded to the memory of each node: {workers * needs.host / 1e9:.0f} GB")
     volume = _volume(config, inputs)
+    steps = None if volume is None else _steps(config, volume)
     if volume is None:
         remarks.append("how long it takes is not known before its data is read")
         taken = None
@@ -69,6 +67,7 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
         rate = f"MFU {resources.mfu or where.card.mfu:.0%} of {where.card.tflops:g} TFLOP/s"
         remarks.append(f"{config.epochs} x {volume.words}; {rate}; {where.price}")
     used = resources.workers * cards
+    remarks.append(_checkpoints(config, checkpoint_bytes(model, setting.layout), steps, taken))
     return Estimate(
         holder=holder,
         memory=needs.parts,
@@ -113,8 +112,10 @@ def architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architecture
     return find(source)
 
 
-def _setting(config: Config, where: Machine, cards: int) -> Setting:
-    resources = config.resources
+def setting_of(config: Config) -> Setting:
+    """What `config` holds in memory, and where."""
+    resources, where = config.resources, config.machine
+    on_cpus = where.device == "core"
     positions = config.model.context if isinstance(config.model, RandomModel) else config.block_size
     longest = min(config.block_size, positions)
     layout = Layout(
@@ -125,12 +126,12 @@ def _setting(config: Config, where: Machine, cards: int) -> Setting:
         compute={"bf16": 2, "float32": 4, "float64": 8}[config.precision],
         adapter_rank=None if config.lora is None else config.lora.rank,
         adapter_targets=() if config.lora is None else config.lora.targets,
-        on_cpu=where.device == "core",
+        on_cpu=on_cpus,
     )
     return Setting(
         layout=layout,
         machine=where,
-        cards=cards,
+        cards=resources.cpus_per_worker if on_cpus else 1,
         workers=resources.workers,
         shard_group=resources.shard_group,
         batch_size=config.batch_size,
@@ -180,10 +181,42 @@ def _of_file(file: Path, config: Config) -> _Volume | None:
     return _Volume(samples, tokens, f"{samples:,} samples of about {tokens / 1e6:.2g}M tokens") if samples else None
 
 
+def _checkpoints(config: Config, size: float, steps: int | None, seconds: float | None) -> str:
+    """How many, how large, where and how long; and what is done again where a worker is lost."""
+    resources = config.resources
+    every, place = resources.checkpoint_every, resources.checkpoints or "the step's own folder in the store"
+    amount = f"{size / 1e9:.3g} GB"
+    writing = "resources.checkpoint_rate tells how long each takes"
+    if resources.checkpoint_rate is not None:
+        writing = f"{_time(size / 1e9 / resources.checkpoint_rate)} each at {resources.checkpoint_rate:g} GB/s"
+    if steps is None:
+        return f"checkpoints: {amount} every {every} steps, to {place}; {writing}"
+    count = (steps - 1) // every
+    again = min(every, steps)
+    lost = f"{again} of {steps} steps"
+    if seconds is not None:
+        cards = resources.workers * setting_of(config).cards
+        share = seconds * again / steps
+        lost += f", {_time(share)}, {in_usd(config.machine.usd(cards, share))}"
+    loses = f"a lost worker costs at most {lost}"
+    if not count:
+        return f"checkpoints: none (every {every} steps, of {steps}); {loses}"
+    total = "" if count == 1 else f", {count * size / 1e9:,.0f} GB in all"
+    return f"checkpoints: {count} of {amount}{total}, every {every} steps, to {place}; {writing}; {loses}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _steps(config: Config, volume: _Volume) -> int:
+    rows = math.ceil(volume.tokens / config.block_size) if config.packing else volume.samples
+    return config.epochs * math.ceil(rows / config.batch_size)
+
+
 def _seconds(config: Config, model: Architecture, setting: Setting, volume: _Volume) -> float:
     length = volume.tokens / volume.samples
-    rows = math.ceil(volume.tokens / config.block_size) if config.packing else volume.samples
-    steps = config.epochs * math.ceil(rows / config.batch_size)
+    steps = _steps(config, volume)
     work = Work(config.epochs * volume.tokens, length, steps)
     samples_at_once = max(1, int(setting.tokens_in_memory // length))
     micro_batches = steps * math.ceil(config.batch_size / config.resources.workers / samples_at_once)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from jobs.finetune.batches import collate, share
+from jobs.finetune.batches import Loss, collate, counted, share
 from jobs.finetune.config import Evaluation
 from jobs.finetune.data import TokenizedData
 from jobs.finetune.strategy import Strategy
@@ -36,13 +36,15 @@ def split(data: TokenizedData, evaluation: Evaluation | None, seed: int) -> Spli
     return Split(data.choose(sorted(order[count:].tolist())), data.choose(sorted(order[:count].tolist())))
 
 
-def held_out_loss(strategy: Strategy, data: TokenizedData, *, tokens: int, padding: int, device: torch.device) -> float:
-    """The mean over the learned tokens of `data`, in nats. Called by all workers."""
+def held_out_loss(
+    strategy: Strategy, data: TokenizedData, *, tokens: int, padding: int, device: torch.device, loss: Loss = "tokens"
+) -> float:
+    """The mean over the learned tokens of `data`, or over its samples' means, in nats. Called by all workers."""
     everything = range(len(data))
     batches = share(everything, data, rank=dist.get_rank(), workers=dist.get_world_size(), tokens=tokens)
     total = torch.zeros((), dtype=torch.float64)
     for micro in batches:
-        total += strategy.evaluate(collate(micro, data, padding).to(device)).cpu()
+        total += strategy.evaluate(collate(micro, data, padding, loss).to(device)).cpu()
     total = total.to(device)
     dist.all_reduce(total)
-    return total.item() / data.learned(everything)
+    return total.item() / counted(everything, data, loss)

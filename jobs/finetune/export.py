@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from jobs.finetune.data import end_of_turn
+from orchestrator.places import StoreError
 from orchestrator.step import StepError
 
 
@@ -21,16 +23,19 @@ def export(
     architecture: PretrainedConfig,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
+    deliver: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes `weights`, by transformers' names, with config, tokenizer and chat template to `folder`.
 
-    Called by all workers; worker 0 has the weights and writes. They are written in the type that `architecture` names,
-    which for a pretrained model is its own: an engine takes what it finds, and 32B parameters in float32 fit nowhere.
-    Decoding defaults to greedy and stops where training ended turns (:func:`stop_tokens`). Raises StepError when the
-    folder cannot be written.
+    Called by all workers; worker 0 has the weights, writes, and calls `deliver` when all is written. They are written
+    in the type that `architecture` names, which for a pretrained model is its own: an engine takes what it finds, and
+    32B parameters in float32 fit nowhere. Decoding defaults to greedy and stops where training ended turns
+    (:func:`stop_tokens`). Raises StepError, in all workers, when the folder cannot be written, and what `deliver`
+    raises of the store.
     """
     written = architecture.dtype
     gathered = {name: weight if written is None else weight.to(written) for name, weight in weights}
+    refusal: list[StepError | StoreError | None] = [None]
     if dist.get_rank() == 0:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(
@@ -46,14 +51,35 @@ def export(
         )
         try:
             model.save_pretrained(folder)
+            _tell_transformers_4(folder / "config.json")
             tokenizer.save_pretrained(folder)
+            deliver()
+        except StoreError as error:
+            refusal = [error]
         except (OSError, SafetensorError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise StepError(
-                f"store: {folder} cannot be written ({reason}): make room there, and run the same command again: it "
-                "continues from the last checkpoint, which is kept"
-            ) from error
-    dist.barrier()
+            told = f"store: {folder} cannot be written ({reason}): make room there, and run the same command again: it "
+            refusal = [StepError(f"{told}continues from the last checkpoint, which is kept")]
+    dist.broadcast_object_list(refusal, src=0)
+    if refusal[0] is not None:
+        raise refusal[0]
+
+
+def _tell_transformers_4(file: Path) -> None:
+    """Adds to a config.json what transformers 4 looks for elsewhere: without it, it takes a rope base of 10,000.
+
+    transformers 5 has the base, and how positions are scaled, in ``rope_parameters``, and the type of the weights in
+    ``dtype``. It reads the older names too.
+    """
+    config = json.loads(file.read_text())
+    rope = config.get("rope_parameters") or {}
+    if "rope_theta" in rope:  # models whose layers differ have one for each kind, which transformers 4 has not
+        config["rope_theta"] = rope["rope_theta"]
+        if rope.get("rope_type", "default") != "default":
+            config["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
+    if "dtype" in config:
+        config["torch_dtype"] = config["dtype"]
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase, architecture: PretrainedConfig) -> list[int]:

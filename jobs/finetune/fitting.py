@@ -34,13 +34,17 @@ class Setting:
     batch_size: int
     block_size: int
     tokens_in_memory: int
+    measured: float = 1.0
+    """What was found to be taken, in units of what is planned: what fits is as much below it."""
 
     @property
     def placed(self) -> Layout:
         """The layout with the tokens and the shards that the other fields make."""
         rows = -(-self.batch_size // self.workers)
-        tokens = min(max(self.tokens_in_memory, self.block_size), rows * self.block_size)
-        return replace(self.layout, tokens=tokens, shards=self.shard_group or self.workers)
+        all_at_once = rows * self.block_size
+        tokens = min(max(self.tokens_in_memory, self.block_size), all_at_once)
+        shards = self.shard_group or self.workers
+        return replace(self.layout, tokens=tokens, accumulates=tokens < all_at_once, shards=shards)
 
     def needs(self, model: Architecture) -> Memory:
         """What each worker needs."""
@@ -48,7 +52,7 @@ class Setting:
 
     def fits(self, model: Architecture) -> bool:
         """Whether its card has that."""
-        return self.needs(model).total <= self.available
+        return self.needs(model).total * self.measured <= self.available
 
     @property
     def available(self) -> float:

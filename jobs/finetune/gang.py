@@ -12,14 +12,16 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import ray
+from ray.exceptions import RayTaskError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
 from ray.train.v2._internal.exceptions import (
     RayTrainError,
@@ -32,10 +34,12 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from torch.distributed import DistError
 
 from jobs.finetune.config import Config
+from jobs.finetune.connecting import Connection, packed
+from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory_somewhere
 from jobs.finetune.holding import held
 from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
-from jobs.machines import amounts, gone, leaving, machines, shortage
+from jobs.machines import amounts, gone, leaving, machines, shortage, starting
 from jobs.turns import will_fit
 from orchestrator.holdings import Held, Meter
 from orchestrator.places import StoreError, no_space, read_bytes, remove, write_bytes
@@ -51,6 +55,11 @@ _GLOO = "gloo/transport"
 """What errors of gloo's connections contain: they have no type of their own."""
 
 
+STARTS_WITHIN = 3600.0
+"""Seconds in which a machine that was asked for is there, whatever `resources.wait` says: a large one boots, and gets
+what it needs installed, for longer than ten minutes. One that takes longer hangs."""
+
+
 def announced() -> bool:
     """Whether a machine of this gang was announced to go. Asked by all workers, and the same answer for all."""
     return ray.train.get_preemption_info() is not None
@@ -64,29 +73,34 @@ def run_gang(
     reservation: Place,
     tell: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
     hold: Callable[[Held], None] = lambda holding: None,
+    before: Callable[[Argument], None] | None = None,
 ) -> None:
     """Calls ``work(argument)`` in every worker, and all of them again when one is lost, until it returns.
 
     `work` continues from its own last checkpoint, and may raise `Leaving` to be started elsewhere. `records` is a
     folder for Ray Train's own records. `reservation` is the file that says which machines the gang is on, by their ids;
     its first worker writes it. `tell` is told of every loss: how many by cause, and why the last; `hold`, every second,
-    of what is held.
+    of what is held. ``before(argument)`` is called by the first worker before the workers are connected.
 
     Raises what `work` raised; StepError, when the cluster does not have the gang's resources within ``resources.wait``
-    seconds, nor those of ``resources.min_workers``; or OutOfRetries, when workers were lost too often.
+    seconds, nor those of ``resources.min_workers``, and no machine is on its way; or OutOfRetries, when workers were
+    lost too often.
     """
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
     workers, losses, meter = config.resources.workers, Losses(config.resources.retries), Meter(config.machine)
+    waited = 0.0
     while True:
         try:
             remove(reservation)
             with held(meter, hold, config.devices):
-                _trainer(work, argument, config, workers, records, reservation).fit()
+                _trainer(work, argument, config, workers, records, reservation, before).fit()
             return
         except TrainingFailedError as error:
             if _timed_out(error):
-                workers = _enough(config, workers)
+                waited += config.resources.wait
+                workers = _enough_or_coming(config, workers, waited)
                 continue
+            waited = 0.0
             cause, reason = _loss(error, _machines(reservation))
             again = losses.count(cause)
             tell(losses.by_cause(), f"{cause}: {reason}")
@@ -110,12 +124,14 @@ def _trainer(
     workers: int,
     records: Path,
     reservation: Place,
+    before: Callable[[Argument], None] | None = None,
 ) -> TorchTrainer:
     gpus = config.resources.gpus_per_worker
+    first = None if before is None else packed(partial(before, argument))
     return TorchTrainer(
         # Not as its train_loop_config: Ray Train's controller reads that too, and imports for seconds what is in it.
         partial(_work, work, argument, reservation),
-        torch_config=TorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"]),
+        torch_config=Connection(backend=BACKENDS["cuda" if gpus else "cpu"], before=first),
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=bool(gpus),
@@ -146,6 +162,19 @@ def _machines(reservation: Place) -> list[str]:
 
 def _timed_out(error: TrainingFailedError) -> bool:
     return isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
+
+
+def _enough_or_coming(config: Config, workers: int, waited: float) -> int:
+    """As :func:`_enough`, and the same again while the autoscaler starts machines, but for `STARTS_WITHIN` seconds."""
+    try:
+        return _enough(config, workers)
+    except StepError:
+        coming = starting()
+        if not coming or waited >= STARTS_WITHIN:
+            raise
+        kinds = " and ".join(f"{count} x {kind}" for kind, count in Counter(coming).items())
+        print(f"Still waiting for {workers} x ({amounts(config.demands()[0])}): {kinds} start", flush=True)
+        return workers
 
 
 def _enough(config: Config, workers: int) -> int:
@@ -183,13 +212,21 @@ def _loss(error: TrainingFailedError, places: Sequence[str]) -> tuple[Cause, str
 
 def _reason(error: TrainingFailedError, failures: Mapping[int, Exception]) -> str:
     """Why a worker died, or a machine while the gang started. Raises what else there was to go wrong."""
-    if isinstance(error, ControllerError):
+    if isinstance(error, ControllerError) and not failures:
         if isinstance(error.controller_failure, WorkerGroupStartupFailedError):
             return "a worker died while the gang started"
+        if isinstance(error.controller_failure, RayTaskError):  # of what is done before the workers are connected
+            return _reason(error, {0: error.controller_failure.cause})
         raise error
     for failure in failures.values():
         if isinstance(failure, StepError | StoreError) or no_space(failure) is not None:
             raise failure
+        if is_out_of_memory(failure):
+            raise out_of_memory_somewhere(failure) from error
+    # The others lose their connections to the worker whose card failed, or wait for it.
+    for rank, failure in failures.items():
+        if is_hardware_fault(failure):
+            return f"the card of worker {rank} failed: {_one_line(failure)}"
     # What Ray Train itself noticed, such as a dead process, derives from RayTrainError; the rest was raised in workers.
     # When one of them died, what the others raised is the consequence: their connections to it closed.
     for rank, failure in failures.items():

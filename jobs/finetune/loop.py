@@ -54,8 +54,11 @@ def train(
     report: Report,
     busy: Utilisation | None = None,
     leaving: Callable[[], bool] = staying,
-) -> None:
+) -> int:
     """Trains the model of `strategy` in place, from the latest of `checkpoints` on. Called by all workers.
+
+    The steps that it has behind it then. There is no checkpoint of the last: what comes next is the model itself, and
+    where that cannot be written, :func:`save`.
 
     `report` is called in every worker after every step, with the MFU that `busy` tells; then `leaving`, which has the
     same answer in all of them. Raises StepError, naming the samples, when a loss or the gradient is no longer a number,
@@ -65,15 +68,20 @@ def train(
     tokens = config.resources.tokens_in_memory
     parts = split(data, config.evaluation, config.seed)
     schedule = Schedule(len(parts.training), config.batch_size, config.epochs, config.seed)
-    recipe = config.model_dump(mode="json", exclude={"resources"})
-    every, keep = config.resources.checkpoint_every, config.resources.keep_checkpoints
     going = False
-    with Checkpoints(checkpoints, recipe, every=every, keep=keep) as saved:
+    with _saved(config, checkpoints) as saved:
         for number in range(saved.restore(strategy), schedule.steps):
             started = time.perf_counter()
             torch.manual_seed(config.seed + number)
             step = plan_step(
-                schedule, number, parts.training, rank=rank, workers=workers, tokens=tokens, padding=padding
+                schedule,
+                number,
+                parts.training,
+                rank=rank,
+                workers=workers,
+                tokens=tokens,
+                padding=padding,
+                loss=config.loss,
             )
             rate = learning_rate(number, schedule.steps, config)
             sums = _accumulate(strategy, step, device)
@@ -89,7 +97,9 @@ def train(
             done, last = number + 1, number + 1 == schedule.steps
             evaluated = None
             if config.evaluation and parts.held_out and (last or done % config.evaluation.every == 0):
-                evaluated = held_out_loss(strategy, parts.held_out, tokens=tokens, padding=padding, device=device)
+                evaluated = held_out_loss(
+                    strategy, parts.held_out, tokens=tokens, padding=padding, device=device, loss=config.loss
+                )
             epoch, position = divmod(done, schedule.steps_per_epoch)
             rows = epoch * schedule.rows + min(position * schedule.batch_size, schedule.rows)
             report(
@@ -109,11 +119,25 @@ def train(
                 )
             )
             going = not last and leaving()
-            saved.after(done, strategy, last=last or going)
+            if not last:
+                saved.after(done, strategy, last=going)
             if going:
                 break
     if going:
         raise Leaving(f"a machine is about to go; step {done} is saved")
+    return schedule.steps
+
+
+def save(config: Config, strategy: Strategy, checkpoints: CheckpointFolder, step: int) -> None:
+    """Leaves a checkpoint after `step`, due or not. Called by all workers; raises StepError where there is no place."""
+    with _saved(config, checkpoints) as saved:
+        saved.after(step, strategy, last=True)
+
+
+def _saved(config: Config, checkpoints: CheckpointFolder) -> Checkpoints:
+    recipe = config.model_dump(mode="json", exclude={"resources"})
+    every, keep = config.resources.checkpoint_every, config.resources.keep_checkpoints
+    return Checkpoints(checkpoints, recipe, every=every, keep=keep)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class StepReport:
     steps: int
     """Optimizer steps of the whole run."""
     loss: float
-    """Mean over the step's learned tokens, in nats, before its update."""
+    """Mean over the step's learned tokens, or over its samples' means, in nats, before its update."""
     learning_rate: float
     gradient_norm: float
     """Before clipping."""
@@ -35,7 +35,7 @@ class StepReport:
     mfu: float | None = None
     """Share of the cards' peak (:mod:`jobs.finetune.utilisation`); None where that is not known."""
     evaluation_loss: float | None = None
-    """Mean over the learned tokens that are kept from training, after the update; None where it is not due."""
+    """The same mean over what is kept from training, after the update; None where it is not due."""
 
     def metrics(self) -> dict[str, float]:
         """Those that have a value, by name; the step apart."""

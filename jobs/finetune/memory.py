@@ -14,6 +14,7 @@ again.
 
 **The worst moment.** Of those three, different amounts meet in the loss, in a layer's backward pass, and when the
 gradients of embedding and head are reduced at the end; the largest sum counts, because that is when memory runs out.
+Where a step has one micro-batch, gradients are not there all the time: they come as activations go.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ class Layout:
     """The layers' matrices that have one."""
     on_cpu: bool = False
     """Computed by CPUs, which sum up products of bf16 in float32 copies where GPUs do so in passing."""
+    accumulates: bool = True
+    """A step has several micro-batches: from the second on, the gradients of those before are there all the time. With
+    one they come layer by layer, while activations go."""
 
     @property
     def master(self) -> int:
@@ -82,7 +86,7 @@ class Memory:
     transients: float
     """Gathered weights and gradients before they are reduced, the layer that is computed again, norms and casts."""
     moment: str
-    """When: in the loss, in a layer's backward pass, or while the last gradients are reduced."""
+    """When: in the loss, in a layer's backward pass, in the first layer's, or while the last gradients are reduced."""
     host: float
     """Bytes of the CPU's memory for what is offloaded."""
 
@@ -106,13 +110,15 @@ class Memory:
 @dataclass(frozen=True)
 class _Moment:
     name: str
+    gradients: float
+    """Those that were reduced already, a worker's share of them."""
     activations: float
     logits: float
     transients: float
 
     @property
     def total(self) -> float:
-        return self.activations + self.logits + self.transients
+        return self.gradients + self.activations + self.logits + self.transients
 
 
 def memory(model: Architecture, layout: Layout) -> Memory:
@@ -124,9 +130,9 @@ def memory(model: Architecture, layout: Layout) -> Memory:
         stays = float(layout.compute * model.parameters) if layout.strategy == "zero-2" else 0.0
         host = parameters + gradients + optimizer - stays
         parameters, gradients, optimizer = stays, 0.0, 0.0
-    worst = max(_moments(model, layout), key=lambda moment: moment.total)
+    worst = max(_moments(model, layout, gradients), key=lambda moment: moment.total)
     beside = worst.activations, worst.logits, worst.transients
-    return Memory(parameters, gradients, optimizer, *beside, moment=worst.name, host=host)
+    return Memory(parameters, worst.gradients, optimizer, *beside, moment=worst.name, host=host)
 
 
 def _states(model: Architecture, layout: Layout) -> tuple[float, float, float]:
@@ -149,6 +155,14 @@ def _states(model: Architecture, layout: Layout) -> tuple[float, float, float]:
     return computing + master * ours, master * ours, 2 * master * ours
 
 
+def checkpoint_bytes(model: Architecture, layout: Layout) -> float:
+    """Bytes of a checkpoint, of all workers together: what is trained, as the optimizer sees it, and its moments."""
+    trained = model.parameters
+    if layout.adapter_rank is not None:
+        trained = model.layers * sum(map(math.prod, _adapters(model, layout)))
+    return float(3 * layout.master * trained)
+
+
 def _sharded(shapes: tuple[Shape, ...], shards: int) -> float:
     """Numbers of `shapes` on one worker, each split along its first dimension, padding included."""
     return float(sum(-(-shape[0] // shards) * math.prod(shape[1:]) for shape in shapes))
@@ -161,33 +175,60 @@ def _adapters(model: Architecture, layout: Layout) -> tuple[Shape, ...]:
     return tuple(part for out, into in targets for part in ((rank, into), (out, rank)))
 
 
-def _moments(model: Architecture, layout: Layout) -> tuple[_Moment, ...]:
-    """What is held beside the states, at each moment that can be the worst."""
+def _moments(model: Architecture, layout: Layout, gradients: float) -> tuple[_Moment, ...]:
+    """What is held beside weights and optimizer, at each moment that can be the worst; `gradients` are all of them."""
     tokens, compute = layout.tokens, layout.compute
     stream = float(compute * tokens * model.hidden_size)
     norm = _saved_by_norm(model, layout)
     saved = _saved_by_layer(model, layout)
     kept = {"full": stream, "selective": stream + _products(model, layout), "off": saved}[layout.checkpointing]
-    gathered, ahead, around_layer, at_the_end = _in_transit(model, layout)
+    gathered, ahead, around_layer, behind, at_the_end = _in_transit(model, layout)
     head_gradient = 0.0 if layout.adapter_rank is not None else float(compute * model.head_parameters)
     # In chunks it is summed up during the loss, and counted there.
     head_of_whole = head_gradient if layout.whole_logits else 0.0
     # In the layer whose turn it is: what it saved, less what the loss of its product frees, the gradients of both
     # factors of the gated MLP at once, and the gradient that flows along the residual stream.
-    again = {"full": saved, "selective": saved - _shared(model, layout), "off": 0.0}[layout.checkpointing]
+    again = {"full": saved, "selective": saved - _not_again(model, layout), "off": 0.0}[layout.checkpointing]
     at_work = again + 2 * compute * tokens * model.intermediate_size + stream
+    none_yet, one_layer, all_layers = _reduced(model, layout, gradients)
+    backward = gathered + around_layer + at_work
     return (
         # The last norm's tensors, the learned positions picked from its output, their gradient, and the last layer's
         # weights, which are on their way.
         _Moment(
             "in the loss",
+            none_yet,
             model.layers * kept,
             _logits(model, layout),
             gathered + ahead + head_of_whole + norm + 2 * stream,
         ),
-        _Moment("in a layer's backward pass", model.layers * kept, head_gradient, gathered + around_layer + at_work),
-        _Moment("while the embedding's gradient is reduced", 0, 0, at_the_end + stream),
+        # Layer by layer what is kept goes and gradients come: the most is there at either end. The last layer's pass
+        # is the first, and has no other's gradients in transit; the one after it finds of what that kept its input at
+        # most.
+        _Moment("in the last layer's backward pass", none_yet, model.layers * kept, head_gradient, backward),
+        _Moment(
+            "in a layer's backward pass",
+            one_layer,
+            (model.layers - 1) * kept + stream,
+            head_gradient,
+            backward + behind,
+        ),
+        _Moment("in the first layer's backward pass", all_layers, kept, head_gradient, backward + behind),
+        _Moment("while the embedding's gradient is reduced", all_layers, 0, 0, at_the_end + stream),
     )
+
+
+def _reduced(model: Architecture, layout: Layout, gradients: float) -> tuple[float, float, float]:
+    """Bytes of a worker's share of gradients before any layer's backward pass, after one, and after all of them.
+
+    Where a step has one micro-batch, FSDP2 has no gradients before it: they are dropped after the update. DeepSpeed
+    keeps its buffers.
+    """
+    if layout.accumulates or layout.strategy != "fsdp" or not gradients:
+        return gradients, gradients, gradients
+    shapes = model.layer_shapes if layout.adapter_rank is None else _adapters(model, layout)
+    layer = layout.master * _sharded(shapes, layout.shards)
+    return 0.0, layer, model.layers * layer
 
 
 def _saved_by_norm(model: Architecture, layout: Layout) -> float:
@@ -216,11 +257,16 @@ def _products(model: Architecture, layout: Layout) -> float:
     return float(layout.tokens * (layout.compute * outputs + _SINGLE * model.heads))
 
 
-def _shared(model: Architecture, layout: Layout) -> float:
-    """Bytes of those products that the backward pass uses as they are, and so are not held a second time."""
+def _not_again(model: Architecture, layout: Layout) -> float:
+    """Bytes of those products that are not held a second time when a layer is computed again.
+
+    The backward pass uses values, gate and the MLP's other factor, the attention's output and its sums as they are.
+    Queries and keys before their rotation, and what the attention adds to the stream, are dropped once they were used.
+    """
     queries, keys = model.heads * model.head_size, model.kv_heads * model.head_size
-    numbers = layout.compute * (queries + keys + 2 * model.intermediate_size)
-    return float(layout.tokens * (numbers + _SINGLE * model.heads))
+    as_they_are = queries + keys + 2 * model.intermediate_size
+    dropped = queries + keys + model.hidden_size
+    return float(layout.tokens * (layout.compute * (as_they_are + dropped) + _SINGLE * model.heads))
 
 
 def _logits(model: Architecture, layout: Layout) -> float:
@@ -240,8 +286,9 @@ def _logits(model: Architecture, layout: Layout) -> float:
     return chunk * model.vocabulary * wide + head
 
 
-def _in_transit(model: Architecture, layout: Layout) -> tuple[float, float, float, float]:
-    """Bytes of gathered weights all the time, of a layer on its way, around a layer's backward pass, and at the end.
+def _in_transit(model: Architecture, layout: Layout) -> tuple[float, float, float, float, float]:
+    """Bytes of gathered weights all the time, of a layer on its way, around a layer's backward pass, of the layer
+    before it there, and at the end.
 
     FSDP2 gathers embedding and head for the whole step. Around a layer there are its gathered weights, the next
     layer's, which are on their way, its gradients, and the former layer's gradients in float32 while they are summed
@@ -251,15 +298,16 @@ def _in_transit(model: Architecture, layout: Layout) -> tuple[float, float, floa
     compute, master = layout.compute, layout.master
     trains = layout.adapter_rank is None
     layer, root = model.layer_parameters, model.root_parameters
-    bucket = min(_BUCKET, model.parameters) if trains else 0
+    bucket = float(2 * master * min(_BUCKET, model.parameters)) if trains else 0.0
     if layout.strategy == "zero-2":
-        return 0.0, 0.0, float(2 * master * bucket), float(2 * master * bucket)
+        return 0.0, 0.0, bucket, 0.0, bucket
     if layout.strategy == "zero-3":
         live = float(compute * min(_LIVE, model.parameters))
-        return live, 0.0, float(2 * master * bucket), live + float(2 * master * bucket)
+        return live, 0.0, bucket, 0.0, live + bucket
     gradients = (compute + master) if trains else 0
     ahead = 0 if layout.shards == 1 else compute * layer
-    own = compute * layer
+    own = (compute + (compute if trains else 0)) * layer
+    behind = master * layer if trains else 0
     # The root's weights are freed by then; its gradients, and what they are copied into; or that, and what comes of it.
     reduced = max(gradients, master * (1 + 1 / layout.shards)) if trains else 0
-    return float(compute * root), float(ahead), float(own + ahead + gradients * layer), float(reduced * root)
+    return float(compute * root), float(ahead), float(own + ahead), float(behind), float(reduced * root)

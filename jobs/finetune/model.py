@@ -75,16 +75,18 @@ class CausalLoss(nn.Module):
         stay_within_documents(model)
 
     def forward(self, batch: Batch) -> Tensor:
-        """The sum of the cross-entropies, in nats, of the batch's learned tokens: a scalar, at least float32."""
+        """The sum of the cross-entropies, in nats, of the batch's learned tokens, each as often as it counts: a scalar,
+        at least float32."""
         hidden = self.model.model(**batch.inputs, use_cache=False).last_hidden_state
         learned = batch.labels != IGNORED
-        return sum_of_losses(hidden[learned], self.model.lm_head.weight, batch.labels[learned])
+        weights = None if batch.weights is None else batch.weights[learned]
+        return sum_of_losses(hidden[learned], self.model.lm_head.weight, batch.labels[learned], weights)
 
 
-def sum_of_losses(hidden: Tensor, vocabulary: Tensor, labels: Tensor) -> Tensor:
+def sum_of_losses(hidden: Tensor, vocabulary: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """The cross-entropies of `labels` [tokens] against ``hidden @ vocabulary.T``, summed: a scalar, at least float32.
 
-    `hidden` is [tokens, width], `vocabulary` [words, width].
+    `hidden` is [tokens, width], `vocabulary` [words, width], `weights` [tokens] what each counts; None: 1.
     """
     words, width = vocabulary.shape
     chunked = LinearCrossEntropyOptions(
@@ -93,17 +95,20 @@ def sum_of_losses(hidden: Tensor, vocabulary: Tensor, labels: Tensor) -> Tensor:
     options = chunked if words >= _WIDE * width else None
     # torch sums in the type of what it is given: in bfloat16, 300 losses come out one percent off. Per token they
     # are right, at the price of computing the logits a second time for the gradient.
-    narrow = hidden.dtype == torch.bfloat16
-    losses = linear_cross_entropy(hidden, vocabulary, labels, reduction="none" if narrow else "sum", options=options)
-    return losses.sum(dtype=torch.promote_types(losses.dtype, torch.float32))
+    apart = hidden.dtype == torch.bfloat16 or weights is not None
+    losses = linear_cross_entropy(hidden, vocabulary, labels, reduction="none" if apart else "sum", options=options)
+    wide = torch.promote_types(losses.dtype, torch.float32)
+    if weights is not None:
+        losses = losses.to(wide) * weights.to(wide)
+    return losses.sum(dtype=wide)
 
 
-def load_tokenizer(source: RandomModel | str) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: RandomModel | str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model. Raises StepError when it cannot be loaded."""
     if isinstance(source, RandomModel):
         return byte_tokenizer(source.context)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
         raise StepError(f"model: the tokenizer of {source!r} cannot be loaded ({_first_line(error)})") from error
     return tokenizer
@@ -119,6 +124,8 @@ class Blueprint:
     precision: Precision
     lora: Lora | None
     seed: int
+    revision: str | None = None
+    """Of a hub name."""
 
     def _own(self) -> PretrainedConfig:
         """A copy for transformers, which writes the type it builds in over the one that the model is exported in."""
@@ -155,7 +162,10 @@ class Blueprint:
                 yield name, weights.read(name, weight.shape).to(device, weight.dtype)
 
     def _weights(self) -> Weights:
-        weights = MadeWeights(self._random()) if isinstance(self.source, RandomModel) else StoredWeights(self._folder())
+        if isinstance(self.source, RandomModel):
+            weights: Weights = MadeWeights(self._random())
+        else:
+            weights = StoredWeights(stored_weights(self.source, self.revision))
         return weights if self.lora is None else AdaptedWeights(weights, self.seed)
 
     def _random(self) -> nn.Module:
@@ -163,14 +173,20 @@ class Blueprint:
         model: nn.Module = AutoModelForCausalLM.from_config(self._own(), dtype=torch.float32)
         return model
 
-    def _folder(self) -> Path:
-        source = str(self.source)
-        if Path(source).is_dir():
-            return Path(source)
-        try:
-            return Path(snapshot_download(source, allow_patterns=["*.safetensors", "*.safetensors.index.json"]))
-        except (OSError, ValueError) as error:
-            raise StepError(f"model: {source!r} cannot be downloaded ({_first_line(error)})") from error
+
+def stored_weights(source: str, revision: str | None = None) -> Path:
+    """The folder with the weights of a model: `source` itself, or what is downloaded of a hub name, once per machine.
+
+    Raises StepError where it cannot be had.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    files = ["*.safetensors", "*.safetensors.index.json"]
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=files))
+    except (OSError, ValueError) as error:
+        asked = f" at {revision}" if revision else ""
+        raise StepError(f"model: {source!r}{asked} cannot be downloaded ({_first_line(error)})") from error
 
 
 def draw(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase, config: Config) -> Blueprint:
@@ -179,10 +195,11 @@ def draw(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase, config: 
         architecture = random_architecture(source, tokenizer)
     else:
         try:
-            architecture = AutoConfig.from_pretrained(source)
+            architecture = AutoConfig.from_pretrained(source, revision=config.revision)
         except (OSError, ValueError) as error:
             raise StepError(f"model: {source!r} cannot be loaded ({_first_line(error)})") from error
-    return Blueprint(source, architecture, PRECISIONS[config.precision], config.lora, config.seed)
+    precision = PRECISIONS[config.precision]
+    return Blueprint(source, architecture, precision, config.lora, config.seed, config.revision)
 
 
 def set_buffers(module: nn.Module, buffers: Mapping[str, Tensor], device: torch.device) -> None:

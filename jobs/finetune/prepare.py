@@ -78,8 +78,8 @@ def model_source(config: Config, context: StepContext) -> RandomModel | str:
 
 def _tokenized(config: Config, context: StepContext) -> tuple[PreTrainedTokenizerBase, TokenizedData]:
     source = model_source(config, context)
-    tokenizer = load_tokenizer(source)
-    ids, positions = _limits(source, tokenizer)
+    tokenizer = load_tokenizer(source, config.revision)
+    ids, positions = _limits(source, config.revision, tokenizer)
     needed = max(tokenizer.get_vocab().values()) + 1
     if ids < needed:
         raise StepError(
@@ -97,12 +97,14 @@ def _tokenized(config: Config, context: StepContext) -> tuple[PreTrainedTokenize
     return tokenizer, pack(data, config.block_size) if config.packing else data
 
 
-def _limits(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int | None]:
+def _limits(
+    source: RandomModel | str, revision: str | None, tokenizer: PreTrainedTokenizerBase
+) -> tuple[int, int | None]:
     """The ids that a model knows, and its positions where it says so. From its config.json, without its weights."""
     if isinstance(source, RandomModel):
         return len(tokenizer), source.context
     try:
-        settings = AutoConfig.from_pretrained(source).get_text_config()
+        settings = AutoConfig.from_pretrained(source, revision=revision).get_text_config()
     except (OSError, ValueError) as error:
         raise StepError(f"model: the config of {source!r} cannot be loaded ({_first_line(error)})") from error
     return settings.vocab_size, getattr(settings, "max_position_embeddings", None)

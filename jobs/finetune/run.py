@@ -11,7 +11,7 @@ from ray.train.torch import get_device
 from jobs.finetune.config import Config
 from jobs.finetune.gang import announced, run_gang
 from jobs.finetune.prepare import prepare
-from jobs.finetune.worker import DATA, Assignment, assign, work
+from jobs.finetune.worker import DATA, Assignment, assign, fetch, work
 from orchestrator.places import remove
 from orchestrator.step import StepContext
 
@@ -29,7 +29,7 @@ def run(config: Config, context: StepContext) -> None:
     prepare(config, assignment.context, assignment.data)
     assignment.context.share(DATA)
     reservation = assignment.context.place / "gang" / "reservation.json"
-    run_gang(_work, assignment, config, records, reservation, context.lost, context.hold)
+    run_gang(_work, assignment, config, records, reservation, context.lost, context.hold, fetch)
     assignment.checkpoints.remove()
     remove(reservation)
     shutil.rmtree(records)

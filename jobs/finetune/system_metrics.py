@@ -58,13 +58,20 @@ def _cards() -> Iterator[Any]:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return
-    for number in range(pynvml.nvmlDeviceGetCount()):
-        yield pynvml.nvmlDeviceGetHandleByIndex(number)
+    try:
+        for number in range(pynvml.nvmlDeviceGetCount()):
+            yield pynvml.nvmlDeviceGetHandleByIndex(number)
+    except pynvml.NVMLError as error:
+        print(f"The machine's GPUs are not measured: {error}", flush=True)
 
 
 def _measured(card: Any) -> dict[str, float]:
-    memory, rates = pynvml.nvmlDeviceGetMemoryInfo(card), pynvml.nvmlDeviceGetUtilizationRates(card)
-    watts = pynvml.nvmlDeviceGetPowerUsage(card) / 1000
+    """What the driver tells of a card now; nothing where it fails to, as of a card that does not tell its power."""
+    try:
+        memory, rates = pynvml.nvmlDeviceGetMemoryInfo(card), pynvml.nvmlDeviceGetUtilizationRates(card)
+        watts = pynvml.nvmlDeviceGetPowerUsage(card) / 1000
+    except pynvml.NVMLError:
+        return {}
     return {
         "utilization_percentage": rates.gpu,
         "memory_usage_megabytes": memory.used / _MEGABYTE,

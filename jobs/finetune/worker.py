@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +14,34 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from transformers import PretrainedConfig
 
+from jobs.architecture import UnknownArchitecture, from_config
 from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
 from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.deepspeed_config import deepspeed_settings
+from jobs.finetune.estimate import setting_of
 from jobs.finetune.export import export
+from jobs.finetune.faults import is_out_of_memory, out_of_memory
 from jobs.finetune.fsdp import Fsdp
-from jobs.finetune.loop import staying, train
+from jobs.finetune.loop import save, staying, train
 from jobs.finetune.measures import StepReport
-from jobs.finetune.model import Blueprint, draw, load_tokenizer
+from jobs.finetune.model import Blueprint, draw, load_tokenizer, stored_weights
 from jobs.finetune.prepare import model_source, prepared
 from jobs.finetune.recorder import Recorder
 from jobs.finetune.strategy import Strategy
 from jobs.finetune.utilisation import utilisation
-from orchestrator.step import StepContext
+from orchestrator.places import StoreError
+from orchestrator.step import StepContext, StepError
 
 DATA = "data"
 """What is prepared for all workers, by the name under which they share it."""
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 """Of the process group, by device. Checkpoints and what is offloaded travel between CPUs on GPU machines too."""
+
+_TIGHT = 0.9
+"""Share of the memory above which fragmentation is to be avoided."""
+_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 @dataclass(frozen=True)
@@ -73,26 +83,61 @@ def work(assignment: Assignment, device: torch.device, leaving: Callable[[], boo
     config = assignment.config
     torch.set_num_threads(config.resources.cpus_per_worker)
     model, data = assignment.model, assignment.data
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(model, config.revision)
     blueprint = draw(model, tokenizer, config)
-    strategy = make_strategy(config, blueprint, device, assignment.deepspeed)
+    if device.type == "cuda" and is_tight(config, blueprint.architecture):
+        expand_segments()
     recorder = Recorder(config, assignment.context, data) if dist.get_rank() == 0 else None
-    train(
-        config,
-        strategy,
-        prepared(data),
-        padding=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-        device=device,
-        checkpoints=assignment.checkpoints,
-        report=recorder or _say_nothing,
-        busy=utilisation(blueprint.architecture, config, device),
-        leaving=leaving,
-    )
-    export(strategy.weights(), blueprint.architecture, tokenizer, assignment.context.output)
+    try:
+        strategy = make_strategy(config, blueprint, device, assignment.deepspeed)
+        steps = train(
+            config,
+            strategy,
+            prepared(data),
+            padding=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+            device=device,
+            checkpoints=assignment.checkpoints,
+            report=recorder or _say_nothing,
+            busy=utilisation(blueprint.architecture, config, device),
+            leaving=leaving,
+        )
+        try:
+            whole, context = strategy.weights(), assignment.context
+            export(whole, blueprint.architecture, tokenizer, context.output, context.deliver)
+        except (StepError, StoreError):
+            save(config, strategy, assignment.checkpoints, steps)
+            raise
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(error, config, blueprint.architecture, device) from error
+        raise
     if recorder is not None:
         recorder.made_model()
-        assignment.context.deliver()
     dist.barrier()
+
+
+def fetch(assignment: Assignment) -> None:
+    """Brings the weights of a hub's model to this machine. For worker 0, before it joins others: they would wait for
+    it in an operation that has a time limit. Raises StepError where they cannot be had."""
+    if isinstance(assignment.model, str):
+        stored_weights(assignment.model, assignment.config.revision)
+
+
+def is_tight(config: Config, architecture: PretrainedConfig) -> bool:
+    """Whether the plan takes so much of a card that what is free in pieces would be missed."""
+    try:
+        setting = setting_of(config)
+        return setting.needs(from_config(architecture.to_dict())).total > _TIGHT * setting.available
+    except UnknownArchitecture:
+        return False
+
+
+def expand_segments() -> None:
+    """Has torch put tensors into segments that grow, which leaves no holes between them. Before the first tensor, and
+    unless the user has chosen how torch allocates."""
+    if not any(os.environ.get(name) for name in _ALLOCATOR):
+        torch._C._accelerator_setAllocatorSettings("expandable_segments:True")
+        print("Memory is tight: torch allocates in expandable segments", flush=True)
 
 
 def make_strategy(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from s3fs import S3FileSystem
+from torch.distributed.checkpoint import filesystem
 from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
 
 from jobs.finetune.checkpoint import Checkpoints
@@ -112,6 +115,25 @@ def test_the_latest_checkpoint_is_restored(folder: CheckpointFolder) -> None:
 def test_checkpoints_are_written_when_due_and_after_the_last_step(folder: CheckpointFolder) -> None:
     train(folder, 7, every=3, keep=9)
     assert steps_in(folder) == [7, 6, 3]
+
+
+def test_the_log_says_how_large_a_checkpoint_is_where_it_goes_and_how_long_it_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = CheckpointFolder(str(tmp_path / "checkpoints"))
+    numbers = Numbers(size=1_000_000)
+    with checkpoints(folder, every=5) as saved:
+        saved.restore(numbers)
+        saved.after(5, numbers, last=False)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"A checkpoint, every 5 steps, has 0.008 GB: {folder.location}"
+    size, seconds, rate = map(
+        float, re.fullmatch(rf"Wrote (\S+) GB in (\S+) s, (\S+) GB/s, to {folder.step(5)}", second).groups()
+    )
+    written = sum(file.stat().st_size for file in Path(folder.step(5)).glob("*") if file.name != "complete.json")
+    assert size == pytest.approx(written / 1e9, rel=0.01)
+    assert 0 <= seconds < 60
+    assert rate >= 0
 
 
 def test_the_last_few_are_kept(folder: CheckpointFolder) -> None:
@@ -230,6 +252,43 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_does_not_change_it(
         assert steps_in(folder) == []
         go_on.set()
     assert restored(folder) == (1, 1.0)
+
+
+def test_writing_never_touches_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written was copied before. A thread that asked for a stream would get GPU 0's, in every worker."""
+    touched: list[str] = []
+
+    class Stream:
+        device_type = "cuda"
+
+        def synchronize(self) -> None:
+            touched.append("synchronised")
+
+        def wait_stream(self, other: object) -> None:
+            touched.append("waited")
+
+    class Device:
+        only = Stream()
+
+        def current_stream(self) -> Stream:
+            touched.append(f"asked for a stream in {threading.current_thread().name}")
+            return self.only
+
+        @contextmanager
+        def stream(self, stream: Stream) -> Iterator[None]:
+            yield
+
+    folder = CheckpointFolder(str(tmp_path))
+    numbers = Numbers(1.0, size=4_000_000)
+    with checkpoints(folder) as saved:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(filesystem, "_get_available_device_type", lambda: "cuda")
+        monkeypatch.setattr(filesystem, "_get_device_module", lambda kind: Device())
+        saved.after(1, numbers, last=True)
+    monkeypatch.undo()
+    assert touched == []
+    with checkpoints(folder) as saved:
+        assert saved.restore(numbers) == 1
 
 
 def test_a_full_disk_is_one_line_and_earlier_checkpoints_are_kept(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from jobs.finetune.roofline import Work, mfu
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.letters.config import Config as Letters
 from orchestrator.estimate_view import lines, show
+from orchestrator.experiment import load
 from orchestrator.step import Estimate, Upcoming
+from tests.conftest import ROOT
 
 LETTERS = {"letters": Upcoming(Letters(train=38400), None)}
 S1 = {"model": "Qwen/Qwen2.5-32B-Instruct", "data": "simplescaling/s1K"}
@@ -96,6 +98,39 @@ def test_the_paper_s_26_minutes_on_16_cards_are_what_plans_reckon_with() -> None
     model, tokens = find("Qwen/Qwen2.5-32B-Instruct"), 5 * 5_658_480
     reached = mfu(model, Work(tokens, 5658, 315), machine("h100"), 16, 26 * 60)
     assert reached == pytest.approx(machine("h100").card.mfu, abs=0.01)
+
+
+def checkpoints(**resources: object) -> str:
+    """What is said of the recipe's checkpoints."""
+    fields = ON_GPUS | {"workers": 16} | resources
+    told = config(fields).model_copy(update={"data": Config.model_validate_json(json.dumps(S1)).data}).estimate({})
+    [line] = [remark for remark in told.remarks if remark.startswith("checkpoints: ")]
+    return line
+
+
+def test_how_large_checkpoints_are_where_they_go_and_what_they_save_is_told() -> None:
+    assert checkpoints(checkpoint_every=158, checkpoint_rate=4, checkpoints="s3://bucket/key") == (
+        "checkpoints: 1 of 393 GB, every 158 steps, to s3://bucket/key; 98 s each at 4 GB/s; a lost worker costs at "
+        "most 158 of 315 steps, 13 min, $24.21"
+    )
+    often = checkpoints(checkpoint_every=63)
+    assert often.startswith("checkpoints: 4 of 393 GB, 1,573 GB in all, every 63 steps, to the step's own folder")
+    assert "resources.checkpoint_rate tells how long each takes" in often
+    assert checkpoints(checkpoint_every=315).startswith(
+        "checkpoints: none (every 315 steps, of 315); a lost worker costs at most 315 of 315 steps, 26 min, $48"
+    )
+
+
+def test_checkpoints_of_adapters_have_the_adapters_alone() -> None:
+    adapted = estimate(ON_GPUS | {"workers": 16}, lora={"rank": 16})
+    [line] = [remark for remark in adapted.remarks if remark.startswith("checkpoints: ")]
+    assert " of 1.61 GB, " in line
+
+
+def test_the_shipped_recipe_writes_at_most_one() -> None:
+    [step] = load(ROOT / "experiments" / "s1" / "finetune.yaml").steps.values()
+    [line] = [remark for remark in step.config.estimate({}).remarks if remark.startswith("checkpoints: ")]
+    assert line.startswith("checkpoints: 1 of 393 GB, ")
 
 
 def test_a_local_file_tells_how_long_it_takes(tmp_path: Path) -> None:

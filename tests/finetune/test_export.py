@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from jobs.finetune.config import Config
 from jobs.finetune.export import export, stop_tokens
 from jobs.finetune.model import draw
+from orchestrator.places import StoreError
 from orchestrator.step import StepError
 from tests.finetune.qwen_like import qwen_tokenizer
 
@@ -101,6 +102,30 @@ def test_weights_are_written_in_the_type_of_the_model_that_training_began_with(a
     assert torch.equal(loaded.model.norm.weight, model.model.norm.weight.bfloat16())
 
 
+@pytest.mark.parametrize(
+    ("rope", "scaling"),
+    [
+        ({"rope_type": "default", "rope_theta": 1e6}, None),
+        (
+            {"rope_type": "yarn", "rope_theta": 5e5, "factor": 4.0, "original_max_position_embeddings": 64},
+            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+        ),
+    ],
+)
+def test_transformers_4_finds_the_rope_base_and_the_type_where_it_looks(
+    alone: None, tmp_path: Path, rope: dict[str, object], scaling: dict[str, object] | None
+) -> None:
+    model = Qwen2ForCausalLM(architecture(rope_parameters=rope, dtype="bfloat16"))
+    export(model.state_dict().items(), model.config, QWEN, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["rope_theta"] == rope["rope_theta"]
+    assert written.get("rope_scaling") == scaling
+    assert written["torch_dtype"] == "bfloat16"
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert {name: loaded.config.rope_parameters[name] for name in rope} == rope
+    assert torch.equal(loaded.model.rotary_emb.inv_freq, model.model.rotary_emb.inv_freq)
+
+
 def test_a_full_disk_is_one_line(alone: None, tmp_path: Path) -> None:
     model = Qwen2ForCausalLM(architecture())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -112,6 +137,16 @@ def test_a_full_disk_is_one_line(alone: None, tmp_path: Path) -> None:
             export(model.state_dict().items(), model.config, QWEN, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_result_that_cannot_be_delivered_is_known_to_all_workers(alone: None, tmp_path: Path) -> None:
+    def away() -> None:
+        assert (tmp_path / "config.json").exists()
+        raise StoreError("store: s3://bucket does not answer")
+
+    model = Qwen2ForCausalLM(architecture())
+    with pytest.raises(StoreError, match="does not answer"):
+        export(model.state_dict().items(), model.config, QWEN, tmp_path, away)
 
 
 def test_training_in_a_wider_type_leaves_the_type_that_a_model_is_written_in(tmp_path: Path) -> None:

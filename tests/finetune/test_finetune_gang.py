@@ -13,26 +13,34 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 import ray.train
+import torch
 import torch.distributed as dist
+from ray.autoscaler.v2.schema import ClusterStatus, LaunchRequest, NodeInfo
 from ray.cluster_utils import Cluster
 from ray.exceptions import WorkerCrashedError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.train.v2.api.preemption import PreemptionInfo
 from ray.util import placement_group, placement_group_table, remove_placement_group
+from torch import Tensor
 
 from jobs.finetune.config import Config
-from jobs.finetune.gang import _enough, _loss, _trainer, run_gang
+from jobs.finetune.fsdp import Fsdp
+from jobs.finetune.gang import STARTS_WITHIN, _enough, _enough_or_coming, _loss, _trainer, run_gang
 from jobs.finetune.loop import Leaving
 from jobs.finetune.run import run
+from jobs.finetune.worker import Assignment
+from jobs.finetune.worker import work as step_work
 from jobs.letters.config import Config as LettersConfig
 from jobs.letters.run import run as write_letters
-from jobs.machines import Machine
+from jobs.machines import Machine, starting
+from orchestrator.failures import diagnose
 from orchestrator.holdings import Held
 from orchestrator.retries import OutOfRetries
 from orchestrator.step import StepContext, StepError, StepInput
@@ -181,6 +189,90 @@ def test_a_gang_that_is_told_of_a_machine_that_goes_continues_elsewhere_from_the
     assert losses(told) == losses(undisturbed)
     weights = [(step.output / "model.safetensors").read_bytes() for step in (told, undisturbed)]
     assert weights[0] == weights[1]
+
+
+def note_connection(task: Task) -> None:
+    (task.folder / "connected").write_text(str(dist.is_initialized()))
+
+
+def refuse(task: Task) -> None:
+    raise StepError("model: 'someone/new' cannot be downloaded (404): check its name")
+
+
+def test_what_takes_long_is_done_by_the_first_worker_before_the_others_wait_for_it(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.add_node(num_cpus=2)
+    task, places = Task(tmp_path, steps=1), (tmp_path / "records", tmp_path / "reservation")
+    run_gang(work, task, config(), *places, before=note_connection)
+    assert (tmp_path / "connected").read_text() == "False"
+    assert len(task.done()) == 1
+    with pytest.raises(StepError, match="cannot be downloaded"):
+        run_gang(work, task, config(), *places, before=refuse)
+
+
+@pytest.mark.parametrize(
+    ("coming", "waited", "goes_on"),
+    [(["p5.48xlarge"], 600.0, True), ([], 600.0, False), (["p5.48xlarge"], STARTS_WITHIN, False)],
+)
+def test_a_gang_waits_longer_for_machines_that_are_on_their_way(
+    coming: list[str], waited: float, goes_on: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for user in ("jobs.finetune.gang", "jobs.machines", "jobs.turns"):
+        monkeypatch.setattr(f"{user}.machines", list)
+    monkeypatch.setattr("jobs.turns._groups", lambda: ())
+    monkeypatch.setattr("jobs.turns.SETTLES_SECONDS", 0)
+    monkeypatch.setattr("jobs.finetune.gang.starting", lambda: coming)
+    if goes_on:
+        assert _enough_or_coming(config(), 2, waited) == 2
+        assert "Still waiting for 2 x (1 CPU): 1 x p5.48xlarge start" in capsys.readouterr().out
+    else:
+        with pytest.raises(StepError, match="asked for 2 x"):
+            _enough_or_coming(config(), 2, waited)
+
+
+def test_machines_that_the_autoscaler_has_asked_for_are_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = ClusterStatus(
+        pending_launches=[LaunchRequest("p5.48xlarge", "gpu", 2, LaunchRequest.Status.PENDING, 0)],
+        pending_nodes=[NodeInfo("p5.48xlarge", "gpu-spot", "i-1", "", "SETTING_UP")],
+        failed_launches=[LaunchRequest("p5.48xlarge", "gpu", 1, LaunchRequest.Status.FAILED, 0)],
+    )
+    monkeypatch.setattr("jobs.machines.get_cluster_status", lambda address: status)
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address=""))
+    assert starting() == ["gpu", "gpu", "gpu-spot"]
+
+
+def work_with_too_little_memory(assignment: Assignment) -> None:
+    """Worker 1's card is full in its first step; the other waits for it."""
+
+    def full(*arguments: object, **named: object) -> Tensor:
+        if dist.get_rank() == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 1 has 1 GiB free.")
+        return backward(*arguments, **named)
+
+    backward = Fsdp.backward
+    Fsdp.backward = full  # type: ignore[method-assign]
+    step_work(assignment, torch.device("cpu"))
+
+
+def test_a_gang_that_runs_out_of_memory_is_told_what_would_fit_and_not_started_again(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.add_node(num_cpus=2)
+    write_letters(LettersConfig(train=16, test=1), StepContext("e", "letters", "0", tmp_path, tmp_path))
+    inputs = {"letters": StepInput("letters", "0", tmp_path / "output")}
+    (tmp_path / "step").mkdir()
+    monkeypatch.setattr("jobs.finetune.run._work", work_with_too_little_memory)
+    with pytest.raises(StepError) as told:
+        run(config(), StepContext("e", "step", "0", tmp_path / "step", tmp_path / "traces", inputs))
+    failure = diagnose(told.value)
+    assert failure.cause == "configuration"
+    assert re.fullmatch(
+        r"resources: worker 1 ran out of memory: it had \S+ GB, took \S+ [GM]B at its peak when 2\.1 GB more were "
+        r"asked for; the plan reckons with \S+ MB, in [^:]*: these would fit: .+",
+        failure.message,
+    )
+    assert not (tmp_path / "step" / "losses.json").exists()
 
 
 def coordinate(pid: Path, *arguments: Any) -> None:

@@ -63,6 +63,7 @@ def test_less_work_and_more_workers_never_need_more(
     assert memory(QWEN_32B, replace(layout, tokens=tokens + 1)).total >= need.total
     assert memory(QWEN_32B, replace(layout, checkpointing="full")).activations <= need.activations
     assert memory(QWEN_32B, replace(layout, adapter_rank=8)).total <= need.total * 1.001
+    assert memory(QWEN_32B, replace(layout, accumulates=False)).total <= need.total
     held = need.parameters + need.gradients + need.optimizer
     sharper = memory(QWEN_32B, replace(layout, shards=2 * shards))
     assert sharper.parameters + sharper.gradients + sharper.optimizer <= held * 1.001

@@ -44,6 +44,11 @@ def test_the_export_is_the_trained_model(undisturbed: tuple[Path, list[float]]) 
         assert torch.equal(exported(ids).logits, trained(ids).logits)
 
 
+def test_no_checkpoint_is_written_of_the_last_step(undisturbed: tuple[Path, list[float]]) -> None:
+    folder, _ = undisturbed
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-00000004", "step-00000008"]
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_loss_does_not_depend_on_the_number_of_workers(
     undisturbed: tuple[Path, list[float]], tmp_path: Path, workers: int
