@@ -284,8 +284,8 @@ def _little_left(device: torch.device) -> Iterator[None]:
 
 def _without_ray() -> None:
     """Ray's errors by name, for where there is no Ray to raise them."""
-    names = """WorkerCrashedError RayActorError LocalRayletDiedError ObjectLostError OutOfMemoryError RaySystemError
-    RayTaskError NodeDiedError""".split()
+    names = ["WorkerCrashedError", "RayActorError", "LocalRayletDiedError", "ObjectLostError", "OutOfMemoryError"]
+    names += ["RaySystemError", "RayTaskError", "NodeDiedError"]
     ray, errors = types.ModuleType("ray"), types.ModuleType("ray.exceptions")
     vars(errors).update({name: type(name, (Exception,), {}) for name in names})
     ray.exceptions = errors  # type: ignore[attr-defined]

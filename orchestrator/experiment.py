@@ -188,7 +188,7 @@ class _Checker:
             store=_located(top.store or os.environ.get("ORCHESTRATOR_STORE") or DEFAULT_STORE, base),
             tracking=_located(top.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING, base),
             max_cost=top.max_cost,
-            notes=tuple(f"{name}: {note}" for name in ordered for note in steps[name].config.notes()),
+            notes=tuple(f"{name}: {note}" for name in ordered for note in _notes(steps[name].config)),
         )
 
     def _step(self, name: str, raw: dict[str, Any], names: list[str]) -> Step | None:
@@ -210,6 +210,9 @@ class _Checker:
         step = Step(name, kind, config)
         for problem in config.problems():
             self.complain((*at, *problem.field), f"{_dotted((*at, *problem.field))}: {problem.message}")
+        if config.resources.machine is not None and (large := config.too_large()) is not None:
+            field = (*at, "resources", "machine")
+            self.complain(field, f"{_dotted(field)}: {large}")
         taken = {reference.step for reference in step.references()}
         for path, target in references:
             if target not in taken:
@@ -273,6 +276,13 @@ class _Checker:
                         f" a {reference.accepts} is needed there",
                     )
         return [name for name in ordered if name in steps]
+
+
+def _notes(config: StepConfig) -> Iterator[str]:
+    """What a step understood other than written, and where what it is assumed to run on would be too small."""
+    yield from config.notes()
+    if config.resources.machine is None and (large := config.too_large()) is not None:
+        yield f"resources.machine is not set; of what it is reckoned with, {large}"
 
 
 def _references(value: Any) -> Iterator[Reference]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from cluster.machines import CPU, Machine, known_machine, machine
+from cluster.machines import CPU, Machine, known_machine, machine, names
 from orchestrator.records import read_json, write_json_atomically
 from orchestrator.retries import Retries
 from orchestrator.tracked_run import TrackedRun, folder_name
@@ -190,11 +190,29 @@ class StepConfig(StrictModel):
         """The resources held at once, one dict per placement-group bundle: ``[{"CPU": 1.0}, {"CPU": 1.0}]``."""
         return [{"CPU": 1.0}]
 
+    def bundles(self) -> list[dict[str, float]]:
+        """All that must find room on one machine each, at one time or another."""
+        return self.demands()
+
     @property
     def machine(self) -> Machine:
         """What the step is reckoned to run on."""
         on_gpus = any(bundle.get("GPU") for bundle in self.demands())
         return machine(self.resources.machine or (DEFAULT_GPU if on_gpus else CPU))
+
+    def too_large(self) -> str | None:
+        """What no machine of the kind that it is reckoned to run on can hold, in words; None where there is nothing."""
+        kind = self.machine
+        bundle = next((bundle for bundle in self.bundles() if not kind.holds(bundle)), None)
+        if bundle is None:
+            return None
+        largest = kind.types[-1] if kind.whole else max(kind.types, key=lambda each: (each.cards, each.cpus))
+        has = ", ".join(f"{amount:g} {name}" for name, amount in largest.resources.items())
+        asked = ", ".join(f"{amount:g} {name}" for name, amount in bundle.items())
+        able = [each for name in names() if (each := machine(name)).whole and each.holds(bundle)]
+        alike = [each.name for each in able if each.card == kind.card] or [each.name for each in able]
+        offer = f"take {' or '.join(alike)}, or ask for less" if alike else "ask for less"
+        return f"{largest.name} has {has}, and {asked} must be on one machine: {offer}"
 
     def devices(self, bundle: Mapping[str, float]) -> float:
         """What is paid for of a placement-group bundle."""
