@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from jobs.architecture import Architecture
-from jobs.finetune import checkpoint
+from jobs.finetune import checkpoint, worker
 from jobs.finetune.batches import Batch
 from jobs.finetune.checkpoint import Checkpoints
 from jobs.finetune.checkpoint_files import CheckpointFolder
@@ -38,9 +38,10 @@ from jobs.finetune.export import export
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.memory import Layout, memory
 from jobs.finetune.model import PRECISIONS, Blueprint
+from jobs.finetune.prepare import prepare
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.finetune.utilisation import utilisation
-from jobs.finetune.worker import BACKENDS
+from orchestrator.step import StepContext, StepError
 
 if TYPE_CHECKING:
     from gpu_check import Record, Where
@@ -112,7 +113,7 @@ def gang(device: torch.device) -> Iterator[None]:
     """The process group of a gang of one."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group(BACKENDS[device.type], store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group(worker.BACKENDS[device.type], store=dist.HashStore(), rank=0, world_size=1)
     try:
         yield
     finally:
@@ -240,25 +241,41 @@ def exporting(strategy: Fsdp, shape: Architecture, folder: Path) -> dict[str, An
 
 
 def part_d(where: Where, record: Record) -> None:
-    """A step that needs more memory than there is, and what a run would say of it."""
+    """A ``finetune`` step whose worker needs more memory than there is, and what a run would say of it."""
     device = torch.device(where.device)
-    with gang(device):
-        strategy = fsdp(TINY, device)
-        of = batch(TINY, 262_144, device)
+    data = where.scratch / "data.jsonl"
+    data.write_text(json.dumps({"question": "What follows?", "trace": "ab" * 60_000, "answer": "That."}))
+    model = {"random": "qwen2", "layers": 2, "hidden_size": 64, "context": 2**17}
+    fields = {"model": model, "data": str(data), "block_size": 2**17, "batch_size": 1, "precision": "bf16"}
+    config = Config.model_validate_json(
+        json.dumps(fields | {"resources": {"gpus_per_worker": int(device.type == "cuda")}})
+    )
+    context = StepContext("gpu-check", "memory", "0", where.scratch / "step", where.scratch / "traces")
+    with gang(device), patch.object(worker, "train", _in_little_memory(worker.train, device)):
+        assignment = worker.assign(config, context)
+        prepare(config, context, assignment.data)
+        context.share(worker.DATA)
         try:
-            with _little_left(device):
-                step(strategy, of)
-        except (RuntimeError, MemoryError) as error:
-            caught = error
+            worker.work(assignment, device)
+        except (RuntimeError, MemoryError, StepError) as error:
+            caught: Exception = error
         else:
-            raise SystemExit(f"a step of {of.ids.numel()} tokens had enough of {ALLOWANCE} bytes")
-        record.add(raised=type(caught).__name__, said=str(caught).splitlines()[0])
-        if importlib.util.find_spec("ray") is None:
-            _without_ray()
-        from orchestrator.failures import diagnose
+            raise SystemExit(f"a step of 120,000 tokens had enough of {ALLOWANCE} bytes")
+    record.add(raised=type(caught).__name__, said=str(caught).splitlines()[0])
+    if importlib.util.find_spec("ray") is None:
+        _without_ray()
+    from orchestrator.failures import diagnose
 
-        failure = diagnose(caught)
-        record.add(cause=failure.cause, message=failure.message, final=failure.final)
+    failure = diagnose(caught)
+    record.add(cause=failure.cause, message=failure.message, final=failure.final)
+
+
+def _in_little_memory(train: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        with _little_left(device):
+            return train(*args, **kwargs)
+
+    return limited
 
 
 @contextlib.contextmanager

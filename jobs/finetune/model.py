@@ -26,6 +26,7 @@ from jobs.finetune.batches import IGNORED, Batch
 from jobs.finetune.chunks import positions_at_once
 from jobs.finetune.config import HEAD_SIZE, Config, Lora, RandomModel
 from jobs.finetune.cross_entropy import cross_entropies
+from jobs.finetune.empty import parameters_without_memory
 from jobs.finetune.lora import attach
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.finetune.weights import AdaptedWeights, MadeWeights, StoredWeights, Weights
@@ -125,9 +126,7 @@ class Blueprint:
         What is trained has the master precision; frozen weights have the computation's, which is all they are used in.
         Raises StepError when no layer is named as the adapters' targets.
         """
-        from accelerate import init_empty_weights
-
-        with init_empty_weights(include_buffers=False):
+        with parameters_without_memory():
             model: Any = AutoModelForCausalLM.from_config(self._own(), dtype=self.precision.master)
         model.tie_weights()
         if self.lora is not None:
