@@ -17,6 +17,7 @@ import torch.distributed as dist
 from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
 from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.deepspeed_config import deepspeed_settings
+from jobs.finetune.determinism import same_bits
 from jobs.finetune.export import export
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.loop import staying, train
@@ -70,6 +71,11 @@ def work(assignment: Assignment, device: torch.device, leaving: Callable[[], boo
 
     Raises StepError for what the user can put right, and Leaving when `leaving` says that a machine is about to go.
     """
+    with same_bits(assignment.config.resources.deterministic):
+        _work(assignment, device, leaving)
+
+
+def _work(assignment: Assignment, device: torch.device, leaving: Callable[[], bool]) -> None:
     config = assignment.config
     torch.set_num_threads(config.resources.cpus_per_worker)
     model, data = assignment.model, assignment.data
