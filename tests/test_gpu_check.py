@@ -110,7 +110,7 @@ def test_what_is_missing_is_named_and_a_part_that_takes_too_long_is_ended(tmp_pa
 
 
 def test_a_part_that_fails_says_so_and_the_others_are_run(tmp_path: Path) -> None:
-    status, told, said = check(tmp_path, "--parts", "a,d", "--model", str(tmp_path / "nowhere"))
+    status, told, said = check(tmp_path, "--parts", "a,d", "--limits", "d=500", "--model", str(tmp_path / "nowhere"))
     assert status == 1
     assert [told["parts"][letter]["state"] for letter in "ad"] == ["failed", "done"]
     assert "a: failed, exit status 1: see what it said" in said

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
 from ray.train.v2._internal.exceptions import (
     RayTrainError,
@@ -32,6 +32,7 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from torch.distributed import DistError
 
 from jobs.finetune.config import Config
+from jobs.finetune.connecting import ConnectedTorch
 from jobs.finetune.holding import Placed, held
 from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
@@ -115,7 +116,7 @@ def _trainer(
     return TorchTrainer(
         # Not as its train_loop_config: Ray Train's controller reads that too, and imports for seconds what is in it.
         partial(_work, work, argument, reservation),
-        torch_config=TorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"]),
+        torch_config=ConnectedTorch(backend=BACKENDS["cuda" if gpus else "cpu"]),
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=bool(gpus),

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from jobs.finetune import network
 from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
 from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.deepspeed_config import deepspeed_settings
@@ -77,7 +78,11 @@ def work(assignment: Assignment, device: torch.device, leaving: Callable[[], boo
 
 def _work(assignment: Assignment, device: torch.device, leaving: Callable[[], bool]) -> None:
     config = assignment.config
-    torch.set_num_threads(config.resources.cpus_per_worker)
+    resources = config.resources
+    torch.set_num_threads(resources.cpus_per_worker)
+    cards = dist.get_world_size() * int(config.devices(config.demands()[0]))
+    if dist.get_world_size() > 1 and cards and (resources.gpus_per_worker or resources.machine):
+        network.check(device, config.machine, cards, nodes=network.nodes())
     model, data = assignment.model, assignment.data
     tokenizer = load_tokenizer(model)
     blueprint = draw(model, tokenizer, config)
