@@ -44,8 +44,7 @@ def choose(master: str, *, nodes: int, fabrics: Path = _FABRICS) -> None:
         os.environ.setdefault("NCCL_NET", _NETS[kind])
     if "NCCL_DEBUG" not in os.environ:
         # The only way to learn what NCCL took.
-        log = Path(tempfile.gettempdir()) / f"nccl-{os.getpid()}.log"
-        os.environ.update(NCCL_DEBUG="INFO", NCCL_DEBUG_SUBSYS="INIT", NCCL_DEBUG_FILE=str(log))
+        os.environ.update(NCCL_DEBUG="INFO", NCCL_DEBUG_SUBSYS="INIT", NCCL_DEBUG_FILE=str(_log()))
 
 
 def nodes() -> int:
@@ -93,6 +92,7 @@ def check(device: torch.device, where: Machine, cards: int, *, nodes: int, fabri
     by = f"gloo over {os.environ.get('GLOO_SOCKET_IFNAME', 'the interface of the host name')}"
     if device.type == "cuda":
         net = transport()
+        _log().unlink(missing_ok=True)
         kind = fabric(fabrics)
         if nodes > 1 and kind is not None and net == "Socket" and os.environ.get("NCCL_NET") != "Socket":
             raise StepError(_without_fabric(_NETS[kind], "NCCL took TCP"))
@@ -140,6 +140,11 @@ def bandwidth(device: torch.device) -> float:
         if in_all > SECONDS or (enough and in_all > SECONDS / 3):
             return best
         size = size if enough else min(2 * size, LARGEST)
+
+
+def _log() -> Path:
+    """Where NCCL writes for this process."""
+    return Path(tempfile.gettempdir()) / f"nccl-{os.getpid()}.log"
 
 
 def _without_fabric(net: str, found: str) -> str:
