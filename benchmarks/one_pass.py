@@ -103,7 +103,7 @@ async def batch(engine: Scripted, requests: Iterable[Request]) -> list[tuple[lis
     return await asyncio.gather(*map(one, requests))
 
 
-async def alone(engine: Scripted, policy: Policy, units: Sequence[Unit]) -> None:
+async def by_itself(engine: Scripted, policy: Policy, units: Sequence[Unit]) -> None:
     """Decodes `policy` as the paper's harness does: rounds of thinking, then the answers."""
     thinking: dict[Unit, list[int]] = {unit: [] for unit in units}
     path: tuple[str, ...] = ()
@@ -153,19 +153,20 @@ async def plain(engine: Scripted, units: Sequence[Unit], tokens: int) -> None:
 class Bench:
     """One engine, and what was measured on it."""
 
-    def __init__(self, engine: VllmEngine, workload: Script):
+    def __init__(self, engine: VllmEngine, workload: Script, policies: Sequence[Policy] = POLICIES):
         self.engine = engine
+        self.tree_of = policies
         self.scripted = Scripted(engine, workload.ends())
         self.units = workload.units
 
     async def tree(self) -> tuple[Measured, list[Segment]]:
         kept: list[Segment] = []
-        return await self._measured(tree_pass(self.scripted, map(Work, self.units), POLICIES, kept)), kept
+        return await self._measured(tree_pass(self.scripted, map(Work, self.units), self.tree_of, kept)), kept
 
     async def policies(self, policies: Iterable[Policy]) -> Measured:
         measured = Measured()
         for policy in policies:
-            measured += await self._measured(alone(self.scripted, policy, self.units), forget=not measured.tokens)
+            measured += await self._measured(by_itself(self.scripted, policy, self.units), forget=not measured.tokens)
         return measured
 
     async def plain(self, tokens: int) -> Measured:
@@ -182,38 +183,46 @@ class Bench:
 
 async def measure(spec: EngineSpec, items: int, folder: Path) -> dict[str, float]:
     """The figures of the table, by name."""
-    workload = script(items)
-    allowed_alone, allowed_tree = arithmetic(workload)
-    bench = Bench(await start(spec), workload)
+    engine = await start(spec)
     try:
-        await bench.tree()  # what is slow the first time, kernels compiled and memory touched, is nobody's
-        trees, plains, policies = [], [], Measured()
-        for turn in range(TURNS):
-            tree, kept = await bench.tree()
-            trees.append(tree)
-            plains.append(await bench.plain(tree.tokens))
-            policies += await bench.policies(POLICIES[turn::TURNS])
-        cached = _cached(bench.engine, FORK)
-        write(folder, kept)
-        added: list[Segment] = []
-        await tree_pass(bench.scripted, _known(folder, workload.units), (*POLICIES, ADDED), added)
+        return await measure_on(engine, items, folder)
     finally:
-        await bench.engine.close()
+        await engine.close()
+
+
+async def measure_on(
+    engine: VllmEngine, items: int, folder: Path, policies: Sequence[Policy] = POLICIES
+) -> dict[str, float]:
+    """The figures of the table, by name, on an engine that is there."""
+    workload = script(items)
+    allowed_alone, allowed_tree = arithmetic(workload, policies)
+    bench = Bench(engine, workload, policies)
+    await bench.tree()  # what is slow the first time, kernels compiled and memory touched, is nobody's
+    trees, plains, alone = [], [], Measured()
+    for turn in range(TURNS):
+        tree, kept = await bench.tree()
+        trees.append(tree)
+        plains.append(await bench.plain(tree.tokens))
+        alone += await bench.policies(policies[turn::TURNS])
+    cached = _cached(engine, FORK)
+    write(folder, kept)
+    added: list[Segment] = []
+    await tree_pass(bench.scripted, _known(folder, workload.units), (*policies, ADDED), added)
     tree_seconds = fmean(tree.seconds for tree in trees)
     return {
         "items": items,
-        "policies": len(POLICIES),
+        "policies": len(policies),
         "tree_tokens": trees[0].tokens,
-        "policies_tokens": policies.tokens,
+        "policies_tokens": alone.tokens,
         "tree_seconds": tree_seconds,
-        "policies_seconds": policies.seconds,
+        "policies_seconds": alone.seconds,
         "plain_tokens_per_second": fmean(plain.rate for plain in plains),
         "tree_tokens_per_second": trees[0].tokens / tree_seconds,
         "plain_own_seconds": fmean(plain.own_seconds for plain in plains),
         "tree_own_seconds": fmean(tree.own_seconds for tree in trees),
-        "decoded_ratio": policies.tokens / trees[0].tokens,
+        "decoded_ratio": alone.tokens / trees[0].tokens,
         "decoded_ratio_allowed": allowed_alone / allowed_tree,
-        "wall_ratio": policies.seconds / tree_seconds,
+        "wall_ratio": alone.seconds / tree_seconds,
         "saturation": trees[0].tokens / tree_seconds / fmean(plain.rate for plain in plains),
         "added_budget_thinking_tokens": sum(len(one.tokens) for one in added if one.key.kind == "thinking"),
         "added_budget_answer_tokens": sum(len(one.tokens) for one in added if one.key.kind != "thinking"),

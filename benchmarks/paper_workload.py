@@ -8,7 +8,7 @@ many tokens a sweep has to decode.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from statistics import NormalDist
 import numpy as np
 
 from jobs.evaluate.engines import Chunk, Engine, Request
-from jobs.evaluate.policies import grid
+from jobs.evaluate.policies import Policy, grid
 from jobs.evaluate.prompts import Forcing, Unit, room
 from jobs.evaluate.tree import BranchPath, Key
 from jobs.evaluate.walker import stream_seed
@@ -77,13 +77,13 @@ def script(items: int) -> Script:
     return Script(units, lengths)
 
 
-def arithmetic(workload: Script) -> tuple[int, int]:
-    """Tokens that the policies decode one by one, and those of them that are not the same tokens again."""
+def arithmetic(workload: Script, policies: Sequence[Policy] = POLICIES) -> tuple[int, int]:
+    """Tokens that `policies` decode one by one, and those of them that are not the same tokens again."""
     alone = 0
     once: dict[tuple[str, BranchPath, int], int] = {}
     answers = set()
     for unit, lengths in zip(workload.units, workload.lengths, strict=True):
-        for policy in POLICIES:
+        for policy in policies:
             cap = min(policy.budget or unit.room.thinking, unit.room.thinking)
             path: BranchPath = ()
             position = 0

@@ -27,7 +27,6 @@ from jobs.evaluate.engines import Engine
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.prompts import Unit
 from jobs.evaluate.replica import ReplicaSpec
-from jobs.evaluate.run import prepare
 from jobs.evaluate.traces import Segment, Trace
 from jobs.evaluate.tree import Leaf, Tree, grow, leaf
 from jobs.evaluate.walker import Walker
@@ -87,20 +86,29 @@ async def decode(engine: Engine, spec: ReplicaSpec, units: Sequence[Unit], polic
 
 async def measure(config: Config, folder: Path) -> dict[str, float]:
     """The figures of the table, by name."""
+    from jobs.evaluate.run import prepare  # needs Ray; what is above does not
+
     prepared = prepare(config, StepContext("benchmark", "sweep", "0", folder, folder / "traces"))
     spec, units = prepared.replica, list(prepared.units)
     engine = await spec.start()
     try:
-        await decode(engine, spec, units[:8], config.policies[:1])  # what is slow the first time is nobody's
-        tree = await decode(engine, spec, units, config.policies)
-        alone = [await decode(engine, spec, units, [policy]) for policy in config.policies]
+        return await compare(engine, spec, units, config.policies)
     finally:
         await engine.close()
+
+
+async def compare(
+    engine: Engine, spec: ReplicaSpec, units: Sequence[Unit], policies: Sequence[Policy]
+) -> dict[str, float]:
+    """The figures of the table, by name, on an engine that is there."""
+    await decode(engine, spec, units[:8], policies[:1])  # what is slow the first time is nobody's
+    tree = await decode(engine, spec, units, policies)
+    alone = [await decode(engine, spec, units, [policy]) for policy in policies]
     expected = {key: value for one in alone for key, value in one.leaves.items()}
     tokens, seconds = sum(one.tokens for one in alone), sum(one.seconds for one in alone)
     return {
         "items": len(units),
-        "policies": len(config.policies),
+        "policies": len(policies),
         "answers": len(expected),
         "differing_answers": sum(tree.leaves[key] != value for key, value in expected.items()),
         "tree_tokens": tree.tokens,

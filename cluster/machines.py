@@ -56,6 +56,8 @@ class Machine:
     """As it is in the catalogue: a machine's name, or a card's."""
     card: Card
     cards: int
+    cpus: int
+    """What Ray counts as its CPUs."""
     network: float
     """Bytes per second, one way, between nodes."""
     usd_per_hour: float
@@ -66,6 +68,24 @@ class Machine:
     """Rented as a whole: cards that idle are paid too. Not so where only a card was named."""
     shared_memory: float | None = None
     """Bytes that its cards share, in place of each card's own; None where all that is known is a card's part."""
+
+    @property
+    def resources(self) -> Mapping[str, float]:
+        """What Ray finds on it: ``{"CPU": 192.0, "GPU": 8.0}``."""
+        return {"CPU": float(self.cpus), "GPU": float(self.cards if self.device == "GPU" else 0)}
+
+    @property
+    def types(self) -> tuple[Machine, ...]:
+        """The machines that it can be: itself, or all in the catalogue that have the card which alone was named."""
+        if self.whole or self.shared_memory is not None:
+            return (self,)
+        return tuple(each for name in names() if (each := machine(name)).whole and each.card == self.card)
+
+    def holds(self, bundle: Mapping[str, float]) -> bool:
+        """Whether one node has all of a placement-group bundle. Of what the catalogue does not count, it has enough."""
+        return any(
+            all(amount <= each.resources.get(name, math.inf) for name, amount in bundle.items()) for each in self.types
+        )
 
     def nodes(self, cards: float) -> int:
         """Nodes that hold `cards`."""
@@ -126,6 +146,8 @@ def this_machine() -> Machine:
     core = machine(CPU)
     return replace(
         core,
+        name="this machine",
+        cpus=cores,
         card=replace(core.card, title="CPU core of this machine", memory=memory / cores),
         cards=cores,
         usd_per_hour=core.usd_per_hour * cores / core.cards,

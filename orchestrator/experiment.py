@@ -254,7 +254,7 @@ class _Checker:
             store=_located(top.store or os.environ.get("ORCHESTRATOR_STORE") or DEFAULT_STORE, base),
             tracking=_located(top.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING, base),
             max_cost=top.max_cost,
-            notes=_notes([f"{name}: {note}" for name in ordered for note in steps[name].config.notes()]),
+            notes=_notes([f"{name}: {note}" for name in ordered for note in _noted(steps[name].config)]),
             file=self.file,
             document=self.document,
         )
@@ -287,6 +287,9 @@ class _Checker:
         for path, value in _leaves(fields, at):
             if isinstance(value, float) and not math.isfinite(value):
                 self.complain(path, f"{_dotted(path)}: {value}: must be a finite number")
+        if config.resources.machine is not None and (large := config.too_large()) is not None:
+            field = (*at, "resources", "machine")
+            self.complain(field, f"{_dotted(field)}: {large}")
         taken = {reference.step for reference in step.references()}
         for path, target in references:
             if target not in taken:
@@ -351,6 +354,13 @@ class _Checker:
                         f" a {reference.accepts} is needed there",
                     )
         return [name for name in ordered if name in steps]
+
+
+def _noted(config: StepConfig) -> Iterator[str]:
+    """What a step understood other than written, and where what it is assumed to run on would be too small."""
+    yield from config.notes()
+    if config.resources.machine is None and (large := config.too_large()) is not None:
+        yield f"resources.machine is not set; of what it is reckoned with, {large}"
 
 
 def _notes(notes: list[str]) -> tuple[str, ...]:

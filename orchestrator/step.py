@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
-from cluster.machines import CPU, Machine, known_machine, machine, this_machine
+from cluster.machines import CPU, Machine, known_machine, machine, names, this_machine
 from orchestrator.local_files import LocalPath, absolute, is_there, locate
 from orchestrator.records import read_passing, write_json_atomically, write_note
 from orchestrator.retries import Retries
@@ -232,6 +232,10 @@ class StepConfig(StrictModel):
         """The resources held at once, one dict per placement-group bundle: ``[{"CPU": 1.0}, {"CPU": 1.0}]``."""
         return [{"CPU": 1.0}]
 
+    def bundles(self) -> list[dict[str, float]]:
+        """All that must find room on one machine each, at one time or another."""
+        return self.demands()
+
     @property
     def machine(self) -> Machine:
         """What the step is reckoned to run on: where nothing else is said and no cluster is named, this machine's
@@ -241,6 +245,20 @@ class StepConfig(StrictModel):
         if any(bundle.get("GPU") for bundle in self.demands()):
             return machine(DEFAULT_GPU)
         return machine(CPU) if os.environ.get("RAY_ADDRESS") else this_machine()
+
+    def too_large(self) -> str | None:
+        """What no machine of the kind that it is reckoned to run on can hold, in words; None where there is nothing."""
+        kind = self.machine
+        bundle = next((bundle for bundle in self.bundles() if not kind.holds(bundle)), None)
+        if bundle is None:
+            return None
+        largest = kind.types[-1] if kind.whole else max(kind.types, key=lambda each: (each.cards, each.cpus))
+        has = ", ".join(f"{amount:g} {name}" for name, amount in largest.resources.items())
+        asked = ", ".join(f"{amount:g} {name}" for name, amount in bundle.items())
+        able = [each for name in names() if (each := machine(name)).whole and each.holds(bundle)]
+        alike = [each.name for each in able if each.card == kind.card] or [each.name for each in able]
+        offer = f"take {' or '.join(alike)}, or ask for less" if alike else "ask for less"
+        return f"{largest.name} has {has}, and {asked} must be on one machine: {offer}"
 
     def devices(self, bundle: Mapping[str, float]) -> float:
         """What is paid for of a placement-group bundle."""

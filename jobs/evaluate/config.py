@@ -259,6 +259,13 @@ class Config(StepConfig):
             return []  # its controller asks the server itself
         return [self.replica_demand()] * self.resources.replicas.min
 
+    def bundles(self) -> list[dict[str, float]]:
+        """A replica's, and the judge's, which comes when they have gone."""
+        if self.judge is None or self.judge.engine == "openai":
+            return self.demands()
+        judge = self.resources.judge
+        return [*self.demands(), {"CPU": float(judge.cpus), "GPU": float(judge.gpus)}]
+
     def holds(self) -> float:
         """Its replicas come and go, and it says how many there are."""
         return 0.0

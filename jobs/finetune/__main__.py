@@ -94,6 +94,7 @@ def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
     import torch
     import torch.distributed as dist
 
+    from jobs.finetune.network import choose, nodes
     from jobs.finetune.prepare import prepare
     from jobs.finetune.worker import BACKENDS, DATA, assign, fetch, work
 
@@ -101,6 +102,7 @@ def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
     if config.resources.gpus_per_worker:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
+    choose(os.environ["MASTER_ADDR"], nodes=nodes())
     assignment = assign(config, context)
     if int(os.environ["RANK"]) == 0:
         fetch(assignment)

@@ -153,6 +153,9 @@ class FinetuneResources(Resources):
         description="fsdp: workers that hold one copy of the model together, such as a node's 8; all",
     )
     compile: bool = Field(default=False, description="compile each layer with torch.compile")
+    deterministic: bool = Field(
+        default=False, description="on GPUs: the same bits from run to run, at the price of slower kernels"
+    )
     mfu: float | None = Field(
         default=None, gt=0, le=1, description="share of the peak that the plan reckons with; else the catalogue's"
     )
@@ -213,6 +216,15 @@ class Config(StepConfig):
         if self.resources.gpus_per_worker:
             bundle["GPU"] = float(self.resources.gpus_per_worker)
         return [dict(bundle) for _ in range(self.resources.workers)]
+
+    def notes(self) -> list[str]:
+        """What a setting costs that nothing else shows."""
+        if not self.resources.deterministic:
+            return []
+        return [
+            "resources.deterministic: costs time on GPUs, most of all in attention's backward pass, and 32 MiB for "
+            "cuBLAS; how much is for the first steps' tokens_per_second to say"
+        ]
 
     def holds(self) -> float:
         """Its gang may wait for its machines, and it says when it has them."""

@@ -1,8 +1,8 @@
-"""How the workers of a gang are connected, and what the first of them does before.
+"""How Ray Train connects the workers of a gang, and what the first of them does before.
 
 Others wait for each other in operations that have a time limit, so what takes long and is one worker's affair, such as
-to download a model, is done before they are connected. Ray Train's controller reads this too, so it imports nothing
-heavy.
+to download a model, is done before they are connected. Then each chooses its network, and they connect as they do by
+themselves. Ray Train's controller reads this too, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ray.train
 from ray import cloudpickle
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
+from ray.util import get_node_ip_address
 
 
 @dataclass
 class Connection(TorchConfig):
-    """Ray Train's own, after what :func:`packed` has packed was called by the first worker."""
+    """Ray Train's own, on the network of :mod:`jobs.finetune.network`, after what :func:`packed` has packed was called
+    by the first worker."""
 
     before: bytes | None = None
 
@@ -36,8 +39,16 @@ class _Backend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Connection) -> None:
         if backend_config.before is not None:
             worker_group.execute_single(0, _call, backend_config.before)
+        worker_group.execute(_choose, worker_group.execute_single(0, get_node_ip_address))
         super().on_start(worker_group, backend_config)
 
 
 def _call(function: bytes) -> None:
     cloudpickle.loads(function)()
+
+
+def _choose(master: str) -> None:
+    from jobs.finetune.network import choose
+
+    context = ray.train.get_context()
+    choose(master, nodes=-(-context.get_world_size() // context.get_local_world_size()))

@@ -1,7 +1,7 @@
 """What one worker holds at the worst moment of a training step, in bytes, from shapes alone.
 
-Standard library only: ``plan`` calls it before anything heavy is imported, and ``benchmarks/finetune_gpu.py`` compares
-it with a card's own count. Three things make up the sum.
+Standard library only: ``plan`` calls it before anything heavy is imported. ``benchmarks/count_memory.py`` compares it
+with tensors counted, ``benchmarks/gpu_check.py`` with a card's own count. Three things make up the sum.
 
 **What is held all the time.** With Adam in mixed precision each number costs its float32 master, its float32 gradient
 and two float32 moments: 16 bytes, divided by the workers that share a copy (ZeRO, arXiv 1910.02054, section 3.1;

@@ -10,11 +10,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate import init_empty_weights
 from huggingface_hub import snapshot_download
 from torch import Tensor, nn
-from torch.nn import LinearCrossEntropyOptions
-from torch.nn.functional import linear_cross_entropy
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,6 +25,8 @@ from jobs.finetune.attention import stay_within_documents
 from jobs.finetune.batches import IGNORED, Batch
 from jobs.finetune.chunks import positions_at_once
 from jobs.finetune.config import HEAD_SIZE, Config, Lora, RandomModel
+from jobs.finetune.cross_entropy import cross_entropies
+from jobs.finetune.empty import parameters_without_memory
 from jobs.finetune.lora import attach
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.finetune.weights import AdaptedWeights, MadeWeights, StoredWeights, Weights
@@ -89,14 +88,11 @@ def sum_of_losses(hidden: Tensor, vocabulary: Tensor, labels: Tensor, weights: T
     `hidden` is [tokens, width], `vocabulary` [words, width], `weights` [tokens] what each counts; None: 1.
     """
     words, width = vocabulary.shape
-    chunked = LinearCrossEntropyOptions(
-        batch_chunk_size=positions_at_once(len(hidden), width, words), chunking_method=None
-    )
-    options = chunked if words >= _WIDE * width else None
+    at_once = positions_at_once(len(hidden), width, words) if words >= _WIDE * width else None
     # torch sums in the type of what it is given: in bfloat16, 300 losses come out one percent off. Per token they
     # are right, at the price of computing the logits a second time for the gradient.
     apart = hidden.dtype == torch.bfloat16 or weights is not None
-    losses = linear_cross_entropy(hidden, vocabulary, labels, reduction="none" if apart else "sum", options=options)
+    losses = cross_entropies(hidden, vocabulary, labels, at_once=at_once, reduction="none" if apart else "sum")
     wide = torch.promote_types(losses.dtype, torch.float32)
     if weights is not None:
         losses = losses.to(wide) * weights.to(wide)
@@ -137,7 +133,7 @@ class Blueprint:
         What is trained has the master precision; frozen weights have the computation's, which is all they are used in.
         Raises StepError when no layer is named as the adapters' targets.
         """
-        with init_empty_weights(include_buffers=False):
+        with parameters_without_memory():
             model: Any = AutoModelForCausalLM.from_config(self._own(), dtype=self.precision.master)
         model.tie_weights()
         if self.lora is not None:

@@ -17,9 +17,11 @@ import torch.distributed as dist
 from transformers import PretrainedConfig
 
 from jobs.architecture import UnknownArchitecture, from_config
+from jobs.finetune import network
 from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
 from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.deepspeed_config import deepspeed_settings
+from jobs.finetune.determinism import same_bits
 from jobs.finetune.estimate import setting_of
 from jobs.finetune.export import export
 from jobs.finetune.faults import is_out_of_memory, out_of_memory
@@ -80,8 +82,17 @@ def work(assignment: Assignment, device: torch.device, leaving: Callable[[], boo
 
     Raises StepError for what the user can put right, and Leaving when `leaving` says that a machine is about to go.
     """
+    with same_bits(assignment.config.resources.deterministic):
+        _work(assignment, device, leaving)
+
+
+def _work(assignment: Assignment, device: torch.device, leaving: Callable[[], bool]) -> None:
     config = assignment.config
-    torch.set_num_threads(config.resources.cpus_per_worker)
+    resources = config.resources
+    torch.set_num_threads(resources.cpus_per_worker)
+    cards = dist.get_world_size() * int(config.devices(config.demands()[0]))
+    if dist.get_world_size() > 1 and cards and (resources.gpus_per_worker or resources.machine):
+        network.check(device, config.machine, cards, nodes=network.nodes())
     model, data = assignment.model, assignment.data
     tokenizer = load_tokenizer(model, config.revision)
     blueprint = draw(model, tokenizer, config)

@@ -24,6 +24,25 @@ def test_the_catalogue_has_the_cards_that_experiments_are_planned_on() -> None:
     assert machine("p5.48xlarge").card == machine("h100").card
 
 
+@pytest.mark.parametrize(
+    ("name", "bundle", "holds"),
+    [
+        ("g6e.xlarge", {"CPU": 4.0, "GPU": 1.0}, True),
+        ("g6e.xlarge", {"CPU": 8.0, "GPU": 1.0}, False),
+        ("g6e.xlarge", {"CPU": 1.0, "GPU": 2.0}, False),
+        ("l40s", {"CPU": 8.0, "GPU": 1.0}, True),  # the card is in larger machines too
+        ("l40s", {"CPU": 193.0}, False),
+        ("p5.48xlarge", {"CPU": 192.0, "GPU": 8.0}, True),
+        ("h100", {"GPU": 9.0}, False),
+        ("m7i.2xlarge", {"CPU": 1.0, "GPU": 1.0}, False),
+        ("cpu", {"CPU": 8.0}, True),
+        ("p4d.24xlarge", {"CPU": 1.0, "GPU": 0.0, "a label of its own": 1.0}, True),
+    ],
+)
+def test_a_machine_holds_what_one_node_of_its_kind_has(name: str, bundle: dict[str, float], holds: bool) -> None:
+    assert machine(name).holds(bundle) is holds
+
+
 def test_a_whole_machine_is_paid_whole_and_a_card_by_the_card() -> None:
     hour = 3600.0
     assert machine("p5.48xlarge").usd(9, hour) == pytest.approx(2 * 55.04)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -73,33 +72,9 @@ def test_less_work_and_more_workers_never_need_more(
 
 def test_the_tensors_alive_at_the_worst_moment_are_as_many_bytes_as_predicted(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    benchmark = [sys.executable, str(ROOT / "benchmarks" / "finetune_gpu.py"), "--count", "--json", str(file)]
+    benchmark = [sys.executable, str(ROOT / "benchmarks" / "count_memory.py"), "--json", str(file)]
     sizes = ["--layers", "2", "--tokens", "32768", "--workers", "16"]
     subprocess.run([*benchmark, *sizes], check=True, capture_output=True)
     cases = json.loads(file.read_text())["cases"]
     assert [case["loss"] for case in cases] == ["chunked", "whole"]
     assert all(abs(case["error"]) < 0.1 for case in cases), cases
-
-
-_BARE = """
-import importlib.machinery, runpy, sys
-MISSING = {"accelerate", "datasets", "deepspeed", "mlflow", "peft", "pydantic", "ray", "vllm"}
-class OnABareMachine(importlib.machinery.PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        return None if name.partition(".")[0] in MISSING else super().find_spec(name, path, target)
-sys.meta_path = [OnABareMachine if f is importlib.machinery.PathFinder else f for f in sys.meta_path]
-import torch
-del torch.nn.functional.linear_cross_entropy
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-def test_the_gpu_benchmark_needs_torch_and_transformers_alone_and_says_what_an_older_torch_lacks() -> None:
-    benchmark = [str(ROOT / "benchmarks" / "finetune_gpu.py"), "--count", "--tiny", "--tokens", "256"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-c", _BARE, *benchmark], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "by hand: this torch has no linear_cross_entropy" in done.stdout
-    assert done.stdout.count("%") == 2

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from benchmarks.finetune_gpu import qwen2, storages
+from benchmarks.count_memory import qwen2, storages
 from jobs.architecture import Architecture
 from jobs.finetune.batches import Batch
 from jobs.finetune.deepspeed_config import deepspeed_settings

@@ -46,6 +46,12 @@ def test_the_paper_s_recipe_is_the_paper_s() -> None:
     assert recipe.demands() == [{"CPU": 8.0, "GPU": 1.0}] * 16
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda file: file.stem)
+def test_the_machine_that_a_shipped_step_names_or_is_reckoned_with_holds_what_it_asks_for(file: Path) -> None:
+    for step in load(file).steps.values():
+        assert step.config.too_large() is None
+
+
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_a_recipe_is_read_planned_and_run_scaled_down(cluster: None, file: Path, tmp_path: Path) -> None:
     [name] = load(file).steps

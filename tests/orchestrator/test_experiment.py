@@ -66,6 +66,37 @@ def test_every_shipped_experiment_is_accepted_executable_and_an_entrypoint(shipp
     assert shipped.read_text().splitlines()[0] == "#!/usr/bin/env -S python -m orchestrator run"
 
 
+@pytest.mark.parametrize(
+    ("step", "machine", "resources", "complaint"),
+    [
+        ("tiny", "g6e.xlarge", {"gpus_per_worker": 1, "cpus_per_worker": 8},
+         "g6e.xlarge has 4 CPU, 1 GPU, and 8 CPU, 1 GPU must be on one machine: take g6e.48xlarge, or ask for less"),
+        ("tiny", "g6e.xlarge", {"gpus_per_worker": 1, "cpus_per_worker": 4}, None),
+        ("tiny", "m7i.2xlarge", {"gpus_per_worker": 1}, "m7i.2xlarge has 8 CPU, 0 GPU, and 1 CPU, 1 GPU must"),
+        ("sweep", "l40s", {"gpus": 9}, "g6e.48xlarge has 192 CPU, 8 GPU, and 1 CPU, 9 GPU must be on one machine: ask"),
+        ("sweep", "l40s", {"gpus": 8}, None),
+        ("sweep", "g6e.xlarge", {"gpus": 2}, "g6e.xlarge has 4 CPU, 1 GPU, and 1 CPU, 2 GPU must be on one machine"),
+    ],
+)  # fmt: skip
+def test_what_no_machine_of_the_named_kind_can_hold_is_refused(
+    file: Path, step: str, machine: str, resources: dict[str, int], complaint: str | None
+) -> None:
+    overrides = [f"steps.{step}.resources.{name}={value}" for name, value in resources.items()]
+    named = f"steps.{step}.resources.machine={machine}"
+    if complaint is None:
+        assert read(file, SWEEP, *overrides, named).notes == ()
+        return
+    [said] = complaints(file, SWEEP, *overrides, named)
+    assert f"steps.{step}.resources.machine: {complaint}" in said
+
+
+def test_where_no_machine_is_named_what_the_assumed_one_cannot_hold_is_a_note(file: Path) -> None:
+    assert read(file, SWEEP, "steps.sweep.resources.gpus=16").notes == (
+        "sweep: resources.machine is not set; of what it is reckoned with, p5.48xlarge has 192 CPU, 8 GPU, and 1 CPU, "
+        "16 GPU must be on one machine: ask for less",
+    )
+
+
 def test_steps_come_after_those_they_refer_to(file: Path) -> None:
     name, steps = SWEEP.split("steps:\n")
     letters, tiny, sweep = re.split(r"(?m)^(?=  \w+:\n)", steps)[1:]
