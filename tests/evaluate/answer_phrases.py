@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jobs.evaluate.tasks.benchmarks import AnswerType
+from jobs.evaluate.grading.answer_type import AnswerType
 
 
 class Phrases(NamedTuple):
@@ -140,9 +140,8 @@ CLASSES: dict[str, tuple[Phrases, ...]] = {
                 "Answer: 80",
                 "The total is 10,081.",
                 "Answer: 1,0080",
-                r"\boxed{(10,080)}x",
                 r"\boxed{10 08 0}",
-            )[:10],
+            ),
         ),
     ),
     "sentences after Answer:": (
@@ -351,12 +350,24 @@ CLASSES: dict[str, tuple[Phrases, ...]] = {
             "math",
             "4",
             ("So there are 4.", "It is 8/2.", "So x = 4", r"So we get $\frac{8}{2}$."),
-            ("So the probability is 3/4.", r"Hence we get \frac{3}{4}.", "It is 1/4.", "It is 3 / 4", "It is 3:4.", "4/3"),
+            (
+                "So the probability is 3/4.",
+                r"Hence we get \frac{3}{4}.",
+                "It is 1/4.",
+                "It is 3 / 4",
+                "It is 3:4.",
+                "4/3",
+            ),
         ),
         Phrases(
             "integer",
             "4",
-            ("So there are 4.", "So x = 4", "the number is 4!" if False else "the number is 4", "There are 4 of the 5."),
+            (
+                "So there are 4.",
+                "So x = 4",
+                "the number is 4",
+                "There are 4 of the 5.",
+            ),
             (
                 "So the probability is 3/4.",
                 "So the probability is 4/3.",
@@ -494,7 +505,7 @@ CLASSES: dict[str, tuple[Phrases, ...]] = {
                 "Final Answer: I would choose B over C.",
                 "Final Answer: Option (b)",
                 "Final Answer: B, not A",
-                "Final Answer: not A but B" if False else "Final Answer: B rather than A",
+                "Final Answer: B rather than A",
                 "the answer is b",
                 "The answer is [B].",
                 "Hence the right choice is (b).",
@@ -540,7 +551,12 @@ CLASSES: dict[str, tuple[Phrases, ...]] = {
                 "Answer: B\nNo, Answer: C",
             ),
         ),
-        Phrases("choice", "A", ("a", "(a)", "Answer: a", "A", "the answer is A", "Answer: A."), ("A good question", "Answer: A guess", "b")),
+        Phrases(
+            "choice",
+            "A",
+            ("a", "(a)", "Answer: a", "A", "the answer is A", "Answer: A."),
+            ("A good question", "Answer: A guess", "b"),
+        ),
     ),
     "numbers that words make others": (
         Phrases(
@@ -548,7 +564,6 @@ CLASSES: dict[str, tuple[Phrases, ...]] = {
             "5",
             (
                 "Answer: 5",
-                "Answer: 5 more apples",
                 "It is 5.",
                 "Answer: there are 5 in all",
                 "Answer: 5 people",
@@ -743,14 +758,36 @@ CLASSES: dict[str, tuple[Phrases, ...]] = {
         Phrases(
             "math",
             "3x",
-            ("Answer: 3x", "Answer: 3 x", "Answer: 3*x", r"\boxed{3 \cdot x}", r"\boxed{x \times 3}", "So we get 3x.", "Answer: x3"),
+            (
+                "Answer: 3x",
+                "Answer: 3 x",
+                "Answer: 3*x",
+                r"\boxed{3 \cdot x}",
+                r"\boxed{x \times 3}",
+                "So we get 3x.",
+                "Answer: x3",
+            ),
             ("Answer: 3", "Answer: x", "Answer: 3x^2", "Answer: 3y", "So we get 3.", "Answer: 3 + x", "Answer: x^3"),
         ),
         Phrases(
             "math",
             r"3\sqrt{2}",
-            ("Answer: 3sqrt(2)", "Answer: 3√2", "Answer: 3*sqrt(2)", r"\boxed{3 \sqrt 2}", "So it is 3 sqrt 2.", "Answer: 3√(2)"),
-            ("Answer: 3", "Answer: 2", "Answer: sqrt(6)", "Answer: 3 + sqrt(2)", r"\boxed{\sqrt[3]{2}}", "So it is 2 sqrt 3."),
+            (
+                "Answer: 3sqrt(2)",
+                "Answer: 3√2",
+                "Answer: 3*sqrt(2)",
+                r"\boxed{3 \sqrt 2}",
+                "So it is 3 sqrt 2.",
+                "Answer: 3√(2)",
+            ),
+            (
+                "Answer: 3",
+                "Answer: 2",
+                "Answer: sqrt(6)",
+                "Answer: 3 + sqrt(2)",
+                r"\boxed{\sqrt[3]{2}}",
+                "So it is 2 sqrt 3.",
+            ),
         ),
     ),
     "percent in words": (
@@ -786,8 +823,18 @@ CLASSES: dict[str, tuple[Phrases, ...]] = {
                 "Answer: not 75 percent",
             ),
         ),
-        Phrases("math", "0.75", ("Answer: 75 percent", "Answer: 75%", r"\boxed{75\text{ percent}}"), ("Answer: 75", "Answer: 7.5 percent")),
-        Phrases("integer", "75", ("Answer: 75 percent", "Answer: 75%", r"\boxed{75\%}", "It is 75 per cent."), ("Answer: 0.75", "Answer: 7.5 percent", "Answer: 3/4")),
+        Phrases(
+            "math",
+            "0.75",
+            ("Answer: 75 percent", "Answer: 75%", r"\boxed{75\text{ percent}}"),
+            ("Answer: 75", "Answer: 7.5 percent"),
+        ),
+        Phrases(
+            "integer",
+            "75",
+            ("Answer: 75 percent", "Answer: 75%", r"\boxed{75\%}", "It is 75 per cent."),
+            ("Answer: 0.75", "Answer: 7.5 percent", "Answer: 3/4"),
+        ),
     ),
     "dashes": (
         Phrases(
@@ -869,11 +916,33 @@ CLASSES: dict[str, tuple[Phrases, ...]] = {
                 "Answer: 3, 30",
             ),
         ),
-        Phrases("math", "3.5", ("Answer: 3.5", "Answer: 7/2", "So it is 3.5 hours."), ("Answer: 3:30", "So it is 3:30.", "Answer: 3:5", r"\boxed{3:30}")),
-        Phrases("math", r"\frac{1}{10}", ("Answer: 1/10", "Answer: 1:10"[:0] or "Answer: 0.1"), ("Answer: 3:30", "Answer: 1:01", r"\boxed{3:30}")),
-        Phrases("math", r"3\text{:}30" if False else "3:30 p.m.", ("Answer: 3:30 pm", "Answer: 15:30", "Answer: 3:30 PM", "Answer: 3:30"), ("Answer: 3:30 am", "Answer: 3:35 pm", "Answer: 4:30 pm")),
-        Phrases("math", "2:3", ("Answer: 2:3", "Answer: 2 : 3", "Answer: 4:6", "The ratio is 2:3.", "Answer: 2/3"), ("Answer: 3:2", "Answer: 2.3", "Answer: 2", "Answer: 3", "Answer: 2:4")),
-        Phrases("integer", "3", ("Answer: 3", "So at 3"), ("Answer: 3:30", "So at 3:30.", r"\boxed{3:30}", "Answer: 3:1")),
+        Phrases(
+            "math",
+            "3.5",
+            ("Answer: 3.5", "Answer: 7/2", "So it is 3.5 hours."),
+            ("Answer: 3:30", "So it is 3:30.", "Answer: 3:5", r"\boxed{3:30}"),
+        ),
+        Phrases(
+            "math",
+            r"\frac{1}{10}",
+            ("Answer: 1/10", "Answer: 0.1"),
+            ("Answer: 3:30", "Answer: 1:01", r"\boxed{3:30}"),
+        ),
+        Phrases(
+            "math",
+            "3:30 p.m.",
+            ("Answer: 3:30 pm", "Answer: 15:30", "Answer: 3:30 PM", "Answer: 3:30"),
+            ("Answer: 3:30 am", "Answer: 3:35 pm", "Answer: 4:30 pm"),
+        ),
+        Phrases(
+            "math",
+            "2:3",
+            ("Answer: 2:3", "Answer: 2 : 3", "Answer: 4:6", "The ratio is 2:3.", "Answer: 2/3"),
+            ("Answer: 3:2", "Answer: 2.3", "Answer: 2", "Answer: 3", "Answer: 2:4"),
+        ),
+        Phrases(
+            "integer", "3", ("Answer: 3", "So at 3"), ("Answer: 3:30", "So at 3:30.", r"\boxed{3:30}", "Answer: 3:1")
+        ),
         Phrases("integer", "30", ("Answer: 30",), ("Answer: 3:30", "So at 3:30.", r"\boxed{3:30}")),
     ),
 }

@@ -74,6 +74,7 @@ def finished(tmp_path: Path) -> Path:
             "gold": gold,
             "extracted": answer,
             "rule": "boxed",
+            "meaning": answer,
             "verdict": "wrong",
         }
         for name, (gold, answer) in ANSWERS.items()

@@ -25,15 +25,15 @@ import re
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.grading.integers import canonical_integer
 from jobs.evaluate.grading.letters import last_letter, letter_of
 from jobs.evaluate.grading.values import LONGEST, has_value, sentences, value
-from jobs.evaluate.tasks.benchmarks import AnswerType
 
 Rule = Literal["boxed", "answer", "last_number", "last_letter", "last_line", "none"]
 
-_UNBALANCED = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{?|Answer:")
-_BRACES = re.compile(r"(?P<boxed>\\(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
+_UNBALANCED = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,8}\{?|Answer:")
+_BRACES = re.compile(r"(?P<boxed>\\(?:boxed|fbox|framebox)\s*\{)|\\.|[{}]", re.DOTALL)
 _SAID = r"(?<![A-Za-z])(?:final[ \t\n]{1,3})?answers?(?![A-Za-z])"
 _MARKER = re.compile(
     rf"(?P<strong>{_SAID}[ \t]?(?:\*\*|__|\}}|\"|')?[ \t]?[:\uff1a]"
@@ -41,8 +41,8 @@ _MARKER = re.compile(
     rf"|(?:^|\n)[#*_ \t]{{0,8}}{_SAID}[ \t]?(?:\*\*|__)?[ \t]{{0,8}}(?=\n)"
     rf"|(?:\*\*|__){_SAID}[ \t]?(?:\*\*|__)"
     rf"|(?:^|\n)[*_ \t]{{0,8}}{_SAID}[ \t]?(?:[-\u2013\u2014](?=[ \t])|[\u2192=]))"
-    rf"|{_SAID}(?: (?:to|for|of)\b[^.:\n]{{1,80}}?)?[ \t]{{1,3}}(?:is|are|must be|would be|should be|equals)(?![A-Za-z'\u2019])"
-    r"[ \t]?:?",
+    rf"|{_SAID}(?: (?:to|for|of)\b[^.:\n]{{1,80}}?)?[ \t]{{1,3}}"
+    r"(?:is|are|must be|would be|should be|equals)(?![A-Za-z'\u2019])[ \t]?:?",
     re.IGNORECASE,
 )
 """Where an answer is announced: with a colon or in a heading (``strong``), or in a sentence."""

@@ -32,7 +32,8 @@ _VERB_AFTER = re.compile(
     r"[)\]\"'\u201d\u2019]* (?:is|are|was|must|can|seems|looks|because|since|as|and|or|fits|matches|has|gives)\b"
 )
 _OTHER = re.compile(
-    rf"[{_CLOSE}).:;]* ?(?:or|and|&|/|,)(?: (?:maybe|perhaps|possibly|even|also|either|option|choice))? ?[{_OPEN}]?([A-Z])(?![A-Za-z'])"
+    rf"[{_CLOSE}).:;]* ?(?:or|and|&|/|,)(?: (?:maybe|perhaps|possibly|even|also|either|option|choice))? ?"
+    rf"[{_OPEN}]?([A-Z])(?![A-Za-z'])"
 )
 _COMMA = re.compile(rf"[{_CLOSE}]* ?, ?[{_OPEN}]?[A-Z](?![A-Za-z'])")
 _CHOSEN = re.compile(

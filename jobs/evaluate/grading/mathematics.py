@@ -122,9 +122,9 @@ def _read(gold: str, answer: str) -> tuple[str, str] | None:
     if _RELATION.search(wanted):
         return wanted, given
     parts = listed(given)
-    if len(parts) > 1 and all(_PAIR_OF_VALUES.fullmatch(part) for part in parts):
-        given = ", ".join(result(part) for part in parts)
-    elif len(parts) > 1 and not wanted.startswith(("(", "[")):
+    if (len(parts) > 1 and all(_PAIR_OF_VALUES.fullmatch(part) for part in parts)) or (
+        len(parts) > 1 and not wanted.startswith(("(", "["))
+    ):
         given = ", ".join(result(part) for part in parts)
     else:
         given = result(given)

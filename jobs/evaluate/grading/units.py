@@ -54,7 +54,8 @@ _WRAPPED = re.compile(
     r"^(?P<value>.*\S)\s*\\(?:text|mbox|mathrm|hbox|textrm)\s*\{(?P<unit>[^{}]*)\}" + _POWER % "power" + "$", re.DOTALL
 )
 _UNIT = re.compile(
-    rf"(?:(?:square|sq\.?|cubic)\s+)?(?:{_PROSE})(?:\s+squared|\s+cubed)?(?:\s*\^\s*\{{?\s*[23]\s*\}}?)?\.?", re.IGNORECASE
+    rf"(?:(?:square|sq\.?|cubic)\s+)?(?:{_PROSE})(?:\s+squared|\s+cubed)?(?:\s*\^\s*\{{?\s*[23]\s*\}}?)?\.?",
+    re.IGNORECASE,
 )
 _WORDS = re.compile(
     rf"^(?P<value>.*[\d}})])\s*(?P<unit>(?:(?:square|sq\.?|cubic)\s+)?(?:{_PROSE})(?:\s+squared|\s+cubed)?)"

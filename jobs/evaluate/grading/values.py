@@ -37,37 +37,42 @@ _WRAPPED = re.compile(r"\\(?:text|mbox|hbox|textrm|mathrm|textbf|textit|mathbf)\
 _PLURAL = re.compile(r"(?<=[A-Za-z])\(s\)")
 _PUNCTUATION = ".,;:!?\"'\u201c\u201d\u2018\u2019"
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _JOINTS = frozenset({"and", "or", "&"})
-_FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan log ln exp sqrt pi infinity mod gcd lcm min max i e".split()
-)
-_SAYS = frozenset(
-    "is are was were be been equals = makes make give gives gave get gets got have has had yields yield totals "
-    "becomes obtain obtained leaves contains : exactly that's it's there's \u2192 \u21d2 \\implies \\rightarrow "
-    "\\rightarrow".split()
+_FUNCTIONS = _words("sin cos tan cot sec csc arcsin arccos arctan log ln exp sqrt pi infinity mod gcd lcm min max i e")
+_SAYS = _words(
+    "is are was were be been equals = makes make give gives gave get gets got have has had yields yield "
+    "totals becomes obtain obtained leaves contains : exactly that's it's there's \u2192 \u21d2 \\implies \\rightarrow "
+    "\\rightarrow"
 )
 """What the value follows."""
-_EXPLAINS = frozenset("since because as which where when if for given by due \u2014 --".split())
-_CONCLUDES = frozenset("so thus therefore hence".split())
-_APPROXIMATELY = frozenset("about approximately approx roughly around nearly almost circa \u2248 \\approx ~".split())
-_SPOILS_BEFORE = frozenset(
-    "no neither nor either or than least most over under above below exceeds exceeding between except "
-    "without twice thrice half double triple minus plus times within until modulo base step case option question "
-    "problem equation part divided multiplied divisible closest unlike besides < > \u2264 \u2265 \u2260".split()
+_EXPLAINS = _words("since because as which where when if for given by due \u2014 --")
+_CONCLUDES = _words("so thus therefore hence")
+_APPROXIMATELY = _words("about approximately approx roughly around nearly almost circa \u2248 \\approx ~")
+_SPOILS_BEFORE = _words(
+    "no neither nor either or than least most over under above below exceeds exceeding between except without "
+    "twice thrice half double triple minus plus times within until modulo base step case option question "
+    "problem equation part divided multiplied divisible closest unlike besides < > \u2264 \u2265 \u2260"
 )
-_NEGATES = frozenset("not never cannot".split())
-_SPOILS_OF = frozenset(
-    "multiple multiples power powers root roots square cube half third quarter factor factors divisor divisors product "
-    "sum difference quotient logarithm factorial".split()
+_NEGATES = _words("not never cannot")
+_SPOILS_OF = _words(
+    "multiple multiples power powers root roots square cube half third quarter factor factors divisor "
+    "divisors product sum difference quotient logarithm factorial"
 )
 """Of which number: "the square root of 16" is not 16."""
-_SPOILS_AFTER = frozenset(
-    "or times plus minus over divided squared cubed factorial choose hundred thousand million billion trillion dozen "
-    "to through \u2030 permille \u00b1 mod modulo short too".split()
+_SPOILS_AFTER = _words(
+    "or times plus minus over divided squared cubed factorial choose hundred thousand million billion "
+    "trillion dozen to through \u2030 permille \xb1 mod modulo short too"
 )
 _ORDINARY = re.compile(r"\d+(?:st|nd|rd|th)|\d+-[A-Za-z]{2,}.*|[A-Za-z]{2,}-\d+")
 """Words that have digits in them: 5th, 3-digit, COVID-19."""
 _CALCULATES = re.compile(r"[=+*/^<>|\u2264\u2265\u2248\u2260\u00b1]|\\[A-Za-z{]|\d")
+_DIFFERENCE = re.compile(r"(?:[A-Za-z]|\d+)(?:-(?:[A-Za-z]|\d+))+")
 _SIGNED = re.compile(r"[-+](?:[A-Za-z(]|\\)")
 
 
@@ -99,6 +104,8 @@ def value(text: str) -> str | None:
         return bare
     expressions = [part for part in parts if part.kind == "expression"]
     if not expressions:
+        return _word(parts)
+    if (last := _last_verb(parts)) is not None and _only_names(parts[:last]) and _only_words(parts[last + 1 :]):
         return _word(parts)
     bold = [at for at, part in enumerate(parts) if part.bold and part.kind == "expression"]
     at = bold[0] if len(bold) == 1 else _chosen(parts)
@@ -206,7 +213,7 @@ def _of_word(word: str, bold: set[str]) -> Iterator[_Part]:
     if core:
         text = core.replace(_GLUE, " ").replace(_WORDS, "\\text")
         yield _Part(text, _kind(core), text in bold)
-    yield from (_Part(mark, "mark") for mark in tail if mark != "\"")
+    yield from (_Part(mark, "mark") for mark in tail if mark != '"')
 
 
 def _kind(core: str) -> str:
@@ -214,11 +221,13 @@ def _kind(core: str) -> str:
         return "expression"
     if len(core) == 1 and core in "aAI":
         return "article"
+    if _DIFFERENCE.fullmatch(core):
+        return "expression"
     if _ORDINARY.fullmatch(core) or core in ("\u2014", "--", "\u2192", "\u21d2", "\u2248", "~"):
         return "word"
     if _GLUE in core or _CALCULATES.search(core) or _SIGNED.match(core) or core in ("-", "+", "%"):
         return "expression" if core not in ("\\implies", "\\Rightarrow", "\\rightarrow", "\\approx") else "word"
-    return "expression" if core[0] in "([{" and core[-1] in ")]}" or not core.strip("()[]{}") else "word"
+    return "expression" if (core[0] in "([{" and core[-1] in ")]}") or not core.strip("()[]{}") else "word"
 
 
 def _joined(parts: Sequence[_Part]) -> Iterator[_Part]:
@@ -227,7 +236,9 @@ def _joined(parts: Sequence[_Part]) -> Iterator[_Part]:
     for at, part in enumerate(parts):
         if part.kind == "article":
             beside = [*parts[max(0, at - 1) : at], *parts[at + 1 : at + 2]]
-            among = any(each.kind == "expression" and re.fullmatch(r"[-+*/=<>^]+|\\[a-z]+", each.text) for each in beside)
+            among = any(
+                each.kind == "expression" and re.fullmatch(r"[-+*/=<>^]+|\\[a-z]+", each.text) for each in beside
+            )
             part = _Part(part.text, "expression" if among else "word", part.bold)
         if part.kind == "expression":
             run.append(part)
@@ -239,9 +250,14 @@ def _joined(parts: Sequence[_Part]) -> Iterator[_Part]:
 
 
 def _one(run: Sequence[_Part]) -> Iterator[_Part]:
-    text = re.sub(r"\s*[-+*/=]+$", "", " ".join(part.text for part in run)) if len(run) > 1 else "".join(p.text for p in run)
-    if text:
-        yield _Part(text, "expression", any(part.bold for part in run))
+    """One expression of several; an equals sign that words follow is a verb."""
+    bold = any(part.bold for part in run)
+    text = " ".join(part.text for part in run)
+    bare = re.sub(r"\s*[-+*/=]+$", "", text) if len(run) > 1 else text
+    if bare:
+        yield _Part(bare, "expression", bold)
+    if text.endswith("=") and bare != text:
+        yield _Part("=", "word")
 
 
 def _is_prose(parts: Sequence[_Part]) -> bool:
@@ -254,6 +270,19 @@ def _word(parts: Sequence[_Part]) -> str | None:
     kept = _before_reasons(words)
     verbs = [at for at, part in enumerate(kept[:-1]) if part.says in _SAYS]
     return " ".join(part.text for part in (kept[verbs[-1] + 1 :] if verbs else kept)) or None
+
+
+def _last_verb(parts: Sequence[_Part]) -> int | None:
+    return next((at for at in reversed(range(len(parts))) if parts[at].says in _SAYS), None)
+
+
+def _only_names(parts: Sequence[_Part]) -> bool:
+    """Whether all expressions are names: "the number n is even"."""
+    return all(re.fullmatch(r"[A-Za-z]", part.text) for part in parts if part.kind == "expression")
+
+
+def _only_words(parts: Sequence[_Part]) -> bool:
+    return any(part.kind == "word" for part in parts) and not any(_counts(part) for part in parts)
 
 
 def _before_reasons(parts: Sequence[_Part]) -> Sequence[_Part]:
@@ -322,7 +351,7 @@ def _is_spoilt(parts: Sequence[_Part], at: int, end: int) -> bool:
     if at > 1 and parts[at - 1].says in _JOINTS and parts[at - 2].kind == "expression":
         return True
     after = [part.says for part in parts[end : end + 3]]
-    if after[:1] and after[0] in _SPOILS_AFTER or [word for word in after if word != ","][:1] == ["or"]:
+    if (after[:1] and after[0] in _SPOILS_AFTER) or [word for word in after if word != ","][:1] == ["or"]:
         return True
     if after[1:2] == ["than"] and after[0] in ("more", "less", "fewer", "higher", "lower", "greater", "smaller"):
         return True
@@ -337,7 +366,9 @@ def _goes_on(parts: Sequence[_Part], end: int) -> bool:
             return False
         follows = parts[place + 1 : place + 3]
         if part.says in ("and", "plus", "minus", "or"):
-            return any(each.kind == "expression" or each.says in ("half", "third", "quarter", "more") for each in follows)
+            return any(
+                each.kind == "expression" or each.says in ("half", "third", "quarter", "more") for each in follows
+            )
         if part.says == "out" and len(follows) == 2 and follows[0].says == "of" and follows[1].kind == "expression":
             return True
     return False
@@ -352,4 +383,3 @@ def _with_unit(parts: Sequence[_Part], at: int) -> str:
         if all(part.kind != "mark" for part in words) and units.is_unit(named):
             return f"{text} {named}"
     return text
-

@@ -69,9 +69,7 @@ _THIN_THOUSANDS = re.compile(
     r"(?<![\d.,])\d{1,3}(?:(?:\\[,;: ]|\\thinspace\s|[\u2009\u202f\u00a0~])\d{3})+(?![\d])|^\d{1,3}(?: \d{3})+$"
 )
 _NOT_DIGITS = re.compile(r"\D+|thinspace")
-_PERCENT = re.compile(
-    r"(?<=[\d}])\s*(?:%|per ?cent\b|pct\b\.?|\\text\s*\{\s*(?:%|per ?cent)\s*\})", re.IGNORECASE
-)
+_PERCENT = re.compile(r"(?<=[\d}])\s*(?:%|per ?cent\b|pct\b\.?|\\text\s*\{\s*(?:%|per ?cent)\s*\})", re.IGNORECASE)
 _HALF_OF_DAY = re.compile(
     r"(?<=:\d\d) ?(?:\\(?:text|mathrm)\s*\{)? ?([ap])\.? ?m\b(?:\.(?!\s*$))?(?: ?\})?", re.IGNORECASE
 )
@@ -82,6 +80,7 @@ _PI = re.compile(r"(?<![A-Za-z\\])(?:pi|PI|Pi)(?![A-Za-z])")
 _ROOT = re.compile(r"(?:(?<![A-Za-z\\])sqrt|\\sqrt)\s*(?:\((?P<inside>[^()]*)\)|(?P<number>\d+)(?![\d.]))")
 _MIXED = re.compile(r"(?<![\d./])(\d+) (\d+)/(\d+)(?![\d/])")
 _SCIENTIFIC = re.compile(r"(?<![\w.\\])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})(?!\w)")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _NOT_WORDS = re.compile(r"[^\w\s%+-]|_")
 _ARTICLES = {"a", "an", "the"}
 RANGE = "\ue001"
@@ -121,16 +120,19 @@ def _rooted(match: re.Match[str]) -> str:
 
 def _ungrouped(text: str) -> str:
     """`text` without braces around all of it."""
-    while text.startswith("{") and text.endswith("}") and not text.endswith("\\}"):
-        depth = 0
-        for at, letter in enumerate(text):
-            depth += (letter == "{") - (letter == "}")
-            if not depth:
-                break
-        if at < len(text) - 1:
-            break
+    while text.startswith("{") and _closes(text) == len(text) - 1:
         text = text[1:-1].strip()
     return text
+
+
+def _closes(text: str) -> int:
+    """Where the brace that `text` begins with is closed; -1 where it is not."""
+    depth = 0
+    for match in _BRACE.finditer(text):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if not depth:
+            return match.start()
+    return -1
 
 
 def plain(text: str) -> str:
@@ -142,4 +144,3 @@ def words(text: str) -> str:
     """`text` as words in lower case, one space between them, articles and punctuation left out."""
     found = _NOT_WORDS.sub(" ", unwrapped(_DELIMITERS.sub("", text))).casefold().split()
     return " ".join(word for word in found if word not in _ARTICLES) or " ".join(found)
-
