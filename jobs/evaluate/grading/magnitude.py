@@ -14,6 +14,8 @@ LARGEST = 10_000.0
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?|\.\d+)|(\\[A-Za-z]+|\\.|\S))", re.DOTALL)
 _CLOSES = {"{": "}", "(": ")", "[": "]"}
 _PRODUCTS = frozenset(("*", "/", "\\cdot", "\\times", "\\div"))
+_BOUNDED = frozenset(("\\sum", "\\prod", "\\int", "\\lim"))
+"""What has bounds where others have a power."""
 _ENDS = frozenset((*_CLOSES.values(), ""))
 
 
@@ -23,14 +25,14 @@ class _TooLarge(Exception):
 
 def too_large(text: str) -> bool:
     """Whether a number of more than :data:`LARGEST` digits is made in a tidy expression."""
-    if "^" not in text and "!" not in text and "binom" not in text:
+    if "^" not in text and "!" not in text and "binom" not in text and "Gamma" not in text:
         return False
     try:
         reader = _Reader([match[1] or match[2] for match in _TOKEN.finditer(text)])
         while reader.next:
             reader.sum()
             reader.take()
-    except _TooLarge:
+    except (_TooLarge, RecursionError):  # a tower of hundreds
         return True
     return False
 
@@ -97,6 +99,13 @@ class _Reader:
             if self.next not in _ENDS:
                 self._factor()
             return _bounded(_count(above) * math.log10(2))
+        if token in _BOUNDED:
+            while self.next in ("_", "^"):
+                self.take()
+                if self.next not in _ENDS:
+                    self._factor()
+        if token == "\\Gamma" and self.next not in _ENDS:
+            return _bounded(math.lgamma(_count(self._factor()) + 1) / math.log(10))
         return 1.0 if token.isalpha() else 0.0
 
 

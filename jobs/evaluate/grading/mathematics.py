@@ -11,7 +11,6 @@ end the process on hostile input, so it is called in processes of their own (:mo
 from __future__ import annotations
 
 import re
-from cmath import isfinite
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -241,9 +240,11 @@ def _apart(gold: Any, answer: Any) -> bool:
     names = sorted(gold.free_symbols | answer.free_symbols, key=str)
     point = {name: _SOMEWHERE + 0.618 * place for place, name in enumerate(names)}
     try:
-        wanted, given = (complex(value.evalf(20, subs=point)) for value in (gold, answer))
-        return isfinite(wanted) and isfinite(given) and abs(wanted - given) > _CLEARLY * (abs(wanted) or 1.0)
-    except (TypeError, ValueError, OverflowError):  # there is no number, or none that a computer's would be
+        wanted, given = (value.evalf(20, subs=point) for value in (gold, answer))
+        if not (wanted.is_finite and given.is_finite):
+            return False
+        return bool(abs(wanted - given).evalf(20) > _CLEARLY * (abs(wanted).evalf(20) or 1))
+    except (TypeError, ValueError, OverflowError):  # there is no number
         return False
 
 
