@@ -177,6 +177,50 @@ def test_every_reference_solution_of_math500_is_correct_and_none_is_when_its_ans
     assert verdicts(task, wrong, workers) == ["wrong"] * 500
 
 
+PHRASINGS = (
+    r"\boxed{%s}",
+    "Final Answer: $%s$",
+    "Final Answer: The final answer is $%s$.",
+    "**Final Answer**\n\nThe answer is $%s$.",
+    "Therefore, the answer is %s.",
+    "Final Answer: %s",
+    "answer: $%s$ .",
+    r"The final answer is $\boxed{%s}$. I hope it is correct.",
+    "Final Answer: Adding up, we get\n\\[\n%s\n\\]",
+    "Final Answer: It is $%s$ because the other cases fail.",
+    "Final Answer: We have $y = 1$ first, and so the result is $%s$.",
+    "\n**Answer:** \\(%s\\)",
+    "Final Answer: Let me check it again.\nIt works, so the answer is $%s$.",
+)
+"""What models write around an answer."""
+
+
+def gsm8k() -> Task:
+    with (DATA / "gsm8k_test.jsonl").open() as file:
+        answers = [json.loads(line)["answer"] for line in file]
+    return Task("gsm8k", tuple(Item(str(number), "?", answer) for number, answer in enumerate(answers)))
+
+
+@pytest.mark.parametrize("name", ["math500", "aime24", "aime25", "gsm8k"])
+def test_gold_answers_are_right_in_any_phrasing_and_those_of_other_items_are_not(name: str, workers: Workers) -> None:
+    """Of GSM8K the gold answers are the worked solutions with their last line, ``#### 18``."""
+    task = gsm8k() if name == "gsm8k" else benchmark(name, f"{name}.json{'l' * (name == 'math500')}")
+    golds = [item.answer.rpartition("#### ")[2] for item in task.items]
+    others = golds[1:] + golds[:1]
+    rows, wanted = [], []
+    for phrasing in PHRASINGS:
+        for item, gold, other in zip(task.items, golds, others, strict=True):
+            rows.append((task, ledger(phrasing % gold, item.id)))
+            wanted.append("correct")
+            if meaning(gold) != meaning(other):
+                rows.append((task, ledger(phrasing % other, item.id)))
+                wanted.append("wrong")
+    graded = Grader(workers=workers).grade(rows)
+    pairs = zip(graded, wanted, strict=True)
+    assert [(each.gold[-30:], each.ledger.answer, each.verdict) for each, right in pairs if each.verdict != right] == []
+    assert sum(each.verdict == "wrong" for each in graded) > 0.9 * len(golds) * len(PHRASINGS)
+
+
 @pytest.mark.parametrize(("name", "file"), [("aime24", "aime24.json"), ("aime25", "aime25.json")])
 def test_every_answer_of_aime_is_correct_however_it_is_padded_and_wrong_when_perturbed(
     name: str, file: str, workers: Workers

@@ -52,6 +52,8 @@ _DISPLAYS = {"$$": "$$", "\\[": "\\]"}
 _GOES_ON = re.compile(r"(?::|=|\b(?:is|are|equals|as follows))[ \t*_]*$", re.IGNORECASE)
 """What the next line completes."""
 _LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z'])")
+_MARKERS = 20
+"""The last of them that are looked at."""
 _FEW_WORDS = 6
 """At most, where an answer is words."""
 
@@ -108,7 +110,7 @@ def last_boxed(text: str) -> str | None:
 
 def _announced(text: str, answers: AnswerType, letters: str, fallback: bool) -> str | None:
     """What is said where an answer is announced, for the last time that anything is."""
-    for match in reversed(list(_MARKER.finditer(text))):
+    for match in reversed(list(_MARKER.finditer(text))[-_MARKERS:]):
         said = _after(text, match.end())
         if said is None:
             continue

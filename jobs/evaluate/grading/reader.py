@@ -52,7 +52,7 @@ def gold_of(answers: AnswerType, gold: str) -> str:
         return gold
     if answers == "math":
         return last_boxed(gold) or gold
-    return canonical_integer(gold) or extract(gold, "integer", fallback=False).text or gold
+    return extract(gold, "integer", fallback=False).text or gold
 
 
 def _same(answers: AnswerType, gold: str, said: str) -> bool | None:
