@@ -56,4 +56,6 @@ class Graded:
     """What the extraction rule found in the answer; None when nothing did."""
     rule: str
     """Which extraction rule fired: :data:`jobs.evaluate.grading.extraction.Rule`."""
+    meaning: str | None
+    """What `extracted` comes to, written one way: what samples vote for."""
     verdict: Verdict

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.evaluate.bounded import Floats
-from jobs.evaluate.grading.words import meaning
 from jobs.evaluate.repeated import Counts
 from jobs.evaluate.statistics import Shares, Sums
 from jobs.evaluate.together import Votes
@@ -27,9 +26,9 @@ from jobs.evaluate.together import Votes
 TOKENS = ("thinking_tokens", "injected_tokens", "answer_tokens")
 _COLUMNS = (
     *("task", "item", "policy", "verdict", *TOKENS),
-    *("thinking_end", "answer_end", "extracted", "tries", "gold"),
+    *("thinking_end", "answer_end", "extracted", "meaning", "tries", "gold"),
 )
-_CATEGORIES = ["task", "item", "policy", "verdict", "thinking_end", "answer_end", "extracted", "gold"]
+_CATEGORIES = ["task", "item", "policy", "verdict", "thinking_end", "answer_end", "extracted", "meaning", "gold"]
 _ENDS = {
     "natural": ("thinking_end", ["natural"]),
     "forced": ("thinking_end", ["forced"]),
@@ -156,10 +155,10 @@ def _wrong_answers(frame: pd.DataFrame, index: NDArray[np.int64], shape: tuple[i
     `index` says where the sample in each row of `frame` lies in the flattened matrix of `shape`, ``[items, policies]``.
     """
     wrong = frame["verdict"].to_numpy() == "wrong"
-    extracted = frame["extracted"].cat
-    said, which = np.unique(extracted.codes.to_numpy(np.int64)[wrong], return_inverse=True)
-    words = [meaning(str(extracted.categories[text])) for text in said]
-    answer = pd.factorize(np.array(words, dtype=object))[0].astype(np.int64)[which]
+    said = frame["extracted"][wrong].astype(object)
+    if "meaning" in frame:  # which samples of before have not, until they are graded again
+        said = frame["meaning"][wrong].astype(object).fillna(said)
+    answer = pd.factorize(said)[0].astype(np.int64)
     kinds = int(answer.max(initial=0)) + 1
     found, votes = np.unique(index[wrong] * kinds + answer, return_counts=True)
     cell = found // kinds

@@ -161,7 +161,7 @@ class _Pool:
         self._name = name
         self._traces = ThreadPoolExecutor(1, "traces")
         """All that touches the index happens in this thread: it may have much to read, and the loop must not wait."""
-        self._returning: list[Future[tuple[list[Work], int]]] = []
+        self._returning: list[Future[tuple[list[Work], list[int]]]] = []
         self._queue: deque[Work] = deque()
         self._members: list[_Member] = []
         self._launched = 0

@@ -44,6 +44,7 @@ SCHEMA = pa.schema(
         ("gold", pa.string()),
         ("extracted", pa.string()),
         ("rule", pa.string()),
+        ("meaning", pa.string()),
         ("verdict", pa.string()),
     ]
 )

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.grading.extraction import extract, last_boxed
 from jobs.evaluate.grading.integers import canonical_integer
-from jobs.evaluate.tasks.benchmarks import AnswerType
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from jobs.evaluate.tasks.benchmarks import AnswerType
         (r"\boxed{3} and then \boxed{16}", "16", "boxed"),
         (r"Answer: 3, no: \boxed{16}", "16", "boxed"),
         (r"\boxed{\text{it is {16}}}", r"\text{it is {16}}", "boxed"),
+        (r"\framebox{16}", "16", "boxed"),
         (r"\fbox{16}", "16", "boxed"),
         (r"\boxed {16}", "16", "boxed"),
         (r"\boxed{\{1, 2\}}", r"\{1, 2\}", "boxed"),
@@ -27,10 +28,11 @@ from jobs.evaluate.tasks.benchmarks import AnswerType
         ("\nFinal Answer: 16", "16", "answer"),
         ("Answer: 3\nAnswer: 16\n", "16", "answer"),
         ("Answer:\n\n  16 letters\nbye 7", "16", "answer"),
-        ("There are 3, or 16", "16", "last_number"),
+        ("There are 3, or 16", "There are 3, or 16", "last_number"),
+        ("16 or more", "16 or more", "last_number"),
         ("12 and then Answer:", "12", "last_number"),
         ("1,000", "1,000", "last_number"),
-        ("range 3-4", "4", "last_number"),
+        ("range 3-4", "range 3-4", "last_number"),
         ("it is -4", "-4", "last_number"),
         ("Final Answer:", None, "none"),
         ("none that I can see", None, "none"),
@@ -80,7 +82,8 @@ def test_a_box_is_balanced_and_was_there(text: str) -> None:
         ("math", r"so \boxed{\frac{1}{2}}", r"\frac{1}{2}", "boxed"),
         ("math", r"\fbox{ \sqrt{\frac{1}{2}} }", r"\sqrt{\frac{1}{2}}", "boxed"),
         ("math", "Answer: $x^2 + 3$", "$x^2 + 3$", "answer"),
-        ("math", "**Answer:** 5 apples", "5 apples", "answer"),
+        ("math", "**Answer:** 5 apples", "5", "answer"),
+        ("math", "**Answer:** 5 cents", "5 cents", "answer"),
         ("math", "Answer: 3\nand so\nAnswer:\n$$\n\\frac{1}{2}\n$$\n", r"\frac{1}{2}", "answer"),
         ("math", "Answer:\n\\[ x = 2 \\]", "x = 2", "answer"),
         ("math", "The sum is 12.", "12", "last_number"),

@@ -12,12 +12,13 @@ import pytest
 
 from jobs.evaluate.grading.extraction import extract
 from jobs.evaluate.grading.grader import Grader
-from jobs.evaluate.grading.words import meaning
+from jobs.evaluate.grading.reader import meaning
 from jobs.evaluate.grading.workers import Outcome, Workers
 from jobs.evaluate.ledger import Ledger, Verdict
 from jobs.evaluate.tasks import Item, Task, load
 from jobs.evaluate.tasks.config import TaskConfig
 from tests.evaluate.answer_pairs import DIFFERENT, SAME
+from tests.evaluate.answer_phrases import CLASSES
 
 DATA = Path("../shared/data")
 
@@ -65,15 +66,15 @@ def verdicts(task: Task, answers: list[str], workers: Workers) -> list[Verdict]:
         ("Answer: 16,000", "wrong"),
         ("Answer: 1 6", "wrong"),
         ("Answer: sixteen", "wrong"),
-        (r"\boxed{16 letters}", "wrong"),
-        (r"\boxed{x = 16}", "wrong"),
+        (r"\boxed{16 letters}", "correct"),
+        (r"\boxed{x = 16}", "correct"),
         ("16 or 17", "wrong"),
         ("Final Answer:", "no_answer"),
         ("", "no_answer"),
     ],
 )
-def test_answers_are_compared_as_exact_integers(answer: str, verdict: str) -> None:
-    (graded,) = Grader().grade([(NUMBERS, ledger(answer))])
+def test_answers_are_compared_as_exact_integers(answer: str, verdict: str, workers: Workers) -> None:
+    (graded,) = Grader(workers=workers).grade([(NUMBERS, ledger(answer))])
     assert (graded.verdict, graded.task, graded.gold) == (verdict, "numbers", "16")
 
 
@@ -90,9 +91,9 @@ def test_answers_are_compared_as_exact_integers(answer: str, verdict: str) -> No
         ("", "no_answer"),
     ],
 )
-def test_choices_are_compared_by_their_letter(answer: str, verdict: Verdict) -> None:
+def test_choices_are_compared_by_their_letter(answer: str, verdict: Verdict, workers: Workers) -> None:
     task = Task("choices", (Item("i", "?", "B", letters="ABCD"),), "choice")
-    (graded,) = Grader().grade([(task, ledger(answer))])
+    (graded,) = Grader(workers=workers).grade([(task, ledger(answer))])
     assert graded.verdict == verdict
 
 
@@ -107,9 +108,9 @@ def test_choices_are_compared_by_their_letter(answer: str, verdict: Verdict) -> 
         (" \n ", "no_answer"),
     ],
 )
-def test_texts_are_compared_by_their_words(answer: str, verdict: Verdict) -> None:
+def test_texts_are_compared_by_their_words(answer: str, verdict: Verdict, workers: Workers) -> None:
     task = Task("texts", (Item("i", "?", "The Moon"),), "text")
-    (graded,) = Grader().grade([(task, ledger(answer))])
+    (graded,) = Grader(workers=workers).grade([(task, ledger(answer))])
     assert graded.verdict == verdict
 
 
@@ -132,6 +133,29 @@ def test_the_conventions_hold_for(kind: str, workers: Workers) -> None:
     assert [pair for pair, outcome in zip(DIFFERENT[kind], different, strict=True) if outcome is not False] == []
 
 
+@pytest.mark.parametrize("kind", CLASSES)
+def test_what_models_write_is_read_by_its_class(kind: str, workers: Workers) -> None:
+    """Right answers are accepted and wrong ones refused, through everything that grades; none is an error."""
+    rows = []
+    for phrases in CLASSES[kind]:
+        task = Task("phrases", (Item("i", "?", phrases.gold, letters="ABCD"),), phrases.type)
+        wanted = [*((answer, "correct") for answer in phrases.right), *((answer, None) for answer in phrases.wrong)]
+        rows += [(task, ledger(answer), verdict) for answer, verdict in wanted]
+    graded = Grader(workers=workers).grade([(task, ledger) for task, ledger, _ in rows])
+    misread = [
+        (each.gold, each.ledger.answer, each.extracted, each.verdict)
+        for each, (_, _, verdict) in zip(graded, rows, strict=True)
+        if each.verdict not in ([verdict] if verdict else ["wrong", "no_answer"])
+    ]
+    assert misread == []
+
+
+def test_each_class_has_a_dozen_phrases_both_ways() -> None:
+    for kind, groups in CLASSES.items():
+        assert sum(len(each.right) for each in groups) >= 12, kind
+        assert sum(len(each.wrong) for each in groups) >= 12, kind
+
+
 def perturbed(answer: str) -> str:
     """Another answer of the same form: its first digit is one more, or it is another word."""
     digit = re.search(r"\d", answer)
@@ -151,6 +175,50 @@ def test_every_reference_solution_of_math500_is_correct_and_none_is_when_its_ans
     assert verdicts(task, solutions, workers) == ["correct"] * 500
     wrong = [f"so it is \\boxed{{{perturbed(item.answer)}}}." for item in task.items]
     assert verdicts(task, wrong, workers) == ["wrong"] * 500
+
+
+PHRASINGS = (
+    r"\boxed{%s}",
+    "Final Answer: $%s$",
+    "Final Answer: The final answer is $%s$.",
+    "**Final Answer**\n\nThe answer is $%s$.",
+    "Therefore, the answer is %s.",
+    "Final Answer: %s",
+    "answer: $%s$ .",
+    r"The final answer is $\boxed{%s}$. I hope it is correct.",
+    "Final Answer: Adding up, we get\n\\[\n%s\n\\]",
+    "Final Answer: It is $%s$ because the other cases fail.",
+    "Final Answer: We have $y = 1$ first, and so the result is $%s$.",
+    "\n**Answer:** \\(%s\\)",
+    "Final Answer: Let me check it again.\nIt works, so the answer is $%s$.",
+)
+"""What models write around an answer."""
+
+
+def gsm8k() -> Task:
+    with (DATA / "gsm8k_test.jsonl").open() as file:
+        answers = [json.loads(line)["answer"] for line in file]
+    return Task("gsm8k", tuple(Item(str(number), "?", answer) for number, answer in enumerate(answers)))
+
+
+@pytest.mark.parametrize("name", ["math500", "aime24", "aime25", "gsm8k"])
+def test_gold_answers_are_right_in_any_phrasing_and_those_of_other_items_are_not(name: str, workers: Workers) -> None:
+    """Of GSM8K the gold answers are the worked solutions with their last line, ``#### 18``."""
+    task = gsm8k() if name == "gsm8k" else benchmark(name, f"{name}.json{'l' * (name == 'math500')}")
+    golds = [item.answer.rpartition("#### ")[2] for item in task.items]
+    others = golds[1:] + golds[:1]
+    rows, wanted = [], []
+    for phrasing in PHRASINGS:
+        for item, gold, other in zip(task.items, golds, others, strict=True):
+            rows.append((task, ledger(phrasing % gold, item.id)))
+            wanted.append("correct")
+            if meaning(gold) != meaning(other):
+                rows.append((task, ledger(phrasing % other, item.id)))
+                wanted.append("wrong")
+    graded = Grader(workers=workers).grade(rows)
+    pairs = zip(graded, wanted, strict=True)
+    assert [(each.gold[-30:], each.ledger.answer, each.verdict) for each, right in pairs if each.verdict != right] == []
+    assert sum(each.verdict == "wrong" for each in graded) > 0.9 * len(golds) * len(PHRASINGS)
 
 
 @pytest.mark.parametrize(("name", "file"), [("aime24", "aime24.json"), ("aime25", "aime25.json")])
@@ -192,7 +260,7 @@ def test_an_answer_that_another_sample_gave_is_not_compared_again() -> None:
     [
         ("016", "16"),
         ("$16$.", "16"),
-        ("16 letters", "16 letters"),
+        ("16 letters", "16"),
         ("sixteen", "sixteen"),
         ("16.0", "16"),
         (r"\dfrac{1}{2}", r"\frac{1}{2}"),

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from jobs.evaluate.grading.extraction import extract
 from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.grading.mathematics import same
 from jobs.evaluate.grading.workers import MEMORY, Workers
 from jobs.evaluate.ledger import Ledger
 from jobs.evaluate.tasks import Item, Task
@@ -22,6 +26,8 @@ SECONDS = 2.0
 LATE = f"took all of its {SECONDS:g} s"
 TOWER = "9^{9^{9^{9}}}"
 GOLD = r"\frac{1}{2}"
+ENDLESS = (r"\sum_{k=1}^{3} k", r"\sum_{k=1}^{10^{12}} k^k")
+"""A gold answer that has a sum, for which one in the answer is computed too."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,7 @@ def children() -> set[psutil.Process]:
 
 
 def test_an_answer_that_takes_too_long_has_no_verdict_and_the_others_have_theirs(workers: Workers) -> None:
-    pairs = [(GOLD, "2/4"), (GOLD, TOWER), (GOLD, "x"), (GOLD, "3^{9^{9^{9}}}"), (GOLD, "1-1/2")]
+    pairs = [(GOLD, "2/4"), ENDLESS, (GOLD, "x"), ENDLESS, (GOLD, "1-1/2")]
     assert workers.compare(pairs) == [True, LATE, False, LATE, True]
 
 
@@ -77,7 +83,7 @@ import sys
 import jobs.evaluate.grading.mathematics as mathematics
 from jobs.evaluate.grading import worker
 mathematics.same = lambda gold, answer: answer != "b" or {computation}
-sys.argv[1:] = ["{seconds}", "{memory}"]
+sys.argv[1:] = ["{seconds}", "{memory}", "compare"]
 worker.main()
 """
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -91,7 +97,9 @@ worker.main()
             replies += [json.loads(process.stdout.readline()) for _ in batch[1]]
         process.stdin.close()
         assert process.wait() == 0
-    return replies
+    return [
+        [each[0], each[1]["of"]] if isinstance(each, list) and isinstance(each[1], dict) else each for each in replies
+    ]
 
 
 def test_the_kernel_ends_a_process_that_no_timer_interrupts() -> None:
@@ -107,8 +115,24 @@ def test_what_the_library_raises_is_no_verdict() -> None:
     assert served("1 / 0 == 1") == [[1, True], [1, "ZeroDivisionError in symbolic mathematics"], [2, True]]
 
 
+@pytest.mark.parametrize("raised", [TypeError, ValueError, ZeroDivisionError, RecursionError, NotImplementedError])
+def test_an_answer_on_which_the_library_fails_is_not_the_gold_one(
+    raised: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gold one was read before: what fails is the answer."""
+
+    def fail(*_: object, **__: object) -> bool:
+        raise raised
+
+    monkeypatch.setattr("math_verify.verify", fail)
+    assert not same("x + 1", "x^2 - x + 1 - x^2 + 2x")
+    monkeypatch.setattr("math_verify.parse", fail)
+    with pytest.raises(raised):
+        same("x + 7", "x + 8")
+
+
 def test_processes_whose_starter_is_gone_end_without_a_word() -> None:
-    command = [sys.executable, "-m", "jobs.evaluate.grading.worker", str(SECONDS), str(MEMORY)]
+    command = [sys.executable, "-m", "jobs.evaluate.grading.worker", str(SECONDS), str(MEMORY), "compare"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
     ) as process:
@@ -130,6 +154,7 @@ HOSTILE = [
     r"\int_0^1 e^{x^{x^x}} dx",
     r"\sum_{k=1}^{10^{12}} k^k",
     "(" * 20 + "1" + ")" * 20,
+    "{" * 20 + "1" + "}" * 20,
     r"\sqrt{" * 5_000 + "2" + "}" * 5_000,
     "x^" * 450 + "2",
     "{" * 100_000,
@@ -150,6 +175,45 @@ def test_hostile_answers_all_come_back_and_none_is_correct(workers: Workers) -> 
         for number, text in enumerate(HOSTILE)
     ]
     graded = Grader(workers=workers).grade(answers)
-    assert {each.verdict for each in graded} <= {"wrong", "error", "no_answer"}
-    assert graded[0].verdict == "error", "what could not be computed is not wrong"
+    assert {each.verdict for each in graded} <= {"wrong", "no_answer"}
+    assert graded[0].verdict == "wrong", "a tower of powers is told by its size"
     assert extract(HOSTILE[-1], "math").rule == "none"
+
+
+@pytest.mark.parametrize("answer", ["\\boxed{" * 100_000, " " * 16_000 + "x", "A" + " " * 100_000, "x" * (3 << 20)])
+def test_texts_are_read_in_other_processes_and_what_takes_one_with_it_is_one_error(
+    answer: str, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of a text is looked at in this process: what reads it cannot be called here."""
+    for name in ("extraction.extract", "letters.letter_of", "values.value", "judge.read_verdict", "reader.read"):
+        monkeypatch.delattr(f"jobs.evaluate.grading.{name}")
+    task = Task("choices", (Item("i", "?", "B", letters="ABCD"),), "choice")
+    began = time.monotonic()
+    graded = Grader(workers=workers).grade([(task, Ledger("i", *rest(answer))), (task, Ledger("i", *rest("(b)")))])
+    assert [each.verdict for each in graded] == ["no_answer", "correct"]
+    assert time.monotonic() - began < 20 * SECONDS
+
+
+@pytest.mark.parametrize("hangs", ["re.match('(a*)*b', text)", "sum(range(1 << 40))"])
+def test_a_reading_that_does_not_end_is_one_error_and_the_others_are_read(
+    hangs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pattern that goes back and forth for ever, which the timer interrupts, and what only the kernel can end."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import re, jobs.evaluate.grading.reader as reader\n"
+        "whole = reader.extract\n"
+        "def extract(text, *rest, **named):\n"
+        f"    return {hangs} if text.startswith('aa') else whole(text, *rest, **named)\n"
+        "reader.extract = extract\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    task = Task("numbers", (Item("i", "?", "16"),))
+    answers = ["Answer: 16", "a" * 40, "16", "a" * 50, "17"]
+    with Grader(workers=Workers(processes=1, seconds=SECONDS)) as grader:
+        graded = grader.grade([(task, Ledger("i", *rest(answer))) for answer in answers])
+    assert [each.verdict for each in graded] == ["correct", "error", "correct", "error", "wrong"]
+    assert (graded[1].extracted, graded[1].rule) == (None, "none")
+
+
+def rest(answer: str) -> tuple[Any, ...]:
+    return (0, "auto", 1, 0, 1, "natural", "stop", 0, 0, False, None, 1, answer)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.grading.bench import Bench
-from jobs.evaluate.grading.judge import LONGEST, Question, read_judgements, read_verdict
+from jobs.evaluate.grading.judge import LONGEST, Question, read_judgements, read_verdict, verdict_of
 from jobs.evaluate.regrade import regrade
 from jobs.evaluate.run import run
 from orchestrator.step import StepContext
@@ -190,7 +190,8 @@ def test_a_sweep_whose_judge_is_away_is_finished_and_completed_later(
     assert len(judge.prompts) == len(judgements) == (away["verdict"] == "ungraded").sum()
     for row in complete[away["verdict"] == "ungraded"].itertuples():
         said = judgements[row.item]
-        assert (said.gold, said.answer, said.verdict) == (row.gold, row.extracted, row.verdict)
+        verdict = verdict_of(read_verdict(said.reply))
+        assert (said.gold, said.answer, verdict) == (row.gold, row.extracted, row.verdict)
         assert any(said.prompt in prompt for prompt in judge.prompts)
         unclear = "?" in row.gold + row.extracted
         assert row.verdict == ("error" if unclear else "correct" if row.gold[0] == row.extracted[0] else "wrong")

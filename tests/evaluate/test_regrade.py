@@ -28,7 +28,7 @@ ANSWERS = {
     "half": (r"\frac{1}{2}", r"\boxed{0.5}"),
     "root": (r"3\sqrt{13}", r"Answer: $\sqrt{117}$"),
     "moon": (r"\text{moon}", "I cannot say."),
-    "tower": ("2", r"\boxed{9^{9^{9^{9}}}}"),
+    "endless": (r"\sum_{k=1}^{3} k", r"\boxed{\sum_{k=1}^{10^{12}} k^k}"),
 }
 """Gold answer, and what was answered under each policy."""
 
@@ -74,6 +74,7 @@ def finished(tmp_path: Path) -> Path:
             "gold": gold,
             "extracted": answer,
             "rule": "boxed",
+            "meaning": answer,
             "verdict": "wrong",
         }
         for name, (gold, answer) in ANSWERS.items()
@@ -140,7 +141,7 @@ def test_a_better_grader_changes_verdicts_and_everything_that_follows_from_them(
         "half": "correct",
         "root": "correct",
         "moon": "no_answer",
-        "tower": "error",
+        "endless": "error",
     }
     assert pd.read_csv(step.folder.output / "table.csv")["accuracy"].tolist() == pytest.approx([2 / 3, 2 / 3])
     assert accuracies(finished) == pytest.approx([2 / 3, 2 / 3])

@@ -230,7 +230,7 @@ def test_a_question_may_list_its_own_options(tmp_path: Path) -> None:
             {"answer": "a half"},
             "answer 'a half' is not an integer: correct it, or give the task",
         ),
-        ("choice", {"answer": "b"}, "answer 'b' is not the letter of an option: give a capital letter"),
+        ("choice", {"answer": "bee"}, "answer 'bee' is not the letter of an option: give a capital letter"),
         (
             "choice",
             {"answer": "C", "options": ["x", "y"]},

@@ -12,6 +12,7 @@ from scipy.stats import binom
 
 from jobs.evaluate.comparisons import scores
 from jobs.evaluate.curves import MeasuredCurve, drawn, measure
+from jobs.evaluate.grading.reader import meaning
 from jobs.evaluate.outcomes import Outcomes, read
 from jobs.evaluate.policies import Policy
 from jobs.evaluate.statistics import Interval
@@ -34,6 +35,7 @@ def rows(item: str, answers: list[str], policy: Policy = AUTO) -> list[dict[str,
             "thinking_end": "natural",
             "answer_end": "stop",
             "extracted": None if answer in "-!" else answer,
+            "meaning": None if answer in "-!" else meaning(answer),
             "rule": "none" if answer in "-!" else "answer",
         }
         for number, answer in enumerate(answers)
@@ -41,7 +43,9 @@ def rows(item: str, answers: list[str], policy: Policy = AUTO) -> list[dict[str,
 
 
 def write(tmp_path: Path, *of_items: list[dict[str, object]]) -> Path:
-    frame = pd.DataFrame([row for each in of_items for row in each]).astype({"extracted": "string"})
+    frame = pd.DataFrame([row for each in of_items for row in each]).astype(
+        {"extracted": "string", "meaning": "string"}
+    )
     frame.to_parquet(tmp_path / "samples.parquet")
     return tmp_path / "samples.parquet"
 

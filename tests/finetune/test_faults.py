@@ -17,7 +17,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import GPT2Config
 
-from benchmarks.finetune_gpu import QWEN_32B, qwen2
+from benchmarks.count_memory import QWEN_32B, qwen2
 from jobs.finetune import faults
 from jobs.finetune.config import Config
 from jobs.finetune.estimate import setting_of

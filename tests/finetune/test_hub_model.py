@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from benchmarks.finetune_gpu import QWEN_32B, qwen2
+from benchmarks.count_memory import QWEN_32B, qwen2
 from jobs.finetune import model, prepare, worker
 from jobs.finetune.config import Config
 from jobs.finetune.model import draw, load_tokenizer, stored_weights

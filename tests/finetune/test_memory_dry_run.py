@@ -22,7 +22,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.finetune_gpu import qwen2
+from benchmarks.count_memory import qwen2
 from jobs.architecture import find
 from jobs.finetune.batches import Batch
 from jobs.finetune.config import Config

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,12 +90,16 @@ FIELDS = {
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS.keys())
-def test_a_path_to_anything_but_a_users_file_is_refused(tmp_path: Path, field, path: str) -> None:
+def test_a_path_to_anything_but_a_users_file_is_refused(
+    tmp_path: Path, field: Callable[[str], object], path: str
+) -> None:
     assert refused(tmp_path, HEAD + json.dumps(field(path)))
 
 
 @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS.keys())
-def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path, field, pipe: str) -> None:
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(
+    tmp_path: Path, field: Callable[[str], object], pipe: str
+) -> None:
     assert refused(tmp_path, HEAD + json.dumps(field(pipe)))
 
 

@@ -22,7 +22,8 @@ from jobs.evaluate import model as models
 from jobs.evaluate.config import Config, EngineName
 from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Request, ServedModel, start
 from jobs.evaluate.grading.config import Judge
-from jobs.evaluate.grading.judge import Judgements, Question, read_judgements
+from jobs.evaluate.grading.judge import Judgements, Question, read_judgements, verdict_of
+from jobs.evaluate.grading.workers import Workers
 from jobs.evaluate.ledger import Verdict
 from jobs.evaluate.leftovers import mark
 from orchestrator.step import Reference, StepContext, StepError, StepInput
@@ -60,10 +61,11 @@ class _Actor:
 class Bench:
     """Where the judge sits. A context manager: leaving it frees what the judge held."""
 
-    def __init__(self, judge: Judge, config: Config, context: StepContext):
+    def __init__(self, judge: Judge, config: Config, context: StepContext, workers: Workers | None = None):
         self._judge = judge
         self._config = config
         self._context = context
+        self._workers = workers or Workers()
         self._model: models.Model | None = None
         self._actor: Any = None
         self._away = ""
@@ -76,6 +78,7 @@ class Bench:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._workers.__exit__(kind, error, trace)
         if self._actor is None:
             return
         with suppress(RayError):  # it is ended in any case
@@ -91,7 +94,9 @@ class Bench:
                 break
             self._ask(new[at : at + _AT_ONCE], known)
         found = [None if known is None else known.find(each) for each in questions]
-        return ["ungraded" if each is None else each.verdict for each in found]
+        decided = self._workers.judgements([each.reply for each in found if each is not None])
+        of_found = iter(decided)
+        return ["ungraded" if each is None else verdict_of(next(of_found)) for each in found]
 
     def write(self, folder: Path) -> None:
         """Puts what verdicts were taken from into `folder`."""

@@ -6,32 +6,56 @@ before it came to an answer is no answer. The first rule that finds anything win
 ``boxed``
     the last balanced ``\boxed{...}`` or ``\fbox{...}``;
 ``answer``
-    what follows the *last* ``Answer:`` on its line, or on the next line that is not blank;
+    what follows the *last* ``Answer:``, ``Final answer:``, ``The answer is`` or ``####``, whatever its case and markup,
+    on its line, or on the next line that is not blank;
 ``last_number``, ``last_letter``, ``last_line``
-    where the task allows it: the last number of an integer or an expression, the last letter of a choice, the last line
-    of a text;
+    where the task allows it: the value of the last sentence that has a number, the last letter of a choice, the last
+    line of a text;
 ``none``
     nothing: the verdict is ``no_answer``.
 
-An answer found in words may say more than what was asked for. Of "Answer: 16 letters" an integer is 16, and of
-"Answer: (B), the second" a choice is B. A box must hold the number alone.
+Of a sentence the value in it is taken (``values``, ``letters``); where it has none, or several, all of it is, which is
+then no right answer. "The answer is" without a value is a turn of phrase. After a forced ``Final Answer:`` models go on
+thinking: where its line has no value, the last sentence that has one is taken, as if nothing had been said before it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from jobs.evaluate.grading.integers import canonical_integer, first_number, last_number
+from jobs.evaluate.grading.answer_type import AnswerType
+from jobs.evaluate.grading.integers import canonical_integer
 from jobs.evaluate.grading.letters import last_letter, letter_of
-from jobs.evaluate.tasks.benchmarks import AnswerType
+from jobs.evaluate.grading.values import LONGEST, has_value, sentences, value
 
 Rule = Literal["boxed", "answer", "last_number", "last_letter", "last_line", "none"]
 
-_BRACES = re.compile(r"(?P<boxed>\\(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
-_MARKER = re.compile(r"Answer(?:\*\*|__)?:(?:\*\*|__)?")
+_UNBALANCED = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,8}\{?|Answer:")
+_BRACES = re.compile(r"(?P<boxed>\\(?:boxed|fbox|framebox)\s*\{)|\\.|[{}]", re.DOTALL)
+_SAID = r"(?<![A-Za-z])(?:final[ \t\n]{1,3})?answers?(?![A-Za-z])"
+_MARKER = re.compile(
+    rf"(?P<strong>{_SAID}[ \t]?(?:\*\*|__|\}}|\"|')?[ \t]?[:\uff1a]"
+    rf"|(?:^|\n)[ \t]{{0,8}}####[ \t]"
+    rf"|(?:^|\n)[#*_ \t]{{0,8}}{_SAID}[ \t]?(?:\*\*|__)?[ \t]{{0,8}}(?=\n)"
+    rf"|(?:\*\*|__){_SAID}[ \t]?(?:\*\*|__)"
+    rf"|(?:^|\n)[*_ \t]{{0,8}}{_SAID}[ \t]?(?:[-\u2013\u2014](?=[ \t])|[\u2192=]))"
+    rf"|{_SAID}(?: (?:to|for|of)\b[^.:\n]{{1,80}}?)?[ \t]{{1,3}}"
+    r"(?:is|are|must be|would be|should be|equals)(?![A-Za-z'\u2019])[ \t]?:?",
+    re.IGNORECASE,
+)
+"""Where an answer is announced: with a colon or in a heading (``strong``), or in a sentence."""
+_MARKUP = re.compile(r"^[*_}\s:]+")
 _DISPLAYS = {"$$": "$$", "\\[": "\\]"}
 """Delimiters of mathematics that stands on lines of its own."""
+_GOES_ON = re.compile(r"(?::|=|\b(?:is|are|equals|as follows))[ \t*_]*$", re.IGNORECASE)
+"""What the next line completes."""
+_LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z'])")
+_MARKERS = 20
+"""The last of them that are looked at."""
+_FEW_WORDS = 6
+"""At most, where an answer is words."""
 
 
 class Extracted(NamedTuple):
@@ -48,14 +72,14 @@ def extract(answer: str, answers: AnswerType = "integer", letters: str = "", fal
     """
     boxed = last_boxed(answer)
     if boxed is not None:
-        return Extracted(_narrowed(boxed, answers, letters, boxed=True), "boxed")
-    said = last_said(answer)
+        return Extracted(_narrowed(boxed.replace("~", " "), answers, letters) or boxed, "boxed")
+    said = _announced(answer, answers, letters, fallback)
     if said is not None:
-        return Extracted(_narrowed(said, answers, letters, boxed=False), "answer")
+        return Extracted(said, "answer")
     if not fallback:
         return Extracted(None, "none")
     if answers in ("integer", "math"):
-        number = last_number(answer)
+        number = _last_value(answer, answers)
         return Extracted(number, "none" if number is None else "last_number")
     if answers == "choice":
         letter = last_letter(answer, letters)
@@ -84,24 +108,76 @@ def last_boxed(text: str) -> str | None:
     return content
 
 
-def last_said(text: str) -> str | None:
-    """What stands after the last ``Answer:``: the rest of its line, or the next line; displayed mathematics whole."""
-    end = -1
-    for match in _MARKER.finditer(text):
-        end = match.end()
-    if end < 0:
-        return None
-    rest = text[end:].lstrip()
+def _announced(text: str, answers: AnswerType, letters: str, fallback: bool) -> str | None:
+    """What is said where an answer is announced, for the last time that anything is."""
+    for match in reversed(list(_MARKER.finditer(text))[-_MARKERS:]):
+        said = _after(text, match.end())
+        if said is None:
+            continue
+        narrowed = _narrowed(said, answers, letters)
+        if narrowed is not None:
+            return narrowed
+        if match["strong"] is None:
+            continue
+        if fallback and answers in ("integer", "math") and not has_value(said):
+            return _last_value(text[match.end() :], answers) or said
+        if fallback and answers == "choice" and not _LETTER.search(said):
+            return last_letter(text[match.end() :], letters) or said
+        return said
+    return None
+
+
+def _after(text: str, at: int) -> str | None:
+    """What stands after `at`: the rest of the line, or the next line; displayed mathematics whole."""
+    rest = _MARKUP.sub("", text[at : at + 4 * LONGEST].replace("\r", "\n"))
     for opening, closing in _DISPLAYS.items():
         if rest.startswith(opening) and closing in rest[len(opening) :]:
             return rest[len(opening) :].partition(closing)[0].strip() or None
-    return rest.partition("\n")[0].strip() or None
+    line, _, more = rest.partition("\n")
+    while more.strip() and (_GOES_ON.search(line) or _is_open(line) or (_is_shown(more) and not has_value(line))):
+        following, _, more = more.lstrip("\n").partition("\n")
+        line = f"{line} {following}"
+    return line.strip() or None
 
 
-def _narrowed(found: str, answers: AnswerType, letters: str, *, boxed: bool) -> str:
-    """The part of `found` that is the answer, where the type of the task tells."""
+def _is_shown(text: str) -> bool:
+    """Whether displayed mathematics comes next."""
+    return text.lstrip().startswith(tuple(_DISPLAYS))
+
+
+def _is_open(line: str) -> bool:
+    """Whether displayed mathematics, or a matrix, begins in `line` and does not end there."""
+    return (
+        line.count("$$") % 2 == 1
+        or line.count("\\[") > line.count("\\]")
+        or line.count("\\begin{") > line.count("\\end{")
+    )
+
+
+def _last_value(text: str, answers: AnswerType) -> str | None:
+    """The value of the last sentence that has a number, or that sentence; None where none has."""
+    for sentence in reversed(list(sentences(_UNBALANCED.sub(" ", text)))):
+        if has_value(sentence):
+            return _narrowed(sentence, answers, "") or sentence
+    return None
+
+
+def _narrowed(found: str, answers: AnswerType, letters: str) -> str | None:
+    """The part of `found` that is the answer, where the type of the task tells; None where there is none."""
     if answers == "choice":
-        return letter_of(found, letters) or found
-    if answers == "integer" and not boxed and canonical_integer(found) is None:
-        return first_number(found) or found
+        return letter_of(found, letters)
+    if answers == "integer":
+        return _first(found, lambda said: canonical_integer(said) is not None)
+    if answers == "math":
+        return _first(found, lambda said: has_value(said) or len(said.split()) <= _FEW_WORDS)
     return found
+
+
+def _first(found: str, fits: Callable[[str], bool]) -> str | None:
+    """The value of `found`, or of the first of its sentences that has a number, if it `fits`."""
+    parts = list(sentences(found))
+    for part in (found, *parts[:1]) if len(parts) > 1 and has_value(parts[0]) else (found, *parts):
+        said = value(part)
+        if said is not None and fits(said):
+            return said
+    return None

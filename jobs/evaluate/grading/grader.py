@@ -1,21 +1,19 @@
 """Verdicts on answers: what each says, compared with its gold answer by the rules of the task's type.
 
 Answers are graded many at a time, and each pair of gold answer and answer once: most samples of a sweep say what
-another said before. What symbolic mathematics has no verdict on is an ``error``, and what no judge could be asked about
-is ``ungraded``; neither is ever counted as wrong.
+another said before. Their texts are read in other processes (``workers``), never here. What symbolic mathematics has no
+verdict on is an ``error``, and what no judge could be asked about is ``ungraded``; neither is ever counted as wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from jobs.evaluate.grading.extraction import Extracted, extract
-from jobs.evaluate.grading.integers import canonical_integer
+from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.grading.judge import Question
-from jobs.evaluate.grading.mathematics import decided
-from jobs.evaluate.grading.words import plain, words
+from jobs.evaluate.grading.reader import Read, Text, gold_of
 from jobs.evaluate.grading.workers import Workers
 from jobs.evaluate.ledger import Graded, Ledger, Verdict
 from jobs.evaluate.tasks import Item, Task
@@ -26,15 +24,22 @@ Judging = Callable[[Sequence[Question]], Sequence[Verdict]]
 
 @dataclass(frozen=True)
 class _Claim:
-    """One answer that has to be compared with its item's gold answer."""
+    """What one answer says, of which its item's gold answer is another way to say it or not."""
 
     task: Task
     item: Item
-    said: str
+    read: Read | str
 
     @property
     def pair(self) -> tuple[str, str]:
-        return self.item.answer, self.said
+        """Gold answer and answer, where it takes more than reading to compare them."""
+        assert isinstance(self.read, Read)
+        assert self.read.extracted is not None
+        return gold_of(self.task.type, self.item.answer), self.read.extracted
+
+    def waits_for(self, answers: AnswerType) -> bool:
+        """Whether what compares answers of this type has still to be asked."""
+        return self.task.type == answers and isinstance(self.read, Read) and self.read.same is None
 
 
 class Grader:
@@ -56,70 +61,53 @@ class Grader:
 
     def grade(self, answers: Sequence[tuple[Task, Ledger]]) -> list[Graded]:
         """Each ledger with its verdict, in order. Raises KeyError when its item is not one of the task's."""
-        extracted: list[Extracted] = []
-        claims: list[_Claim | None] = []
-        for task, ledger in answers:
-            item = task.by_id[ledger.item]
-            found = extract(ledger.answer, task.type, item.letters, task.fallback)
-            extracted.append(found)
-            claims.append(None if found.text is None else _Claim(task, item, found.text))
-        verdicts = self._verdicts([claim for claim in claims if claim is not None])
-        of_claims = iter(verdicts)
+        texts = [_text(task, task.by_id[ledger.item], ledger.answer) for task, ledger in answers]
+        different = list(dict.fromkeys(texts))
+        known = dict(zip(different, self._workers.read(different), strict=True))
+        claims = [
+            _Claim(task, task.by_id[ledger.item], known[text])
+            for (task, ledger), text in zip(answers, texts, strict=True)
+        ]
+        self._compare([claim.pair for claim in claims if claim.waits_for("math")])
+        judged = self._judged([claim for claim in claims if claim.waits_for("judged")])
         return [
-            Graded(
-                ledger,
-                task.name,
-                task.by_id[ledger.item].answer,
-                found.text,
-                found.rule,
-                _counted(ledger, "no_answer" if claim is None else next(of_claims)),
-            )
-            for (task, ledger), found, claim in zip(answers, extracted, claims, strict=True)
+            _graded(ledger, claim, self._verdict(claim, judged))
+            for (_, ledger), claim in zip(answers, claims, strict=True)
         ]
 
-    def _verdicts(self, claims: Sequence[_Claim]) -> list[Verdict]:
-        self._compare([claim.pair for claim in claims if claim.task.type == "math"])
-        judged = self._judged([claim for claim in claims if claim.task.type == "judged"])
-        return [judged[claim] if claim in judged else self._by_rule(claim) for claim in claims]
-
-    def _by_rule(self, claim: _Claim) -> Verdict:
-        gold, said = claim.pair
-        if claim.task.type == "math":
-            return self._known[claim.pair]
-        if claim.task.type == "integer":
-            return _verdict(canonical_integer(said) == canonical_integer(gold))
-        if claim.task.type == "choice":
-            return _verdict(said == gold)
-        return _verdict(words(said) == words(gold))
+    def _verdict(self, claim: _Claim, judged: Mapping[_Claim, Verdict]) -> Verdict:
+        if isinstance(claim.read, str):
+            return "error"
+        if claim.read.extracted is None:
+            return "no_answer"
+        if claim.read.same is not None:
+            return _verdict(claim.read.same)
+        return judged[claim] if claim in judged else self._known[claim.pair]
 
     def _compare(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Makes the verdicts on these pairs of mathematics known."""
-        hard = []
-        for pair in dict.fromkeys(pairs):
-            if pair not in self._known:
-                plainly = decided(*pair)
-                if plainly is None:
-                    hard.append(pair)
-                else:
-                    self._known[pair] = _verdict(plainly)
+        hard = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
         for pair, outcome in zip(hard, self._workers.compare(hard), strict=True):
             self._known[pair] = "error" if isinstance(outcome, str) else _verdict(outcome)
 
     def _judged(self, claims: Sequence[_Claim]) -> dict[_Claim, Verdict]:
-        """Verdicts on free answers: the same words are the same answer, all others are the judge's affair."""
-        found: dict[_Claim, Verdict] = {}
-        asked: dict[_Claim, Question] = {}
-        for claim in claims:
-            gold, said = claim.pair
-            if plain(said) == plain(gold) or words(said) == words(gold):
-                found[claim] = "correct"
-            else:
-                asked[claim] = Question(claim.task.name, claim.item.id, claim.item.question, gold, said)
-        if asked:
-            unknown: Sequence[Verdict] = ["ungraded"] * len(asked)
-            verdicts = unknown if self._judge is None else self._judge(list(asked.values()))
-            found.update(zip(asked, verdicts, strict=True))
-        return found
+        """Verdicts on free answers that are not the gold one word by word."""
+        asked = {claim: Question(claim.task.name, claim.item.id, claim.item.question, *claim.pair) for claim in claims}
+        if not asked:
+            return {}
+        unknown: Sequence[Verdict] = ["ungraded"] * len(asked)
+        return dict(zip(asked, unknown if self._judge is None else self._judge(list(asked.values())), strict=True))
+
+
+def _text(task: Task, item: Item, answer: str) -> Text:
+    return Text(task.type, item.letters, task.fallback, item.answer, answer)
+
+
+def _graded(ledger: Ledger, claim: _Claim, verdict: Verdict) -> Graded:
+    read = claim.read if isinstance(claim.read, Read) else Read(None, "none", None, None)
+    return Graded(
+        ledger, claim.task.name, claim.item.answer, read.extracted, read.rule, read.meaning, _counted(ledger, verdict)
+    )
 
 
 def _counted(ledger: Ledger, verdict: Verdict) -> Verdict:

@@ -80,11 +80,10 @@ class Judgement:
     prompt: str
     reply: str
 
-    @property
-    def verdict(self) -> Verdict:
-        """What the reply comes to; ``error`` where it does not say."""
-        found = read_verdict(self.reply)
-        return "error" if found is None else "correct" if found else "wrong"
+
+def verdict_of(decided: bool | None) -> Verdict:
+    """What a reply comes to; ``error`` where it does not say."""
+    return "error" if decided is None else "correct" if decided else "wrong"
 
 
 def read_verdict(reply: str) -> bool | None:

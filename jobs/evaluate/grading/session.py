@@ -12,6 +12,7 @@ from jobs.evaluate.config import Config
 from jobs.evaluate.grading import GRADER_VERSION
 from jobs.evaluate.grading.bench import Bench
 from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.grading.workers import Workers
 from orchestrator.step import StepContext
 
 FILE = "grading.json"
@@ -24,7 +25,8 @@ def grading(config: Config, context: StepContext, into: Path) -> Iterator[Grader
         with Grader() as grader:
             yield grader
     else:
-        with Bench(config.judge, config, context) as bench, Grader(bench.verdicts) as grader:
+        with Workers() as workers, Bench(config.judge, config, context, workers) as bench:
+            grader = Grader(bench.verdicts, workers)
             yield grader
             bench.write(into)
     (into / FILE).write_text(json.dumps(graded_by(), indent=1) + "\n")

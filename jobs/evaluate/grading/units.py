@@ -38,18 +38,30 @@ _KINDS = {
     "degree": "degrees",
     "radian": "rad radians",
     "unit": "units",
+    "mile per hour": "mph mi/h",
+    "kilometer per hour": "km/h kmh kph",
+    "meter per second": "m/s",
+    "hertz": "hz",
+    "newton": "newtons",
+    "joule": "joules",
+    "watt": "watts",
+    "euro": "euros eur",
 }
 _NAMES = {name: kind for kind, others in _KINDS.items() for name in (kind, *others.split())}
-_PROSE = "|".join(sorted((name for name in _NAMES if len(name) > 1), key=len, reverse=True))
+_PROSE = "|".join(sorted((re.escape(name) for name in _NAMES if len(name) > 1), key=len, reverse=True))
 _POWER = r"(?:\s*\^\s*\{?\s*(?P<%s>[23])\s*\}?)?"
 _WRAPPED = re.compile(
     r"^(?P<value>.*\S)\s*\\(?:text|mbox|mathrm|hbox|textrm)\s*\{(?P<unit>[^{}]*)\}" + _POWER % "power" + "$", re.DOTALL
 )
+_UNIT = re.compile(
+    rf"(?:(?:square|sq\.?|cubic)\s+)?(?:{_PROSE})(?:\s+squared|\s+cubed)?(?:\s*\^\s*\{{?\s*[23]\s*\}}?)?\.?",
+    re.IGNORECASE,
+)
 _WORDS = re.compile(
-    rf"^(?P<value>.*[\d}})])\s+(?P<unit>(?:(?:square|sq\.?|cubic)\s+)?(?:{_PROSE})(?:\s+squared|\s+cubed)?)"
+    rf"^(?P<value>.*[\d}})])\s*(?P<unit>(?:(?:square|sq\.?|cubic)\s+)?(?:{_PROSE})(?:\s+squared|\s+cubed)?)"
     + _POWER % "power"
     + "$",
-    re.DOTALL,
+    re.DOTALL | re.IGNORECASE,
 )
 _DEGREES = re.compile(r"^(?P<value>.*\S)\s*\^\s*\\circ(?:\s*[CF])?$", re.DOTALL)
 _CURRENCY = re.compile(f"^(?P<sign>[{DOLLAR}\u20ac\u00a3\u00a5])\\s*(?P<value>.+)$", re.DOTALL)
@@ -65,6 +77,11 @@ def split(text: str) -> tuple[str, str | None]:
     if match is None or not re.search(r"\d|\\pi", match["value"]):
         return text, None
     return match["value"].strip(), _named(match["unit"], match["power"])
+
+
+def is_unit(text: str) -> bool:
+    """Whether `text` is the name of a unit known here, of a length's square perhaps."""
+    return _UNIT.fullmatch(text.strip()) is not None
 
 
 def _named(unit: str, power: str | None) -> str:

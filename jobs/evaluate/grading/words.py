@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 
-from jobs.evaluate.grading.integers import canonical_integer
 from jobs.evaluate.grading.markup import unwrapped
 
-_THIN = re.compile(r"(?<!\\)\\[,!]")
-_SPACES = re.compile(r"(?<!\\)\\(?:[;:> ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z]))|[~\s]+")
+_NO_SPACE = re.compile(r"(?<!\\)\\!")
+_SPACES = re.compile(r"(?<!\\)\\(?:[,;:> ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z]))|[~\s]+")
 _SIZES = re.compile(r"\\(?:displaystyle|textstyle|limits|nolimits|left|right|[bB]igg?[lr]?)(?![a-zA-Z])")
 _BETWEEN = re.compile(r"(?<!\d) +| +(?!\d)")
 """Spaces but those between two digits: 1 6 is not 16."""
@@ -24,26 +23,79 @@ _THOUSANDS = re.compile(r"(?<![\d.,(\[])(?<!\\\{)(\d{1,3}(?:,\d{3})+)(?![\d,])")
 DOLLAR = "\uff04"
 """What ``\\$`` is written as, so that it is not taken for a delimiter of mathematics."""
 _REPLACED = {
-    "\u2212": "-",
-    "\u2013": "-",
+    **dict.fromkeys("\u2212\ufe63\uff0d\u2012\u2010\u2011", "-"),
+    "\u2215": "/",
+    "\u2044": "/",
     "\\lbrace": "\\{",
     "\\rbrace": "\\}",
     "\\degree": "^\\circ",
     "\u00b0": "^\\circ",
+    "\u00ba": "^\\circ",
     "^{\\circ}": "^\\circ",
+    "^ \\circ": "^\\circ",
+    "^{ \\circ }": "^\\circ",
     "\\%": "%",
+    "\uff05": "%",
     "\\$": DOLLAR,
     "\\\\": " \\\\ ",
     "{,}": ",",
     "\\le ": "\\leq ",
     "\\ge ": "\\geq ",
-    "\u03c0": "\\pi",
-    "\u221e": "\\infty",
-    "\u00d7": "\\times",
-    "\u221a": "\\sqrt",
+    "\u2264": "\\leq ",
+    "\u2265": "\\geq ",
+    "\u2260": "\\neq ",
+    "\u2248": "\\approx ",
+    "\u2208": "\\in ",
+    "\u222a": "\\cup ",
+    "\u2229": "\\cap ",
+    "\u00b1": "\\pm ",
+    "\u03c0": "\\pi ",
+    "\u221e": "\\infty ",
+    "\u00d7": "\\times ",
+    "\u00b7": "\\cdot ",
+    "\u22c5": "\\cdot ",
+    "\u221a": "\\sqrt ",
+    **{
+        vulgar: f"\\frac{{{above}}}{{{below}}}"
+        for vulgar, above, below in zip("\u00bd\u00bc\u00be\u2153\u2154", "11312", "24433", strict=True)
+    },
 }
+_QUOTES = re.compile(r"""^(?:"(.*)"|'(.*)'|\u201c(.*)\u201d|\u2018(.*)\u2019|``(.*)''|\u00ab(.*)\u00bb)$""", re.DOTALL)
+_SUPERSCRIPT = re.compile("[\u207b]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+")
+_DIGITS = str.maketrans("\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079", "-0123456789")
+_RANGE = re.compile(r"(?<=[\d)}%])\u2013(?=[\d\\(])")
+"""An en dash between numbers; elsewhere it is a minus."""
+_THIN_THOUSANDS = re.compile(
+    r"(?<![\d.,])\d{1,3}(?:(?:\\[,;: ]|\\thinspace\s|[\u2009\u202f\u00a0~])\d{3})+(?![\d])|^\d{1,3}(?: \d{3})+$"
+)
+_NOT_DIGITS = re.compile(r"\D+|thinspace")
+_PERCENT = re.compile(r"(?<=[\d}])\s*(?:%|per ?cent\b|pct\b\.?|\\text\s*\{\s*(?:%|per ?cent)\s*\})", re.IGNORECASE)
+_HALF_OF_DAY = re.compile(
+    r"(?<=:\d\d) ?(?:\\(?:text|mathrm)\s*\{)? ?([ap])\.? ?m\b(?:\.(?!\s*$))?(?: ?\})?", re.IGNORECASE
+)
+_OPERATORS = re.compile(r"\s*([\^_/])\s*")
+_LEADING_SIGN = re.compile(r"(?:^|(?<=[=(,{\[]))\s*([-+]) (?=[\d\\.A-Za-z])")
+_POWER = re.compile(r"(?<=[\w)}])\*\*(?=[\w({-])")
+_PI = re.compile(r"(?<![A-Za-z\\])(?:pi|PI|Pi)(?![A-Za-z])")
+_ROOT = re.compile(r"(?:(?<![A-Za-z\\])sqrt|\\sqrt)\s*(?:\((?P<inside>[^()]*)\)|(?P<number>\d+)(?![\d.]))")
+_MIXED = re.compile(r"(?<![\d./])(\d+) (\d+)/(\d+)(?![\d/])")
+_SCIENTIFIC = re.compile(r"(?<![\w.\\])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})(?!\w)")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _NOT_WORDS = re.compile(r"[^\w\s%+-]|_")
 _ARTICLES = {"a", "an", "the"}
+RANGE = "\ue001"
+"""What an en dash between two numbers is written as."""
+
+
+def characters(text: str) -> str:
+    """`text` with one character or command for what has several: minus signs, degrees, percent, fractions, spaces."""
+    text = _THIN_THOUSANDS.sub(lambda match: _NOT_DIGITS.sub("", match[0]), text)
+    text = _RANGE.sub(RANGE, text).replace("\u2013", "-")
+    for written, meant in _REPLACED.items():
+        text = text.replace(written, meant)
+    text = _SUPERSCRIPT.sub(lambda match: f"^{{{match[0].translate(_DIGITS)}}}", text)
+    text = _SPACES.sub(" ", _NO_SPACE.sub("", _LOOSE_COMMA.sub(",", _SIZES.sub("", text))))
+    return _HALF_OF_DAY.sub(r"\1m", _PERCENT.sub("%", text))
 
 
 def tidy(text: str) -> str:
@@ -52,12 +104,35 @@ def tidy(text: str) -> str:
     Letters keep their case, and words inside ``\text{}`` their wrapper: ``\text{m}`` is a unit and ``m`` a variable.
     """
     text = text.strip().strip("*`").strip()
-    for written, meant in _REPLACED.items():
-        text = text.replace(written, meant)
-    text = _SIZES.sub("", _DELIMITERS.sub("", _LOOSE_COMMA.sub(",", text)))
-    text = _FRACTION.sub(r"\\frac", _SPACES.sub(" ", _THIN.sub("", text)))
+    if quoted := _QUOTES.match(text):
+        text = next(group for group in quoted.groups() if group is not None)
+    text = _FRACTION.sub(r"\\frac", _DELIMITERS.sub("", characters(text)))
     text = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text)
-    return text.strip().rstrip(".;,").strip()
+    text = _ROOT.sub(_rooted, _PI.sub(r"\\pi ", _POWER.sub("^", text)))
+    text = _MIXED.sub(r"\1\\frac{\2}{\3}", _OPERATORS.sub(r"\1", _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)))
+    text = _LEADING_SIGN.sub(r"\1", _SPACES.sub(" ", text))
+    return _ungrouped(text.strip().rstrip(".;,").strip())
+
+
+def _rooted(match: re.Match[str]) -> str:
+    return f"\\sqrt{{{match['inside'] if match['inside'] is not None else match['number']}}}"
+
+
+def _ungrouped(text: str) -> str:
+    """`text` without braces around all of it."""
+    while text.startswith("{") and _closes(text) == len(text) - 1:
+        text = text[1:-1].strip()
+    return text
+
+
+def _closes(text: str) -> int:
+    """Where the brace that `text` begins with is closed; -1 where it is not."""
+    depth = 0
+    for match in _BRACE.finditer(text):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if not depth:
+            return match.start()
+    return -1
 
 
 def plain(text: str) -> str:
@@ -69,8 +144,3 @@ def words(text: str) -> str:
     """`text` as words in lower case, one space between them, articles and punctuation left out."""
     found = _NOT_WORDS.sub(" ", unwrapped(_DELIMITERS.sub("", text))).casefold().split()
     return " ".join(word for word in found if word not in _ARTICLES) or " ".join(found)
-
-
-def meaning(extracted: str) -> str:
-    """What an extracted answer comes to, written one way. Answers of one meaning are one: what samples vote for."""
-    return canonical_integer(extracted) or plain(extracted) or extracted

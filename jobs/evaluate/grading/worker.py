@@ -1,11 +1,12 @@
-"""The processes in which mathematics is compared: ``python -m jobs.evaluate.grading.worker SECONDS BYTES``.
+"""The processes in which models' texts are read: ``python -m jobs.evaluate.grading.worker SECONDS BYTES TASK``.
 
-One loads everything and computes nothing, so that nothing ends it. It forks another that serves. A line of its input is
-a number and pairs of gold answer and answer, in JSON. For each pair it writes a line, the number and true, false or why
-there is no verdict. When an answer ends it, the first says in which way (``{"ended": ...}``: what else was on the line
-is not compared) and forks the next, which takes no time.
+One loads everything and reads nothing, so that nothing ends it. It forks another that serves. A line of its input is
+a number and what to do :data:`TASK` on, in JSON: texts to read, pairs of gold answer and answer to compare, replies of
+a judge. For each it writes a line, the number and what came of it, or why nothing did. When a text ends it, the first
+says in which way (``{"ended": ...}``: what else was on the line is not looked at) and forks the next, which takes no
+time.
 
-An answer has so many seconds of the process's own CPU time: a busy machine takes longer and decides the same. A timer
+A text has so many seconds of the process's own CPU time: a busy machine takes longer and decides the same. A timer
 interrupts it a second before they are over. What no timer interrupts, such as a power of integers that would fill the
 memory, is ended by the kernel when they are, in whole seconds: also when whoever started it is gone.
 """
@@ -19,22 +20,13 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from math import floor
 from types import FrameType
+from typing import Any, Literal
 
-_FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,  # sympy: a case that it has no method for
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What symbolic mathematics raises on input that nobody thought of. Anything else ends the process: that is noticed."""
+Task = Literal["read", "compare", "judgement"]
 
 _WARM_UP = (
     (r"\frac{\sqrt{2}}{3}", "x+2/4"),
@@ -55,20 +47,17 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Serves until its input ends."""
-    seconds, size = float(sys.argv[1]), int(sys.argv[2])
+    seconds, size, task = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (size, resource.getrlimit(resource.RLIMIT_AS)[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which then closes this process's input
     logging.disable(logging.CRITICAL)
-    from jobs.evaluate.grading.mathematics import same
-
-    for pair in _WARM_UP:
-        same(*pair)
+    does = _doing(task)
     print("ready", flush=True)
     while True:
         child = os.fork()
         if not child:
-            _serve(seconds)
+            _serve(seconds, does)
             return
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if not status:
@@ -77,26 +66,43 @@ def main() -> None:
         _say({"ended": _late(seconds) if late else "ended its process, by memory or otherwise"})
 
 
-def _serve(seconds: float) -> None:
-    from jobs.evaluate.grading.mathematics import same
+def _doing(task: str) -> Callable[[Any], object]:
+    """What is done on one entry of a line. Only mathematics takes seconds to load."""
+    if task == "compare":
+        from jobs.evaluate.grading import mathematics
+
+        for pair in _WARM_UP:
+            mathematics.same(*pair)
+        return lambda pair: mathematics.same(*pair)
+    if task == "judgement":
+        from jobs.evaluate.grading.judge import read_verdict
+
+        return read_verdict
+    from jobs.evaluate.grading.reader import Text, read
+
+    return lambda text: read(Text(*text))
+
+
+def _serve(seconds: float, does: Callable[[Any], object]) -> None:
+    from jobs.evaluate.grading.mathematics import FAILURES
 
     signal.signal(signal.SIGPROF, _interrupt)
     for line in sys.stdin:
-        number, pairs = json.loads(line)
-        for gold, answer in pairs:
+        number, entries = json.loads(line)
+        for entry in entries:
             _limit_cpu(seconds)
-            verdict: bool | str
+            came: object
             try:
                 signal.setitimer(signal.ITIMER_PROF, seconds - 1)
                 try:
-                    verdict = same(gold, answer)
+                    came = {"of": does(entry)}
                 finally:
                     signal.setitimer(signal.ITIMER_PROF, 0)
             except _OutOfTime:
-                verdict = _late(seconds)
-            except _FAILURES as error:
-                verdict = f"{type(error).__name__} in symbolic mathematics"
-            _say([number, verdict])
+                came = _late(seconds)
+            except (*FAILURES, MemoryError) as error:
+                came = f"{type(error).__name__} in symbolic mathematics"
+            _say([number, came])
 
 
 def _limit_cpu(seconds: float) -> None:
@@ -111,7 +117,9 @@ def _late(seconds: float) -> str:
 
 
 def _say(value: object) -> None:
-    os.write(sys.stdout.fileno(), f"{json.dumps(value)}\n".encode())
+    left = memoryview(f"{json.dumps(value)}\n".encode())
+    while left:
+        left = left[os.write(sys.stdout.fileno(), left) :]
 
 
 if __name__ == "__main__":

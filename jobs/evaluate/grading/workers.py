@@ -1,9 +1,10 @@
-"""Comparing expressions in processes of their own, which an answer may end without ending anything else.
+"""Reading and comparing in processes of their own, which a text may end without ending anything else.
 
-Pairs go to a process a few at a time, and come back in order, so it is known which of them a process was at when it
+Texts go to a process a few at a time, and come back in order, so it is known which of them a process was at when it
 ended or stopped answering: that one has no verdict, the others go to the process that takes its place, which was forked
 from one that had loaded everything. Time in a queue counts for nothing, because the limit is on the CPU time that the
-process itself spends on an answer (see ``worker``).
+process itself spends on a text (see ``worker``). Mathematics has processes of its own: those that only read start in a
+tenth of the time.
 """
 
 from __future__ import annotations
@@ -20,18 +21,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any, get_args
 
+from jobs.evaluate.grading.reader import Read, Text
+from jobs.evaluate.grading.worker import Task
 from orchestrator.step import StepError
 
 Outcome = bool | str
 """Whether two answers are the same, or why nobody knows."""
+_Came = dict[str, Any] | str
+"""What came of an entry, ``{"of": ...}``, or why nothing did."""
 
 SECONDS = 3.0
 """Of CPU time for an answer, two at least. The slowest honest pair of MATH500 takes 0.3."""
 MEMORY = 2 << 30
 """Bytes of a process's address space; it needs 0.4 GB."""
 _AT_ONCE = 16
-"""Pairs that a process is sent before it has answered."""
+"""Texts that a process is sent before it has answered."""
 _MOST_PROCESSES = 8
 _STARTS_WITHIN = 180.0
 """Seconds, on the most loaded machine."""
@@ -45,13 +51,13 @@ class _Gone(Exception):
 
 
 class Workers:
-    """Processes that compare answers, started when the first pair comes. A context manager: leaving it ends them."""
+    """Processes that read and compare answers, started when needed. A context manager: leaving it ends them."""
 
     def __init__(self, processes: int | None = None, seconds: float = SECONDS, memory: int = MEMORY):
         self._count = processes or min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
         self._seconds = seconds
         self._memory = memory
-        self._idle: deque[_Process] = deque()
+        self._idle: dict[Task, deque[_Process]] = {task: deque() for task in get_args(Task)}
 
     def __enter__(self) -> Workers:
         return self
@@ -59,16 +65,28 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
 
     def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
         """Of each pair of gold answer and answer, whether they are the same; in the order of `pairs`.
 
         Raises StepError when no process can be started.
         """
-        found: dict[int, Outcome] = {}
-        waiting = deque(range(len(pairs)))
+        return [came if isinstance(came, str) else bool(came["of"]) for came in self._do("compare", pairs)]
+
+    def read(self, texts: Sequence[Text]) -> list[Read | str]:
+        """What each text says, or why nobody knows; in their order. Raises StepError as :meth:`compare` does."""
+        return [came if isinstance(came, str) else Read(*came["of"]) for came in self._do("read", texts)]
+
+    def judgements(self, replies: Sequence[str]) -> list[bool | None]:
+        """What each reply of a judge decides, None for nothing; in their order. Raises StepError as :meth:`compare`."""
+        return [None if isinstance(came, str) else came["of"] for came in self._do("judgement", replies)]
+
+    def _do(self, task: Task, entries: Sequence[Any]) -> list[_Came]:
+        found: dict[int, _Came] = {}
+        waiting = deque(range(len(entries)))
 
         def serve() -> None:
             process: _Process | None = None
@@ -77,11 +95,11 @@ class Workers:
                     batch = _taken(waiting)
                     if not batch:
                         return
-                    process = process or self._process()
+                    process = process or self._process(task)
                     answered = 0
                     try:
-                        for answered, outcome in enumerate(process.ask([pairs[at] for at in batch]), 1):
-                            found[batch[answered - 1]] = outcome
+                        for answered, came in enumerate(process.ask([entries[at] for at in batch]), 1):
+                            found[batch[answered - 1]] = came
                     except _Gone as gone:
                         process.close()
                         process = None
@@ -90,16 +108,17 @@ class Workers:
                     waiting.extendleft(reversed(batch[answered:]))
             finally:
                 if process is not None:
-                    self._idle.append(process)
+                    self._idle[task].append(process)
 
-        threads = min(self._count, -(-len(pairs) // _AT_ONCE))
+        threads = min(self._count, -(-len(entries) // _AT_ONCE))
         with ThreadPoolExecutor(max(1, threads), thread_name_prefix="grading") as pool:
             for served in [pool.submit(serve) for _ in range(threads)]:
                 served.result()
-        return [found[at] for at in range(len(pairs))]
+        return [found[at] for at in range(len(entries))]
 
-    def _process(self) -> _Process:
-        return self._idle.pop() if self._idle else _Process(self._seconds, self._memory)
+    def _process(self, task: Task) -> _Process:
+        idle = self._idle[task]
+        return idle.pop() if idle else _Process(task, self._seconds, self._memory)
 
 
 def _taken(waiting: deque[int]) -> list[int]:
@@ -116,11 +135,11 @@ def _taken(waiting: deque[int]) -> list[int]:
 class _Process:
     """One worker and its fork, and what they have said that was not read yet."""
 
-    def __init__(self, seconds: float, memory: int):
+    def __init__(self, task: Task, seconds: float, memory: int):
         self._seconds = seconds
         path = os.pathsep.join(part for part in (str(_ROOT), os.environ.get("PYTHONPATH")) if part)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jobs.evaluate.grading.worker", str(seconds), str(memory)],
+            [sys.executable, "-m", "jobs.evaluate.grading.worker", str(seconds), str(memory), task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
@@ -134,27 +153,27 @@ class _Process:
             started = False
         if not started:
             self.close()
-            raise StepError("grading: the process that compares answers does not start: see the end of the step's log")
+            raise StepError("grading: the process that reads answers does not start: see the end of the step's log")
 
-    def ask(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Outcome]:
-        """The outcomes of `pairs`, in order, as they come; ends after one that ended the fork.
+    def ask(self, entries: Sequence[Any]) -> Iterator[_Came]:
+        """What comes of `entries`, in order, as they come; ends after one that ended the fork.
 
         Raises _Gone where there are no more to come.
         """
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # what was answered before that can still be read
             self._asked += 1
-            self._process.stdin.write(json.dumps([self._asked, pairs]).encode() + b"\n")
+            self._process.stdin.write(json.dumps([self._asked, entries]).encode() + b"\n")
             self._process.stdin.flush()
-        left = len(pairs)
+        left = len(entries)
         while left:
             said = json.loads(self._line(self._seconds * _PATIENCE))
             if isinstance(said, dict):
                 yield said["ended"]
                 return
-            number, outcome = said
+            number, came = said
             if number == self._asked:  # others were asked of a fork that had ended before, and have their outcome
-                yield outcome
+                yield came
                 left -= 1
 
     def close(self) -> None:

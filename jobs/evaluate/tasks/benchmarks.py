@@ -1,4 +1,4 @@
-"""The published benchmarks: where each is kept, at which commit, and what its columns are called. Light: no imports.
+"""The published benchmarks: where each is kept, at which commit, and what its columns are called. Light.
 
 A name and a commit on Hugging Face's hub give the same bytes to everyone for as long as the hub keeps them. Where a
 file of one's own stands in for it (``{name: math500, path: math500.jsonl}``) its columns may be called as in the copies
@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
-AnswerType = Literal["integer", "math", "choice", "text", "judged"]
-"""How an answer is read and compared: see docs/grading.md."""
+from jobs.evaluate.grading.answer_type import AnswerType
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from jobs.evaluate.tasks.benchmarks import BENCHMARKS, OWN_COLUMNS, AnswerType, Benchmark, Columns
+from jobs.evaluate.grading.answer_type import AnswerType
+from jobs.evaluate.tasks.benchmarks import BENCHMARKS, OWN_COLUMNS, Benchmark, Columns
 from jobs.evaluate.tasks.wording import PromptName
 from orchestrator.local_files import LocalPath, file_problem, lines
 from orchestrator.step import DatasetSource, Problem, Reference, StepError, StrictModel, parse_reference

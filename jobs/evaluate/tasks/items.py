@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jobs.evaluate.grading.integers import canonical_integer
+from jobs.evaluate.grading.letters import letter_of
+from jobs.evaluate.grading.reader import gold_of
 from jobs.evaluate.tasks.benchmarks import Columns
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.evaluate.tasks.rows import Row
@@ -52,9 +54,9 @@ def _item(row: Mapping[str, Any], where: str, config: TaskConfig) -> Item:
     if config.answers == "choice":
         options, right = _options(row, columns, answer, where)
         shown = permuted(options, config.seed, identity)
-        letter = LETTERS[shown.index(right)] if right is not None else answer.strip()
+        letter = LETTERS[shown.index(right)] if right is not None else str(letter_of(answer, LETTERS))
         return Item(identity, asked(question, shown, config.prompt), letter, letters=LETTERS[: len(shown)] or LETTERS)
-    if config.answers == "integer" and canonical_integer(answer) is None:
+    if config.answers == "integer" and canonical_integer(gold_of("integer", answer)) is None:
         raise StepError(
             f"{where}: answer {answer!r} is not an integer: correct it, or give the task another type (math, text, …)"
         )
@@ -69,8 +71,8 @@ def _options(row: Mapping[str, Any], columns: Columns, answer: str, where: str) 
     else:
         options = _listed(row, columns, where)
         right = None
-        letter = answer.strip()
-        if letter not in tuple(LETTERS[: len(options)] or LETTERS):
+        letter = letter_of(answer, LETTERS[: len(options)] or LETTERS)
+        if letter is None:
             allowed = f"one of {', '.join(LETTERS[: len(options)])}" if options else "a capital letter"
             raise StepError(f"{where}: answer {answer!r} is not the letter of an option: give {allowed}")
         if options:

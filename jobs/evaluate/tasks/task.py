@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from jobs.evaluate.tasks.benchmarks import AnswerType
+from jobs.evaluate.grading.answer_type import AnswerType
 
 
 @dataclass(frozen=True)
