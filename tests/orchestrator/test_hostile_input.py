@@ -88,18 +88,17 @@ FIELDS = {
 }
 
 
+Field = Callable[[str], object]
+
+
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS.keys())
-def test_a_path_to_anything_but_a_users_file_is_refused(
-    tmp_path: Path, field: Callable[[str], object], path: str
-) -> None:
+def test_a_path_to_anything_but_a_users_file_is_refused(tmp_path: Path, field: Field, path: str) -> None:
     assert refused(tmp_path, HEAD + json.dumps(field(path)))
 
 
 @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS.keys())
-def test_a_pipe_that_nobody_writes_to_is_not_waited_for(
-    tmp_path: Path, field: Callable[[str], object], pipe: str
-) -> None:
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path, field: Field, pipe: str) -> None:
     assert refused(tmp_path, HEAD + json.dumps(field(pipe)))
 
 
