@@ -21,11 +21,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jobs.evaluate.bands import band
-from jobs.evaluate.bounded import Floats
-from jobs.evaluate.choice import best_interval, held_out
-from jobs.evaluate.same_items import share_intervals
-from jobs.evaluate.statistics import (
+from jobs.evaluate.stats.bands import band
+from jobs.evaluate.stats.bounded import Floats
+from jobs.evaluate.stats.choice import best_interval, held_out
+from jobs.evaluate.stats.intervals import (
     Interval,
     Shares,
     Sums,
@@ -35,6 +34,7 @@ from jobs.evaluate.statistics import (
     percentile_intervals,
     resampled_shares,
 )
+from jobs.evaluate.stats.same_items import share_intervals
 
 ITEMS = (30, 100, 500)
 SAMPLES = (1, 2, 4, 16, 64)

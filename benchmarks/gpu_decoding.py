@@ -21,11 +21,11 @@ from one_pass import measure_on
 from paper_workload import ANSWER, CONTEXT, FORCING, POLICIES, SEED, VOCABULARY, Scripted, save_model, script
 from tree_equals_policies import compare
 
-from jobs.evaluate.engines import Engine, EngineError, EngineSpec, Request, Sampling, start
-from jobs.evaluate.policies import Policy, grid
-from jobs.evaluate.prompts import Forcing, Unit, room
-from jobs.evaluate.replica import ReplicaSpec
-from jobs.evaluate.tree import grow
+from jobs.evaluate.decode.replica import ReplicaSpec
+from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, Sampling, start
+from jobs.evaluate.sweep.policies import Policy, grid
+from jobs.evaluate.sweep.prompts import Forcing, Unit, room
+from jobs.evaluate.sweep.tree import grow
 
 if TYPE_CHECKING:
     from gpu_check import Record, Where

@@ -36,12 +36,13 @@ from jobs.finetune.checkpoint_files import CheckpointFolder
 from jobs.finetune.config import Config
 from jobs.finetune.export import export
 from jobs.finetune.fsdp import Fsdp
-from jobs.finetune.memory import Layout, memory
 from jobs.finetune.model import PRECISIONS, Blueprint
+from jobs.finetune.planning.memory import Layout, memory
 from jobs.finetune.prepare import prepare
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.finetune.utilisation import utilisation
-from orchestrator.step import StepContext, StepError
+from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
 
 if TYPE_CHECKING:
     from gpu_check import Record, Where

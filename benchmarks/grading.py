@@ -25,10 +25,10 @@ import psutil
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.judge import Question, read_verdict
 from jobs.evaluate.grading.workers import SECONDS, Workers
-from jobs.evaluate.ledger import Graded, Ledger
+from jobs.evaluate.sweep.ledger import Graded, Ledger
 from jobs.evaluate.tasks import Item, Task, load
 from jobs.evaluate.tasks.config import TaskConfig
-from orchestrator.local_files import locate
+from orchestrator.job.local_files import locate
 
 
 def ledger(item: str, answer: str) -> Ledger:

@@ -32,16 +32,16 @@ from rich.console import Console
 from rich.table import Table
 from tree_equals_policies import sweep as grid
 
-from jobs.evaluate.engines import Engine
-from jobs.evaluate.pool import decode
-from jobs.evaluate.prompts import Unit
-from jobs.evaluate.replica import ReplicaSpec, Work
+from jobs.evaluate.decode.pool import decode
+from jobs.evaluate.decode.replica import ReplicaSpec, Work
+from jobs.evaluate.engines.protocol import Engine
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.run import prepare
-from jobs.evaluate.trace_files import Index, read_tokens
-from jobs.evaluate.tree import Key
-from orchestrator.retries import Retries
-from orchestrator.step import StepContext
+from jobs.evaluate.sweep.prompts import Unit
+from jobs.evaluate.sweep.tree import Key
+from jobs.evaluate.traces.files import Index, read_tokens
+from orchestrator.job.context import StepContext
+from orchestrator.job.retries import Retries
 
 IN_FLIGHT = 32
 Pieces = dict[tuple[str, Key], tuple[int, ...]]

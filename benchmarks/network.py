@@ -17,7 +17,7 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
-from orchestrator.step import NAMESPACE
+from orchestrator.job.resources import NAMESPACE
 
 ROOT = Path(__file__).parents[1]
 

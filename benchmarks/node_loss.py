@@ -19,14 +19,14 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.network import NetworkMachine, wired_cluster
-from jobs.evaluate.engines import Chunk, Request, Sampling
-from jobs.evaluate.policies import grid
-from jobs.evaluate.pool import decode
-from jobs.evaluate.prompts import Forcing, Unit
-from jobs.evaluate.replica import ReplicaSpec, Work
+from jobs.evaluate.decode.pool import decode
+from jobs.evaluate.decode.replica import ReplicaSpec, Work
+from jobs.evaluate.engines.protocol import Chunk, Request, Sampling
 from jobs.evaluate.resources import EvaluateResources, Replicas
-from jobs.evaluate.trace_files import Index
-from jobs.evaluate.tree import Room, grow
+from jobs.evaluate.sweep.policies import grid
+from jobs.evaluate.sweep.prompts import Forcing, Unit
+from jobs.evaluate.sweep.tree import Room, grow
+from jobs.evaluate.traces.files import Index
 
 FORCING = Forcing((1,), (2,), (2, 3), frozenset({2}), (4,), {})
 IN_FLIGHT = 16

@@ -36,17 +36,17 @@ from paper_workload import (
 from rich.console import Console
 from rich.table import Table
 
-from jobs.evaluate.admission import Admission
-from jobs.evaluate.engines import EngineSpec, Request, Sampling
+from jobs.evaluate.decode.admission import Admission
+from jobs.evaluate.decode.replica import Work
+from jobs.evaluate.decode.walker import FORK, Walker, stream_seed
+from jobs.evaluate.engines.protocol import EngineSpec, Request, Sampling
 from jobs.evaluate.engines.vllm import VllmEngine, start
-from jobs.evaluate.policies import Policy
-from jobs.evaluate.prompts import Unit
-from jobs.evaluate.replica import Work
 from jobs.evaluate.resources import EvaluateResources
-from jobs.evaluate.trace_files import Index, write
-from jobs.evaluate.traces import Segment
-from jobs.evaluate.tree import Key, grow
-from jobs.evaluate.walker import FORK, Walker, stream_seed
+from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.prompts import Unit
+from jobs.evaluate.sweep.tree import Key, grow
+from jobs.evaluate.traces.files import Index, write
+from jobs.evaluate.traces.segments import Segment
 
 IN_FLIGHT = EvaluateResources().in_flight
 SMALL_CACHE = 8

@@ -41,15 +41,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.node_loss import losses
-from jobs.evaluate.lengths import BENCHMARKS, SPREAD
-from jobs.evaluate.pool import share
-from jobs.evaluate.replica import ANSWER_SECONDS
+from jobs.evaluate.decode.pool import share
+from jobs.evaluate.decode.replica import ANSWER_SECONDS
+from jobs.evaluate.planning.lengths import BENCHMARKS, SPREAD
 from jobs.letters.config import Config as Letters
 from jobs.letters.run import run as letters
 from orchestrator.experiment import load
+from orchestrator.job.context import StepContext
 from orchestrator.plan import plan
-from orchestrator.step import StepContext
-from orchestrator.store import Store
+from orchestrator.store.step_folders import Store
 
 CONTEXT, PLACES, TOKENS_PER_SECOND = 32_768, 8, 40.0
 """Of a simulated GPU: the most tokens of a trace, the traces that it decodes at once, and the rate of each."""

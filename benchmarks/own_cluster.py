@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ray
 
-from orchestrator.step import NAMESPACE
+from orchestrator.job.resources import NAMESPACE
 
 HERE = Path(__file__).parent
 

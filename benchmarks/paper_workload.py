@@ -16,11 +16,11 @@ from statistics import NormalDist
 
 import numpy as np
 
-from jobs.evaluate.engines import Chunk, Engine, Request
-from jobs.evaluate.policies import Policy, grid
-from jobs.evaluate.prompts import Forcing, Unit, room
-from jobs.evaluate.tree import BranchPath, Key
-from jobs.evaluate.walker import stream_seed
+from jobs.evaluate.decode.walker import stream_seed
+from jobs.evaluate.engines.protocol import Chunk, Engine, Request
+from jobs.evaluate.sweep.policies import Policy, grid
+from jobs.evaluate.sweep.prompts import Forcing, Unit, room
+from jobs.evaluate.sweep.tree import BranchPath, Key
 
 BUDGETS = (32, 64, 128, 256, 512, 1024, None)
 POLICIES = tuple(dict.fromkeys((*grid(BUDGETS, ["Wait"], [1, 2, 4, 6]), *grid([], ["Alternatively", "Hmm", ""], [2]))))

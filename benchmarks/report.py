@@ -27,16 +27,16 @@ from rich.table import Table
 
 from jobs.evaluate import report
 from jobs.evaluate.config import Config
-from jobs.evaluate.engines import Chunk, Request
-from jobs.evaluate.ledger import Ledger
+from jobs.evaluate.decode.walker import Walker
+from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.publish import publish
 from jobs.evaluate.run import Sweep, prepare
 from jobs.evaluate.samples import SCHEMA
-from jobs.evaluate.trace_files import write
-from jobs.evaluate.traces import Segment, Trace
-from jobs.evaluate.walker import Walker
-from orchestrator.offers import FinishedStep, ReportRequest
-from orchestrator.step import StepContext
+from jobs.evaluate.sweep.ledger import Ledger
+from jobs.evaluate.traces.files import write
+from jobs.evaluate.traces.segments import Segment, Trace
+from orchestrator.job.context import StepContext
+from orchestrator.job.record import FinishedStep, ReportRequest
 
 TRACED = 160
 ANSWER = 400

@@ -23,16 +23,16 @@ from own_cluster import own_cluster
 from rich.console import Console
 from rich.table import Table
 
-from jobs.evaluate.engines import Chunk, Request, Sampling
-from jobs.evaluate.policies import grid
-from jobs.evaluate.pool import decode
-from jobs.evaluate.prompts import Forcing, Unit
-from jobs.evaluate.replica import ReplicaSpec, Work
+from jobs.evaluate.decode.pool import decode
+from jobs.evaluate.decode.replica import ReplicaSpec, Work
+from jobs.evaluate.engines.protocol import Chunk, Request, Sampling
 from jobs.evaluate.resources import EvaluateResources
-from jobs.evaluate.trace_files import Index, read_tokens
-from jobs.evaluate.trace_writer import TraceWriter
-from jobs.evaluate.traces import Segment, root
-from jobs.evaluate.tree import Key, Room, Tree, grow, wanted
+from jobs.evaluate.sweep.policies import grid
+from jobs.evaluate.sweep.prompts import Forcing, Unit
+from jobs.evaluate.sweep.tree import Key, Room, Tree, grow, wanted
+from jobs.evaluate.traces.files import Index, read_tokens
+from jobs.evaluate.traces.segments import Segment, root
+from jobs.evaluate.traces.trace_writer import TraceWriter
 
 FORCING = Forcing((1,), (2,), (2, 3), frozenset({2}), (4,), {})
 ANSWER = 25

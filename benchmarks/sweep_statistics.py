@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from jobs.evaluate.comparisons import compare
 from jobs.evaluate.config import Config
-from jobs.evaluate.curves import NATURAL_END
-from jobs.evaluate.outcomes import read
 from jobs.evaluate.publish import results
+from jobs.evaluate.stats.comparisons import compare
+from jobs.evaluate.stats.curves import NATURAL_END
+from jobs.evaluate.stats.outcomes import read
 
 STRINGS = ("Wait", "Hmm", "Alternatively", "")
 

@@ -22,15 +22,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from jobs.evaluate.config import Config, EngineName
-from jobs.evaluate.engines import Engine
-from jobs.evaluate.policies import Policy
-from jobs.evaluate.prompts import Unit
-from jobs.evaluate.replica import ReplicaSpec
-from jobs.evaluate.traces import Segment, Trace
-from jobs.evaluate.tree import Leaf, Tree, grow, leaf
-from jobs.evaluate.walker import Walker
-from orchestrator.step import StepContext
+from jobs.evaluate.config import Config
+from jobs.evaluate.decode.replica import ReplicaSpec
+from jobs.evaluate.decode.walker import Walker
+from jobs.evaluate.engines.names import EngineName
+from jobs.evaluate.engines.protocol import Engine
+from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.prompts import Unit
+from jobs.evaluate.sweep.tree import Leaf, Tree, grow, leaf
+from jobs.evaluate.traces.segments import Segment, Trace
+from orchestrator.job.context import StepContext
 
 
 @dataclass

@@ -34,7 +34,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from orchestrator.own_cluster import closed, new_token
+from cluster.own_ray import closed, new_token
 
 USUAL_ADDRESS = "http://127.0.0.1:8265"
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.local_files import LocalPath, content, locate
-from orchestrator.step import is_path
+from orchestrator.job.local_files import LocalPath, content, locate
+from orchestrator.job.references import is_path
 
 Shape = tuple[int, ...]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.architecture import MOST_CONFIG
-from orchestrator.local_files import LocalPath, content, file_problem, folder_problem
-from orchestrator.step import Problem
+from orchestrator.job.config import Problem
+from orchestrator.job.local_files import LocalPath, content, file_problem, folder_problem
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 

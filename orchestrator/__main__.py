@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.places import StoreError, StoreLost, no_space
+from orchestrator.store.storage import StoreError, StoreLost, no_space
 from orchestrator.terminal import plain
 
 if TYPE_CHECKING:
     from orchestrator.display import Display
     from orchestrator.experiment import Complaint, Experiment
-    from orchestrator.mirror import Mirror
-    from orchestrator.places import Place
     from orchestrator.plan import PlannedStep
-    from orchestrator.store import Store
+    from orchestrator.store.step_folders import Store
+    from orchestrator.store.storage import Place
+    from orchestrator.tracking.mirror import Mirror
 
 FAILED, BAD_INPUT, OVER_COST = 1, 2, 3
 
@@ -115,9 +115,9 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
     """
     experiment, store, planned = _prepare(file, overrides, starts=True)
     from orchestrator.display import Display, console
-    from orchestrator.mirror import Mirror
     from orchestrator.reporting import command, write_reports
-    from orchestrator.tracking import without_credentials
+    from orchestrator.tracking.mirror import Mirror
+    from orchestrator.tracking.tracker import without_credentials
 
     out = console()
     for note in experiment.notes:
@@ -147,7 +147,7 @@ def _execute(
         raise _Refused(problem)
     from orchestrator import executor
     from orchestrator.spending import OverCost
-    from orchestrator.tracking import TrackingError
+    from orchestrator.tracking.tracker import TrackingError
 
     try:
         mirror.check()
@@ -209,7 +209,7 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
     """Show the data that steps would learn from: counts, lengths, what is cut, one sample and what of it is learned."""
     experiment, store, planned = _prepare(file, overrides, starts=True)
     from orchestrator import registry
-    from orchestrator.step import StepError
+    from orchestrator.job.errors import StepError
 
     chosen = [item for item in planned if item.step.kind in registry.LOOKS and name in (None, item.step.name)]
     if not chosen:
@@ -266,7 +266,7 @@ def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> Non
         names = [item.step.name for item in planned]
         raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
     from orchestrator.logs import follow as lines
-    from orchestrator.places import files
+    from orchestrator.store.storage import files
 
     if not files(found.folder.logs):
         raise _Refused(f"{step}: nothing was logged, because it never ran as it is written now")
@@ -309,7 +309,7 @@ def verify(file: Path, overrides: tuple[str, ...]) -> None:
     from rich.filesize import decimal
 
     from orchestrator.notes import look_at_notes
-    from orchestrator.store import DamagedRecord
+    from orchestrator.store.records import DamagedRecord
 
     damaged = False
     for item in planned:
@@ -379,8 +379,8 @@ def grade(file: Path, overrides: tuple[str, ...]) -> None:
     experiment, store, planned = _prepare(file, overrides)
     from orchestrator import grade as grading
     from orchestrator.display import console
-    from orchestrator.mirror import Mirror
     from orchestrator.reporting import command, write_reports
+    from orchestrator.tracking.mirror import Mirror
 
     if any(step.verdict == "done" for step in planned):
         store.check_writable()
@@ -405,9 +405,9 @@ def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megab
     """
     experiment, store, planned = _prepare(file, overrides)
     from orchestrator.display import console
-    from orchestrator.mirror import Mirror
+    from orchestrator.job.errors import StepError
     from orchestrator.reporting import command, write_reports
-    from orchestrator.step import StepError
+    from orchestrator.tracking.mirror import Mirror
 
     if any(step.verdict == "done" for step in planned):
         store.check_writable()
@@ -441,10 +441,10 @@ def compare(first: str, second: str, points: tuple[str, str] | None, tracking: s
     """
     from orchestrator import registry
     from orchestrator.finished import finished
+    from orchestrator.job.errors import StepError
     from orchestrator.markdown_view import show
-    from orchestrator.step import StepError
-    from orchestrator.store import DamagedRecord
-    from orchestrator.tracking import TrackingError
+    from orchestrator.store.records import DamagedRecord
+    from orchestrator.tracking.tracker import TrackingError
 
     try:
         with finished(first, tracking) as (kind, one), finished(second, tracking) as (other_kind, other):
@@ -466,9 +466,9 @@ def _prepare(
     whether it has what is to be had there.
     """
     from orchestrator.experiment import ExperimentError, load
-    from orchestrator.places import place
     from orchestrator.plan import plan as make_plan
-    from orchestrator.store import Store
+    from orchestrator.store.step_folders import Store
+    from orchestrator.store.storage import place
 
     try:
         experiment = load(file, overrides, contents=starts)
@@ -519,7 +519,7 @@ def _no_room_for_sockets() -> str:
 
 def _served(tracking: str) -> str:
     """What has to run for a page of MLflow's to be there: nothing where there is a server."""
-    from orchestrator.tracking import without_credentials
+    from orchestrator.tracking.tracker import without_credentials
 
     if tracking.startswith("http"):
         return ""
@@ -529,7 +529,7 @@ def _served(tracking: str) -> str:
 def _placed_on(cluster: Path, planned: list[PlannedStep]) -> None:
     """Refuses steps that would run and that no machines of a cluster file can ever hold."""
     from cluster.node_types import ClusterFileError, read, unplaceable
-    from orchestrator.local_files import file_problem
+    from orchestrator.job.local_files import file_problem
 
     if problem := file_problem(cluster):
         raise _Refused(f"{cluster}: {problem}: give a cluster file")
@@ -553,8 +553,8 @@ def _bundles(demands: list[dict[str, float]]) -> str:
 
 def _show_results(planned: list[PlannedStep], pages: list[Place]) -> None:
     from orchestrator.markdown_view import show
-    from orchestrator.places import read_bytes
     from orchestrator.spending import compared
+    from orchestrator.store.storage import read_bytes
 
     for item in planned:
         table = read_bytes(item.folder.output / "table.md")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from cluster.machines import in_usd
+from cluster.catalogue import in_usd
 from orchestrator.display import duration
-from orchestrator.step import Estimate
+from orchestrator.job.estimate import Estimate
 
 
 def show(step: str, estimate: Estimate, out: Console) -> None:

@@ -28,31 +28,27 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.own_ray import own_cluster
 from orchestrator import registry
 from orchestrator.display import Display
 from orchestrator.experiment import Experiment
 from orchestrator.failures import Failure, diagnose
-from orchestrator.groups import group_prefix, remove_groups
+from orchestrator.job.config import StepConfig
+from orchestrator.job.context import StepContext, StepInput
+from orchestrator.job.errors import StepError
+from orchestrator.job.groups import group_prefix, remove_groups
+from orchestrator.job.resources import NAMESPACE
+from orchestrator.job.retries import Losses
 from orchestrator.logs import tail
-from orchestrator.mirror import Mirror
-from orchestrator.own_cluster import own_cluster
 from orchestrator.plan import PlannedStep, estimates
 from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
-from orchestrator.records import write_note
-from orchestrator.retries import Losses
 from orchestrator.spending import Accounts, OverCost, expect
-from orchestrator.step import NAMESPACE, StepConfig, StepContext, StepError, StepInput
-from orchestrator.store import (
-    Claim,
-    DamagedRecord,
-    StepFolder,
-    Store,
-    StoreError,
-    claimed,
-    heartbeat,
-    write_json_atomically,
-)
+from orchestrator.store.leases import Claim
+from orchestrator.store.records import DamagedRecord, write_json_atomically, write_note
+from orchestrator.store.step_folders import StepFolder, Store, claimed, heartbeat
+from orchestrator.store.storage import StoreError
+from orchestrator.tracking.mirror import Mirror
 
 POLL = 0.25
 """Seconds between looks at running steps."""

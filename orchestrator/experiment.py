@@ -22,10 +22,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from orchestrator import places, registry
-from orchestrator.local_files import absolute, content, is_there, user
-from orchestrator.step import Reference, StepConfig, StrictModel, parse_reference
-from orchestrator.store import NAME
+from orchestrator import registry
+from orchestrator.job.config import StepConfig
+from orchestrator.job.local_files import absolute, content, is_there, user
+from orchestrator.job.references import Reference, parse_reference
+from orchestrator.job.strict_model import StrictModel
+from orchestrator.store import storage
+from orchestrator.store.step_folders import NAME
 from orchestrator.terminal import one_line
 from orchestrator.yaml_positions import DEEP, MAX_COMPLAINTS, Document, YamlError, parse
 from orchestrator.yaml_positions import Path as ValuePath
@@ -128,7 +131,7 @@ class _TopLevel(StrictModel):
     @field_validator("store")
     @classmethod
     def _can_be_had(cls, value: str | None) -> str | None:
-        if value is not None and (problem := places.complaint(value)):
+        if value is not None and (problem := storage.complaint(value)):
             raise ValueError(problem)
         return value
 
@@ -239,7 +242,7 @@ class _Checker:
                 steps[name] = step
         if isinstance(data, dict) and not data.get("store"):
             told = os.environ.get("ORCHESTRATOR_STORE", "")
-            if problem := places.complaint(told):
+            if problem := storage.complaint(told):
                 self.complain((), f"ORCHESTRATOR_STORE: {problem}")
             self._see("ORCHESTRATOR_STORE")
         if isinstance(data, dict) and not data.get("tracking"):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import ray.exceptions
 
-from orchestrator.places import StoreError, no_space
-from orchestrator.retries import Cause, OutOfRetries
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
+from orchestrator.job.retries import Cause, OutOfRetries
+from orchestrator.store.storage import StoreError, no_space
 
 _INFRASTRUCTURE = (
     ray.exceptions.WorkerCrashedError,

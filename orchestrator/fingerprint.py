@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.local_files import regular_files
-from orchestrator.step import StepConfig
+from orchestrator.job.config import StepConfig
+from orchestrator.job.local_files import regular_files
 
 LENGTH = 16
 """Hex digits of a fingerprint: 64 bits, so a collision among a million steps of one name has odds of 3e-8."""

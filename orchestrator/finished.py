@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator import registry
-from orchestrator.offers import Compared
-from orchestrator.places import check_bucket, is_remote, place
-from orchestrator.step import StepError, StepInput
-from orchestrator.store import StepFolder
-from orchestrator.tracking import Tracker
+from orchestrator.job.context import StepInput
+from orchestrator.job.errors import StepError
+from orchestrator.job.record import Compared
+from orchestrator.store.step_folders import StepFolder
+from orchestrator.store.storage import check_bucket, is_remote, place
+from orchestrator.tracking.tracker import Tracker
 
 RUN = re.compile(r"[0-9a-f]{32}")
 

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.places import StoreError, files, folders, remove, remove_tree
 from orchestrator.plan import PlannedStep
-from orchestrator.records import DamagedRecord, read_json, read_passing, read_record
-from orchestrator.store import NAME, StepFolder, Store
+from orchestrator.store.records import DamagedRecord, read_json, read_passing, read_record
+from orchestrator.store.step_folders import NAME, StepFolder, Store
+from orchestrator.store.storage import StoreError, files, folders, remove, remove_tree
 
 if TYPE_CHECKING:
-    from orchestrator.places import Place
+    from orchestrator.store.storage import Place
 
 _STEP = re.compile(rf"{NAME.pattern}-[0-9a-f]{{16}}")
 _TAKEN = re.compile(r"\$\{([0-9a-f]{16})\}")

@@ -15,10 +15,11 @@ from rich.table import Table
 from orchestrator import registry
 from orchestrator.executor import connected
 from orchestrator.experiment import Experiment
-from orchestrator.offers import Regraded
+from orchestrator.job.errors import StepError
+from orchestrator.job.record import Regraded
 from orchestrator.plan import PlannedStep
-from orchestrator.step import StepError
-from orchestrator.store import Claim, Store, claimed, heartbeat
+from orchestrator.store.leases import Claim
+from orchestrator.store.step_folders import Store, claimed, heartbeat
 from orchestrator.terminal import one_line
 
 SHOWN = 20

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
-from orchestrator.step import HubName
+from orchestrator.job.config import HubName
 
 PATIENCE = 1.5
 """Seconds for all answers together."""

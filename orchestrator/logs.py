@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from orchestrator.places import files, read_bytes, read_from
+from orchestrator.store.storage import files, read_bytes, read_from
 from orchestrator.terminal import plain
 
 if TYPE_CHECKING:
-    from orchestrator.places import Place
+    from orchestrator.store.storage import Place
 
 POLL = 0.5
 """Seconds between looks at files that are followed."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from orchestrator.provenance import FILE, Provenance
-from orchestrator.records import read_note
 from orchestrator.spending import expected, spent
-from orchestrator.store import StepFolder
+from orchestrator.store.records import read_note
+from orchestrator.store.step_folders import StepFolder
 
 
 def read_provenance(folder: StepFolder) -> Provenance | None:

@@ -14,10 +14,13 @@ from typing import Any, Literal
 
 from orchestrator.experiment import Experiment, Step
 from orchestrator.fingerprint import differences, fingerprint, identity
-from orchestrator.places import folders
+from orchestrator.job.config import Upcoming
+from orchestrator.job.context import StepContext, StepInput
+from orchestrator.job.estimate import Estimate
 from orchestrator.spending import spent
-from orchestrator.step import Estimate, StepContext, StepInput, Upcoming
-from orchestrator.store import DamagedRecord, StepFolder, Store
+from orchestrator.store.records import DamagedRecord
+from orchestrator.store.step_folders import StepFolder, Store
+from orchestrator.store.storage import folders
 
 Verdict = Literal["done", "would run"]
 
@@ -88,7 +91,7 @@ def _looked_into(folder: StepFolder) -> Path:
     """A finished step's output for a plan: on this machine, and from an object store without weights."""
     if isinstance(folder.path, Path):
         return folder.path / "output"
-    from orchestrator.working_copy import small_output
+    from orchestrator.store.working_copy import small_output
 
     return small_output(folder.path)
 

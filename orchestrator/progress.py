@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.table import Table
 
-from cluster.machines import in_usd
+from cluster.catalogue import in_usd
 from orchestrator.display import duration
 from orchestrator.experiment import Experiment
+from orchestrator.job.estimate import Estimate
+from orchestrator.job.retries import counted
 from orchestrator.plan import PlannedStep, estimates
-from orchestrator.retries import counted
 from orchestrator.spending import spent
-from orchestrator.step import Estimate
 
 
 @dataclass(frozen=True)

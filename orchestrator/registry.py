@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from orchestrator.offers import Comparer, Regraded, ReportWriter
-from orchestrator.step import StepConfig, StepContext
+from orchestrator.job.config import StepConfig
+from orchestrator.job.context import StepContext
+from orchestrator.job.record import Comparer, Regraded, ReportWriter
 
 JOBS = ("evaluate", "finetune", "letters")
 SHORT = ("letters",)

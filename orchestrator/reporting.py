@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from orchestrator import registry
 from orchestrator.experiment import Experiment
 from orchestrator.fingerprint import fingerprint
+from orchestrator.job.record import FinishedStep, ReportRequest
+from orchestrator.job.tracked_run import folder_name
 from orchestrator.notes import read_provenance
-from orchestrator.offers import FinishedStep, ReportRequest
-from orchestrator.places import files, write_bytes
 from orchestrator.plan import PlannedStep
-from orchestrator.records import DamagedRecord, tell, write_json_atomically
 from orchestrator.spending import expected, spent
-from orchestrator.store import Store
-from orchestrator.tracked_run import folder_name
-from orchestrator.tracking import without_credentials
+from orchestrator.store.records import DamagedRecord, tell, write_json_atomically
+from orchestrator.store.step_folders import Store
+from orchestrator.store.storage import files, write_bytes
+from orchestrator.tracking.tracker import without_credentials
 
 if TYPE_CHECKING:
-    from orchestrator.places import Place
+    from orchestrator.store.storage import Place
 
 PAGE = "report.html"
 STEPS = "steps.json"

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from cluster.machines import Machine, in_usd
-from orchestrator.holdings import Spending, against
-from orchestrator.records import read_note, write_note
-from orchestrator.step import Estimate, StepConfig
-from orchestrator.store import StepFolder
+from cluster.catalogue import Machine, in_usd
+from orchestrator.job.config import StepConfig
+from orchestrator.job.estimate import Estimate
+from orchestrator.job.usage import Spending, against
+from orchestrator.store.records import read_note, write_note
+from orchestrator.store.step_folders import StepFolder
 
 SPENT = "spent.json"
 EXPECTED = "expected.json"
@@ -31,7 +32,7 @@ GIVE_BACK_SECONDS = 5.0
 """From the moment that a step is told to stop until nothing is held for it any more."""
 
 _HELD = ("devices", "device_seconds", "usd", "tokens")
-""":class:`orchestrator.holdings.Held`'s fields."""
+""":class:`orchestrator.job.usage.Held`'s fields."""
 
 
 def spent(folder: StepFolder) -> Spending | None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.tracking import TrackingError
+from orchestrator.tracking.tracker import TrackingError
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
-from orchestrator.step import NAMESPACE
+from orchestrator.job.resources import NAMESPACE
 from tests.conftest import ROOT
 
 IMPATIENT = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500}

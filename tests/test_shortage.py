@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from jobs import machines
-from jobs.machines import Machine, shortage
+from jobs import cluster_state
+from jobs.cluster_state import Machine, shortage
 
 
 def machine(kind: str, cpus: float, gpus: float, free: Mapping[str, float] | None = None) -> Machine:
@@ -51,10 +51,10 @@ HEAD = machine("head", 0, 0)
 def test_a_shortage_says_what_there_is_by_type_and_what_would_fit(
     there: list[Machine], bundle: Mapping[str, float], has: str, fits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machines, "machines", lambda: there)
+    monkeypatch.setattr(cluster_state, "machines", lambda: there)
     said = shortage(bundle, 3, 60, "resources.workers")
     assert said.startswith(
-        f"resources: asked for 3 x ({machines.amounts(bundle)}), each on one machine, and did not get"
+        f"resources: asked for 3 x ({cluster_state.amounts(bundle)}), each on one machine, and did not get"
     )
     assert has in said
     assert fits in said

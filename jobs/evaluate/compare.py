@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from jobs.evaluate.comparisons import Comparison, Scores, corrected, differences, scores
-from jobs.evaluate.curves import NATURAL_END
-from jobs.evaluate.outcomes import Outcomes, read
-from jobs.evaluate.tables import cell, markdown, p_value, percent
-from orchestrator.offers import Compared
-from orchestrator.step import StepError
+from jobs.evaluate.figures.tables import cell, markdown, p_value, percent
+from jobs.evaluate.stats.comparisons import Comparison, Scores, corrected, differences, scores
+from jobs.evaluate.stats.curves import NATURAL_END
+from jobs.evaluate.stats.outcomes import Outcomes, read
+from orchestrator.job.errors import StepError
+from orchestrator.job.record import Compared
 
 SAMPLES = "samples.parquet"
 

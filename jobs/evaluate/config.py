@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from jobs.evaluate.chat.config import Chat, cannot
+from jobs.evaluate.engines.names import EngineName
 from jobs.evaluate.fields import (
     MAX_LENGTH,
     Budgets,
@@ -32,7 +33,9 @@ from jobs.evaluate.fields import (
     policy_budgets,
 )
 from jobs.evaluate.grading.config import Judge
-from jobs.evaluate.policies import (
+from jobs.evaluate.published import Published
+from jobs.evaluate.resources import EvaluateResources
+from jobs.evaluate.sweep.policies import (
     Policy,
     conditional,
     efforts,
@@ -42,12 +45,12 @@ from jobs.evaluate.policies import (
     rejection,
     step_budgets,
 )
-from jobs.evaluate.published import Published
-from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import UNMARKED
-from orchestrator.step import Estimate, HubName, ModelSource, OutputKind, Problem, StepConfig, Upcoming
+from orchestrator.job.config import HubName, Problem, StepConfig, Upcoming
+from orchestrator.job.estimate import Estimate
+from orchestrator.job.references import ModelSource, OutputKind
 
 MOST_SAMPLES = 1024
 """Of an item. The ways to take half of them, 4.5e306, are still a float: majority@k counts them."""
@@ -66,7 +69,6 @@ BATCH_INVARIANT_COSTS = (
 _VOTES = re.compile(r"auto (pass|majority)@[0-9]+")
 """What tables call several samples of the natural end."""
 
-EngineName = Literal["transformers", "vllm", "openai"]
 _SERVED = {
     "served_model": "the name by which the server knows the model",
     "resources.server": "give at least {url: http://…/v1}",
@@ -353,7 +355,7 @@ class Config(StepConfig):
 
     def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate:
         """Tokens, time and cost of the sweep and of each policy, from the model's config.json alone."""
-        from jobs.evaluate.estimate import estimate
+        from jobs.evaluate.planning.estimate import estimate
 
         return estimate(self, inputs)
 

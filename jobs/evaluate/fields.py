@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from jobs.evaluate.chat.config import EFFORTS, Effort
-from jobs.evaluate.policies import Wish, ordered
+from jobs.evaluate.sweep.policies import Wish, ordered
 from jobs.template import TEMPLATES, UNMARKED, ThinkingTemplate
-from orchestrator.step import StrictModel
+from orchestrator.job.strict_model import StrictModel
 
 MAX_LENGTH = 2**31 - 1
 """Tokens. No budget or count beyond it can mean anything, and no engine counts further."""

@@ -17,20 +17,22 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from jobs.evaluate import comparison_tables, costs, interactive, plots, tables, tasks
-from jobs.evaluate.agreement import Beside, lay_beside
-from jobs.evaluate.bounded import CONFIDENCE
-from jobs.evaluate.comparisons import POWER, Comparison, compare
+from jobs.evaluate import tasks
 from jobs.evaluate.config import Config
-from jobs.evaluate.curves import NATURAL_END, MeasuredCurve, Point, drawn
+from jobs.evaluate.figures import comparison_tables, costs, interactive, plots, tables
 from jobs.evaluate.grading.session import was_graded_by
-from jobs.evaluate.methods import Method, measure_methods
-from jobs.evaluate.outcomes import read
-from jobs.evaluate.provenance import mixed, read_kinds
 from jobs.evaluate.published import Published
-from jobs.evaluate.statistics import RESAMPLES, Interval
-from orchestrator.local_files import LocalPath
-from orchestrator.step import Reference, StepContext
+from jobs.evaluate.stats.agreement import Beside, lay_beside
+from jobs.evaluate.stats.bounded import CONFIDENCE
+from jobs.evaluate.stats.comparisons import POWER, Comparison, compare
+from jobs.evaluate.stats.curves import NATURAL_END, MeasuredCurve, Point, drawn
+from jobs.evaluate.stats.intervals import RESAMPLES, Interval
+from jobs.evaluate.stats.outcomes import read
+from jobs.evaluate.stats.s1_metrics import Method, measure_methods
+from jobs.evaluate.traces.provenance import mixed, read_kinds
+from orchestrator.job.context import StepContext
+from orchestrator.job.local_files import LocalPath
+from orchestrator.job.references import Reference
 
 PUBLISHED = (
     *("plot.png", "plot.html", "table.csv", "table.md"),
@@ -72,7 +74,7 @@ class Results:
 
 
 def results(config: Config, samples: Path) -> Results:
-    """What `samples` come to: a parquet file with a row per :class:`~jobs.evaluate.ledger.Graded`."""
+    """What `samples` come to: a parquet file with a row per :class:`~jobs.evaluate.sweep.ledger.Graded`."""
     outcomes = read(samples, [policy.name for policy in config.policies])
     return Results(
         curves=drawn(outcomes, config.policies, config.seed, config.together),

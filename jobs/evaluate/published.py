@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from orchestrator.step import StrictModel
+from orchestrator.job.strict_model import StrictModel
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 

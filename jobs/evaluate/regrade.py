@@ -22,12 +22,12 @@ import pyarrow.parquet as pq
 from jobs.evaluate.config import Config
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import graded_by, grading, was_graded_by
-from jobs.evaluate.ledger import Ledger, Verdict
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SCHEMA, row
+from jobs.evaluate.sweep.ledger import Ledger, Verdict
 from jobs.evaluate.tasks import Task, load
-from orchestrator.offers import Regraded
-from orchestrator.step import StepContext
+from orchestrator.job.context import StepContext
+from orchestrator.job.record import Regraded
 
 CHANGES = "regraded.csv"
 """In the step's folder: every answer whose verdict the last regrading changed."""

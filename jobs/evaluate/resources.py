@@ -6,9 +6,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from jobs.evaluate.engines.server import Server
 from jobs.evaluate.grading.config import JudgeResources
-from jobs.evaluate.server import Server
-from orchestrator.step import MOST_AT_ONCE, Resources, Seconds, StrictModel
+from orchestrator.job.resources import MOST_AT_ONCE, Resources, Seconds
+from orchestrator.job.strict_model import StrictModel
 
 
 class Replicas(StrictModel):

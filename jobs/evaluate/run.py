@@ -16,35 +16,37 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.evaluate import model as models
-from jobs.evaluate import workload
 from jobs.evaluate.chat import run as chat
 from jobs.evaluate.config import Config
-from jobs.evaluate.costs import costs
-from jobs.evaluate.engines import Engine, EngineSpec, Sampling, ServedModel, start
-from jobs.evaluate.estimate import expected_lengths
-from jobs.evaluate.forecast import Forecast, Pace, Progress
+from jobs.evaluate.decode.forecast import Forecast, Pace, Progress
+from jobs.evaluate.decode.pool import decode
+from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
+from jobs.evaluate.engines import model as models
+from jobs.evaluate.engines.protocol import Engine, EngineSpec, Sampling, ServedModel, start
+from jobs.evaluate.figures.costs import costs
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import grading
-from jobs.evaluate.policies import Policy, Wish
-from jobs.evaluate.pool import decode
-from jobs.evaluate.prompts import FINAL_ANSWER, Prompter, Unit, room, unit_key
-from jobs.evaluate.provenance import decoded_by
+from jobs.evaluate.planning import workload
+from jobs.evaluate.planning.estimate import expected_lengths
 from jobs.evaluate.publish import publish
-from jobs.evaluate.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.samples import Question, write_samples
+from jobs.evaluate.sweep.policies import Policy, Wish
+from jobs.evaluate.sweep.prompts import FINAL_ANSWER, Prompter, Unit, room, unit_key
+from jobs.evaluate.sweep.tree import Room, Tree, grow, wanted, width
 from jobs.evaluate.tasks import load
-from jobs.evaluate.trace_compaction import compact, shared
-from jobs.evaluate.trace_files import DamagedFile, Index, traces_folder
-from jobs.evaluate.tree import Room, Tree, grow, wanted, width
+from jobs.evaluate.traces.compaction import compact, shared
+from jobs.evaluate.traces.files import DamagedFile, Index, traces_folder
+from jobs.evaluate.traces.provenance import decoded_by
 from jobs.template import UNMARKED
-from orchestrator.groups import group_prefix
-from orchestrator.holdings import Meter
-from orchestrator.records import read_json
-from orchestrator.step import Reference, StepContext, StepError, StepInput
+from orchestrator.job.context import StepContext, StepInput
+from orchestrator.job.errors import StepError
+from orchestrator.job.groups import group_prefix
+from orchestrator.job.references import Reference
+from orchestrator.job.usage import Meter
+from orchestrator.store.records import read_json
 
 if TYPE_CHECKING:
-    from orchestrator.places import Place
+    from orchestrator.store.storage import Place
 
 ROUNDS = 5
 """How often records that turn out damaged are decoded again before the disk is blamed."""

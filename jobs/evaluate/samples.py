@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.evaluate.grading.grader import Grader
-from jobs.evaluate.ledger import Graded, Ledger
-from jobs.evaluate.policies import Policy
-from jobs.evaluate.prompts import Prompter, Unit
+from jobs.evaluate.sweep.ledger import Graded, Ledger
+from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.prompts import Prompter, Unit
+from jobs.evaluate.sweep.tree import Key, Leaf, Tree, leaf
 from jobs.evaluate.tasks import Item, Task
-from jobs.evaluate.trace_files import DamagedFile, Index, MovedFile, read_tokens
-from jobs.evaluate.traces import Resolved, Row
-from jobs.evaluate.tree import Key, Leaf, Tree, leaf
+from jobs.evaluate.traces.files import DamagedFile, Index, MovedFile, read_tokens
+from jobs.evaluate.traces.segments import Resolved, Row
 
 UNITS_AT_ONCE = 256
 """Units whose answers are in memory together; their rows are written as one row group."""

@@ -23,10 +23,13 @@ import click
 
 from jobs.finetune.config import Config
 from orchestrator.experiment import ExperimentError, load
-from orchestrator.places import place
+from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
 from orchestrator.plan import PlannedStep, plan
-from orchestrator.step import StepContext, StepError
-from orchestrator.store import Claim, Store, StoreError, claimed, heartbeat, write_json_atomically
+from orchestrator.store.leases import Claim
+from orchestrator.store.records import write_json_atomically
+from orchestrator.store.step_folders import Store, claimed, heartbeat
+from orchestrator.store.storage import StoreError, place
 
 FAILED, BAD_INPUT = 1, 2
 _LAST_WORD = 10.0

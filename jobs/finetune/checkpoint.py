@@ -31,7 +31,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future as TorchFuture
 
 from jobs.finetune.checkpoint_files import CheckpointFolder, Contents
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 _STATE = "training"
 _INDEX = ".metadata"

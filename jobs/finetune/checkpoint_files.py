@@ -26,9 +26,10 @@ from typing import Any
 import fsspec
 
 from jobs.finetune.config import Config
-from orchestrator.places import IMPATIENCE, options
-from orchestrator.step import StepContext, StepError
-from orchestrator.store import write_json_atomically
+from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
+from orchestrator.store.records import write_json_atomically
+from orchestrator.store.storage import IMPATIENCE, options
 
 _MARKER = "complete.json"
 _PREFIX = "step-"

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from jobs.finetune.model import decoder_layers
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 
 def compile_layers(model: nn.Module, device: torch.device) -> None:

@@ -18,19 +18,11 @@ from jobs.finetune.data_config import DataConfig
 from jobs.finetune.deepspeed_config import deepspeed_problems
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES
-from orchestrator.step import (
-    MOST_AT_ONCE,
-    Estimate,
-    FileSource,
-    HubName,
-    ModelSource,
-    OutputKind,
-    Problem,
-    Resources,
-    StepConfig,
-    StrictModel,
-    Upcoming,
-)
+from orchestrator.job.config import HubName, Problem, StepConfig, Upcoming
+from orchestrator.job.estimate import Estimate
+from orchestrator.job.references import FileSource, ModelSource, OutputKind
+from orchestrator.job.resources import MOST_AT_ONCE, Resources
+from orchestrator.job.strict_model import StrictModel
 
 HEAD_SIZE = 64
 """Width of an attention head: one that every engine supports."""
@@ -296,7 +288,7 @@ class Config(StepConfig):
 
     def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate:
         """Memory of each worker, time and cost, from the model's config.json alone."""
-        from jobs.finetune.estimate import estimate
+        from jobs.finetune.planning.estimate import estimate
 
         return estimate(self, inputs)
 

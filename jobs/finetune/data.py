@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from jobs.finetune.samples import Sample
 from jobs.template import ThinkingTemplate
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 _AT_ONCE = 512
 """Samples that are text at the same time: a tokenizer works on many in parallel, and text is larger than ids."""

@@ -21,8 +21,19 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from orchestrator.local_files import LocalPath, absolute, file_problem, folder_problem, is_there, locate, regular_files
-from orchestrator.step import DatasetSource, Problem, Reference, StepError, StrictModel
+from orchestrator.job.config import Problem
+from orchestrator.job.errors import StepError
+from orchestrator.job.local_files import (
+    LocalPath,
+    absolute,
+    file_problem,
+    folder_problem,
+    is_there,
+    locate,
+    regular_files,
+)
+from orchestrator.job.references import DatasetSource, Reference
+from orchestrator.job.strict_model import StrictModel
 
 FILES = (".jsonl", ".json", ".parquet")
 """What the names of files of samples end in."""

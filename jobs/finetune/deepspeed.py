@@ -28,7 +28,7 @@ from jobs.finetune.config import Config
 from jobs.finetune.lora import merged
 from jobs.finetune.model import Blueprint, CausalLoss, set_buffers
 from jobs.finetune.optimizer import build_optimizer, set_learning_rate
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 _OWN_COMMUNICATION = "deepspeed_shm_comm"
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import local_files
-from orchestrator.step import Problem, StepError
+from orchestrator.job import local_files
+from orchestrator.job.config import Problem
+from orchestrator.job.errors import StepError
 
 if TYPE_CHECKING:
     from jobs.finetune.config import Config

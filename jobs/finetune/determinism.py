@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import torch
 
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 WORKSPACE = ":4096:8"
 """cuBLAS's: eight of 4 MiB for each handle and stream, so that none is shared."""

@@ -12,7 +12,7 @@ from jobs.finetune.batches import Loss, collate, counted, share
 from jobs.finetune.config import Evaluation
 from jobs.finetune.data import TokenizedData
 from jobs.finetune.strategy import Strategy
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 
 @dataclass(frozen=True)

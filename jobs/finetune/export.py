@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from jobs.finetune.data import end_of_turn
-from orchestrator.places import StoreError
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
+from orchestrator.store.storage import StoreError
 
 
 def export(

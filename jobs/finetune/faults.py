@@ -15,10 +15,10 @@ from transformers import PretrainedConfig
 
 from jobs.architecture import UnknownArchitecture, from_config
 from jobs.finetune.config import Config
-from jobs.finetune.estimate import setting_of
-from jobs.finetune.fitting import Setting, nearest
 from jobs.finetune.measures import peak_memory
-from orchestrator.step import StepError
+from jobs.finetune.planning.estimate import setting_of
+from jobs.finetune.planning.fitting import Setting, nearest
+from orchestrator.job.errors import StepError
 
 _NO_MEMORY = re.compile(
     r"out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|can't allocate memory", re.I

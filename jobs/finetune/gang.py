@@ -33,21 +33,21 @@ from ray.train.v2.api.exceptions import ControllerError, PreemptionError, Traini
 from ray.util.placement_group import get_current_placement_group, placement_group_table
 from torch.distributed import DistError
 
+from jobs.cluster_state import amounts, gone, leaving, machines, shortage, starting
 from jobs.finetune.config import Config
 from jobs.finetune.connecting import Connection, packed
 from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory_somewhere
 from jobs.finetune.holding import held
 from jobs.finetune.loop import Leaving
 from jobs.finetune.worker import BACKENDS
-from jobs.machines import amounts, gone, leaving, machines, shortage, starting
-from jobs.turns import will_fit
-from orchestrator.holdings import Held, Meter
-from orchestrator.places import StoreError, no_space, read_bytes, remove, write_bytes
-from orchestrator.retries import Cause, Losses, OutOfRetries, field_of
-from orchestrator.step import StepError
+from jobs.gang_scheduling import will_fit
+from orchestrator.job.errors import StepError
+from orchestrator.job.retries import Cause, Losses, OutOfRetries, field_of
+from orchestrator.job.usage import Held, Meter
+from orchestrator.store.storage import StoreError, no_space, read_bytes, remove, write_bytes
 
 if TYPE_CHECKING:
-    from orchestrator.places import Place
+    from orchestrator.store.storage import Place
 
 Argument = TypeVar("Argument")
 

@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 import ray
 from ray.exceptions import RayError
 
-from jobs.turns import Granted, granted_here, release_abandoned
-from orchestrator.holdings import Held, Meter
-from orchestrator.places import StoreError
+from jobs.gang_scheduling import Granted, granted_here, release_abandoned
+from orchestrator.job.usage import Held, Meter
+from orchestrator.store.storage import StoreError
 
 EVERY = 1.0
 """Seconds between looks."""

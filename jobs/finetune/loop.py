@@ -25,7 +25,7 @@ from jobs.finetune.measures import StepReport, peak_memory
 from jobs.finetune.optimizer import learning_rate
 from jobs.finetune.strategy import Strategy
 from jobs.finetune.utilisation import Utilisation
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 Report = Callable[[StepReport], None]
 

@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from jobs.finetune.config import Lora
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 
 def attach(lora: Lora, model: nn.Module) -> None:

@@ -30,7 +30,7 @@ from jobs.finetune.empty import parameters_without_memory
 from jobs.finetune.lora import attach
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.finetune.weights import AdaptedWeights, MadeWeights, StoredWeights, Weights
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 _ROPE_THETA = 1000.0
 """Rotations suited to contexts of hundreds of tokens: copying is learned much sooner than with 10,000 or more."""

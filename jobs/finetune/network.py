@@ -18,8 +18,8 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from cluster.machines import Machine
-from orchestrator.step import StepError
+from cluster.catalogue import Machine
+from orchestrator.job.errors import StepError
 
 SHARE = 0.5
 """Of the catalogue's bandwidth; below, something is wrong with the network rather than with the catalogue."""

@@ -21,8 +21,10 @@ from jobs.finetune.model import load_tokenizer
 from jobs.finetune.packing import pack
 from jobs.finetune.samples import read_samples
 from jobs.template import TEMPLATES
-from orchestrator.local_files import LocalPath
-from orchestrator.step import Reference, StepContext, StepError
+from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
+from orchestrator.job.local_files import LocalPath
+from orchestrator.job.references import Reference
 
 _PARAMS, _PAGE, _TEXT = "params.json", "data.html", "data.txt"
 

@@ -11,7 +11,7 @@ from jobs.finetune.config import Config
 from jobs.finetune.measures import StepReport
 from jobs.finetune.prepare import publish, seen
 from jobs.finetune.system_metrics import SystemMetrics
-from orchestrator.step import StepContext
+from orchestrator.job.context import StepContext
 
 _SECONDS_BETWEEN_PROGRESS = 0.5
 

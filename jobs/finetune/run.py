@@ -12,8 +12,8 @@ from jobs.finetune.config import Config
 from jobs.finetune.gang import announced, run_gang
 from jobs.finetune.prepare import prepare
 from jobs.finetune.worker import DATA, Assignment, assign, fetch, work
-from orchestrator.places import remove
-from orchestrator.step import StepContext
+from orchestrator.job.context import StepContext
+from orchestrator.store.storage import remove
 
 
 def run(config: Config, context: StepContext) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.finetune.data_config import DataConfig, Layout, choose_layout, columns_missing
-from orchestrator.local_files import file_problem, lines
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
+from orchestrator.job.local_files import file_problem, lines
 
 Row = Mapping[str, Any]
 

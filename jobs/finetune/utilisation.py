@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig
 
-from cluster.machines import machine
+from cluster.catalogue import machine
 from jobs.architecture import Architecture, UnknownArchitecture, from_config
 from jobs.finetune.config import Config
-from jobs.finetune.roofline import flops
+from jobs.finetune.planning.roofline import flops
 
 _CARDS = {
     "NVIDIA A100-SXM4-40GB": "a100-40gb",

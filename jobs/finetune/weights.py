@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"

@@ -22,19 +22,20 @@ from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
 from jobs.finetune.config import Config, RandomModel
 from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.determinism import same_bits
-from jobs.finetune.estimate import setting_of
 from jobs.finetune.export import export
 from jobs.finetune.faults import is_out_of_memory, out_of_memory
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.loop import save, staying, train
 from jobs.finetune.measures import StepReport
 from jobs.finetune.model import Blueprint, draw, load_tokenizer, stored_weights
+from jobs.finetune.planning.estimate import setting_of
 from jobs.finetune.prepare import model_source, prepared
 from jobs.finetune.recorder import Recorder
 from jobs.finetune.strategy import Strategy
 from jobs.finetune.utilisation import utilisation
-from orchestrator.places import StoreError
-from orchestrator.step import StepContext, StepError
+from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
+from orchestrator.store.storage import StoreError
 
 DATA = "data"
 """What is prepared for all workers, by the name under which they share it."""

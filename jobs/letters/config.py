@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from orchestrator.step import OutputKind, StepConfig
+from orchestrator.job.config import StepConfig
+from orchestrator.job.references import OutputKind
 
 
 class Config(StepConfig):

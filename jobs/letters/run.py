@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jobs.letters.config import Config
 from jobs.letters.generator import held_out, training
-from orchestrator.step import StepContext
+from orchestrator.job.context import StepContext
 
 _PROGRESS_EVERY = 10_000
 

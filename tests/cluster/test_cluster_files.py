@@ -18,7 +18,7 @@ from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from orchestrator.places import complaint
+from orchestrator.store.storage import complaint
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.evaluate.policies import Policy
-from jobs.evaluate.prompts import Forcing, Unit
+from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.prompts import Forcing, Unit
 from tests.evaluate.scripted import Script
 
 

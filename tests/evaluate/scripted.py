@@ -15,9 +15,9 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.evaluate import engines
-from jobs.evaluate.engines import Chunk, Engine, EngineError, EngineSpec, Request
-from jobs.evaluate.prompts import Forcing
+from jobs.evaluate.engines import protocol
+from jobs.evaluate.engines.protocol import Chunk, Engine, EngineError, EngineSpec, Request
+from jobs.evaluate.sweep.prompts import Forcing
 
 CLOSE, END_OF_TURN, NEWLINE, FINAL, FIRST_WORD, VOCABULARY = 0, 1, 2, 3, 4, 16
 INJECTED_NEWLINE = 31
@@ -136,7 +136,7 @@ async def start_on_a_full_disk(pids: Path, script: Script, most: int) -> Scripte
 async def start_real(pids: Path, spec: EngineSpec) -> Engine:
     """A real engine, in a process that leaves a file with its name."""
     (pids / str(os.getpid())).touch()
-    return await engines.start(spec)
+    return await protocol.start(spec)
 
 
 async def start_in_vain() -> ScriptedEngine:

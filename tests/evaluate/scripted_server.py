@@ -11,8 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
-from jobs.evaluate.engines import Engine, EngineSpec, Request, ServedModel, start
-from jobs.evaluate.server import Server
+from jobs.evaluate.engines.protocol import Engine, EngineSpec, Request, ServedModel, start
+from jobs.evaluate.engines.server import Server
 
 VOCABULARY, IDS, CONTEXT = 100, 103, 64
 STOP = 7

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jobs.evaluate.policies import Policy
-from orchestrator.step import StepContext, StepInput
+from jobs.evaluate.sweep.policies import Policy
+from orchestrator.job.context import StepContext, StepInput
 
 Shape = Mapping[Policy, tuple[float, float]]
 """Accuracy and mean thinking tokens of each policy."""

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from jobs.evaluate.config import Config
-from jobs.evaluate.costs import Costs
-from jobs.evaluate.engines import Chunk, Request
+from jobs.evaluate.decode.walker import Walker
+from jobs.evaluate.engines.protocol import Chunk, Request
+from jobs.evaluate.figures.costs import Costs
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.publish import publish
 from jobs.evaluate.run import Sweep, missing, prepare
 from jobs.evaluate.samples import write_samples
-from jobs.evaluate.trace_files import Index, write
-from jobs.evaluate.traces import Segment
-from jobs.evaluate.walker import Walker
-from orchestrator.offers import FinishedStep
-from orchestrator.step import StepContext
+from jobs.evaluate.traces.files import Index, write
+from jobs.evaluate.traces.segments import Segment
+from orchestrator.job.context import StepContext
+from orchestrator.job.record import FinishedStep
 from tests.evaluate import tiny
 
 PROVENANCE = {"commit": "0123abc", "python": "3.11.9", "machine": "Linux x86_64", "packages": {"torch": "2.13.0"}}

@@ -14,12 +14,12 @@ from mlflow import MlflowClient
 
 from jobs.evaluate.compare import compare
 from jobs.evaluate.config import Config
-from jobs.evaluate.policies import Policy
 from jobs.evaluate.publish import publish
-from orchestrator.offers import Compared
-from orchestrator.step import StepError
-from orchestrator.store import StepFolder
-from orchestrator.tracking import Tracker
+from jobs.evaluate.sweep.policies import Policy
+from orchestrator.job.errors import StepError
+from orchestrator.job.record import Compared
+from orchestrator.store.step_folders import StepFolder
+from orchestrator.tracking.tracker import Tracker
 from tests.conftest import ROOT
 from tests.evaluate.simulated import CONFIG, Shape, context, simulate
 

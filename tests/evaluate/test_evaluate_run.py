@@ -16,8 +16,9 @@ import pytest
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.run import prepare, run
-from jobs.evaluate.trace_files import Index
-from orchestrator.step import StepContext, StepError
+from jobs.evaluate.traces.files import Index
+from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
 from tests.evaluate import tiny
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -11,12 +11,12 @@ import pytest
 from jobs.evaluate.config import Config
 from jobs.evaluate.run import run
 from orchestrator.experiment import Experiment, load
+from orchestrator.job.context import StepContext
 from orchestrator.plan import plan
-from orchestrator.step import StepContext
-from orchestrator.store import Store
+from orchestrator.store.step_folders import Store
 from tests.conftest import ROOT
 from tests.evaluate import tiny
-from tests.evaluate.chat_server import ChatServer, said
+from tests.evaluate.chat.chat_server import ChatServer, said
 
 FILES = sorted((ROOT / "experiments" / "s1").glob("*.yaml"))
 EVALUATIONS = [file for file in FILES if "job: evaluate" in file.read_text()]

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.publish import PUBLISHED, publish
-from orchestrator.step import StepContext
-from orchestrator.tracking import Tracker
+from orchestrator.job.context import StepContext
+from orchestrator.tracking.tracker import Tracker
 from tests.evaluate.simulated import CONFIG, CURVES, LETTERS, context, simulate
 
 WITHOUT_PUBLISHED = [name for name in PUBLISHED if name != "published.json"]

@@ -17,10 +17,10 @@ from jobs.evaluate.grading import GRADER_VERSION
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SCHEMA
 from orchestrator.experiment import load
+from orchestrator.job.context import StepContext
 from orchestrator.plan import PlannedStep, plan
-from orchestrator.step import StepContext
-from orchestrator.store import Store
-from orchestrator.tracking import Tracker
+from orchestrator.store.step_folders import Store
+from orchestrator.tracking.tracker import Tracker
 from tests.conftest import ROOT
 from tests.evaluate import tiny
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.evaluate.samples import tries
-from jobs.evaluate.tree import Leaf
+from jobs.evaluate.sweep.tree import Leaf
 
 
 def leaf(end: str) -> Leaf:

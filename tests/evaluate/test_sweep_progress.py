@@ -12,13 +12,13 @@ import pytest
 
 from jobs.evaluate import run as job
 from jobs.evaluate.config import Config
-from jobs.evaluate.forecast import Forecast, Progress
-from jobs.evaluate.prompts import Unit
-from jobs.evaluate.replica import Decoded, Fetched, ReplicaSpec, Work
-from jobs.evaluate.trace_files import Index
-from orchestrator.holdings import Meter
-from orchestrator.step import StepContext
-from orchestrator.store import StepFolder
+from jobs.evaluate.decode.forecast import Forecast, Progress
+from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
+from jobs.evaluate.sweep.prompts import Unit
+from jobs.evaluate.traces.files import Index
+from orchestrator.job.context import StepContext
+from orchestrator.job.usage import Meter
+from orchestrator.store.step_folders import StepFolder
 from tests.evaluate import tiny
 from tests.evaluate.spoken import Speaker, _decode
 

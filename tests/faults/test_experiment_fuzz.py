@@ -32,7 +32,7 @@ from orchestrator.estimate_view import show
 from orchestrator.experiment import LONGEST_MESSAGE, SHOWN, ExperimentError, load
 from orchestrator.plan import estimates, plan
 from orchestrator.progress import table
-from orchestrator.store import Store
+from orchestrator.store.step_folders import Store
 from tests.conftest import ROOT
 
 MUTATIONS = 5_000

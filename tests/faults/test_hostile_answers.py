@@ -20,7 +20,7 @@ from benchmarks.grading import hostile, ledger
 from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.workers import SECONDS, Workers
-from jobs.evaluate.ledger import Graded
+from jobs.evaluate.sweep.ledger import Graded
 from jobs.evaluate.tasks import Item, Task
 
 MATHEMATICS, TEXTS = 500, 500

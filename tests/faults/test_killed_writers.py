@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from jobs.evaluate.trace_files import Index
-from tests.evaluate.killed_writer import MOMENTS, UNITS, assert_nothing_is_lost, forked
-from tests.evaluate.test_trace_files import quiet
+from jobs.evaluate.traces.files import Index
+from tests.evaluate.traces.killed_writer import MOMENTS, UNITS, assert_nothing_is_lost, forked
+from tests.evaluate.traces.test_trace_files import quiet
 
 
 def test_killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_is_there_twice(tmp_path: Path) -> None:

@@ -21,15 +21,15 @@ import yaml
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
-from orchestrator import records
 from orchestrator.__main__ import main
 from orchestrator.experiment import load
-from orchestrator.holdings import Spending
+from orchestrator.job.usage import Spending
 from orchestrator.notes import look_at_notes
 from orchestrator.plan import plan
 from orchestrator.provenance import provenance
-from orchestrator.records import write_note
-from orchestrator.store import Store
+from orchestrator.store import records
+from orchestrator.store.records import write_note
+from orchestrator.store.step_folders import Store
 from tests.evaluate.report.sweep import ANSWERS, THOUGHTS, fields
 from tests.evaluate.spoken import finish
 

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, Fsspec
 
 from jobs.finetune.checkpoint import Checkpoints
 from jobs.finetune.checkpoint_files import CheckpointFolder
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 from tests.finetune.buckets import CREDENTIALS, new_bucket, s3_server
 
 RECIPE = {"batch_size": 8, "model": {"layers": 2}}

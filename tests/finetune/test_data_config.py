@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.finetune.data_config import Columns, DataConfig
-from orchestrator.step import Reference
+from orchestrator.job.references import Reference
 
 
 def data(value: object) -> DataConfig:

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.finetune.config import Config
 from jobs.finetune.deepspeed_config import deepspeed_settings
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 AGREEING = {
     "train_batch_size": 16,

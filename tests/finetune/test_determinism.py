@@ -11,7 +11,7 @@ import torch
 from jobs.finetune import worker
 from jobs.finetune.determinism import WORKSPACE, same_bits
 from orchestrator.fingerprint import identity
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 from tests.finetune.gang import config
 
 

@@ -17,7 +17,7 @@ from jobs.finetune.config import Config, Evaluation
 from jobs.finetune.evaluation import split
 from jobs.finetune.loop import train
 from jobs.finetune.measures import StepReport
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 from tests.finetune.gang import config
 from tests.finetune.test_training_batches import PADDING, data
 

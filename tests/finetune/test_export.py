@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from jobs.finetune.config import Config
 from jobs.finetune.export import export, stop_tokens
 from jobs.finetune.model import draw
-from orchestrator.places import StoreError
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
+from orchestrator.store.storage import StoreError
 from tests.finetune.qwen_like import qwen_tokenizer
 
 QWEN = qwen_tokenizer()

@@ -14,7 +14,8 @@ from jobs.finetune.prepare import prepare
 from jobs.finetune.worker import assign, work
 from jobs.letters.config import Config as Letters
 from jobs.letters.run import run as write_letters
-from orchestrator.step import StepContext, StepError, StepInput
+from orchestrator.job.context import StepContext, StepInput
+from orchestrator.job.errors import StepError
 from tests.finetune.gang import config, processes
 
 WORKERS = 2

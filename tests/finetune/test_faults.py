@@ -20,12 +20,12 @@ from transformers import GPT2Config
 from benchmarks.count_memory import QWEN_32B, qwen2
 from jobs.finetune import faults
 from jobs.finetune.config import Config
-from jobs.finetune.estimate import setting_of
 from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory, tried
 from jobs.finetune.gang import _loss
+from jobs.finetune.planning.estimate import setting_of
 from orchestrator.experiment import load
 from orchestrator.failures import diagnose
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 from tests.conftest import ROOT
 
 # As torch, CUDA, NCCL and cuBLAS write them.

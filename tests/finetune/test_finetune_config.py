@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.finetune.config import Config
-from orchestrator.step import Reference
+from orchestrator.job.references import Reference
 
 TINY = {"random": "qwen2", "layers": 2, "hidden_size": 128}
 

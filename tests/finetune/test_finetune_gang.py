@@ -30,6 +30,7 @@ from ray.train.v2.api.preemption import PreemptionInfo
 from ray.util import placement_group, placement_group_table, remove_placement_group
 from torch import Tensor
 
+from jobs.cluster_state import Machine, starting
 from jobs.finetune.config import Config
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.gang import STARTS_WITHIN, _enough, _enough_or_coming, _loss, _trainer, run_gang
@@ -39,11 +40,11 @@ from jobs.finetune.worker import Assignment
 from jobs.finetune.worker import work as step_work
 from jobs.letters.config import Config as LettersConfig
 from jobs.letters.run import run as write_letters
-from jobs.machines import Machine, starting
 from orchestrator.failures import diagnose
-from orchestrator.holdings import Held
-from orchestrator.retries import OutOfRetries
-from orchestrator.step import StepContext, StepError, StepInput
+from orchestrator.job.context import StepContext, StepInput
+from orchestrator.job.errors import StepError
+from orchestrator.job.retries import OutOfRetries
+from orchestrator.job.usage import Held
 from tests.nodes import IMPATIENT, announce, head_alone
 
 
@@ -218,10 +219,10 @@ def test_what_takes_long_is_done_by_the_first_worker_before_the_others_wait_for_
 def test_a_gang_waits_longer_for_machines_that_are_on_their_way(
     coming: list[str], waited: float, goes_on: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for user in ("jobs.finetune.gang", "jobs.machines", "jobs.turns"):
+    for user in ("jobs.finetune.gang", "jobs.cluster_state", "jobs.gang_scheduling"):
         monkeypatch.setattr(f"{user}.machines", list)
-    monkeypatch.setattr("jobs.turns._groups", lambda: ())
-    monkeypatch.setattr("jobs.turns.SETTLES_SECONDS", 0)
+    monkeypatch.setattr("jobs.gang_scheduling._groups", lambda: ())
+    monkeypatch.setattr("jobs.gang_scheduling.SETTLES_SECONDS", 0)
     monkeypatch.setattr("jobs.finetune.gang.starting", lambda: coming)
     if goes_on:
         assert _enough_or_coming(config(), 2, waited) == 2
@@ -237,7 +238,7 @@ def test_machines_that_the_autoscaler_has_asked_for_are_on_their_way(monkeypatch
         pending_nodes=[NodeInfo("p5.48xlarge", "gpu-spot", "i-1", "", "SETTING_UP")],
         failed_launches=[LaunchRequest("p5.48xlarge", "gpu", 1, LaunchRequest.Status.FAILED, 0)],
     )
-    monkeypatch.setattr("jobs.machines.get_cluster_status", lambda address: status)
+    monkeypatch.setattr("jobs.cluster_state.get_cluster_status", lambda address: status)
     monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address=""))
     assert starting() == ["gpu", "gpu", "gpu-spot"]
 
@@ -377,9 +378,9 @@ def test_enough_workers_still_share_a_batch_equally(
     free: list[float], expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = [Machine("", "cpu-spot", {"CPU": 4.0}, {"CPU": cpus}) for cpus in free]
-    for user in ("jobs.finetune.gang", "jobs.machines", "jobs.turns"):
+    for user in ("jobs.finetune.gang", "jobs.cluster_state", "jobs.gang_scheduling"):
         monkeypatch.setattr(f"{user}.machines", lambda: there)
-    monkeypatch.setattr("jobs.turns._groups", lambda: ())
+    monkeypatch.setattr("jobs.gang_scheduling._groups", lambda: ())
     settings = config(workers=12, min_workers=2).model_copy(update={"batch_size": 12})
     if expected is None:
         with pytest.raises(StepError, match=r"12 x \(1 CPU\).* has 4 CPU \(1 free\) on 1 x cpu-spot of 4 CPU; 1 of 12"):

@@ -24,7 +24,8 @@ from jobs.finetune.config import Config
 from jobs.finetune.run import run
 from jobs.letters.config import Config as LettersConfig
 from jobs.letters.run import run as write_letters
-from orchestrator.step import StepContext, StepError, StepInput
+from orchestrator.job.context import StepContext, StepInput
+from orchestrator.job.errors import StepError
 from tests.finetune.buckets import new_bucket, s3_server
 from tests.ray_cluster import CPUS, ray_cluster
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.machines import machine
+from cluster.catalogue import machine
 from jobs.finetune import holding
 from jobs.finetune.holding import _Watch
-from jobs.turns import Granted
-from orchestrator.holdings import Meter
+from jobs.gang_scheduling import Granted
+from orchestrator.job.usage import Meter
 
 
 class Head:

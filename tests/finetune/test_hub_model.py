@@ -16,7 +16,8 @@ from jobs.finetune.config import Config
 from jobs.finetune.model import draw, load_tokenizer, stored_weights
 from jobs.finetune.worker import assign, expand_segments, fetch, is_tight
 from orchestrator.fingerprint import identity
-from orchestrator.step import StepContext, StepError
+from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
 from tests.finetune.qwen_like import qwen_tokenizer
 
 COMMIT = "1f2e" + "0" * 36

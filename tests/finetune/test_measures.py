@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
-from cluster.machines import machine
+from cluster.catalogue import machine
 from jobs.architecture import find
 from jobs.finetune.system_metrics import SystemMetrics
 from jobs.finetune.utilisation import Utilisation, utilisation

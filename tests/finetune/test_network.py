@@ -15,11 +15,11 @@ import ray
 import torch
 import torch.distributed as dist
 
-from cluster.machines import Machine, machine
+from cluster.catalogue import Machine, machine
 from jobs.finetune import network
 from jobs.finetune.gang import run_gang
 from jobs.finetune.network import bandwidth, check, choose, fabric, interface
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 from tests.finetune.gang import config, processes
 from tests.ray_cluster import ray_cluster
 

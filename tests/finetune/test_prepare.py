@@ -13,7 +13,8 @@ from jobs.finetune.look import as_html, look_at
 from jobs.finetune.prepare import look, prepare, prepared, publish, seen
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.template import TEMPLATES
-from orchestrator.step import StepContext, StepError
+from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
 from tests.finetune.qwen_like import qwen_tokenizer
 
 ROWS = [{"question": "2+2?", "trace": "2, 3, <4>\n" * at, "answer": "4"} for at in range(1, 11)]

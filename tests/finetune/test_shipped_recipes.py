@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs.finetune.run import run
 from orchestrator.experiment import load
+from orchestrator.job.context import StepContext
 from orchestrator.plan import plan
-from orchestrator.step import StepContext
-from orchestrator.store import Store
+from orchestrator.store.step_folders import Store
 from tests.conftest import ROOT
 from tests.ray_cluster import ray_cluster
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._inductor import config as inductor
 
 from jobs.finetune.compiling import compile_layers
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 from tests.finetune.gang import config, train_in_processes
 
 SAMPLES, STEPS = 120, 30

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from jobs.evaluate.prompts import Prompter
+from jobs.evaluate.sweep.prompts import Prompter
 from jobs.finetune.data import TokenizedData, end_of_turn, marked_answer, tokenize
 from jobs.finetune.samples import Sample
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.template import TEMPLATES
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 from tests.finetune.qwen_like import SYSTEM, WORDS, qwen_tokenizer
 
 SAMPLE = Sample("How many r in brr?", "b0r1r1\nWaitb0r1r2", "Final Answer: 2")

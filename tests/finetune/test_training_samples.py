@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from jobs.finetune.data_config import DataConfig
 from jobs.finetune.samples import Sample, read_samples
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 from tests.finetune.hub import hub
 
 ROWS = [{"question": "2+2?", "trace": "2, 3, 4", "answer": "4"}, {"question": "1+1?", "trace": "1, 2", "answer": "2"}]
@@ -178,7 +178,7 @@ _READ = """
 import json, sys
 from jobs.finetune.data_config import DataConfig
 from jobs.finetune.samples import read_samples
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 for revision in sys.argv[1:]:
     try:
         print([sample.trace for sample in read_samples(DataConfig(dataset="owner/traces", revision=revision))])

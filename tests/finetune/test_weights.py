@@ -21,7 +21,7 @@ from jobs.finetune.lora import merged
 from jobs.finetune.model import PRECISIONS, Blueprint, draw
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.finetune.weights import AdaptedWeights, MadeWeights, StoredWeights
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 from tests.finetune.gang import config
 
 CPU = torch.device("cpu")

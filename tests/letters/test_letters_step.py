@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from jobs.letters.config import Config
 from jobs.letters.generator import held_out
 from jobs.letters.run import run
-from orchestrator.step import StepContext
+from orchestrator.job.context import StepContext
 
 
 def test_the_dataset_has_traces_and_the_questions_that_evaluation_asks(tmp_path: Path) -> None:

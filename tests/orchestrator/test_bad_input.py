@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from ray._private.utils import check_version_info
 
-from orchestrator import tracking
 from orchestrator.__main__ import main
 from orchestrator.executor import refused
 from orchestrator.experiment import LONGEST_NAME, ExperimentError, load
+from orchestrator.job.context import StepContext
+from orchestrator.job.tracked_run import folder_name
 from orchestrator.reporting import write_reports
-from orchestrator.step import StepContext
-from orchestrator.store import NAME, Store
-from orchestrator.tracked_run import folder_name
-from orchestrator.tracking import NAME_LENGTH, Tracker, TrackingError
+from orchestrator.store.step_folders import NAME, Store
+from orchestrator.tracking import tracker
+from orchestrator.tracking.tracker import NAME_LENGTH, Tracker, TrackingError
 from tests.orchestrator.workplace import Workplace
 
 STRANGE = [
@@ -142,7 +142,7 @@ def test_a_cluster_that_does_not_answer_is_said_in_a_line_at_once(workplace: Wor
 def test_a_tracking_server_that_does_not_answer_is_said_before_anything_starts(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(tracker, "ANSWER_SECONDS", 0.1)
     with pytest.raises(TrackingError, match=r"tracking: http://host.invalid:5000 does not answer") as refusal:
         Tracker("http://me:secret@host.invalid:5000", "words").check()
     assert "secret" not in str(refusal.value)

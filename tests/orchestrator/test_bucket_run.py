@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 import psutil
 import pytest
 
-from jobs.evaluate.trace_files import Index
-from orchestrator.places import files, folders, place, read_bytes
-from orchestrator.records import read_json
+from jobs.evaluate.traces.files import Index
+from orchestrator.store.records import read_json
+from orchestrator.store.storage import files, folders, place, read_bytes
 from tests.finetune.buckets import Door, new_bucket
 from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, name_of
 
 if TYPE_CHECKING:
-    from orchestrator.places import Place
+    from orchestrator.store.storage import Place
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from orchestrator import display
 from orchestrator.display import Display, duration
+from orchestrator.job.context import StepContext
 from orchestrator.progress import _eta
-from orchestrator.step import StepContext
-from orchestrator.store import Store
+from orchestrator.store.step_folders import Store
 
 
 class Clock:

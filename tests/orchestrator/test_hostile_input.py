@@ -255,7 +255,7 @@ def test_a_wrong_value_of_a_random_model_complains_of_that_alone(tmp_path: Path,
 
 
 def test_a_store_that_cannot_be_written_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.store import StepFolder
+    from orchestrator.store.step_folders import StepFolder
 
     def read_only(self: Path, *args: object, **kwargs: object) -> None:
         raise OSError(30, "Read-only file system", str(self))

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.experiment import load
 from orchestrator.plan import plan
-from orchestrator.store import Store
+from orchestrator.store.step_folders import Store
 from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, name_of, wait_for
 
 IMPATIENT = {

@@ -16,7 +16,9 @@ from orchestrator.experiment import load
 from orchestrator.garbage import unreachable
 from orchestrator.logs import follow, printable
 from orchestrator.plan import plan
-from orchestrator.store import Claim, StepFolder, Store, StoreError
+from orchestrator.store.leases import Claim
+from orchestrator.store.step_folders import StepFolder, Store
+from orchestrator.store.storage import StoreError
 from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, wait_for
 
 
@@ -173,8 +175,8 @@ def test_a_live_run_whose_machine_has_another_clock_keeps_what_it_takes(
     sweep = colleague(store, "sweep", "d", takes="b")
     late = Claim("run", "another-machine", 1, 0.0, time.time() - 3600)
     sweep.claim(late)
-    monkeypatch.setattr("orchestrator.claims.HEARTBEAT", 0.1)
-    monkeypatch.setattr("orchestrator.claims.WATCHED", 0.5)
+    monkeypatch.setattr("orchestrator.store.leases.HEARTBEAT", 0.1)
+    monkeypatch.setattr("orchestrator.store.leases.WATCHED", 0.5)
     assert len(names(store, unfinished=True)) == 2
     beating = threading.Timer(0.2, lambda: sweep.claim(replace(late, heartbeat=late.heartbeat + 5)))
     beating.start()

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.experiment import load
 from orchestrator.plan import PlannedStep, plan
-from orchestrator.store import Store
+from orchestrator.store.step_folders import Store
 
 TEXT = """
 name: plan

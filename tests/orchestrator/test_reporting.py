@@ -14,7 +14,7 @@ from orchestrator.experiment import load
 from orchestrator.garbage import unreachable
 from orchestrator.plan import plan
 from orchestrator.reporting import command, write_reports
-from orchestrator.store import Store
+from orchestrator.store.step_folders import Store
 from tests.evaluate.report.sweep import ANSWERS, THOUGHTS, fields
 from tests.evaluate.spoken import finish
 

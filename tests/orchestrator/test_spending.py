@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.machines import in_usd, machine
+from cluster.catalogue import in_usd, machine
 from jobs.evaluate.config import Config as Evaluate
 from orchestrator.experiment import ExperimentError, load
-from orchestrator.holdings import Held, Meter, Spending
+from orchestrator.job.config import StepConfig
+from orchestrator.job.estimate import Estimate
+from orchestrator.job.references import OutputKind
+from orchestrator.job.usage import Held, Meter, Spending
 from orchestrator.spending import (
     GIVE_BACK_SECONDS,
     LOOK_SECONDS,
@@ -27,8 +30,8 @@ from orchestrator.spending import (
     expected,
     spent,
 )
-from orchestrator.step import Estimate, OutputKind, StepConfig
-from orchestrator.store import StepFolder, Store, write_json_atomically
+from orchestrator.store.records import write_json_atomically
+from orchestrator.store.step_folders import StepFolder, Store
 from tests.orchestrator.workplace import SLOW, Workplace
 
 SWEEP = '{"model": "some/model", "tasks": ["letters"], "resources": {"gpus": 2, "machine": "p5.48xlarge"}}'

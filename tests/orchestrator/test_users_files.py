@@ -19,9 +19,10 @@ from jobs.finetune.samples import read_samples
 from orchestrator import hub
 from orchestrator.__main__ import main
 from orchestrator.experiment import Experiment, ExperimentError, load
+from orchestrator.job.config import HubName
+from orchestrator.job.context import StepContext
 from orchestrator.plan import plan
-from orchestrator.step import HubName, StepContext
-from orchestrator.store import Store
+from orchestrator.store.step_folders import Store
 
 ITEM = '{"id": "%d", "question": "1 + 1?", "answer": "2"}\n'
 SAMPLE = '{"question": "1 + 1?", "trace": "two", "answer": "2"}\n'

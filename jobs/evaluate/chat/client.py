@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from jobs.evaluate.engines import EngineError
 from jobs.evaluate.engines.connection import Connection, Cut, Failed, Outside
-from jobs.evaluate.server import Server
+from jobs.evaluate.engines.protocol import EngineError
+from jobs.evaluate.engines.server import Server
 
 End = Literal["stop", "length", "content_filter"]
 Count = Annotated[int, Field(ge=0)]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from orchestrator.step import Problem, StrictModel
+from orchestrator.job.config import Problem
+from orchestrator.job.strict_model import StrictModel
 
 if TYPE_CHECKING:  # which has a field of this module's
     from jobs.evaluate.config import Config

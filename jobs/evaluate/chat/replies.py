@@ -13,18 +13,18 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.evaluate.chat.client import Answer
-from orchestrator.places import files, set_aside
-from orchestrator.records import DamagedRecord, read_record, write_record
+from orchestrator.store.records import DamagedRecord, read_record, write_record
+from orchestrator.store.storage import files, set_aside
 
 if TYPE_CHECKING:
-    from orchestrator.places import Place
+    from orchestrator.store.storage import Place
 
 
 class Asked(NamedTuple):
     """One request of a sweep. Policies that make the same one share its answer."""
 
     item: str
-    """:func:`jobs.evaluate.prompts.unit_key` of the question, as it was put."""
+    """:func:`jobs.evaluate.sweep.prompts.unit_key` of the question, as it was put."""
     sample: int
     effort: str | None
     budget: int | None

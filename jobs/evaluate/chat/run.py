@@ -15,16 +15,17 @@ from jobs.evaluate.chat.client import Answer, ChatClient
 from jobs.evaluate.chat.config import Chat
 from jobs.evaluate.chat.replies import Asked, Replies
 from jobs.evaluate.config import Config
-from jobs.evaluate.engines import EngineError
+from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.grading.grader import Grader
-from jobs.evaluate.ledger import Ledger, ThinkingEnd
-from jobs.evaluate.policies import Policy, Wish
-from jobs.evaluate.prompts import put, unit_key
 from jobs.evaluate.samples import samples_file, tries
+from jobs.evaluate.sweep.ledger import Ledger, ThinkingEnd
+from jobs.evaluate.sweep.policies import Policy, Wish
+from jobs.evaluate.sweep.prompts import put, unit_key
+from jobs.evaluate.sweep.tree import Leaf
 from jobs.evaluate.tasks import Item, Task, load
-from jobs.evaluate.trace_files import traces_folder
-from jobs.evaluate.tree import Leaf
-from orchestrator.step import StepContext, StepError
+from jobs.evaluate.traces.files import traces_folder
+from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
 
 KEEP_SECONDS = 2.0
 """What a killed run loses at most: the answers of so long."""

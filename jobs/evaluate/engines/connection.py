@@ -17,8 +17,8 @@ import httpx2
 import openai
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jobs.evaluate.engines import EngineError
-from jobs.evaluate.server import Server
+from jobs.evaluate.engines.protocol import EngineError
+from jobs.evaluate.engines.server import Server
 
 CONNECT_SECONDS = 10.0
 LONGEST_EVENT = 64 << 20

@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal
 import openai
 from pydantic import Field
 
-from jobs.evaluate.engines import Chunk, EngineError, EngineSpec, Request, ServedModel
 from jobs.evaluate.engines.connection import Connection, Cut, Failed, Outside
-from jobs.evaluate.engines.turns import Turns
+from jobs.evaluate.engines.priority_semaphore import Turns
+from jobs.evaluate.engines.protocol import Chunk, EngineError, EngineSpec, Request, ServedModel
 
 FORBIDDEN = -100
 """The bias that OpenAI's interface defines as a ban."""

@@ -23,7 +23,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from jobs.evaluate.engines import Chunk, EngineError, EngineSpec, Request
+from jobs.evaluate.engines.protocol import Chunk, EngineError, EngineSpec, Request
 from jobs.evaluate.engines.sampling import sample, uniform
 from jobs.evaluate.engines.slots import Slots
 

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 
 import psutil
 
-from jobs.evaluate.engines import Chunk, EngineError, EngineSpec, Request
 from jobs.evaluate.engines.log_tail import log_tail, reason
-from jobs.evaluate.weights import ready_seconds
+from jobs.evaluate.engines.protocol import Chunk, EngineError, EngineSpec, Request
+from jobs.evaluate.engines.weights import ready_seconds
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ import torch
 from vllm.v1.sample.logits_processor import LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from jobs.evaluate.engines import Request
+from jobs.evaluate.engines.protocol import Request
 from jobs.evaluate.engines.sampling import sample, uniform
 
 STREAM = "stream"

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from jobs.evaluate.engines import Chunk, Engine, EngineError, Request
+from jobs.evaluate.engines.protocol import Chunk, Engine, EngineError, Request
 
 
 class Watched:

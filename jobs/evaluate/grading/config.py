@@ -6,8 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from jobs.evaluate.server import Server
-from orchestrator.step import ModelSource, StrictModel
+from jobs.evaluate.engines.server import Server
+from orchestrator.job.references import ModelSource
+from orchestrator.job.strict_model import StrictModel
 
 
 class Judge(StrictModel):

@@ -15,7 +15,7 @@ from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.grading.judge import Question
 from jobs.evaluate.grading.reader import Read, Text, gold_of
 from jobs.evaluate.grading.workers import Workers
-from jobs.evaluate.ledger import Graded, Ledger, Verdict
+from jobs.evaluate.sweep.ledger import Graded, Ledger, Verdict
 from jobs.evaluate.tasks import Item, Task
 
 Judging = Callable[[Sequence[Question]], Sequence[Verdict]]

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jobs.evaluate.ledger import Verdict
+from jobs.evaluate.sweep.ledger import Verdict
 
 LONGEST = 2000
 """Characters of an answer that the judge is shown."""

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from jobs.evaluate.config import Config
 from jobs.evaluate.grading import GRADER_VERSION
-from jobs.evaluate.grading.bench import Bench
 from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.grading.judge_actor import Bench
 from jobs.evaluate.grading.workers import Workers
-from orchestrator.step import StepContext
+from orchestrator.job.context import StepContext
 
 FILE = "grading.json"
 

@@ -25,7 +25,7 @@ from typing import Any, get_args
 
 from jobs.evaluate.grading.reader import Read, Text
 from jobs.evaluate.grading.worker import Task
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 Outcome = bool | str
 """Whether two answers are the same, or why nobody knows."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from jobs.evaluate.report import markdown, page
 from jobs.evaluate.report.results import Results
 from jobs.evaluate.report.viewer import collect
-from orchestrator.offers import FinishedStep, ReportRequest
+from orchestrator.job.record import FinishedStep, ReportRequest
 
 
 def write(steps: Sequence[FinishedStep], request: ReportRequest) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from jobs.evaluate.plots import COLOURS, LOG_FROM
+from jobs.evaluate.figures.plots import COLOURS, LOG_FROM
 from jobs.evaluate.report.results import Curve, Point, count, percent, points_of_100, range_text, tokens
 
 WIDTHS = (1040, 660, 350)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cluster.machines import in_usd
+from cluster.catalogue import in_usd
 from jobs.evaluate.report.results import Record, Results, difference, p_value, percent
 
 MOST_PAIRS = 1000

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jobs.evaluate.figures.tables import MARKUP
 from jobs.evaluate.report.listings import listings
 from jobs.evaluate.report.results import Results, difference, p_value, percent, range_text, tokens
 from jobs.evaluate.report.summary import about, cost, facts, tiles
 from jobs.evaluate.report.viewer import TaskData
-from jobs.evaluate.tables import MARKUP
-from orchestrator.offers import ReportRequest
+from orchestrator.job.record import ReportRequest
 
 
 def render(sweeps: Sequence[Results], data: Sequence[TaskData], request: ReportRequest) -> str:

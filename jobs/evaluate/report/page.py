@@ -24,7 +24,7 @@ from jobs.evaluate.report.listings import listings
 from jobs.evaluate.report.results import Point, Results, count, difference, p_value, percent, range_text, tokens
 from jobs.evaluate.report.summary import NATURAL_END, Cost, about, cost, facts, subtitle, tiles
 from jobs.evaluate.report.viewer import TaskData
-from orchestrator.offers import ReportRequest
+from orchestrator.job.record import ReportRequest
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from jobs.evaluate.config import Config
-from jobs.evaluate.policies import Policy
-from orchestrator.local_files import LocalPath
-from orchestrator.offers import FinishedStep
-from orchestrator.step import Reference, StepContext
+from jobs.evaluate.sweep.policies import Policy
+from orchestrator.job.context import StepContext
+from orchestrator.job.local_files import LocalPath
+from orchestrator.job.record import FinishedStep
+from orchestrator.job.references import Reference
 
 Point = Mapping[str, Any]
 """A point of ``curves.json``: its policy's fields, its label, and its row of the table."""

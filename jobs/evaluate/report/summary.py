@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.machines import in_usd
-from jobs.evaluate.policies import Policy
-from jobs.evaluate.provenance import mixed, read_kinds
+from cluster.catalogue import in_usd
 from jobs.evaluate.report.results import Point, Results, count, percent, points_of_100
 from jobs.evaluate.report.viewer import TaskData
-from orchestrator.holdings import against
+from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.traces.provenance import mixed, read_kinds
+from orchestrator.job.usage import against
 
 NATURAL_END = Policy().name
 

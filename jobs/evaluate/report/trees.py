@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from jobs.evaluate.policies import Policy
-from jobs.evaluate.prompts import Prompter, Unit
 from jobs.evaluate.run import Sweep
 from jobs.evaluate.samples import tries
-from jobs.evaluate.trace_files import DamagedFile, Index, MovedFile, read_tokens
-from jobs.evaluate.traces import Resolved
-from jobs.evaluate.tree import BranchPath, Key, Leaf, leaf
+from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.prompts import Prompter, Unit
+from jobs.evaluate.sweep.tree import BranchPath, Key, Leaf, leaf
+from jobs.evaluate.traces.files import DamagedFile, Index, MovedFile, read_tokens
+from jobs.evaluate.traces.segments import Resolved
 
 Row = Mapping[str, Any]
 """A row of ``samples.parquet``."""

@@ -19,8 +19,8 @@ from jobs.evaluate.report.trees import Trees, without_traces
 from jobs.evaluate.report.verdicts import Verdicts, read_verdicts, rows_of
 from jobs.evaluate.run import prepare
 from jobs.evaluate.tasks import load
-from orchestrator.offers import ReportRequest
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
+from orchestrator.job.record import ReportRequest
 
 AT_ONCE = 256
 """Units whose rows are read together."""

@@ -22,8 +22,11 @@ from pydantic import Field, model_validator
 from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.tasks.benchmarks import BENCHMARKS, OWN_COLUMNS, Benchmark, Columns
 from jobs.evaluate.tasks.wording import PromptName
-from orchestrator.local_files import LocalPath, file_problem, lines
-from orchestrator.step import DatasetSource, Problem, Reference, StepError, StrictModel, parse_reference
+from orchestrator.job.config import Problem
+from orchestrator.job.errors import StepError
+from orchestrator.job.local_files import LocalPath, file_problem, lines
+from orchestrator.job.references import DatasetSource, Reference, parse_reference
+from orchestrator.job.strict_model import StrictModel
 
 BUILTIN = ("letters", *BENCHMARKS)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from jobs.evaluate.tasks.benchmarks import Benchmark
 from jobs.evaluate.tasks.rows import Row
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 
 def hub_rows(name: str, benchmark: Benchmark) -> Iterator[Row]:

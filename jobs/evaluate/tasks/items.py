@@ -18,7 +18,7 @@ from jobs.evaluate.tasks.config import TaskConfig
 from jobs.evaluate.tasks.rows import Row
 from jobs.evaluate.tasks.task import Item
 from jobs.evaluate.tasks.wording import LETTERS, asked
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
 
 Rows = Iterator[Row]
 

@@ -13,7 +13,8 @@ from jobs.evaluate.tasks.hub import hub_rows
 from jobs.evaluate.tasks.items import Rows, each_item
 from jobs.evaluate.tasks.rows import file_rows
 from jobs.evaluate.tasks.task import Item, Task
-from orchestrator.step import Reference, StepInput
+from orchestrator.job.context import StepInput
+from orchestrator.job.references import Reference
 
 
 def load(config: TaskConfig, inputs: Mapping[str, StepInput]) -> Task:

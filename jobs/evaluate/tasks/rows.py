@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.local_files import lines
-from orchestrator.step import StepError
+from orchestrator.job.errors import StepError
+from orchestrator.job.local_files import lines
 
 Row = tuple[str, Mapping[str, Any]]
 """Where it stands (``mine.jsonl:7``), and what it says."""

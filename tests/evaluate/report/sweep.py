@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.offers import FinishedStep, ReportRequest
+from orchestrator.job.record import FinishedStep, ReportRequest
 from tests.evaluate import tiny
 from tests.evaluate.spoken import finished
 

@@ -21,14 +21,15 @@ from jobs.evaluate.chat.replies import Asked, Replies
 from jobs.evaluate.chat.run import answer
 from jobs.evaluate.config import Config
 from jobs.evaluate.grading.grader import Grader
-from jobs.evaluate.prompts import put, unit_key
 from jobs.evaluate.publish import publish
 from jobs.evaluate.report.markdown import escaped
 from jobs.evaluate.report.page import visible
 from jobs.evaluate.report.viewer import pack
-from jobs.evaluate.trace_files import traces_folder
-from orchestrator.offers import FinishedStep
-from orchestrator.step import StepContext, StepError
+from jobs.evaluate.sweep.prompts import put, unit_key
+from jobs.evaluate.traces.files import traces_folder
+from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
+from orchestrator.job.record import FinishedStep
 from tests.evaluate.report.sweep import HOSTILE, QUESTIONS, hostile, request
 
 

@@ -1,0 +1,165 @@
+"""The model of a sweep: where it is, what identifies it, and what its own files say about decoding with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from jobs.evaluate.config import Config
+from jobs.evaluate.engines.context import auto_context, context_remarks
+from jobs.evaluate.engines.protocol import EngineSpec
+from jobs.evaluate.engines.weights import fetch, untold
+from orchestrator.job.context import StepContext, StepInput
+from orchestrator.job.errors import StepError
+from orchestrator.job.local_files import LocalPath, regular_files
+from orchestrator.job.references import Reference
+
+SAMPLED = 1 << 20
+"""Bytes at either end of a file that identify it, with its size: weights that were trained differ everywhere."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A causal language model with its tokenizer."""
+
+    source: str
+    """A folder, or a name on the hub."""
+    revision: str | None
+    """The hub's commit; None for a folder."""
+    identity: str
+    """Changes whenever the model could answer differently."""
+    tokenizer: Any
+    context_length: int
+    dtype: Literal["float32", "bfloat16", "float16"]
+    ids: int
+    """How many ids the model may emit, those that only pad its embeddings included."""
+    end_of_turn: tuple[int, ...]
+    """Ids that end an answer."""
+
+
+def resolve(config: Config, context: StepContext) -> Model:
+    """Finds the model that `config` names and reads its small files. Raises StepError when it cannot be used."""
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    source, revision, identity = _locate(config, context)
+    try:
+        settings = AutoConfig.from_pretrained(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise StepError(f"model: {source} cannot be loaded: {_first_line(error)}") from error
+    text = settings.get_text_config()
+    try:
+        declared = GenerationConfig.from_pretrained(source, revision=revision).eos_token_id
+    except OSError:
+        declared = text.eos_token_id
+    return Model(
+        source=source,
+        revision=revision,
+        identity=identity,
+        tokenizer=tokenizer,
+        context_length=_context_length(config, text, source),
+        dtype=_dtype(config, settings),
+        ids=text.vocab_size,
+        end_of_turn=_ends(declared, tokenizer, source),
+    )
+
+
+def fetched(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int], None] = untold) -> EngineSpec:
+    """The engine with its model in a folder of this machine, to which it is fetched first where that was not done:
+    what a step made from the store, a name from the hub. `tell` is told how many bytes of how many are there.
+
+    Raises EngineError and StoreError where it cannot be had.
+    """
+    if made is not None:
+        return replace(engine, model=str(made.output))
+    if engine.revision is None:  # a folder already, or a server's own
+        return engine
+    return replace(engine, model=str(fetch(engine.model, engine.revision, tell)), revision=None)
+
+
+def _locate(config: Config, context: StepContext) -> tuple[str, str | None, str]:
+    """Source, revision and identity."""
+    if isinstance(config.model, Reference):
+        step = context.input(config.model)
+        return str(step.output), None, step.fingerprint
+    if isinstance(config.model, LocalPath):
+        return str(config.model.path), None, _folder_identity(config.model.path)
+    assert config.model is not None, "only a server that chats does without"
+    return _hub_model(config.model)
+
+
+def _hub_model(name: str) -> tuple[str, str, str]:
+    """Fetches the small files; the commit they belong to is what every replica then loads."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        small = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise StepError(
+            f"model: {name!r} is no folder, and cannot be had from the hub: {_first_line(error)}"
+        ) from error
+    commit = Path(small).name
+    return name, commit, f"{name}@{commit}"
+
+
+def _folder_identity(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in regular_files(folder):
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(SAMPLED))
+            if size > SAMPLED:
+                stream.seek(max(SAMPLED, size - SAMPLED))
+                digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _ends(declared: int | list[int] | None, tokenizer: Any, source: str) -> tuple[int, ...]:
+    """Ids at which an answer ends. Raises StepError where there are none, or the tokenizer does not know one."""
+    ends = [] if declared is None else declared if isinstance(declared, list) else [declared]
+    if tokenizer.eos_token_id is not None:
+        ends = [*ends, tokenizer.eos_token_id]
+    if not ends:
+        raise StepError(f"model: {source} has no end-of-turn token: set eos_token_id in its generation_config.json")
+    known = set(tokenizer.get_vocab().values())
+    for end in ends:
+        if end not in known:
+            raise StepError(
+                f"model: {source} ends its turn with id {end} (eos_token_id), and its tokenizer has no such token, of "
+                f"{len(known)}: set eos_token_id in its generation_config.json to ids that it has"
+            )
+    return tuple(dict.fromkeys(ends))
+
+
+def _context_length(config: Config, text: Any, source: str) -> int:
+    most = getattr(text, "max_position_embeddings", None)
+    if isinstance(config.context_length, int):
+        if most is not None and config.context_length > most:
+            raise StepError(
+                f"context_length: {config.context_length} is beyond the {most} positions of {source}: lower it"
+            )
+        return config.context_length
+    if most is None:
+        raise StepError(f"context_length: {source} does not say how many positions it has: give a number")
+    for line in context_remarks(most):
+        print(line, flush=True)
+    return auto_context(most)
+
+
+def _dtype(config: Config, settings: Any) -> Literal["float32", "bfloat16", "float16"]:
+    """As configured; else as the checkpoint says, be it of the whole or, where it is multimodal, of its text model."""
+    said = [getattr(part, "dtype", None) for part in (settings, settings.get_text_config())]
+    found = next((dtype for dtype in said if dtype is not None), None)
+    name = config.dtype if config.dtype != "auto" else str(found).removeprefix("torch.")
+    if name == "bfloat16":
+        return "bfloat16"
+    return "float16" if name == "float16" else "float32"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,1 @@
+"""A sweep for people and programs: tables, plots, costs."""

@@ -1,0 +1,230 @@
+"""What a sweep would take: time and cost as a whole and by policy, and what decoding its tree once saves.
+
+From the config, the model's config.json, the machine catalogue and assumed lengths alone, so that a plan can tell it on
+a laptop. What rests on an assumption says so, and comes with the most that it can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from jobs.architecture import Architecture, UnknownArchitecture, find
+from jobs.evaluate.config import Config
+from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remarks
+from jobs.evaluate.planning.lengths import ASSUMED, BENCHMARKS, LETTERS, Lengths
+from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, ON_CPUS, ON_GPUS, Replica, Taken, taken
+from jobs.evaluate.planning.workload import Workload, at_most, item
+from jobs.evaluate.sweep.policies import Policy, Wish, printable
+from jobs.evaluate.sweep.tree import Room, grow
+from jobs.evaluate.tasks.config import TaskConfig
+from jobs.finetune.config import Config as Finetune
+from jobs.letters.config import Config as Letters
+from jobs.template import UNMARKED
+from orchestrator.job.config import Upcoming
+from orchestrator.job.estimate import Estimate, Part
+from orchestrator.job.references import Reference
+from orchestrator.job.resources import DEFAULT_GPU
+
+_PROMPT = 200
+"""Tokens of a question with its chat markers, and of the delimiters: benchmarks of mathematics have about so many."""
+
+_SPLITS = (1, 2, 4, 8)
+"""Cards over which a model is split."""
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """All that is decoded, and what that rests on."""
+
+    expected: Workload
+    most: Workload
+    words: tuple[str, ...]
+
+
+def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
+    """What `config` would take, as far as it can be known before launch."""
+    if config.chat is not None:
+        return Estimate("answered by a server, whose provider says what it costs")
+    try:
+        model: Architecture | None = _architecture(config, inputs)
+        unknown = ""
+    except UnknownArchitecture as error:
+        model, unknown = None, str(error)
+    assumed = context_remarks(model.context if model else None) if config.context_length == "auto" else ()
+    sweep = _sweep(config, inputs, _context(config, model))
+    if sweep is None:
+        unknown_items = "time and cost are not known before launch: how many items its tasks have is not known"
+        return Estimate(unknown_items, remarks=assumed)
+    remarks = (_saving(config, sweep.expected), *sweep.words, *assumed)
+    if config.engine_name == "openai" or model is None:
+        why = unknown and f"time and cost of {config.model} are not known before launch: {unknown}"
+        holder = why or "decoded on a server: time and cost are its own affair"
+        return Estimate(holder, parts=tuple(_parts(config, sweep.expected)), remarks=remarks)
+    replica = _replica(config, model)
+    longest = sweep.most.resident / sweep.most.units
+    memory = {"weights": replica.weights / replica.cards, "longest trace": longest * replica.kept / replica.cards}
+    kind = config.machine.card.title
+    found = Estimate(
+        holder=f"each of {replica.cards} x {kind}" if replica.cards > 1 else kind,
+        memory=memory,
+        moment="while it decodes",
+        available=replica.memory / replica.cards,
+        device=config.machine.device,
+        remarks=remarks,
+    )
+    if found.verdict == "does not fit":
+        splits = () if _on_cpus(config) else _SPLITS
+        enough = [split for split in splits if _replica(config, model, split).cache >= longest]
+        return replace(found, remedies=tuple(f"resources.gpus: {split}" for split in enough[:1]))
+    expected = _taken(config, replica, sweep.expected)
+    most = _taken(config, replica, sweep.most)
+    return replace(
+        found,
+        seconds=expected.seconds,
+        device_hours=expected.card_seconds / 3600,
+        usd=_usd(config, expected, replica),
+        tokens=sweep.expected.once.decoded,
+        most_seconds=most.seconds,
+        most_usd=_usd(config, most, replica),
+        parts=tuple(_parts(config, sweep.expected, replica)),
+        remarks=(*remarks, *_basis(config, replica, expected)),
+    )
+
+
+def _saving(config: Config, work: Workload) -> str:
+    alone, once = sum(tokens.decoded for tokens in work.alone.values()), work.once.decoded
+    return (
+        f"one pass decodes {once:,.0f} tokens; {len(config.policies)} policies one by one would decode {alone:,.0f}, "
+        f"{alone / once:.1f} times as many"
+    )
+
+
+def _parts(config: Config, work: Workload, replica: Replica | None = None) -> Iterator[Part]:
+    """Each policy by itself, on replicas of its own; without a `replica` only its tokens are known."""
+    total = sum(tokens.decoded for tokens in work.alone.values())
+    for policy in config.policies:
+        tokens = work.alone[policy.name]
+        part = Part(printable(policy.name), tokens.decoded, tokens.decoded / total)
+        if replica is not None:
+            own = _taken(config, replica, work.only(policy.name))
+            hours, usd = own.card_seconds / 3600, _usd(config, own, replica)
+            part = replace(part, seconds=own.seconds, device_hours=hours, usd=usd)
+        yield part
+
+
+def _basis(config: Config, replica: Replica, expected: Taken) -> Iterator[str]:
+    """What time and cost are reckoned with."""
+    if not config.resources.machine and not _on_cpus(config):
+        yield f"resources.machine is not set: reckoned with {DEFAULT_GPU}"
+    where = config.machine
+    bandwidth = f"{replica.share:.0%} of {where.card.bandwidth / 1e9:,.0f} GB/s each"
+    cards = f"{expected.replicas * replica.cards} {config.machine.device}s"
+    yield f"{cards} in {expected.replicas} replicas of {expected.at_once} traces at once; {bandwidth}; {where.price}"
+    if config.judge is not None:
+        yield "judging is not in it"
+
+
+def _architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architecture:
+    """The shapes of the model that decodes. Raises UnknownArchitecture when nothing here tells them."""
+    if isinstance(config.model, Reference):
+        made = inputs[config.model.step]
+        if made.output is not None:
+            return find(str(made.output))
+        if isinstance(made.config, Finetune):
+            from jobs.finetune.planning.estimate import architecture
+
+            return architecture(made.config, inputs)
+        raise UnknownArchitecture(f"step {config.model.step} has not made it yet")
+    assert config.model is not None, "only a server that chats does without"
+    return find(config.model)
+
+
+def _context(config: Config, model: Architecture | None) -> int:
+    if isinstance(config.context_length, int):
+        return config.context_length
+    return auto_context((model.context if model else None) or MOST_AUTO)
+
+
+def _on_cpus(config: Config) -> bool:
+    return config.machine.device == "core"
+
+
+def _replica(config: Config, model: Architecture, cards: int | None = None) -> Replica:
+    """One replica, on as many cards as the config says, or on `cards`."""
+    resources, on_cpus, where = config.resources, _on_cpus(config), config.machine
+    count = cards or (resources.cpus if on_cpus else max(1, resources.gpus))
+    return Replica(
+        model=model,
+        card=replace(where.card, memory=where.memory_for(count, resources.replicas.max) / count),
+        cards=count,
+        size={"float32": 4, "bfloat16": 2, "auto": 4 if on_cpus else 2}[config.dtype],
+        program=(ON_CPUS if on_cpus else ON_GPUS)[config.engine_name],
+        share=resources.mbu or BANDWIDTH_SHARE,
+    )
+
+
+def _taken(config: Config, replica: Replica, work: Workload) -> Taken:
+    most = config.machine.at_once(replica.cards, config.resources.replicas.max)
+    return taken(replica, work, config.resources.in_flight, most)
+
+
+def _usd(config: Config, what: Taken, replica: Replica) -> float:
+    """What the cards cost for as long as their replicas are there; machines that are rented whole are paid whole."""
+    held = what.replicas * replica.cards
+    return config.machine.usd(held, what.card_seconds / held)
+
+
+def _sweep(config: Config, inputs: Mapping[str, Upcoming], context: int) -> _Sweep | None:
+    """The decoding of all tasks; None where it is not known how many items one has."""
+    by_wish: dict[Wish | None, list[Policy]] = {}
+    for policy in config.policies:
+        by_wish.setdefault(policy.wish, []).append(policy)
+    injected = {policy.string: 1 if policy.string else 0 for policy in config.policies if policy.string is not None}
+    trees = [(grow(policies, injected, 1), policies) for policies in by_wish.values()]
+    answer = context // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
+    expected, most, words = Workload(), Workload(), []
+    for task in config.tasks:
+        generated = isinstance(task.path, Reference) and isinstance(inputs[task.path.step].config, Letters)
+        items, lengths = _items(task, inputs), expected_lengths(task, config, generated)
+        if items is None:
+            return None
+        prompt = min(_PROMPT, context // 8)
+        room = Room(context - prompt - answer, answer)
+        for tree, policies in trees:
+            expected += item(tree, policies, room, prompt, lengths).times(items * config.samples)
+            most += at_most(tree, policies, room, prompt, lengths.natural > 0).times(items * config.samples)
+        thinking = (
+            f"thinking {lengths.natural:,.0f} tokens in the mean ({lengths.source}), {lengths.extension:,.0f} more for "
+            "each extension"
+            if lengths.natural
+            else f"thinking is part of the answer ({lengths.source})"
+        )
+        words.append(f"{task.name}: {items} items, {thinking}; answers {min(lengths.answer, answer):,.0f}")
+    return _Sweep(expected, most, tuple(words))
+
+
+def _items(task: TaskConfig, inputs: Mapping[str, Upcoming]) -> int | None:
+    """How many items a task has, as far as that is known before it is loaded."""
+    if not isinstance(task.path, Reference):
+        return task.known_items()
+    made = inputs[task.path.step].config
+    if not isinstance(made, Letters):
+        return task.items
+    return min(made.test, task.items or made.test)
+
+
+def expected_lengths(task: TaskConfig, config: Config, generated: bool) -> Lengths:
+    """What is assumed of a task's traces. `generated`: its items are another step's, which makes words and letters."""
+    known = ASSUMED
+    if isinstance(task.path, Reference):
+        known = LETTERS if generated else ASSUMED
+    elif task.benchmark is not None:
+        known = BENCHMARKS[task.name]
+    elif task.file is None:
+        known = LETTERS
+    given = config.resources.expected_thinking_tokens
+    if config.template.style == UNMARKED:
+        answer = known if given is None else replace(known, answer=given, source="resources.expected_thinking_tokens")
+        return answer.unmarked()
+    return known if given is None else known.scaled(given)

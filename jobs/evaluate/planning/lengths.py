@@ -1,0 +1,81 @@
+"""How long thinking and answers are expected to be, before any trace is there: what a plan of a sweep rests on.
+
+Nobody knows beforehand how long a model thinks, so an assumption is made and said: the mean that the s1 paper has for
+the benchmark, or the one that the experiment gives, spread as thinking is spread. Log-normal lengths with
+:data:`SPREAD` and the paper's mean of 6,109 are cut by its budgets of 2,000, 4,000 and 8,000 to 1,962, 3,517 and 5,112
+in the mean; its scaling figure has 2,000, 3,933 and 5,300.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+from jobs.evaluate.sweep.tree import Extent, Key, Known
+
+SPREAD = 0.65
+"""Standard deviation of the logarithm of a trace's length."""
+
+DRAWS = 16
+"""Lengths that stand for all items: equally likely quantiles, scaled to the mean."""
+
+ENDLESS = 2**40
+"""Tokens after which a trace ends that never ends by itself."""
+
+TOKENS_PER_STEP = 100
+"""What the paper takes a step of thinking for: with it, its step-conditional runs have the Control that it printed."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean tokens of a task's traces."""
+
+    natural: float
+    """Until thinking ends by itself."""
+    extension: float
+    """More, after each extension."""
+    answer: float
+    source: str
+    """Where they are from, in a few words."""
+
+    def scaled(self, natural: float) -> Lengths:
+        """With another natural length, given by the experiment, and extensions in proportion."""
+        extension = self.extension * natural / self.natural
+        return replace(self, natural=natural, extension=extension, source="resources.expected_thinking_tokens")
+
+    def unmarked(self) -> Lengths:
+        """Of a model whose thinking is not told apart: all that it writes is its answer."""
+        return replace(self, natural=0, extension=0)
+
+    def draws(self) -> Iterator[Known]:
+        """Traces that stand for all, each as likely as the others: how far each of its pieces goes."""
+        quantiles = [math.exp(SPREAD * NormalDist().inv_cdf((each + 0.5) / DRAWS)) for each in range(DRAWS)]
+        mean = sum(quantiles) / DRAWS
+        for quantile in quantiles:
+            yield trace(round(self.natural * quantile / mean), round(self.extension), round(self.answer))
+
+
+def trace(natural: int, extension: int, answer: int) -> Known:
+    """A trace whose thinking ends by itself after `natural` tokens, and again after `extension` more each time."""
+
+    def extent(key: Key) -> Extent:
+        if key.kind == "thinking":
+            return Extent(extension if key.path else natural, True)
+        if key.kind == "step":
+            return Extent(TOKENS_PER_STEP * key.cut, True)
+        return Extent(answer, True)
+
+    return extent
+
+
+def _paper(natural: float) -> Lengths:
+    """Extensions as in the scaling figure, where two add 547 tokens to 6,109; answers of 400 tokens are a guess."""
+    return Lengths(natural, 0.045 * natural, 400, "the s1 paper")
+
+
+LETTERS = Lengths(13, 21, 16, "the built-in task")
+ASSUMED = replace(_paper(4000), source="a guess")
+BENCHMARKS = {"aime24": _paper(6109), "aime25": _paper(6109), "math500": _paper(3268), "gpqa_diamond": _paper(3568)}
+"""Mean thinking tokens without forcing: the scaling figure's, and those of the sequence-length table."""

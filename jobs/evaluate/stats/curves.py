@@ -1,0 +1,245 @@
+"""From graded samples to accuracy-vs-token curves.
+
+A *point* is what one policy did on one task: accuracy with its intervals, tokens spent, how thinking and answers
+ended. A *curve* is points that vary one thing: the budget, how often one extension string was used, or, where items
+have several samples, how many of them are taken together (pass@k, majority@k). The policy that thinks to its natural
+end belongs to every extension curve, as 0×, and is what all others are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+from typing import Literal
+
+from jobs.evaluate.stats.at_k import Together, shares_together, shown, taken_together
+from jobs.evaluate.stats.bands import band
+from jobs.evaluate.stats.intervals import Difference, Estimate, Interval, Sums, estimates, mean_intervals
+from jobs.evaluate.stats.outcomes import TOKENS, Outcomes, read
+from jobs.evaluate.stats.same_items import share_intervals, token_intervals
+from jobs.evaluate.sweep.policies import Policy, curves, printable
+
+Score = Literal["accuracy", "pass@k", "majority@k"]
+
+NATURAL_END = Policy()
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far a mean of tokens could be off: had other items been asked, and had these been sampled again."""
+
+    new_items: Interval
+    same_items: Interval | None
+    """None where an item has one sample, which does not tell."""
+
+    def times(self, k: int) -> Spread:
+        """Of k samples' tokens."""
+        same = self.same_items
+        return Spread(
+            Interval(k * self.new_items.low, k * self.new_items.high),
+            None if same is None else Interval(k * same.low, k * same.high),
+        )
+
+
+@dataclass(frozen=True)
+class Point:
+    """One policy on one task. Tokens are means per sample; ends, verdicts and accuracy are shares of 1.
+
+    On the curves of pass@k and majority@k a point's `accuracy` is that score, and its tokens are those of `k` samples.
+    """
+
+    policy: Policy
+    items: int
+    samples: int
+    estimate: Estimate
+    """Correct among the samples that could be graded, and how far that is from the natural end's."""
+    same_items: Interval | None
+    """Of accuracy, had these items been sampled again; None where an item has one sample, and at pass@k, majority@k."""
+    thinking_tokens: float
+    injected_tokens: float
+    answer_tokens: float
+    thinking_spread: Spread
+    answer_spread: Spread
+    forced: float
+    """Thinking ended by the budget."""
+    context: float
+    """Thinking ended by the context length."""
+    truncated: float
+    """Answers that ``max_answer_tokens`` cut off."""
+    no_answer: float
+    error: float
+    """Samples that could not be graded."""
+    together: tuple[Together, ...] = ()
+    """For k = 1, 2, 3 … all samples of an item; empty where there is one, and at points of pass@k and majority@k."""
+    shown: tuple[int, ...] = ()
+    """The k that have points of their own."""
+    score: Score = "accuracy"
+    k: int = 1
+    """How many samples are taken together."""
+    tries: float = 1.0
+    """Mean samples that were looked at until one was taken: 1, but for rejection sampling."""
+    accepted: float | None = None
+    """Share of samples for which rejection sampling found a try within its limit; None for other policies."""
+
+    @property
+    def accuracy(self) -> float:
+        return self.estimate.value
+
+    @property
+    def interval(self) -> Interval:
+        return self.estimate.interval
+
+    @property
+    def bootstrap(self) -> Interval:
+        return self.estimate.bootstrap
+
+    @property
+    def range(self) -> Interval | None:
+        """Accuracy if all samples with errors were wrong, and if all were right; None where there is none."""
+        return self.estimate.range if self.error else None
+
+    @property
+    def difference(self) -> Difference | None:
+        """From the natural end; None at the natural end, and in sweeps without it."""
+        return self.estimate.difference
+
+    @property
+    def decoded_tokens(self) -> float:
+        """Mean tokens that the policy by itself decodes: thinking and answer, but not what is injected. A try that
+        rejection sampling threw away was decoded up to the limit."""
+        own = self.thinking_tokens - self.injected_tokens + self.answer_tokens
+        return own + (self.tries - 1) * (self.policy.cut or 0)
+
+    @property
+    def name(self) -> str:
+        """Unique within a task: ``auto``, ``auto pass@8``."""
+        return self.policy.name if self.score == "accuracy" else f"{self.policy.name} {self.scored}"
+
+    @property
+    def scored(self) -> str:
+        """What `accuracy` is: ``accuracy``, ``pass@8``."""
+        return self.score.replace("@k", f"@{self.k}")
+
+    def scaled(self, score: Literal["pass@k", "majority@k"]) -> tuple[Point, ...]:
+        """This policy with several samples of an item."""
+        return tuple(self._scaled(score, self.together[k - 1]) for k in self.shown if k <= len(self.together))
+
+    def _scaled(self, score: Literal["pass@k", "majority@k"], together: Together) -> Point:
+        return replace(
+            self,
+            items=together.items,
+            estimate=together.passed if score == "pass@k" else together.majority,
+            same_items=None,
+            thinking_spread=self.thinking_spread.times(together.k),
+            answer_spread=self.answer_spread.times(together.k),
+            thinking_tokens=together.k * self.thinking_tokens,
+            injected_tokens=together.k * self.injected_tokens,
+            answer_tokens=together.k * self.answer_tokens,
+            together=(),
+            shown=(),
+            score=score,
+            k=together.k,
+        )
+
+
+@dataclass(frozen=True)
+class MeasuredCurve:
+    """One line of the plot on one task: its points, in the order of what varies."""
+
+    task: str
+    name: str
+    """:attr:`jobs.evaluate.sweep.policies.Curve.name`, or ``pass@k``, ``majority@k``."""
+    points: tuple[Point, ...]
+    band: tuple[Interval, ...]
+    """An interval of each point's accuracy, so wide that all of them hold at once."""
+
+    @property
+    def varies(self) -> Literal["budget", "count", "k"]:
+        """What sets the points apart: the budget, how often thinking was extended, or the samples taken together."""
+        if self.points[0].score != "accuracy":
+            return "k"
+        return "count" if any(point.policy.count for point in self.points) else "budget"
+
+    def label(self, point: Point) -> str:
+        """What sets `point` apart on this curve: ``32``, ``auto``, ``2×``, ``@8``."""
+        labels = {"budget": point.policy.setting, "count": f"{point.policy.count}×", "k": f"@{point.k}"}
+        return labels[self.varies]
+
+
+def measure(samples: Path, policies: Sequence[Policy], seed: int = 0) -> tuple[MeasuredCurve, ...]:
+    """The curves of a sweep from its ``samples.parquet``, task by task. `seed` is that of the bootstrap."""
+    return drawn(read(samples, [policy.name for policy in policies]), policies, seed)
+
+
+def drawn(
+    outcomes: Iterable[Outcomes], policies: Sequence[Policy], seed: int = 0, together: Sequence[int] | None = None
+) -> tuple[MeasuredCurve, ...]:
+    """The curves of a sweep from its outcomes, whose columns are `policies`.
+
+    `together` are the k of pass@k and majority@k; None: 1, 2, 4, 8 … and all.
+    """
+    found = []
+    for task in outcomes:
+        points = {point.policy: point for point in _points(task, policies, seed, together)}
+        columns = {policy: column for column, policy in enumerate(policies)}
+        for curve in curves(policies):
+            own = task.shares[[columns[each] for each in curve.points]]
+            of_curve = tuple(points[each] for each in curve.points)
+            found.append(MeasuredCurve(task.task, printable(curve.name), of_curve, band(own, seed)))
+        if NATURAL_END in points and points[NATURAL_END].together:
+            natural = points[NATURAL_END]
+            shares = shares_together(task, slice(columns[NATURAL_END], columns[NATURAL_END] + 1))
+            scores: tuple[tuple[int, Literal["pass@k", "majority@k"]], ...] = (0, "pass@k"), (task.most, "majority@k")
+            for first, score in scores:
+                scaled = natural.scaled(score)
+                own = shares[[first + point.k - 1 for point in scaled]]
+                found.append(MeasuredCurve(task.task, score, scaled, band(own, seed)))
+    return tuple(found)
+
+
+def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[int] | None) -> list[Point]:
+    """One point per policy."""
+    natural = policies.index(NATURAL_END) if NATURAL_END in policies else None
+    reference = None if natural is None else task.shares[[natural]]
+    found = estimates(task.shares, seed, reference)
+    together: list[tuple[Together, ...]] = [()] * len(policies)
+    if task.most > 1:
+        together = taken_together(task, reference, seed)
+    means = {name: task.mean(name) for name in task.totals}
+    averaged = (*TOKENS, "forced", "context", "truncated", "no_answer", "error", "tries")
+    same = share_intervals(task.shares)
+    thinking = _spreads(task, "thinking_tokens", [_most_thinking(policy) for policy in policies])
+    answers = _spreads(task, "answer_tokens", [inf] * len(policies))
+    return [
+        Point(
+            policy=policy,
+            items=int((task.samples[:, column] > 0).sum()),
+            samples=int(task.samples[:, column].sum()),
+            estimate=replace(found[column], difference=None) if column == natural else found[column],
+            same_items=same[column],
+            thinking_spread=thinking[column],
+            answer_spread=answers[column],
+            # Its samples were drawn from the others', so they cannot be taken together once more.
+            together=() if policy.tries else together[column],
+            shown=shown(task.most, ks) if task.most > 1 else (),
+            score="accuracy",
+            k=1,
+            accepted=float(means["natural"][column]) if policy.tries else None,
+            **{name: float(means[name][column]) for name in averaged},
+        )
+        for column, policy in enumerate(policies)
+    ]
+
+
+def _most_thinking(policy: Policy) -> float:
+    """Tokens that no trace of the policy can think more than."""
+    return inf if policy.budget is None or not policy.forced else policy.budget
+
+
+def _spreads(task: Outcomes, name: str, most: Sequence[float]) -> list[Spread]:
+    """Of a kind of tokens, of which each policy has at `most` so many per sample."""
+    sums = Sums(task.totals[name], task.samples)
+    same = token_intervals(task.totals[name], task.squares[name], task.samples)
+    return [Spread(*each) for each in zip(mean_intervals(sums, 0, most), same, strict=True)]

@@ -1,0 +1,187 @@
+"""Everything that is said to a model, as token ids: prompts, the delimiters that are forced, the strings injected.
+
+Text is tokenised here, once, before anything is decoded. From then on a trace is token ids only: decoding it to text
+and tokenising that again would not give the same ids, nor the same continuation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jobs.evaluate.sweep.policies import Wish
+from jobs.evaluate.sweep.tree import Room
+from jobs.template import UNMARKED, ThinkingTemplate, read_template
+from orchestrator.job.errors import StepError
+
+FINAL_ANSWER = "\nFinal Answer:"
+"""What follows the close delimiter where thinking was cut, as in the s1 paper."""
+
+
+@dataclass(frozen=True)
+class Forcing:
+    """The token ids with which thinking is ended and made to go on. Small: it travels to every replica."""
+
+    close: tuple[int, ...]
+    """Empty for models that mark no thinking."""
+    newline: tuple[int, ...]
+    final: tuple[int, ...]
+    """:data:`FINAL_ANSWER`, after `close`."""
+    newline_ends: frozenset[int]
+    """Ids whose text ends in a newline."""
+    end_of_turn: tuple[int, ...]
+    injected: Mapping[str, tuple[int, ...]]
+    """Ids of every extension string of the sweep, each tokenised alone."""
+    step: tuple[int, ...] = ()
+    """The header that begins a step of thinking; empty for models that write none."""
+
+    @property
+    def thinking_stops(self) -> tuple[int, ...]:
+        """Ids at which thinking ends by itself."""
+        return tuple(dict.fromkeys((*self.close[:1], *self.end_of_turn)))
+
+    @property
+    def reserve(self) -> int:
+        """Tokens that closing takes at most; `auto` budgets leave room for them."""
+        return len(self.newline) + len(self.close) + len(self.final)
+
+    def closing(self, kind: Literal["forced", "natural"], last: int) -> tuple[int, ...]:
+        """What is appended to thinking that ended so, after its token `last`, before the answer is decoded."""
+        if kind == "natural":
+            return self.close
+        newline = () if last in self.newline_ends else self.newline
+        return (*newline, *self.close, *self.final)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One trace of one item, with everything its decoding needs."""
+
+    item: str
+    """The item's id and a hash of its prompt: two tasks may use one id, and a question may be reworded."""
+    sample: int
+    prompt: tuple[int, ...]
+    room: Room
+    tree: int = 0
+    """Which of the sweep's trees it is: each wish makes another prompt, with policies of its own."""
+
+
+class Prompter:
+    """Renders questions and reads answers, with a model's own tokenizer."""
+
+    def __init__(self, tokenizer: Any, template: ThinkingTemplate | None, end_of_turn: Iterable[int]):
+        """`tokenizer` as transformers loads it; `template` None is read from it.
+
+        Raises StepError when it lacks what the template needs.
+        """
+        self._tokenizer = tokenizer
+        self._end_of_turn = tuple(dict.fromkeys(end_of_turn))
+        if not tokenizer.chat_template:
+            raise StepError("model: its tokenizer has no chat template: save one with it (tokenizer.chat_template)")
+        self.template = template = template or _read(tokenizer)
+        self._opened, self._closed = (self._ids(text.rstrip()) for text in (template.open, template.close))
+        for name, ids, text in (
+            ()
+            if template == UNMARKED
+            else (
+                ("open", self._opened, template.open),
+                ("close", self._ids(template.close), template.close),
+                *([] if template.step is None else [("step", self._ids(template.step), template.step)]),
+            )
+        ):
+            if not ids or ids[0] not in tokenizer.added_tokens_decoder:
+                raise StepError(
+                    f"template: {template.name!r} has the {name} delimiter {text!r}, for which the model's vocabulary "
+                    "has no token: choose the template that the model was trained with"
+                )
+            if name == "step" and ids[0] in (self._ids(template.close)[0], *self._end_of_turn):
+                raise StepError(
+                    f"template: the step delimiter {text!r} begins with a token that ends thinking: give another"
+                )
+
+    def forcing(self, strings: Iterable[str]) -> Forcing:
+        """The delimiters, and each of `strings` tokenised alone. Raises StepError for one that gives no tokens."""
+        injected = {string: self._ids(string) for string in strings}
+        for string, ids in injected.items():
+            if string and not ids:
+                raise StepError(f"extensions.strings: the model's tokenizer maps {string!r} to no tokens: remove it")
+        return Forcing(
+            close=self._ids(self.template.close),
+            newline=self._ids("\n"),
+            final=self._ids(FINAL_ANSWER),
+            newline_ends=frozenset(
+                token for token in range(len(self._tokenizer)) if self._tokenizer.decode([token]).endswith("\n")
+            ),
+            end_of_turn=self._end_of_turn,
+            injected=injected,
+            step=() if self.template.step is None else self._ids(self.template.step),
+        )
+
+    def prompt(self, question: str, wish: Wish | None = None) -> tuple[int, ...]:
+        """The chat prompt of `question` and `wish`, ending with the delimiter that opens thinking, whoever wrote it."""
+        turns = [{"role": "user", "content": put(question, wish)}]
+        text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return self._ids(self.template.opened(text))
+
+    def answer(self, kind: Literal["forced", "natural"], tokens: Sequence[int]) -> str:
+        """Text after the last close delimiter, special tokens left out; empty where thinking was opened again for good.
+
+        What follows an open delimiter is thinking, and no answer, until it is closed.
+        """
+        opened, closed = _last(self._opened, tokens), _last(self._closed, tokens)
+        if opened > closed:
+            return ""
+        after = tokens if closed < 0 else tokens[closed + len(self._closed) :]
+        text: str = self._tokenizer.decode(list(after), skip_special_tokens=True)
+        return FINAL_ANSWER + text if kind == "forced" and closed < 0 else text
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What thinking says, special tokens included."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return text
+
+    def reopens(self, tokens: Sequence[int]) -> bool:
+        """Whether thinking was opened again among the tokens of an answer."""
+        return _last(self._opened, tokens) >= 0
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+
+def _read(tokenizer: Any) -> ThinkingTemplate:
+    vocabulary = [str(token) for token in tokenizer.added_tokens_decoder.values()]
+    chat_template = tokenizer.chat_template
+    written = chat_template if isinstance(chat_template, str) else "".join(chat_template.values())
+    found = read_template(vocabulary, written)
+    if found is None:
+        raise StepError(
+            "template: auto finds no delimiters of thinking in the model's tokenizer: give the name of the style "
+            "that the model was trained with, or {open, close}"
+        )
+    return found
+
+
+def _last(ids: tuple[int, ...], tokens: Sequence[int]) -> int:
+    """Where `ids` stand in `tokens` for the last time; -1 where they do not, and for no ids."""
+    if not ids:
+        return -1
+    starts = range(len(tokens) - len(ids), -1, -1)
+    return next((at for at in starts if tokens[at] == ids[0] and tuple(tokens[at : at + len(ids)]) == ids), -1)
+
+
+def put(question: str, wish: Wish | None) -> str:
+    """What the user of a model says: the question, and the wish after an empty line."""
+    return question if wish is None else f"{question}\n\n{wish.sentence}"
+
+
+def unit_key(item: str, prompt: Sequence[int]) -> str:
+    """:attr:`Unit.item` of the item with the id `item`."""
+    return f"{item}:{hashlib.blake2b(array('i', prompt).tobytes(), digest_size=6).hexdigest()}"
+
+
+def room(prompt: Sequence[int], context_length: int, forcing: Forcing, answer: int) -> Room:
+    """What a prompt leaves: the context minus the prompt, the delimiters and the answer."""
+    return Room(context_length - len(prompt) - forcing.reserve - answer, answer)

@@ -1,0 +1,1 @@
+"""What fine-tuning would take, before anything is loaded: memory, time, cost, and what would fit."""

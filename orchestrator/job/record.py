@@ -1,0 +1,95 @@
+"""What a kind of step may offer beside running: grading its result again, comparing two of them, reporting on them.
+
+:mod:`orchestrator.registry` says which kinds do; the control plane knows no more of them than this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from orchestrator.job.config import StepConfig
+from orchestrator.job.context import StepContext
+
+if TYPE_CHECKING:
+    from orchestrator.job.usage import Spending
+    from orchestrator.store.storage import Place
+
+
+@dataclass(frozen=True)
+class Regraded:
+    """What grading a finished step again came to. Nothing of it is in the step's output before `apply` was called."""
+
+    title: str
+    """One line: by what it was graded before and now, and how many verdicts differ."""
+    by_group: Sequence[Mapping[str, str]]
+    """What changed, summed up: rows of a table, all with the same columns."""
+    items: Sequence[Mapping[str, str]]
+    """Every answer whose verdict changed."""
+    file: Place
+    """What has all of `items`."""
+    changed: bool
+    """Whether the output would be another."""
+    apply: Callable[[], None]
+    """Puts it into the output, and publishes anew what follows from it."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One side of a comparison, as the kind that made it is handed it."""
+
+    name: str
+    """What tables call it."""
+    output: Path
+    """The folder with what the step published."""
+
+
+class Comparer(Protocol):
+    """What a kind of step offers as ``jobs.<kind>.compare.compare``: two of its results against each other, as text.
+
+    Raises :class:`StepError` where they cannot be compared.
+    """
+
+    def __call__(self, first: Compared, second: Compared, points: tuple[str, str] | None = None) -> str: ...
+
+
+@dataclass(frozen=True)
+class FinishedStep:
+    """A step that is done, as the report of its kind is handed it."""
+
+    config: StepConfig
+    context: StepContext
+    seconds: float | None
+    """That its last attempt took."""
+    provenance: Mapping[str, Any] | None
+    """:func:`orchestrator.provenance.provenance` of that attempt; None where it was not kept."""
+    spent: Spending | None = None
+    """What all attempts came to; None where it was not kept."""
+    expected: Spending | None = None
+    """What was expected before the first; None where that was not known."""
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """A report that is asked for."""
+
+    title: str
+    folder: Path
+    """Where to write ``report.html`` and ``report.md``; it is there."""
+    command: str
+    """What writes it again: a reader is told what to add to see more."""
+    items: tuple[str, ...] = ()
+    """Items that it must show in full, by id."""
+    megabytes: float = 4.0
+    """That samples may take in it."""
+
+
+class ReportWriter(Protocol):
+    """What a kind of step offers as ``jobs.<kind>.report.write``: one report on finished steps of the kind.
+
+    Raises :class:`StepError` for a request that cannot be met. Decodes and trains nothing.
+    """
+
+    def __call__(self, steps: Sequence[FinishedStep], request: ReportRequest) -> None: ...

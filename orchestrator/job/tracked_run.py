@@ -1,0 +1,84 @@
+"""What a job says about itself for a tracking server, as files in the store: the server is told by a mirror of them.
+
+A job gets one from :meth:`orchestrator.job.context.StepContext.track`; :mod:`orchestrator.tracking.tracker` reads what
+it left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.store.records import write_json_atomically
+
+
+@dataclass
+class TrackedRun:
+    """Numbers that belong in a tracking server, written to the store as they come.
+
+    A folder ``tracked/<name>/`` with ``run.json`` (params, tags), ``metrics.jsonl`` (a line per call of
+    :meth:`metrics`), ``artifacts/`` and, of a run that made a model, ``model.json``. The orchestrator mirrors it to
+    MLflow while the step runs and after, so a tracking server that is away loses nothing and a resumed step does not
+    log twice.
+
+    Lines are numbered by the step at which a value was measured; a value logged again at the same step replaces the
+    former when both were written by different attempts (see :meth:`rewind`).
+    """
+
+    folder: Path
+    name: str
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        self.artifacts.mkdir(parents=True, exist_ok=True)
+        record = {"name": self.name, "params": dict(self.params), "tags": dict(self.tags), "group": self.group}
+        write_json_atomically(self.folder / "run.json", record)
+        self._rewrite(lambda step: True)
+
+    @property
+    def artifacts(self) -> Path:
+        """Every file below it becomes an artifact of the run, under the same relative path."""
+        return self.folder / "artifacts"
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Appends one value per name at `step` (tokens, optimizer steps: what the run's x axis counts)."""
+        line = json.dumps({"step": step, "time": time.time(), "values": dict(values)})
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drops what was logged after `step`: a restarted attempt will measure it again."""
+        self._rewrite(lambda logged: logged <= step)
+
+    def made_model(self, name: str, kind: str, facts: Mapping[str, Any]) -> None:
+        """Says that a model came of this run: what it is called, of what `kind`, and what it came from and where it is.
+
+        It is told of once the step is done. Said again by another attempt, it replaces what was said before.
+        """
+        write_json_atomically(self.folder / "model.json", {"name": name, "kind": kind, "facts": dict(facts)})
+
+    def _rewrite(self, keep: Callable[[int], bool]) -> None:
+        """Keeps the lines whose step passes, and of them only whole ones: a killed attempt may have torn its last."""
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and keep(json.loads(line)["step"])]
+        if kept != lines:
+            temporary = path.with_name(".metrics.jsonl")
+            temporary.write_text("".join(kept))
+            temporary.replace(path)
+
+
+def folder_name(name: str) -> str:
+    """`name` where it can be a folder's; else what of it can, and a hash that keeps it apart from others."""
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64]
+    return name if name and safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

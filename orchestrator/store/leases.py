@@ -1,0 +1,205 @@
+"""Which run works on a step: one at a time, and a dead one's claim is worth nothing.
+
+In a folder the claim is a file, and who may write it is decided under a lock. An object store has no locks, but an
+object can be created on the condition that it is not there. So claims are numbered there, ``claims/00000003.json``, and
+the highest counts: taking an abandoned step over is creating the next number, which one of several runs can. Only the
+holder writes its own after that, to renew the heartbeat.
+
+Clocks jump, and those of two machines may be apart. On one machine they play no part: processes are told apart by the
+time since its start. A claim from another machine is looked at for a while before it is taken over, however old its
+heartbeat seems: one that changes is alive.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import psutil
+
+from orchestrator.store.records import read_passing, write_json_atomically
+from orchestrator.store.storage import files, remove, write_once
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from orchestrator.store.storage import Place
+
+STALE_AFTER = 30.0
+"""Seconds without a heartbeat after which a claim from another machine counts as abandoned."""
+
+HEARTBEAT = 5.0
+"""Seconds between refreshes of the claims; a sixth of the time after which they count as abandoned."""
+
+WATCHED = 12.0
+"""Seconds for which an abandoned claim from another machine is looked at before it is taken over: two heartbeats."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run's word that it is working on a step. Worth nothing once the run is dead."""
+
+    run: str
+    host: str
+    pid: int
+    process_started: float
+    """Seconds after its machine's start at which the process `pid` started: a reused number is not taken for it."""
+    heartbeat: float
+
+    @classmethod
+    def by_this_process(cls, run: str) -> Claim:
+        return cls(run, socket.gethostname(), os.getpid(), _started(os.getpid()), time.time())
+
+    @property
+    def live(self) -> bool:
+        """On this machine: whether the process exists. From another: whether its heart beat lately."""
+        if self.host != socket.gethostname():
+            return abs(time.time() - self.heartbeat) < STALE_AFTER
+        try:
+            return abs(_started(self.pid) - self.process_started) < 1
+        except psutil.NoSuchProcess:
+            return False
+
+    def beats(self, claims: Claims) -> bool:
+        """Whether it is renewed, from another machine, while it is looked at: then only its clock is another."""
+        if self.host == socket.gethostname():
+            return False
+        deadline = time.monotonic() + WATCHED
+        while time.monotonic() < deadline:
+            time.sleep(HEARTBEAT / 10)
+            latest = claims.latest()
+            if latest is None or latest.run != self.run:
+                return False
+            if latest.heartbeat != self.heartbeat:
+                return True
+        return False
+
+    def renewed(self) -> Claim:
+        """The same, with a heartbeat of now."""
+        return replace(self, heartbeat=time.time())
+
+    def __str__(self) -> str:
+        return f"run {self.run} (process {self.pid} on {self.host})"
+
+
+def _started(pid: int) -> float:
+    """Seconds after this machine's start at which a process started. Raises psutil.NoSuchProcess.
+
+    What psutil tells is such a time plus that of the machine's start, and both follow the clock when it is set.
+    """
+    boot = psutil.boot_time()
+    return psutil.Process(pid).create_time() - boot
+
+
+class Claims(Protocol):
+    """The claims on one step."""
+
+    def latest(self) -> Claim | None:
+        """Whoever claimed the step last and did not give it up; dead or alive."""
+
+    def take(self, claim: Claim) -> Claim | None:
+        """Takes the step, or returns the live claim of another run that has it."""
+
+    def refresh(self, claim: Claim) -> bool:
+        """Renews a claim's heartbeat; False where another run has meanwhile taken the step over."""
+
+    def release(self, run: str) -> None:
+        """Gives the step up, if that run still has it."""
+
+
+def claims_on(folder: Place) -> Claims:
+    """The claims on the step whose folder that is."""
+    return _ClaimFile(folder) if isinstance(folder, Path) else _NumberedClaims(folder / "claims")
+
+
+@dataclass(frozen=True)
+class _ClaimFile:
+    """In a folder: ``claim.json``. Of two runs that find an abandoned claim, the lock lets one have it."""
+
+    folder: Path
+
+    def latest(self) -> Claim | None:
+        found: Claim | None = read_passing(self.folder / "claim.json", Claim)
+        return found
+
+    def take(self, claim: Claim) -> Claim | None:
+        with self._decision():
+            holder = self.latest()
+            if holder is not None and holder.live and holder.run != claim.run:
+                return holder
+            write_json_atomically(self.folder / "claim.json", vars(claim), durable=False)
+            return None
+
+    def refresh(self, claim: Claim) -> bool:
+        with self._decision():
+            holder = self.latest()
+            if holder is None or holder.run != claim.run:
+                return False
+            write_json_atomically(self.folder / "claim.json", vars(claim.renewed()), durable=False)
+            return True
+
+    def release(self, run: str) -> None:
+        holder = self.latest()
+        if holder is not None and holder.run == run:
+            (self.folder / "claim.json").unlink(missing_ok=True)
+
+    @contextmanager
+    def _decision(self) -> Iterator[None]:
+        with (self.folder / "claim.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+@dataclass(frozen=True)
+class _NumberedClaims:
+    """On an object store: numbered, the highest counts, and none is created twice."""
+
+    folder: UPath
+
+    def latest(self) -> Claim | None:
+        return self._latest()[1]
+
+    def take(self, claim: Claim) -> Claim | None:
+        while True:
+            number, holder = self._latest()
+            if holder is not None and holder.run == claim.run:
+                return None
+            if holder is not None and holder.live:
+                return holder
+            if write_once(self._file(number + 1), json.dumps(vars(claim)).encode()):
+                return None
+
+    def refresh(self, claim: Claim) -> bool:
+        number, holder = self._latest()
+        if holder is None or holder.run != claim.run:
+            return False
+        write_json_atomically(self._file(number), vars(claim.renewed()))
+        return True
+
+    def release(self, run: str) -> None:
+        number, holder = self._latest()
+        if holder is not None and holder.run == run:
+            # Our own last: as long as it is there, nobody takes a lower one for the latest.
+            for earlier in (each for each in self._numbers() if each <= number):
+                remove(self._file(earlier))
+
+    def _latest(self) -> tuple[int, Claim | None]:
+        """The highest number, 0 where there is none, and its claim."""
+        number = max(self._numbers(), default=0)
+        return number, read_passing(self._file(number), Claim) if number else None
+
+    def _numbers(self) -> list[int]:
+        """Ascending."""
+        numbers = [name.removesuffix(".json") for name in files(self.folder)]
+        return [int(number) for number in numbers if number.isdecimal()]
+
+    def _file(self, number: int) -> UPath:
+        return self.folder / f"{number:08d}.json"

@@ -1,0 +1,399 @@
+"""Where results live: one folder per step, named by what the step is, with the done-marker written last.
+
+::
+
+    <root>/<name>-<fingerprint>/
+        identity.json    what the fingerprint is a hash of; kept so that a plan can say which field changed
+        config.json      the whole config, resources included, of the last attempt
+        status.json      state, times, attempt, error
+        progress.json    how far the running attempt is
+        held.json        what it holds, where its config does not say
+        losses.json      what the step lost and made good: machines, replicas, workers
+        claim.json       which run works on it, refreshed while it lives
+        cancel.json      the run that was asked to stop
+        uses.json        the folders of traces that its result stands on
+        provenance.json  the commit and the versions that the last attempt ran with
+        logs/            what each process of the step said
+        output/          what the job wrote
+        tracked/         numbers for the tracking server
+        done.json        the manifest of output/, written last: without it the output does not exist
+    <root>/traces/       decoded trees, shared by all steps
+    <root>/reports/      pages on finished steps, which can be written again at any time
+
+Every JSON file is written to a temporary name and renamed, so a reader sees the old one or the new one. Records that
+others rely on (identity, done) carry a checksum; a damaged one is reported and its step runs again.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
+
+from orchestrator.store.leases import HEARTBEAT, Claim, Claims, claims_on
+from orchestrator.store.records import (
+    DamagedRecord,
+    read_note,
+    read_passing,
+    read_record,
+    write_json_atomically,
+    write_note,
+    write_record,
+)
+from orchestrator.store.storage import (
+    IMPATIENCE,
+    StoreError,
+    StoreLost,
+    check_bucket,
+    digest,
+    files,
+    folders,
+    place,
+    remove,
+    set_aside,
+    write_once,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.store.storage import Place
+
+VERIFIED_IN_FULL = 16 << 20
+"""Bytes up to which an output file is read and hashed whenever its step is looked up; larger ones by size alone."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""What a step may be called: a folder name on any file system, and never a way out of the store."""
+
+DELIVERED = "delivered.json"
+"""On an object store: the manifest of ``output/``, written by the process that wrote it, once all of it is there."""
+
+
+def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """The files below a folder, by name: their ``bytes`` and ``sha256``."""
+    return {name: {"bytes": file.size, "sha256": digest(folder / name)} for name, file in files(folder).items()}
+
+
+_NOTE = ConfigDict(strict=True, allow_inf_nan=False, extra="allow")
+
+
+class Status(TypedDict, total=False):
+    """What became of a step."""
+
+    __pydantic_config__ = _NOTE  # type: ignore[misc]
+    state: str
+    run: str | None
+    attempt: int
+    started: float | None
+    finished: float | None
+    error: str | None
+    restarts: dict[str, int]
+    reason: str | None
+
+
+class Progress(TypedDict):
+    """How far a running step is."""
+
+    __pydantic_config__ = _NOTE  # type: ignore[misc]
+    done: float
+    total: float
+    unit: str
+    time: float
+
+
+class HeldNote(TypedDict):
+    """What a running step holds."""
+
+    __pydantic_config__ = _NOTE  # type: ignore[misc]
+    devices: float
+    device_seconds: float
+    time: float
+
+
+class Losses(TypedDict, total=False):
+    """What a running step lost and made good."""
+
+    __pydantic_config__ = _NOTE  # type: ignore[misc]
+    counts: dict[str, int]
+    reason: str
+
+
+@dataclass(frozen=True)
+class StepFolder:
+    """One step's place in the store."""
+
+    path: Place
+
+    @property
+    def fingerprint(self) -> str:
+        return self.path.name.rpartition("-")[2]
+
+    @property
+    def output(self) -> Place:
+        return self.path / "output"
+
+    @property
+    def logs(self) -> Place:
+        return self.path / "logs"
+
+    @property
+    def tracked(self) -> Place:
+        return self.path / "tracked"
+
+    def create(self, identity: Mapping[str, Any]) -> None:
+        """Makes the folder, if it is not there, and records what it is for."""
+        if isinstance(self.output, Path):
+            self.output.mkdir(parents=True, exist_ok=True)
+        write_record(self.path / "identity.json", identity)
+
+    @cached_property
+    def identity(self) -> Any:
+        """What the step's fingerprint is a hash of; None where the folder is not there."""
+        return read_record(self.path / "identity.json")
+
+    def done(self) -> bool:
+        """Whether the step is finished and its output is what it was then.
+
+        Raises DamagedRecord, naming the file, where it was finished but is no longer whole.
+        """
+        record = read_record(self.path / "done.json")
+        if record is None:
+            return False
+        there = files(self.output)
+        for name, expected in record["files"].items():
+            file = self.output / name
+            if name not in there:
+                raise DamagedRecord(f"{file} is missing")
+            if (size := there[name].size) != expected["bytes"]:
+                raise DamagedRecord(f"{file} has {size} bytes, {expected['bytes']} were written")
+            # Larger ones, and those in a bucket, when they are taken, reported on or verified.
+            if isinstance(file, Path) and size <= VERIFIED_IN_FULL and digest(file) != expected["sha256"]:
+                raise DamagedRecord(f"{file} does not match its checksum")
+        return True
+
+    def whole(self) -> bool:
+        """Whether it is finished and not damaged."""
+        try:
+            return self.done()
+        except DamagedRecord:
+            return False
+
+    def verify(self) -> tuple[int, int]:
+        """Reads all of a finished step's output; returns how many files and bytes there are, none where it is not done.
+
+        Raises DamagedRecord, naming the file, where it is not what was written; from then on the step is not done.
+        """
+        if not self.done():
+            return 0, 0
+        expected: Mapping[str, Mapping[str, Any]] = read_record(self.path / "done.json")["files"]
+        for name, file in expected.items():
+            if digest(self.output / name) != file["sha256"]:
+                with suppress(OSError):  # on a store that cannot be written
+                    set_aside(self.path / "done.json", ".damaged")
+                raise DamagedRecord(f"{self.output / name} does not match its checksum")
+        return len(expected), sum(file["bytes"] for file in expected.values())
+
+    def mark_done(self) -> None:
+        """Writes the manifest of the output. From here on the step is finished.
+
+        On an object store that is what the job delivered. Raises StoreError where it delivered nothing.
+        """
+        output = self.output
+        manifest = manifest_of(output) if isinstance(output, Path) else read_record(self.path / DELIVERED)
+        if manifest is None:
+            raise StoreError(f"{self.path.name} has ended, and nothing in {output} says that it was written whole")
+        write_record(self.path / "done.json", {"files": manifest, "time": time.time()})
+
+    def unmark_done(self) -> None:
+        remove(self.path / "done.json")
+        remove(self.path / DELIVERED)
+
+    def claimed_by(self) -> Claim | None:
+        """The live claim on the step, if there is one."""
+        claim = self.claims.latest()
+        return claim if claim and claim.live else None
+
+    @property
+    def claims(self) -> Claims:
+        return claims_on(self.path)
+
+    def claim(self, claim: Claim) -> None:
+        """Takes the step for a run. Raises StoreError, naming it, when another live run has it."""
+        if (holder := self.claims.take(claim)) is not None:
+            raise StoreError(f"{self.path.name} is being worked on by {holder}; wait for it, or stop it")
+
+    def refresh(self, claim: Claim) -> bool:
+        """Renews the claim's heartbeat; False where another run has meanwhile taken the step over."""
+        return self.claims.refresh(claim)
+
+    def release(self, run: str) -> None:
+        """Gives the step up, if that run still has it."""
+        self.claims.release(run)
+
+    def request_cancel(self, run: str) -> None:
+        """Asks a run that works on the step, on whatever machine, to stop."""
+        write_json_atomically(self.path / "cancel.json", {"run": run})
+
+    def cancel_requested(self, run: str) -> bool:
+        """Whether that run was asked to stop. A request to an earlier run is none to this one."""
+        return read_passing(self.path / "cancel.json", dict[str, str]) == {"run": run}
+
+    def read_status(self) -> dict[str, Any]:
+        return self._note("status.json", Status, "what became of the step is not known")
+
+    def _note(self, name: str, shape: Any, without: str) -> dict[str, Any]:
+        return dict(read_note(self.path / name, shape, without) or {})
+
+    def write_status(self, **changes: Any) -> None:
+        """Merges `changes` into the status. Only the run that has the claim may call it."""
+        write_note(self.path / "status.json", {**self.read_status(), **changes}, durable=False)
+
+    @property
+    def made(self) -> float:
+        """When the folder was last changed, in a bucket: when it was last claimed for; in seconds since 1970."""
+        path = self.path if isinstance(self.path, Path) else self.path / "identity.json"
+        return path.stat().st_mtime if path.exists() else 0.0
+
+    def read_progress(self) -> dict[str, Any]:
+        return self._note("progress.json", Progress, "how far the step is, is not known")
+
+    def read_held(self) -> dict[str, Any]:
+        return self._note("held.json", HeldNote, "what the step holds is not known")
+
+    def read_losses(self) -> dict[str, Any]:
+        return self._note("losses.json", Losses, "what the step lost is not known")
+
+    def forget_losses(self) -> None:
+        """A new run has its budgets anew."""
+        remove(self.path / "losses.json")
+
+
+@dataclass(frozen=True)
+class Store:
+    """All steps ever run with one root. Safe to share between experiments and between runs."""
+
+    root: Place
+
+    def step(self, name: str, fingerprint: str) -> StepFolder:
+        """The place of a step. Raises ValueError for a name that could leave the store."""
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot be a step's name: letters, digits, _ and -, at most 64")
+        return StepFolder(self.root / f"{name}-{fingerprint}")
+
+    @property
+    def traces(self) -> Place:
+        return self.root / "traces"
+
+    @property
+    def reports(self) -> Place:
+        return self.root / "reports"
+
+    def others(self, step: StepFolder) -> list[StepFolder]:
+        """Other versions of the step of that name, the newest first."""
+        name = step.path.name.rpartition("-")[0]
+        there = self.root.glob(f"{name}-*/") if isinstance(self.root, Path) else folders(self.root)
+        found = [
+            StepFolder(path) for path in there if path.name.rpartition("-")[0] == name and path.name != step.path.name
+        ]
+        return sorted(found, key=lambda folder: folder.made, reverse=True)
+
+    def check_reachable(self) -> None:
+        """Raises StoreError, within seconds, where an object store does not answer, or does not let us read."""
+        if not isinstance(self.root, Path):
+            check_bucket(str(self.root))
+
+    def check_writable(self) -> None:
+        """Creates the root and writes to it. Raises StoreError, saying why, where that fails.
+
+        On an object store also where what is there can be created again: claims rest on that it cannot.
+        """
+        if not isinstance(self.root, Path):
+            root = place(str(self.root), patience=IMPATIENCE)
+            assert not isinstance(root, Path)
+            twice = root / f".created-{uuid.uuid4().hex[:8]}"
+            try:
+                created = [write_once(twice, content) for content in (b"one", b"another")]
+                remove(twice)
+            except StoreLost as error:
+                raise StoreError(str(error)) from error
+            if created != [True, False]:
+                raise StoreError(
+                    f"store {self.root} creates what is there already, so two runs could take the same step: use a "
+                    "server that knows conditional PUTs (If-None-Match: *), or a folder that all machines mount"
+                )
+            return
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".writable-{uuid.uuid4().hex[:8]}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"store {self.root} cannot be written: {error.strerror}; choose another with store:"
+            ) from None
+
+
+@contextmanager
+def claimed(folders: list[StepFolder], claim: Claim) -> Iterator[None]:
+    """Holds the claim on several steps: all of them, or none and a StoreError."""
+    taken: list[StepFolder] = []
+    try:
+        dead: set[str] = set()
+        for folder in folders:
+            _see_that_it_is_dead(folder, claim, dead)
+            folder.claim(claim)
+            taken.append(folder)
+        yield
+    finally:
+        for folder in taken:
+            folder.release(claim.run)
+
+
+def _see_that_it_is_dead(folder: StepFolder, claim: Claim, dead: set[str]) -> None:
+    """Looks at an abandoned claim for a while, unless its run is among the `dead`.
+
+    Raises StoreError when it is renewed: its machine's clock, or this one's, is wrong.
+    """
+    holder = folder.claims.latest()
+    if holder is None or holder.live or holder.run in dead | {claim.run}:
+        return
+    if holder.beats(folder.claims):
+        raise StoreError(
+            f"{folder.path.name} is being worked on by {holder}, whose clock and this machine's are apart; wait for "
+            "it, or stop it"
+        )
+    dead.add(holder.run)
+
+
+@contextmanager
+def heartbeat(folders: list[StepFolder], claim: Claim) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Keeps the claims alive.
+
+    The first event is set when one is lost: this process slept so long that it seemed dead. The second is set when the
+    run is asked to stop through the store.
+    """
+    stop, taken_over, cancelled = threading.Event(), threading.Event(), threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(HEARTBEAT):
+            with suppress(StoreError):  # if it is away for good, the run ends where it needs the store
+                if not all(folder.refresh(claim) for folder in folders):
+                    taken_over.set()
+                if any(folder.cancel_requested(claim.run) for folder in folders):
+                    cancelled.set()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield taken_over, cancelled
+    finally:
+        stop.set()
+        thread.join()

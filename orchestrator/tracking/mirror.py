@@ -1,0 +1,146 @@
+"""Keeps a tracking server up to date while an experiment runs, without ever holding it up.
+
+A thread of its own looks at the steps every few seconds and syncs them. A server that is slow or away delays nothing:
+the store has everything, and :meth:`Mirror.catch_up` tells the server the rest at the end, or in the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+
+from orchestrator.experiment import Experiment
+from orchestrator.plan import PlannedStep
+from orchestrator.store.records import read_passing, write_json_atomically
+from orchestrator.store.step_folders import StepFolder
+from orchestrator.store.storage import StoreError, files
+from orchestrator.tracking.tracker import RunState, Tracker, TrackingError
+
+EVERY = 5.0
+"""Seconds between syncs of the steps that run."""
+
+PATIENCE = 30.0
+"""Seconds that :meth:`Mirror.catch_up` waits for a server that is away."""
+
+UI = "http://127.0.0.1:5000"
+"""Where ``mlflow ui`` serves a database."""
+
+_STATES: dict[str, RunState] = {"done": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
+
+
+class Mirror:
+    """Mirrors the tracked runs of an experiment's steps. A context manager: leaving it ends the thread."""
+
+    def __init__(self, experiment: Experiment, out: Console):
+        self.out = out
+        self._tracker = Tracker(experiment.tracking, experiment.name)
+        self._syncing = threading.Lock()
+        # Replaced, never changed, so that the thread may read it while the run goes on.
+        self._watched: dict[str, PlannedStep] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="mirror", daemon=True)
+        self._away = False
+        self.page: str | None = None
+        """The address of the curves, once the server has been told of a step."""
+
+    def check(self) -> None:
+        """Raises :class:`TrackingError` where the server does not answer: for before anything costs anything."""
+        self._tracker.check()
+
+    def __enter__(self) -> Mirror:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def watch(self, planned: PlannedStep) -> None:
+        """Starts to mirror a step that runs."""
+        self._watched = {**self._watched, planned.step.name: planned}
+
+    def finished(self, planned: PlannedStep) -> None:
+        """Stops mirroring a step that ended; :meth:`catch_up` tells the server how."""
+        self._watched = {name: other for name, other in self._watched.items() if name != planned.step.name}
+
+    def catch_up(self, planned: PlannedStep) -> None:
+        """Tells the server all that the store has of a step, and how the step ended; says so if it cannot."""
+        state = _STATES.get(str(planned.folder.read_status().get("state")))
+        if state is None or not files(planned.folder.tracked):
+            return
+        if (page := _already_told(planned.folder, self._tracker.uri, state)) is not None:
+            self.page = page
+            return
+        deadline = time.monotonic() + (0 if self._away else PATIENCE)
+        while True:
+            try:
+                with self._syncing:
+                    self._tracker.sync(_here(planned.folder), planned.step.name, planned.fingerprint, state)
+            except TrackingError as error:
+                if time.monotonic() < deadline:
+                    time.sleep(2)
+                    continue
+                self._away = True
+                self._say(f"{error}; the results are in the store, and the next run of the experiment logs them")
+            else:
+                receipt = _receipt(planned.folder, self._tracker.uri, state)
+                write_json_atomically(planned.folder.path / "mirrored.json", {**receipt, "page": self._page()})
+            return
+
+    def _page(self) -> str:
+        """Where the curves are: on the tracking server, or on the one that ``mlflow ui`` starts over the database."""
+        uri = self._tracker.uri
+        self.page = self._tracker.page(uri.rstrip("/") if uri.startswith("http") else UI)
+        return self.page
+
+    def _loop(self) -> None:
+        complained = False
+        while not self._stop.wait(EVERY):
+            for planned in self._watched.values():
+                try:
+                    with self._syncing:
+                        self._tracker.sync(_here(planned.folder), planned.step.name, planned.fingerprint)
+                    complained = False
+                except (TrackingError, StoreError) as error:
+                    if not complained:
+                        self._say(f"{error}; trying again while the run goes on")
+                    complained = True
+
+    def _say(self, text: str) -> None:
+        self.out.print(text, markup=False, soft_wrap=True)
+
+
+def _here(folder: StepFolder) -> Path:
+    """The step's folder with all that is tracked; from an object store, what is new of it is brought here."""
+    if isinstance(folder.path, Path):
+        return folder.path
+    from orchestrator.store.working_copy import working_copy
+
+    copy = working_copy(folder.path)
+    copy.fetch("tracked")
+    return copy.folder
+
+
+def _receipt(folder: StepFolder, uri: str, state: str) -> dict[str, str]:
+    """What a complete sync is remembered by: the server, and the tracked files' names, sizes and versions."""
+    digest = hashlib.sha256()
+    for name, file in files(folder.tracked).items():
+        digest.update(f"{name}\0{file.size}\0{file.version}\0".encode())
+    return {"uri": hashlib.sha256(uri.encode()).hexdigest(), "state": state, "files": digest.hexdigest()}
+
+
+def _already_told(folder: StepFolder, uri: str, state: str) -> str | None:
+    """The page of the curves, where the server was told all of this before: MLflow need not even be imported."""
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not database.exists():
+        return None
+    told = read_passing(folder.path / "mirrored.json", dict[str, str]) or {}
+    page = told.pop("page", None)
+    return page if told == _receipt(folder, uri, state) else None
