@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -107,11 +107,8 @@ class NetworkMachine:
 
 
 @contextmanager
-def wired_cluster(count: int, imported: Sequence[Path] = ()) -> Iterator[list[NetworkMachine]]:
-    """A Ray cluster of so many machines of a CPU each, and a head without, connected to.
-
-    Its workers import from `imported` besides this checkout.
-    """
+def wired_cluster(count: int) -> Iterator[list[NetworkMachine]]:
+    """A Ray cluster of so many machines of a CPU each, and a head without, connected to."""
     folder = tempfile.mkdtemp(prefix="nc", dir="/tmp")  # Ray's socket paths must be short.
     with ExitStack() as stack:
         network = stack.enter_context(Network().switched_on())
@@ -121,7 +118,7 @@ def wired_cluster(count: int, imported: Sequence[Path] = ()) -> Iterator[list[Ne
         stack.callback(cluster.shutdown)
         for machine in machines:
             machine.join(cluster.address)
-        environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, *imported]))}}
+        environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
         ray.init(
             cluster.address,
             namespace=NAMESPACE,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import ray
@@ -25,13 +23,12 @@ IMPATIENT = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500
 
 
 @contextmanager
-def head_alone(imported: Sequence[Path] = (), settings: Mapping[str, int] | None = None) -> Iterator[Cluster]:
-    """A head without CPUs, connected to, to which tests add nodes. Its workers import from `imported` too."""
+def head_alone(settings: Mapping[str, int] | None = None) -> Iterator[Cluster]:
+    """A head without CPUs, connected to, to which tests add nodes."""
     folder = tempfile.mkdtemp(prefix="nd", dir="/tmp")  # Ray's socket paths must be short.
     arguments = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "_system_config": settings}
     cluster = Cluster(initialize_head=True, head_node_args=arguments)
-    paths = os.pathsep.join(map(str, [ROOT, *imported]))
-    variables = {"PYTHONPATH": paths}
+    variables = {"PYTHONPATH": str(ROOT)}
     ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, runtime_env={"env_vars": variables})
     try:
         yield cluster

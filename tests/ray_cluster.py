@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +16,10 @@ CPUS = 2
 
 
 @contextmanager
-def ray_cluster(modules: Path, environment: Mapping[str, str] | None = None) -> Iterator[Path]:
-    """A cluster whose processes have `environment`, and find the test modules of the folder `modules` by their names,
-    as pytest does. Yields the folder of its logs, whose name is short: sockets lie in it."""
-    variables = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, modules))), **(environment or {})}
+def ray_cluster(environment: Mapping[str, str] | None = None) -> Iterator[Path]:
+    """A cluster whose processes have `environment`. Yields the folder of its logs, whose name is short: sockets lie in
+    it."""
+    variables = {"PYTHONPATH": str(ROOT), **(environment or {})}
     # A worker that outlives its raylet for a moment may write a last line while the folder is removed.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
         ray.init(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,5 +11,5 @@ from tests.ray_cluster import ray_cluster
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    with ray_cluster(Path(__file__).parent):
+    with ray_cluster():
         yield

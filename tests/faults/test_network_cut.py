@@ -34,7 +34,7 @@ LONG_CUT_SECONDS = 30.0
 
 @pytest.fixture
 def wired() -> Iterator[list[NetworkMachine]]:
-    with wired_cluster(2, [Path(__file__).parents[2] / "tests" / "evaluate"]) as machines:
+    with wired_cluster(2) as machines:
         yield machines
 
 

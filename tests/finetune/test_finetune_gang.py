@@ -50,7 +50,7 @@ from tests.nodes import IMPATIENT, announce, head_alone
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Cluster]:
-    with head_alone([Path(__file__).parent], IMPATIENT) as cluster:
+    with head_alone(IMPATIENT) as cluster:
         yield cluster
 
 

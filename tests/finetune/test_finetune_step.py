@@ -41,7 +41,7 @@ def s3() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(s3: dict[str, str]) -> Iterator[None]:
-    with ray_cluster(Path(__file__).parent, s3):
+    with ray_cluster(s3):
         yield
 
 

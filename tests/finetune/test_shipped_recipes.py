@@ -32,7 +32,7 @@ ROW = {
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    with ray_cluster(Path(__file__).parent):
+    with ray_cluster():
         yield
 
 

@@ -29,7 +29,7 @@ UNITS = 60
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with head_alone([Path(__file__).parent]) as cluster:
+    with head_alone() as cluster:
         yield cluster
 
 

@@ -275,7 +275,7 @@ def test_a_whole_step_has_the_samples_of_another_engine_and_the_key_is_nowhere(
         "served_model": "tiny",
         "resources": {"server": server.model_dump(mode="json")},
     }
-    with ray_cluster(Path(__file__).parent) as logs:
+    with ray_cluster() as logs:
         samples = [_samples(tmp_path / name, fields | more) for name, more in (("a", {}), ("b", through_server))]
         commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
         ray.shutdown()
