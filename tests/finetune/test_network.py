@@ -174,7 +174,7 @@ def test_a_network_far_below_the_catalogue_s_figure_is_warned_of(tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    with ray_cluster(Path(__file__).parent):
+    with ray_cluster():
         yield
 
 
