@@ -43,7 +43,8 @@ from rich.table import Table
 from benchmarks.node_loss import losses
 from jobs.evaluate.decode.pool import share
 from jobs.evaluate.decode.replica import ANSWER_SECONDS
-from jobs.evaluate.planning.lengths import BENCHMARKS, SPREAD
+from jobs.evaluate.planning.lengths import SPREAD, published
+from jobs.evaluate.tasks.benchmarks import BENCHMARKS
 from jobs.letters.config import Config as Letters
 from jobs.letters.run import run as letters
 from orchestrator.experiment import load
@@ -53,7 +54,7 @@ from orchestrator.store.step_folders import Store
 
 CONTEXT, PLACES, TOKENS_PER_SECOND = 32_768, 8, 40.0
 """Of a simulated GPU: the most tokens of a trace, the traces that it decodes at once, and the rate of each."""
-PAPER = BENCHMARKS["aime24"]
+PAPER = published(BENCHMARKS["aime24"].thinking_tokens or 0)
 
 
 def many(file: Path, steps: int) -> Path:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from orchestrator.job.extensions import Extensions
+
 
 @dataclass(frozen=True)
 class ThinkingTemplate:
@@ -46,18 +48,23 @@ class ThinkingTemplate:
         return "" if prompt.rstrip().endswith(self.open.rstrip()) and prompt[-1].isspace() else self.after_open
 
 
-TEMPLATES = {
-    template.name: template
-    for template in (
-        # The s1 paper: only <|im_start|> is a special token, "think" and "answer" are ordinary tokens after it. Its
-        # text is what the chat template makes of the turn, to the newline after its end.
-        ThinkingTemplate("s1", open="<|im_start|>think", close="<|im_start|>answer", whole_turn=True),
-        ThinkingTemplate("think", open="<think>", close="</think>"),
-        # Qwen3's chat template leaves opening to the model, QwQ's and DeepSeek's do it themselves.
-        ThinkingTemplate("qwen3", open="<think>\n", close="</think>", after_open="", after_close="\n\n"),
-        ThinkingTemplate("deepseek-r1", open="<think>\n", close="</think>", after_open="", after_close="\n\n"),
-    )
-}
+TEMPLATES: Extensions[ThinkingTemplate] = Extensions(
+    "scaling_orchestrator.templates",
+    ThinkingTemplate,
+    {
+        template.name: template
+        for template in (
+            # The s1 paper: only <|im_start|> is a special token, "think" and "answer" are ordinary tokens after it. Its
+            # text is what the chat template makes of the turn, to the newline after its end.
+            ThinkingTemplate("s1", open="<|im_start|>think", close="<|im_start|>answer", whole_turn=True),
+            ThinkingTemplate("think", open="<think>", close="</think>"),
+            # Qwen3's chat template leaves opening to the model, QwQ's and DeepSeek's do it themselves.
+            ThinkingTemplate("qwen3", open="<think>\n", close="</think>", after_open="", after_close="\n\n"),
+            ThinkingTemplate("deepseek-r1", open="<think>\n", close="</think>", after_open="", after_close="\n\n"),
+        )
+    },
+)
+"""By the names that experiment files have for them."""
 
 UNMARKED = ThinkingTemplate("none", open="", close="", after_open="", before_close="", after_close="")
 """Of models that do not set their thinking apart by tokens: all that they write is their answer."""

@@ -208,20 +208,20 @@ def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None) -> None:
 def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
     """Show the data that steps would learn from: counts, lengths, what is cut, one sample and what of it is learned."""
     experiment, store, planned = _prepare(file, overrides, starts=True)
-    from orchestrator import registry
     from orchestrator.job.errors import StepError
+    from orchestrator.registry import JOBS
 
-    chosen = [item for item in planned if item.step.kind in registry.LOOKS and name in (None, item.step.name)]
-    if not chosen:
-        raise _Refused(
-            f"{file}: no step {name or ''} that learns from data: look is for jobs {', '.join(registry.LOOKS)}"
-        )
+    chosen = [(item, JOBS[item.step.kind].look) for item in planned if name in (None, item.step.name)]
+    looks = [(item, look) for item, look in chosen if look is not None]
+    if not looks:
+        which = ", ".join(kind for kind in JOBS if JOBS[kind].look)
+        raise _Refused(f"{file}: no step {name or ''} that can be looked at before it runs: look is for {which}")
     outputs = {item.step.name: item for item in planned}
-    for item in chosen:
+    for item, look in looks:
         if waiting := [target for target in item.inputs if outputs[target].verdict != "done"]:
             raise _Refused(f"{item.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first")
         try:
-            text = registry.look(item.step.kind)(item.step.config, item.context(experiment, store))
+            text = look(item.step.config, item.context(experiment, store))
         except StepError as error:
             raise _Refused(f"{item.step.name}: {error}") from None
         click.echo(f"{item.step.name}\n{plain(text)}\n")
@@ -439,20 +439,21 @@ def compare(first: str, second: str, points: tuple[str, str] | None, tracking: s
 
     Each is the folder of a finished step (runs/sweep-e70df17c11b46128) or the id of an MLflow run.
     """
-    from orchestrator import registry
     from orchestrator.finished import finished
     from orchestrator.job.errors import StepError
     from orchestrator.markdown_view import show
+    from orchestrator.registry import JOBS
     from orchestrator.store.records import DamagedRecord
     from orchestrator.tracking.tracker import TrackingError
 
     try:
         with finished(first, tracking) as (kind, one), finished(second, tracking) as (other_kind, other):
-            if kind != other_kind or kind not in registry.COMPARISONS:
+            comparer = JOBS[kind].compare
+            if kind != other_kind or comparer is None:
                 raise StepError(
                     f"compare: {one.name} is a step of {kind}, {other.name} of {other_kind}: give two sweeps"
                 )
-            show(registry.comparer(kind)(one, other, points).rstrip())
+            show(comparer(one, other, points).rstrip())
     except (StepError, TrackingError, DamagedRecord) as error:
         raise _Refused(str(error)) from None
 

@@ -29,7 +29,6 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.own_ray import own_cluster
-from orchestrator import registry
 from orchestrator.display import Display
 from orchestrator.experiment import Experiment
 from orchestrator.failures import Failure, diagnose
@@ -43,6 +42,7 @@ from orchestrator.logs import tail
 from orchestrator.plan import PlannedStep, estimates
 from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
+from orchestrator.registry import JOBS
 from orchestrator.spending import Accounts, OverCost, expect
 from orchestrator.store.leases import Claim
 from orchestrator.store.records import DamagedRecord, write_json_atomically, write_note
@@ -74,7 +74,10 @@ def _run_step(kind: str, config: StepConfig, context: StepContext) -> None:
         write_note(context.place / PROVENANCE, provenance(), durable=False)
         for each in context.inputs.values():
             _verify(each)
-        registry.entrypoint(kind)(config, context)
+        JOBS[kind].run(config, context)
+        made = config.PRODUCES(context.output)
+        if faults := list(made.faults()):
+            raise StepError(f"job {kind} made no {made.KIND}: its output {'; '.join(faults)}")
         context.deliver()
     finally:
         context.leave()
@@ -296,9 +299,9 @@ class _Run:
 
     def _has_room(self, name: str) -> bool:
         """Short steps share few processes, or thousands of them would start as many."""
-        if self.planned[name].step.kind not in registry.SHORT:
+        if not JOBS[self.planned[name].step.kind].short:
             return True
-        return sum(self.planned[other].step.kind in registry.SHORT for other in self.running) < SHARED_PROCESSES
+        return sum(JOBS[self.planned[other].step.kind].short for other in self.running) < SHARED_PROCESSES
 
     def _start(self, name: str, attempt: int) -> None:
         planned = self.planned[name]
@@ -311,7 +314,7 @@ class _Run:
         folder.write_status(state="running", run=self.run, attempt=attempt, started=now, finished=None, error=None)
         # Beside this process, on a machine that no cloud takes back: losing another one then ends no step.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        run = _in_a_shared_process if planned.step.kind in registry.SHORT else _in_its_own_process
+        run = _in_a_shared_process if JOBS[planned.step.kind].short else _in_its_own_process
         step = run.options(scheduling_strategy=here)
         task = step.remote(planned.step.kind, config, context)
         self.running[name] = _Attempt(task, attempt, time.monotonic())

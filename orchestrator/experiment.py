@@ -22,11 +22,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from orchestrator import registry
 from orchestrator.job.config import StepConfig
 from orchestrator.job.local_files import absolute, content, is_there, user
 from orchestrator.job.references import Reference, parse_reference
 from orchestrator.job.strict_model import StrictModel
+from orchestrator.registry import JOBS
 from orchestrator.store import storage
 from orchestrator.store.step_folders import NAME
 from orchestrator.terminal import one_line
@@ -274,14 +274,14 @@ class _Checker:
             self.complain(at, f"steps: {name!r} cannot be a step's name: letters, digits, _ and -, at most 64")
         kind = raw.get("job")
         if "job" not in raw:
-            self.complain(at, f"steps.{name}: has no job; write one of {_listed(registry.JOBS)}")
+            self.complain(at, f"steps.{name}: has no job; write one of {_listed(list(JOBS))}")
             return None
-        if kind not in registry.JOBS:
-            self.complain((*at, "job"), f"steps.{name}.job: {_shown(kind)} is no job; {_offer(kind, registry.JOBS)}")
+        if not isinstance(kind, str) or kind not in JOBS:
+            self.complain((*at, "job"), f"steps.{name}.job: {_shown(kind)} is no job; {_offer(kind, list(JOBS))}")
             return None
         fields = {key: value for key, value in raw.items() if key != "job"}
         references = list(self._reference_targets(fields, at, names))
-        config = self._validate(registry.config_class(kind), fields, at)
+        config = self._validate(JOBS[kind].config, fields, at)
         if config is None:
             return None
         step = Step(name, kind, config)
@@ -350,11 +350,11 @@ class _Checker:
         for name, step in steps.items():
             for reference in step.references():
                 target = steps.get(reference.step)
-                if target is not None and reference.accepts != target.config.PRODUCES:
+                if target is not None and not issubclass(target.config.PRODUCES, reference.accepts):
                     self.complain(
                         ("steps", name),
-                        f"steps.{name}: {reference} is a {target.kind} step, which makes {target.config.PRODUCES};"
-                        f" a {reference.accepts} is needed there",
+                        f"steps.{name}: {reference} is a {target.kind} step, which makes {target.config.PRODUCES.KIND};"
+                        f" a {reference.accepts.KIND} is needed there",
                     )
         return [name for name in ordered if name in steps]
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator import registry
 from orchestrator.job.context import StepInput
 from orchestrator.job.errors import StepError
 from orchestrator.job.record import Compared
+from orchestrator.registry import JOBS
 from orchestrator.store.step_folders import StepFolder
 from orchestrator.store.storage import check_bucket, is_remote, place
 from orchestrator.tracking.tracker import Tracker
@@ -41,7 +41,7 @@ def finished(name: str, tracking: str) -> Iterator[tuple[str, Compared]]:
         made = StepInput(folder.path.name, folder.fingerprint, folder.output)
         yield folder.identity["job"], Compared(made.name, made.output)
     elif RUN.fullmatch(name):
-        (kind,) = registry.COMPARISONS
+        (kind,) = (kind for kind in JOBS if JOBS[kind].compare)
         with tempfile.TemporaryDirectory(prefix="run") as temporary:
             yield kind, Compared(Tracker(tracking, "").download(name, Path(temporary)), Path(temporary))
     else:

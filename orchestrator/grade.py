@@ -12,12 +12,12 @@ from contextlib import nullcontext
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator import registry
 from orchestrator.executor import connected
 from orchestrator.experiment import Experiment
 from orchestrator.job.errors import StepError
 from orchestrator.job.record import Regraded
 from orchestrator.plan import PlannedStep
+from orchestrator.registry import JOBS
 from orchestrator.store.leases import Claim
 from orchestrator.store.step_folders import Store, claimed, heartbeat
 from orchestrator.terminal import one_line
@@ -34,7 +34,7 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
 
     Raises StoreError when a live run has one of the steps.
     """
-    gradable = [step for step in planned if step.step.kind in registry.GRADED]
+    gradable = [step for step in planned if JOBS[step.step.kind].regrade]
     todo = [step for step in gradable if step.verdict == "done"]
     for step in gradable:
         if step not in todo:
@@ -58,7 +58,9 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
 def _grade(experiment: Experiment, store: Store, step: PlannedStep, out: Console) -> None:
     context = step.context(experiment, store)
     context.check_out("output", "tracked")
-    regraded = registry.regrader(step.step.kind)(step.step.config, context)
+    regrade = JOBS[step.step.kind].regrade
+    assert regrade is not None, "only steps that can be graded again are"
+    regraded = regrade(step.step.config, context)
     _say(out, f"{step.step.name}: {regraded.title}")
     if regraded.changed:
         step.folder.unmark_done()

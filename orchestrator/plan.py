@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from orchestrator.fingerprint import differences, fingerprint, identity
 from orchestrator.job.config import Upcoming
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.estimate import Estimate
+from orchestrator.registry import JOBS
 from orchestrator.spending import spent
 from orchestrator.store.records import DamagedRecord
 from orchestrator.store.step_folders import StepFolder, Store
@@ -34,8 +35,10 @@ class PlannedStep:
     folder: StepFolder
     verdict: Verdict
     reason: str
-    inputs: Mapping[str, str]
-    """Fingerprints of the steps it takes, by name."""
+    inputs: Mapping[str, PlannedStep] = field(repr=False, compare=False)
+    """The steps it takes, by name."""
+    forecast: object | None = None
+    """What it will have made, as far as its kind can tell (:mod:`jobs.forecasts`)."""
 
     @property
     def fingerprint(self) -> str:
@@ -50,8 +53,8 @@ class PlannedStep:
             place=self.folder.path,
             traces=store.traces,
             inputs={
-                target: StepInput(target, fingerprint, store.step(target, fingerprint).output)
-                for target, fingerprint in self.inputs.items()
+                name: StepInput(name, taken.fingerprint, taken.folder.output, taken.forecast)
+                for name, taken in self.inputs.items()
             },
             attempt=attempt,
             spent=spent(self.folder),
@@ -61,29 +64,35 @@ class PlannedStep:
 def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
     """The steps of an experiment against a store, in an order in which they can run."""
     planned: dict[str, PlannedStep] = {}
+    upcoming: dict[str, Upcoming] = {}
     names = {path.name.rpartition("-")[0] for path in folders(store.root)}
     for name, step in experiment.steps.items():
         targets = [reference.step for reference in step.references()]
-        inputs = {target: planned[target].fingerprint for target in targets}
-        what = identity(step.kind, step.config, inputs)
+        inputs = {target: planned[target] for target in targets}
+        what = identity(step.kind, step.config, {target: taken.fingerprint for target, taken in inputs.items()})
         folder = store.step(name, fingerprint(what))
         waiting_for = [target for target in targets if planned[target].verdict != "done"]
         verdict, reason = _verdict(store if name in names else None, folder, what, waiting_for)
-        planned[name] = PlannedStep(step, what, folder, verdict, reason, inputs)
+        foresee = JOBS[step.kind].forecast
+        forecast = None if foresee is None else foresee(step.config, upcoming)
+        upcoming[name] = Upcoming(step.config, None, forecast)
+        planned[name] = PlannedStep(step, what, folder, verdict, reason, inputs, forecast)
     return list(planned.values())
 
 
 def estimates(planned: list[PlannedStep], most: int | None = None) -> dict[str, Estimate]:
     """What each step that would run would take, by name, where its job can tell; of the first `most` such steps."""
     known = {
-        item.step.name: Upcoming(item.step.config, _looked_into(item.folder) if item.verdict == "done" else None)
+        item.step.name: Upcoming(
+            item.step.config, _looked_into(item.folder) if item.verdict == "done" else None, item.forecast
+        )
         for item in planned
     }
     told = {}
     for item in [item for item in planned if item.verdict != "done"][:most]:
-        estimate = item.step.config.estimate(known)
+        estimate = JOBS[item.step.kind].estimate
         if estimate is not None:
-            told[item.step.name] = estimate
+            told[item.step.name] = estimate(item.step.config, known)
     return told
 
 

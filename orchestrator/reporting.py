@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator import registry
 from orchestrator.experiment import Experiment
 from orchestrator.fingerprint import fingerprint
 from orchestrator.job.record import FinishedStep, ReportRequest
 from orchestrator.job.tracked_run import folder_name
 from orchestrator.notes import read_provenance
 from orchestrator.plan import PlannedStep
+from orchestrator.registry import JOBS
 from orchestrator.spending import expected, spent
 from orchestrator.store.records import DamagedRecord, tell, write_json_atomically
 from orchestrator.store.step_folders import Store
@@ -56,7 +56,7 @@ def write_reports(
     """
     by_kind: dict[str, list[PlannedStep]] = {}
     for step in planned:
-        if step.step.kind in registry.REPORTS and _whole(step):
+        if JOBS[step.step.kind].report and _whole(step):
             by_kind.setdefault(step.step.kind, []).append(step)
     pages: list[Place] = []
     for kind, steps in by_kind.items():
@@ -70,7 +70,9 @@ def write_reports(
         with _written_to(folder) as local:
             write_json_atomically(local / STEPS, [step.folder.path.name for step in steps])
             request = ReportRequest(experiment.name, local, command, items, **size)
-            registry.report_writer(kind)(finished, request)
+            report = JOBS[kind].report
+            assert report is not None, "only kinds that report have steps here"
+            report(finished, request)
         for each in finished:
             each.context.send()
     return pages

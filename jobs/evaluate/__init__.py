@@ -1,5 +1,5 @@
 """Evaluates a model under a grid of thinking policies, decoding what the policies share once.
 
-Read in this order: ``policies`` (what is compared), ``tree`` (what they share), ``walker`` (decodes a tree against an
-engine), ``pool`` (many trees on many replicas), ``traces`` (what is kept), ``grading``, ``statistics``, ``curves``.
+Read in this order: ``config`` (what is asked), ``sweep`` (policies and the tree they share), ``decode`` (the walker
+of one tree, the pool of many), ``traces`` (what is kept), ``run``, ``grading``, ``stats``, ``figures``, ``report``.
 """

@@ -48,9 +48,9 @@ from jobs.evaluate.sweep.policies import (
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import UNMARKED
-from orchestrator.job.config import HubName, Problem, StepConfig, Upcoming
-from orchestrator.job.estimate import Estimate
-from orchestrator.job.references import ModelSource, OutputKind
+from orchestrator.job.config import HubName, Problem, StepConfig
+from orchestrator.job.outputs import Curves, Output
+from orchestrator.job.references import ModelSource
 
 MOST_SAMPLES = 1024
 """Of an item. The ways to take half of them, 4.5e306, are still a float: majority@k counts them."""
@@ -79,7 +79,7 @@ class Config(StepConfig):
     """One sweep: every policy of the grid, on every item of the tasks."""
 
     VERSION: ClassVar[int] = 3
-    PRODUCES: ClassVar[OutputKind] = "curves"
+    PRODUCES: ClassVar[type[Output]] = Curves
 
     model: ModelSource | None = Field(
         default=None, description="${step}, a folder in Hugging Face's layout, or a model's name on its hub"
@@ -352,12 +352,6 @@ class Config(StepConfig):
         items = " and ".join([f"{known} items"] * (known > 0) + [others] * (others != ""))
         samples = f" x {self.samples} samples" if self.samples > 1 else ""
         return f"{len(self.policies)} policies x {items}{samples}"
-
-    def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate:
-        """Tokens, time and cost of the sweep and of each policy, from the model's config.json alone."""
-        from jobs.evaluate.planning.estimate import estimate
-
-        return estimate(self, inputs)
 
     @property
     def model_folder(self) -> Path | None:

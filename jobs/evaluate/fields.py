@@ -164,8 +164,9 @@ class Template(StrictModel):
                 raise ValueError("give a name, or both open and close")
         elif self.open is not None or self.close is not None:
             raise ValueError(f"{self.name!r} has delimiters of its own: give a name, or open and close")
-        elif self.name not in _TEMPLATE_NAMES:
-            raise ValueError(f"unknown template {self.name!r}: known are {', '.join(_TEMPLATE_NAMES)}")
+        elif self.name not in ("auto", UNMARKED.name) and self.name not in TEMPLATES:
+            known = ("auto", *sorted((UNMARKED.name, *TEMPLATES)))
+            raise ValueError(f"unknown template {self.name!r}: known are {', '.join(known)}")
         elif self.name in ("auto", UNMARKED.name) and self.step is not None:
             raise ValueError(f"{self.name} cannot have a step: give it with a style's name, or with open and close")
         return self
@@ -183,6 +184,3 @@ class Template(StrictModel):
             return UNMARKED
         named = TEMPLATES.get(self.name or "")
         return named and replace(named, step=self.step)
-
-
-_TEMPLATE_NAMES = ("auto", *sorted((UNMARKED.name, *TEMPLATES)))

@@ -43,7 +43,6 @@ from orchestrator.job.errors import StepError
 from orchestrator.job.groups import group_prefix
 from orchestrator.job.references import Reference
 from orchestrator.job.usage import Meter
-from orchestrator.store.records import read_json
 
 if TYPE_CHECKING:
     from orchestrator.store.storage import Place
@@ -257,17 +256,11 @@ def _planned(config: Config, context: StepContext, sweep: Sweep) -> float:
     found = []
     for (name, tree), question in firsts.items():
         task, unit = tasks[name], question.units[0]
-        generated = isinstance(task.path, Reference) and _is_letters(context.input(task.path))
-        lengths, trees = expected_lengths(task, config, generated), sweep.replica.trees
+        made = context.input(task.path).forecast if isinstance(task.path, Reference) else None
+        lengths, trees = expected_lengths(task, config, made), sweep.replica.trees
         mean = workload.item(trees[tree], question.policies, unit.room, len(unit.prompt), lengths)
         found.append(mean.once.decoded)
     return sum(found) / len(found)
-
-
-def _is_letters(made: StepInput) -> bool:
-    """Whether the built-in task's step made it."""
-    said = read_json(made.place.parent / "identity.json")
-    return said is not None and said["job"] == "letters"
 
 
 def _most(config: Config, trees: Sequence[Tree], by_tree: Mapping[int, tuple[Policy, ...]]) -> Callable[[Unit], float]:

@@ -18,9 +18,9 @@ from jobs.finetune.data_config import DataConfig
 from jobs.finetune.deepspeed_config import deepspeed_problems
 from jobs.model_folder import folder_problems, local_folder
 from jobs.template import TEMPLATES
-from orchestrator.job.config import HubName, Problem, StepConfig, Upcoming
-from orchestrator.job.estimate import Estimate
-from orchestrator.job.references import FileSource, ModelSource, OutputKind
+from orchestrator.job.config import HubName, Problem, StepConfig
+from orchestrator.job.outputs import Model, Output
+from orchestrator.job.references import FileSource, ModelSource
 from orchestrator.job.resources import MOST_AT_ONCE, Resources
 from orchestrator.job.strict_model import StrictModel
 
@@ -158,7 +158,7 @@ class Config(StepConfig):
     """One training run, from a model and a dataset to a model."""
 
     VERSION: ClassVar[int] = 2
-    PRODUCES: ClassVar[OutputKind] = "model"
+    PRODUCES: ClassVar[type[Output]] = Model
 
     model: Annotated[
         Annotated[RandomModel, Tag("a random model")] | Annotated[ModelSource, Tag("a source")], Discriminator(_which)
@@ -285,12 +285,6 @@ class Config(StepConfig):
         workers = f"{self.resources.workers} worker{'s' * (self.resources.workers > 1)}"
         epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
         return f"{workers}, {epochs} in batches of {self.batch_size}{' packed rows' * self.packing}"
-
-    def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate:
-        """Memory of each worker, time and cost, from the model's config.json alone."""
-        from jobs.finetune.planning.estimate import estimate
-
-        return estimate(self, inputs)
 
     @property
     def model_folder(self) -> Path | None:

@@ -7,20 +7,20 @@ Four spellings, one meaning::
     data: simplescaling/s1K-1.1                          # a dataset on the Hugging Face hub
     data: {dataset: my/traces, revision: 1f2e3d4, split: train, columns: {question: q, trace: t, answer: a}}
 
-The columns of s1K, s1K-1.1 and OpenThoughts are recognised by their names (:data:`LAYOUTS`); `columns` names others, or
-those of the recognised ones that are meant.
+The columns of s1K, s1K-1.1 and OpenThoughts are recognised by their names (``layouts.LAYOUTS``); `columns` names other
+ones, or those of the recognised ones that are meant.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from jobs.finetune.layouts import Columns
 from orchestrator.job.config import Problem
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import (
@@ -32,6 +32,7 @@ from orchestrator.job.local_files import (
     locate,
     regular_files,
 )
+from orchestrator.job.outputs import Dataset
 from orchestrator.job.references import DatasetSource, Reference
 from orchestrator.job.strict_model import StrictModel
 
@@ -43,60 +44,6 @@ IN_FOLDERS = (*FILES, ".arrow", ".csv", ".jsonl.gz", ".json.gz", ".jsonl.zst")
 
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _HUB_NAME = re.compile(f"{_NAME}/{_NAME}")
-
-
-class Columns(StrictModel):
-    """The columns that hold the three parts of a sample."""
-
-    question: str = Field(default="question", min_length=1)
-    trace: str = Field(default="trace", min_length=1)
-    answer: str = Field(default="answer", min_length=1)
-
-    @property
-    def names(self) -> tuple[str, str, str]:
-        return self.question, self.trace, self.answer
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a published dataset keeps its samples: in three columns, or in one with the turns of a conversation."""
-
-    of: str
-    names: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{', '.join(self.names)} ({self.of})"
-
-
-LAYOUTS = (
-    Layout("this project", Columns().names),
-    Layout("s1K-1.1", ("question", "deepseek_thinking_trajectory", "deepseek_attempt")),
-    Layout("s1K", ("question", "thinking_trajectories", "attempt")),
-    Layout("OpenThoughts", ("problem", "deepseek_reasoning", "deepseek_solution")),
-    Layout("OpenThoughts", ("conversations",)),
-)
-"""The columns that are recognised, in the order in which they are looked for. s1K-1.1 has Gemini's traces beside r1's,
-which are those that s1.1 was trained on."""
-
-
-def choose_layout(present: Iterable[str], columns: Columns | None) -> Layout | None:
-    """Which of the `present` columns hold the samples; None when those that are asked for, or known, are not all there.
-
-    `columns` None recognises them.
-    """
-    there = set(present)
-    wanted = LAYOUTS if columns is None else (Layout("columns", columns.names),)
-    return next((layout for layout in wanted if there.issuperset(layout.names)), None)
-
-
-def columns_missing(present: Iterable[str], columns: Columns | None) -> str:
-    """What to say of data whose columns :func:`choose_layout` cannot take."""
-    names = ", ".join(sorted(present)) or "none"
-    if columns is not None:
-        missing = ", ".join(name for name in columns.names if name not in set(present))
-        return f"has no column {missing}, which columns names; there are: {names}"
-    known = "; ".join(map(str, LAYOUTS))
-    return f"has the columns {names}, and none of: {known}; add columns: {{question: …, trace: …, answer: …}}"
 
 
 class DataConfig(StrictModel):
@@ -133,15 +80,15 @@ class DataConfig(StrictModel):
         """The user's own file or folder, whose content is part of the result; None for the hub or a step's output."""
         return self.path.path if isinstance(self.path, LocalPath) else None
 
-    def located(self, output: Callable[[Reference], Path]) -> DataConfig:
+    def located(self, output: Callable[[Reference], Dataset]) -> DataConfig:
         """The same data, whose path can be opened from any working folder; `output` is where a step wrote."""
         if self.path is None:
             return self
         return self.model_copy(update={"path": self._found(output)})
 
-    def _found(self, output: Callable[[Reference], Path]) -> LocalPath | None:
+    def _found(self, output: Callable[[Reference], Dataset]) -> LocalPath | None:
         if isinstance(self.path, Reference):
-            return locate(str(output(self.path) / "train.jsonl"))
+            return locate(str(output(self.path).train))
         return self.path
 
     @property

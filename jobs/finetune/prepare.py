@@ -24,6 +24,7 @@ from jobs.template import TEMPLATES
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import LocalPath
+from orchestrator.job.outputs import Dataset, Model
 from orchestrator.job.references import Reference
 
 _PARAMS, _PAGE, _TEXT = "params.json", "data.html", "data.txt"
@@ -74,7 +75,7 @@ def look(config: Config, context: StepContext) -> str:
 def model_source(config: Config, context: StepContext) -> RandomModel | str:
     """The model that training starts from: one to be drawn, a folder, or a name on the hub."""
     if isinstance(config.model, Reference):
-        return str(context.input(config.model).output.absolute())
+        return str(context.take(config.model, Model).folder.absolute())
     return str(config.model.path) if isinstance(config.model, LocalPath) else config.model
 
 
@@ -88,7 +89,7 @@ def _tokenized(config: Config, context: StepContext) -> tuple[PreTrainedTokenize
             f"model: its vocabulary has {ids} ids, and its tokenizer {needed}: take the tokenizer that the model was "
             "saved with, or resize the model's embeddings"
         )
-    located = config.data.located(lambda reference: context.input(reference).output)
+    located = config.data.located(lambda reference: context.take(reference, Dataset))
     data = tokenize(read_samples(located), tokenizer, TEMPLATES[config.template], config.block_size)
     longest = int(np.diff(data.starts).max())
     if positions is not None and longest > positions:

@@ -12,11 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jobs.finetune.data_config import DataConfig, Layout, choose_layout, columns_missing
+from jobs.finetune.layouts import Layout, choose_layout, columns_missing
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import file_problem, lines
+
+if TYPE_CHECKING:
+    from jobs.finetune.data_config import DataConfig
 
 Row = Mapping[str, Any]
 

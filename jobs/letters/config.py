@@ -6,15 +6,19 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from jobs.forecasts import ThinkingForecast
 from orchestrator.job.config import StepConfig
-from orchestrator.job.references import OutputKind
+from orchestrator.job.outputs import Dataset, Output
+
+THINKING = ThinkingForecast(natural=13, extension=21, answer=16, source="the built-in task")
+"""Of the models that ``experiments/scaling_sweep.yaml`` trains."""
 
 
 class Config(StepConfig):
     """A dataset of the built-in task."""
 
     VERSION: ClassVar[int] = 1
-    PRODUCES: ClassVar[OutputKind] = "dataset"
+    PRODUCES: ClassVar[type[Output]] = Dataset
 
     train: int = Field(ge=1, le=10**8, description="questions with a reasoning trace")
     test: int = Field(default=200, ge=1, le=10**6, description="distinct questions about words that training never has")

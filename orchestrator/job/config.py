@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cluster.catalogue import CPU, Machine, machine, names, this_machine
-from orchestrator.job.estimate import Estimate
-from orchestrator.job.references import OutputKind
+from orchestrator.job.outputs import Output
 from orchestrator.job.resources import DEFAULT_GPU, Resources
 from orchestrator.job.strict_model import StrictModel
 
@@ -43,8 +42,8 @@ class Upcoming:
     config: StepConfig
     output: Path | None
     """The folder that its job wrote; None until it is done."""
-    found: dict[str, Any] = field(default_factory=dict, compare=False)
-    """What was found out about it, by what: so that a chain of thousands is not walked from each of its steps."""
+    forecast: object | None = None
+    """What it will have made, as far as its kind can tell (:mod:`jobs.forecasts`)."""
 
 
 class StepConfig(StrictModel):
@@ -52,7 +51,7 @@ class StepConfig(StrictModel):
 
     VERSION: ClassVar[int]
     """Raised when the same config gives another result than before: results of older versions are then recomputed."""
-    PRODUCES: ClassVar[OutputKind]
+    PRODUCES: ClassVar[type[Output]]
 
     resources: Resources = Resources()
 
@@ -127,10 +126,3 @@ class StepConfig(StrictModel):
     def describe(self) -> str:
         """A few words for the plan: ``17 policies x 200 items``."""
         return ""
-
-    def estimate(self, inputs: Mapping[str, Upcoming]) -> Estimate | None:
-        """Memory, time and cost, without importing anything heavy; None where there is nothing to tell.
-
-        `inputs` are the steps that come before this one, by name: those that it takes, and what they take.
-        """
-        return None

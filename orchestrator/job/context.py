@@ -14,8 +14,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from orchestrator.job.outputs import Output
 from orchestrator.job.references import Reference
 from orchestrator.job.tracked_run import TrackedRun, folder_name
 from orchestrator.store.records import read_passing, write_json_atomically, write_note
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from orchestrator.store.working_copy import WorkingCopy
 
 
+Made = TypeVar("Made", bound=Output)
+
+
 @dataclass(frozen=True)
 class StepInput:
     """A finished step that another step takes."""
@@ -36,6 +40,8 @@ class StepInput:
     fingerprint: str
     place: Place
     """The folder that its job wrote, in the store."""
+    forecast: object | None = None
+    """What was foreseen of it, before it was there (:mod:`jobs.forecasts`)."""
 
     @property
     def output(self) -> Path:
@@ -133,6 +139,11 @@ class StepContext:
     def input(self, reference: Reference) -> StepInput:
         """The finished step that a :class:`Reference` of the config names."""
         return self.inputs[reference.step]
+
+    def take(self, reference: Reference, kind: type[Made]) -> Made:
+        """What that step made, on this machine. Raises StoreError where it has to be fetched and cannot be."""
+        assert issubclass(reference.accepts, kind), f"{reference} is asked for as a {kind.KIND}"
+        return kind(self.input(reference).output)
 
     def progress(self, done: float, total: float, unit: str, left: float | None = None) -> None:
         """Says how far the step is, in `unit` ("steps", "tokens"); shown by ``run`` and ``status``.

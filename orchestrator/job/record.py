@@ -1,6 +1,8 @@
-"""What a kind of step may offer beside running: grading its result again, comparing two of them, reporting on them.
+"""What a kind of step is and can do: one :class:`Job`, which is all that the control plane knows of it.
 
-:mod:`orchestrator.registry` says which kinds do; the control plane knows no more of them than this.
+A kind is a package with a module ``job`` that has a ``JOB``. What a job cannot do is None, and the verbs that need it
+say so. Functions whose modules are heavy are given as :func:`orchestrator.job.extensions.lazy`, because every
+experiment file is checked against the record before torch, ray, vllm or transformers is imported.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.job.config import StepConfig
+from orchestrator.job.config import StepConfig, Upcoming
 from orchestrator.job.context import StepContext
 
 if TYPE_CHECKING:
+    from orchestrator.job.estimate import Estimate
     from orchestrator.job.usage import Spending
     from orchestrator.store.storage import Place
 
@@ -47,7 +50,7 @@ class Compared:
 
 
 class Comparer(Protocol):
-    """What a kind of step offers as ``jobs.<kind>.compare.compare``: two of its results against each other, as text.
+    """Two results of a kind against each other, as text.
 
     Raises :class:`StepError` where they cannot be compared.
     """
@@ -87,9 +90,33 @@ class ReportRequest:
 
 
 class ReportWriter(Protocol):
-    """What a kind of step offers as ``jobs.<kind>.report.write``: one report on finished steps of the kind.
+    """One report on finished steps of a kind.
 
     Raises :class:`StepError` for a request that cannot be met. Decodes and trains nothing.
     """
 
     def __call__(self, steps: Sequence[FinishedStep], request: ReportRequest) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a kind of step is and can do."""
+
+    config: type[StepConfig]
+    """The fields of its steps, and the kind of output that it makes."""
+    run: Callable[[Any, StepContext], None]
+    """Does the work, once, in a process of a Ray worker. What it writes under ``context.output`` is the step's result;
+    returning means done."""
+    estimate: Callable[[Any, Mapping[str, Upcoming]], Estimate] | None = None
+    """What a step would take: memory, time and cost, from its config and the steps before it."""
+    forecast: Callable[[Any, Mapping[str, Upcoming]], object | None] | None = None
+    """What a step will have made, one of :mod:`jobs.forecasts`, for the estimates of those that take it."""
+    look: Callable[[Any, StepContext], str] | None = None
+    """Shows what a step would work on, as text, before it runs."""
+    regrade: Callable[[Any, StepContext], Regraded] | None = None
+    """Gives a finished step's verdicts again."""
+    compare: Comparer | None = None
+    report: ReportWriter | None = None
+    short: bool = False
+    """Whether it leaves nothing behind in its process, so that one process may do many of its steps: to start one takes
+    longer than such a step."""

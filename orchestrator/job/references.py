@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 from pydantic import PlainSerializer, PlainValidator
 
 from orchestrator.job.local_files import LocalPath, absolute, is_there, locate
-
-if TYPE_CHECKING:
-    pass
-
-
-OutputKind = Literal["dataset", "model", "curves"]
-
+from orchestrator.job.outputs import Dataset, Model, Output
 
 _REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 
@@ -25,7 +19,7 @@ class Reference:
     """``${step}`` in an experiment file: the output of another step, which must be of kind `accepts`."""
 
     step: str
-    accepts: OutputKind
+    accepts: type[Output]
 
     def __str__(self) -> str:
         return f"${{{self.step}}}"
@@ -43,16 +37,16 @@ def is_path(text: str) -> bool:
 
 
 def _dataset_source(value: object) -> Reference | LocalPath:
-    source = _source(value, "dataset")
+    source = _source(value, Dataset)
     return locate(source) if isinstance(source, str) else source
 
 
 def _model_source(value: object) -> Reference | LocalPath | str:
-    source = _source(value, "model")
+    source = _source(value, Model)
     return locate(source) if isinstance(source, str) and is_path(source) else source
 
 
-def _source(value: object, accepts: OutputKind) -> Reference | LocalPath | str:
+def _source(value: object, accepts: type[Output]) -> Reference | LocalPath | str:
     if isinstance(value, Reference | LocalPath):
         return value
     if not isinstance(value, str) or not value:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from jobs.finetune.data_config import Columns, DataConfig
+from jobs.finetune.data_config import DataConfig
+from jobs.finetune.layouts import Columns
+from orchestrator.job.outputs import Dataset
 from orchestrator.job.references import Reference
 
 
@@ -17,7 +19,7 @@ def data(value: object) -> DataConfig:
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
-        ("${letters}", DataConfig(path=Reference("letters", "dataset"))),
+        ("${letters}", DataConfig(path=Reference("letters", Dataset))),
         ("traces.jsonl", DataConfig(path="traces.jsonl")),
         ("folder/traces.parquet", DataConfig(path="folder/traces.parquet")),
         ("./owner/traces", DataConfig(path="./owner/traces")),
@@ -95,7 +97,7 @@ def test_a_problem_is_at_the_key_that_was_written(tmp_path: Path) -> None:
 
 def test_data_is_located_before_working_folders_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    traces, made = data("traces.jsonl"), data("${letters}").located(lambda reference: tmp_path)
+    traces, made = data("traces.jsonl"), data("${letters}").located(lambda reference: Dataset(tmp_path))
     monkeypatch.chdir("/")
     assert (traces.file, made.file) == (tmp_path / "traces.jsonl", tmp_path / "train.jsonl")
-    assert data("owner/traces").located(lambda reference: tmp_path) == data("owner/traces")
+    assert data("owner/traces").located(lambda reference: Dataset(tmp_path)) == data("owner/traces")

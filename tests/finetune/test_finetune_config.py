@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.finetune.config import Config
+from orchestrator.job.outputs import Dataset, Model
 from orchestrator.job.references import Reference
 
 TINY = {"random": "qwen2", "layers": 2, "hidden_size": 128}
@@ -32,8 +33,8 @@ def test_a_random_model_gets_a_recipe_of_its_own_that_can_be_overridden() -> Non
 
 def test_references_are_the_outputs_of_steps_of_the_right_kind() -> None:
     recipe = config(model="${base}")
-    assert recipe.model == Reference("base", "model")
-    assert recipe.data.path == Reference("letters", "dataset")
+    assert recipe.model == Reference("base", Model)
+    assert recipe.data.path == Reference("letters", Dataset)
     assert list(recipe.problems()) == []
     assert recipe.external_inputs() == {}
 

@@ -16,7 +16,7 @@ from jobs.evaluate.config import Config as Evaluate
 from orchestrator.experiment import ExperimentError, load
 from orchestrator.job.config import StepConfig
 from orchestrator.job.estimate import Estimate
-from orchestrator.job.references import OutputKind
+from orchestrator.job.outputs import Dataset, Output
 from orchestrator.job.usage import Held, Meter, Spending
 from orchestrator.spending import (
     GIVE_BACK_SECONDS,
@@ -62,7 +62,7 @@ class Fixed(StepConfig):
     """A step that holds the same from its start to its end."""
 
     VERSION: ClassVar[int] = 1
-    PRODUCES: ClassVar[OutputKind] = "dataset"
+    PRODUCES: ClassVar[type[Output]] = Dataset
 
     def demands(self) -> list[dict[str, float]]:
         return [{"CPU": 8.0, "GPU": 1.0}] * 16

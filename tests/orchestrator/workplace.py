@@ -60,9 +60,9 @@ class Workplace:
         output, _ = process.communicate(timeout=200)
         return process.returncode, output
 
-    def step(self) -> Path:
-        """The folder of the letters step, once there is one."""
-        return wait_for(lambda: next((self.folder / "runs").glob("letters-*/"), None))
+    def step(self, name: str = "letters") -> Path:
+        """The folder of that step, once there is one."""
+        return wait_for(lambda: next((self.folder / "runs").glob(f"{name}-*/"), None))
 
     def status(self) -> dict[str, object]:
         return json.loads((self.step() / "status.json").read_text())

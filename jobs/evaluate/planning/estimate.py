@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from jobs.architecture import Architecture, UnknownArchitecture, find
 from jobs.evaluate.config import Config
 from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remarks
-from jobs.evaluate.planning.lengths import ASSUMED, BENCHMARKS, LETTERS, Lengths
+from jobs.evaluate.planning.lengths import ASSUMED, published, scaled, unmarked
 from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, ON_CPUS, ON_GPUS, Replica, Taken, taken
 from jobs.evaluate.planning.workload import Workload, at_most, item
 from jobs.evaluate.sweep.policies import Policy, Wish, printable
 from jobs.evaluate.sweep.tree import Room, grow
 from jobs.evaluate.tasks.config import TaskConfig
-from jobs.finetune.config import Config as Finetune
-from jobs.letters.config import Config as Letters
+from jobs.forecasts import DatasetForecast, ModelForecast, ThinkingForecast
+from jobs.letters.config import THINKING as LETTERS
 from jobs.template import UNMARKED
 from orchestrator.job.config import Upcoming
 from orchestrator.job.estimate import Estimate, Part
@@ -131,10 +131,8 @@ def _architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architectur
         made = inputs[config.model.step]
         if made.output is not None:
             return find(str(made.output))
-        if isinstance(made.config, Finetune):
-            from jobs.finetune.planning.estimate import architecture
-
-            return architecture(made.config, inputs)
+        if isinstance(made.forecast, ModelForecast):
+            return made.forecast.architecture
         raise UnknownArchitecture(f"step {config.model.step} has not made it yet")
     assert config.model is not None, "only a server that chats does without"
     return find(config.model)
@@ -185,8 +183,8 @@ def _sweep(config: Config, inputs: Mapping[str, Upcoming], context: int) -> _Swe
     answer = context // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     expected, most, words = Workload(), Workload(), []
     for task in config.tasks:
-        generated = isinstance(task.path, Reference) and isinstance(inputs[task.path.step].config, Letters)
-        items, lengths = _items(task, inputs), expected_lengths(task, config, generated)
+        made = inputs[task.path.step].forecast if isinstance(task.path, Reference) else None
+        items, lengths = _items(task, inputs), expected_lengths(task, config, made)
         if items is None:
             return None
         prompt = min(_PROMPT, context // 8)
@@ -208,23 +206,23 @@ def _items(task: TaskConfig, inputs: Mapping[str, Upcoming]) -> int | None:
     """How many items a task has, as far as that is known before it is loaded."""
     if not isinstance(task.path, Reference):
         return task.known_items()
-    made = inputs[task.path.step].config
-    if not isinstance(made, Letters):
+    made = inputs[task.path.step].forecast
+    if not isinstance(made, DatasetForecast) or made.questions is None:
         return task.items
-    return min(made.test, task.items or made.test)
+    return min(made.questions, task.items or made.questions)
 
 
-def expected_lengths(task: TaskConfig, config: Config, generated: bool) -> Lengths:
-    """What is assumed of a task's traces. `generated`: its items are another step's, which makes words and letters."""
+def expected_lengths(task: TaskConfig, config: Config, made: object | None) -> ThinkingForecast:
+    """What is assumed of a task's traces; `made` is the forecast of the step that makes its items."""
     known = ASSUMED
     if isinstance(task.path, Reference):
-        known = LETTERS if generated else ASSUMED
+        known = (isinstance(made, DatasetForecast) and made.thinking) or ASSUMED
     elif task.benchmark is not None:
-        known = BENCHMARKS[task.name]
+        known = ASSUMED if task.benchmark.thinking_tokens is None else published(task.benchmark.thinking_tokens)
     elif task.file is None:
         known = LETTERS
     given = config.resources.expected_thinking_tokens
     if config.template.style == UNMARKED:
         answer = known if given is None else replace(known, answer=given, source="resources.expected_thinking_tokens")
-        return answer.unmarked()
-    return known if given is None else known.scaled(given)
+        return unmarked(answer)
+    return known if given is None else scaled(known, given)

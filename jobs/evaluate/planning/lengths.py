@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import NormalDist
 
 from jobs.evaluate.sweep.tree import Extent, Key, Known
+from jobs.forecasts import ThinkingForecast
 
 SPREAD = 0.65
 """Standard deviation of the logarithm of a trace's length."""
@@ -28,33 +29,23 @@ TOKENS_PER_STEP = 100
 """What the paper takes a step of thinking for: with it, its step-conditional runs have the Control that it printed."""
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """Mean tokens of a task's traces."""
+def scaled(lengths: ThinkingForecast, natural: float) -> ThinkingForecast:
+    """With another natural length, given by the experiment, and extensions in proportion."""
+    extension = lengths.extension * natural / lengths.natural
+    return replace(lengths, natural=natural, extension=extension, source="resources.expected_thinking_tokens")
 
-    natural: float
-    """Until thinking ends by itself."""
-    extension: float
-    """More, after each extension."""
-    answer: float
-    source: str
-    """Where they are from, in a few words."""
 
-    def scaled(self, natural: float) -> Lengths:
-        """With another natural length, given by the experiment, and extensions in proportion."""
-        extension = self.extension * natural / self.natural
-        return replace(self, natural=natural, extension=extension, source="resources.expected_thinking_tokens")
+def unmarked(lengths: ThinkingForecast) -> ThinkingForecast:
+    """Of a model whose thinking is not told apart: all that it writes is its answer."""
+    return replace(lengths, natural=0, extension=0)
 
-    def unmarked(self) -> Lengths:
-        """Of a model whose thinking is not told apart: all that it writes is its answer."""
-        return replace(self, natural=0, extension=0)
 
-    def draws(self) -> Iterator[Known]:
-        """Traces that stand for all, each as likely as the others: how far each of its pieces goes."""
-        quantiles = [math.exp(SPREAD * NormalDist().inv_cdf((each + 0.5) / DRAWS)) for each in range(DRAWS)]
-        mean = sum(quantiles) / DRAWS
-        for quantile in quantiles:
-            yield trace(round(self.natural * quantile / mean), round(self.extension), round(self.answer))
+def draws(lengths: ThinkingForecast) -> Iterator[Known]:
+    """Traces that stand for all, each as likely as the others: how far each of its pieces goes."""
+    quantiles = [math.exp(SPREAD * NormalDist().inv_cdf((each + 0.5) / DRAWS)) for each in range(DRAWS)]
+    mean = sum(quantiles) / DRAWS
+    for quantile in quantiles:
+        yield trace(round(lengths.natural * quantile / mean), round(lengths.extension), round(lengths.answer))
 
 
 def trace(natural: int, extension: int, answer: int) -> Known:
@@ -70,12 +61,12 @@ def trace(natural: int, extension: int, answer: int) -> Known:
     return extent
 
 
-def _paper(natural: float) -> Lengths:
-    """Extensions as in the scaling figure, where two add 547 tokens to 6,109; answers of 400 tokens are a guess."""
-    return Lengths(natural, 0.045 * natural, 400, "the s1 paper")
+def published(natural: float) -> ThinkingForecast:
+    """Those of a benchmark whose mean thinking tokens without forcing were published.
+
+    Extensions as in the scaling figure, where two add 547 tokens to 6,109; answers of 400 tokens are a guess.
+    """
+    return ThinkingForecast(natural, 0.045 * natural, 400, "the s1 paper")
 
 
-LETTERS = Lengths(13, 21, 16, "the built-in task")
-ASSUMED = replace(_paper(4000), source="a guess")
-BENCHMARKS = {"aime24": _paper(6109), "aime25": _paper(6109), "math500": _paper(3268), "gpqa_diamond": _paper(3568)}
-"""Mean thinking tokens without forcing: the scaling figure's, and those of the sequence-length table."""
+ASSUMED = replace(published(4000), source="a guess")

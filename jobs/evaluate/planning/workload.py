@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from jobs.evaluate.planning.lengths import ENDLESS, Lengths, trace
+from jobs.evaluate.planning.lengths import ENDLESS, draws, trace
 from jobs.evaluate.sweep.policies import Policy
 from jobs.evaluate.sweep.tree import BranchPath, Key, Known, Leaf, Room, Tree, leaf
+from jobs.forecasts import ThinkingForecast
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,17 @@ def unit(tree: Tree, policies: Iterable[Policy], room: Room, prompt: int, known:
     return Workload(alone, once, 1, prompt + trunk + room.answer, chains)
 
 
-def item(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int, lengths: Lengths) -> Workload:
+def item(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int, lengths: ThinkingForecast) -> Workload:
     """What a sample of an item takes in the mean. Chains are those of the longest trace."""
-    draws = list(lengths.draws())
+    drawn = list(draws(lengths))
     total = Workload()
-    for known in draws:
+    for known in drawn:
         total += unit(tree, policies, room, prompt, known)
-    found = total.times(1 / len(draws))
+    found = total.times(1 / len(drawn))
     alone = dict(found.alone)
     for policy in policies:
         if policy.tries:
-            accepted = sum(leaf(tree, policy, room, known).thinking_end == "natural" for known in draws) / len(draws)
+            accepted = sum(leaf(tree, policy, room, known).thinking_end == "natural" for known in drawn) / len(drawn)
             looked_at = (1 - (1 - accepted) ** policy.tries) / accepted if accepted else policy.tries
             alone[policy.name] = alone[policy.name].times(looked_at)
     return replace(found, alone=alone)

@@ -7,11 +7,10 @@ that go around, so a field has a list of names, of which the first that a row ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from jobs.evaluate.grading.answer_type import AnswerType
+from orchestrator.job.extensions import Extensions
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Benchmark:
     items: int
     columns: Columns
     subset: str | None = None
+    thinking_tokens: float | None = None
+    """In the mean, without forcing, as published; what plans of sweeps reckon with."""
     gated: bool = False
     """Whether its authors ask for an agreement before it can be downloaded."""
 
@@ -53,7 +54,10 @@ class Benchmark:
         return f"https://huggingface.co/datasets/{self.dataset}"
 
 
-BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
+# Thinking tokens: the s1 paper's scaling figure, and its sequence-length table.
+BENCHMARKS: Extensions[Benchmark] = Extensions(
+    "scaling_orchestrator.benchmarks",
+    Benchmark,
     {
         "aime24": Benchmark(
             dataset="HuggingFaceH4/aime_2024",
@@ -61,6 +65,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             split="train",
             type="integer",
             items=30,
+            thinking_tokens=6109,
             columns=Columns(question=("problem",), answer=("answer", "expected_answer")),
         ),
         "aime25": Benchmark(
@@ -69,6 +74,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             split="test",
             type="integer",
             items=30,
+            thinking_tokens=6109,
             columns=Columns(question=("problem",)),
         ),
         "math500": Benchmark(
@@ -77,6 +83,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             split="test",
             type="math",
             items=500,
+            thinking_tokens=3268,
             columns=Columns(id=("unique_id",), question=("problem",)),
         ),
         "gpqa_diamond": Benchmark(
@@ -86,6 +93,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             split="train",
             type="choice",
             items=198,
+            thinking_tokens=3568,
             columns=Columns(
                 id=("Record ID",),
                 question=("Question",),
@@ -94,5 +102,5 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             ),
             gated=True,
         ),
-    }
+    },
 )

@@ -28,8 +28,6 @@ from orchestrator.job.local_files import LocalPath, file_problem, lines
 from orchestrator.job.references import DatasetSource, Reference, parse_reference
 from orchestrator.job.strict_model import StrictModel
 
-BUILTIN = ("letters", *BENCHMARKS)
-
 LETTERS_ITEMS = 200
 """Held-out words of the built-in task when `items` is not given."""
 
@@ -55,10 +53,10 @@ class TaskConfig(StrictModel):
 
     @model_validator(mode="after")
     def _is_one_of_the_four(self) -> Self:
-        if self.path is None and self.name not in BUILTIN:
+        if self.path is None and self.name != "letters" and self.name not in BENCHMARKS:
             raise ValueError(
-                f"unknown task {self.name!r}: built in is {', '.join(BUILTIN)}; for your own questions write "
-                f"{{name: {self.name}, path: questions.jsonl}}"
+                f"unknown task {self.name!r}: known are {', '.join(('letters', *BENCHMARKS))}; for your own questions "
+                f"write {{name: {self.name}, path: questions.jsonl}}"
             )
         if self.path is None and self.type not in (None, self.answers):
             raise ValueError(f"type: {self.name} has answers of type {self.answers}: leave it out")

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.evaluate.grading.integers import canonical_integer
 from jobs.evaluate.grading.letters import letter_of
 from jobs.evaluate.grading.reader import gold_of
 from jobs.evaluate.tasks.benchmarks import Columns
-from jobs.evaluate.tasks.config import TaskConfig
 from jobs.evaluate.tasks.rows import Row
 from jobs.evaluate.tasks.task import Item
 from jobs.evaluate.tasks.wording import LETTERS, asked
 from orchestrator.job.errors import StepError
+
+if TYPE_CHECKING:
+    from jobs.evaluate.tasks.config import TaskConfig
 
 Rows = Iterator[Row]
 

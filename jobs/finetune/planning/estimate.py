@@ -18,18 +18,16 @@ from jobs.finetune.config import BYTE_VOCABULARY, HEAD_SIZE, Config, RandomModel
 from jobs.finetune.planning.fitting import Setting, nearest
 from jobs.finetune.planning.memory import Layout, Strategy, checkpoint_bytes
 from jobs.finetune.planning.roofline import Work, seconds, traffic
-from jobs.letters.config import Config as Letters
+from jobs.forecasts import DatasetForecast, ModelForecast
 from orchestrator.job.config import Upcoming
 from orchestrator.job.estimate import Estimate
 from orchestrator.job.local_files import locate
+from orchestrator.job.outputs import Dataset
 from orchestrator.job.references import Reference
 from orchestrator.job.resources import DEFAULT_GPU
 
 _BYTES_PER_TOKEN = 4
 """Of English and mathematics in a vocabulary of 150,000: a rule of thumb."""
-
-_LETTERS_TOKENS = 50
-"""A trace of the letters task in bytes, on average, with its chat markers."""
 
 
 @dataclass(frozen=True)
@@ -85,19 +83,24 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
     )
 
 
+def forecast(config: Config, inputs: Mapping[str, Upcoming]) -> ModelForecast | None:
+    """The model that training makes, where its shapes are known."""
+    try:
+        return ModelForecast(architecture(config, inputs))
+    except UnknownArchitecture:
+        return None
+
+
 def architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architecture:
     """The shapes of the model that `config` trains. Raises UnknownArchitecture when nothing here tells them."""
-    source, passed = config.model, []
-    while isinstance(source, Reference):  # not by calling itself: a chain of steps may be longer than Python's stack
+    source = config.model
+    if isinstance(source, Reference):
         made = inputs[source.step]
         if made.output is not None:
             return find(locate(str(made.output)))
-        if not isinstance(made.config, Config):
-            raise UnknownArchitecture(f"step {source.step} has not made it yet")
-        passed.append(made)
-        source = made.found.get("model", made.config.model)
-    for made in passed:
-        made.found["model"] = source
+        if isinstance(made.forecast, ModelForecast):
+            return made.forecast.architecture
+        raise UnknownArchitecture(f"step {source.step} has not made it yet")
     if isinstance(source, RandomModel):
         heads = source.hidden_size // HEAD_SIZE
         return Architecture(
@@ -159,11 +162,12 @@ def _volume(config: Config, inputs: Mapping[str, Upcoming]) -> _Volume | None:
     if isinstance(source, Reference):
         made = inputs[source.step]
         if made.output is not None:
-            return _of_file(made.output / "train.jsonl", config)
-        if isinstance(made.config, Letters):
-            samples = made.config.train
-            return _Volume(samples, samples * _LETTERS_TOKENS, f"{samples:,} samples of about {_LETTERS_TOKENS} tokens")
-        return None
+            return _of_file(Dataset(made.output).train, config)
+        expected = made.forecast
+        if not isinstance(expected, DatasetForecast) or not expected.samples or expected.tokens_per_sample is None:
+            return None
+        samples, each = expected.samples, expected.tokens_per_sample
+        return _Volume(samples, samples * each, f"{samples:,} samples of about {each:g} tokens")
     if config.data.file is not None:
         return _of_file(config.data.file, config)
     return _PUBLISHED.get(config.data.dataset or "")

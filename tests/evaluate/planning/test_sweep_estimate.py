@@ -17,15 +17,15 @@ from cluster import catalogue
 from cluster.catalogue import machine
 from jobs.architecture import find
 from jobs.evaluate.config import Config
+from jobs.evaluate.planning.estimate import estimate as sweep_estimate
 from jobs.evaluate.planning.roofline import ON_GPUS, Replica, taken
 from jobs.evaluate.planning.workload import Tokens, Workload
-from jobs.finetune.config import Config as Finetune
-from jobs.letters.config import Config as Letters
 from orchestrator.estimate_view import lines
 from orchestrator.experiment import load
 from orchestrator.job.config import Upcoming
 from orchestrator.job.estimate import Estimate
 from orchestrator.plan import estimates, plan
+from orchestrator.registry import JOBS
 from orchestrator.store.step_folders import Store
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +40,7 @@ REPLICA = Replica(find("simplescaling/s1-32B"), machine("h100").card, 2, 2, ON_G
 
 
 def estimate(resources: dict[str, object], **fields: object) -> Estimate:
-    return Config.model_validate_json(json.dumps(S1 | {"resources": resources} | fields)).estimate({})
+    return sweep_estimate(Config.model_validate_json(json.dumps(S1 | {"resources": resources} | fields)), {})
 
 
 def test_a_sweep_has_time_hours_and_cost_as_a_whole_and_by_policy() -> None:
@@ -130,12 +130,14 @@ def test_the_most_that_auto_takes_of_a_context_is_said(tmp_path: Path) -> None:
 
 def test_the_model_that_another_step_will_make_is_known_by_that_step() -> None:
     tiny = {"model": {"random": "qwen2", "layers": 2, "hidden_size": 128, "context": 256}, "data": "${letters}"}
-    inputs = {
-        "letters": Upcoming(Letters(train=100, test=50), None),
-        "tiny": Upcoming(Finetune.model_validate_json(json.dumps(tiny)), None),
-    }
+    inputs: dict[str, Upcoming] = {}
+    for name, kind, config in (("letters", "letters", {"train": 100, "test": 50}), ("tiny", "finetune", tiny)):
+        job = JOBS[kind]
+        step = job.config.model_validate_json(json.dumps(config))
+        assert job.forecast is not None
+        inputs[name] = Upcoming(step, None, job.forecast(step, inputs))
     sweep = {"model": "${tiny}", "tasks": ["${letters}"], "budgets": [4, "auto"]}
-    told = Config.model_validate_json(json.dumps(sweep)).estimate(inputs)
+    told = sweep_estimate(Config.model_validate_json(json.dumps(sweep)), inputs)
     assert told.device == "core"
     assert told.seconds is not None
     assert any("letters: 50 items, thinking 13 tokens in the mean (the built-in task)" in line for line in lines(told))
@@ -193,7 +195,7 @@ def _machine_is_forgotten() -> Iterator[None]:
 
 
 def small(**resources: object) -> Estimate:
-    return Config.model_validate_json(json.dumps(SMALL_MODEL | {"resources": resources})).estimate({})
+    return sweep_estimate(Config.model_validate_json(json.dumps(SMALL_MODEL | {"resources": resources})), {})
 
 
 def test_on_the_machine_one_sits_at_memory_and_cores_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +250,7 @@ def test_this_machine_is_what_its_kernel_and_its_container_say(tmp_path: Path, m
     ],
 )
 def test_where_time_cannot_be_told_tokens_are(fields: dict[str, object], holder: str) -> None:
-    told = Config.model_validate_json(json.dumps(S1 | fields)).estimate({})
+    told = sweep_estimate(Config.model_validate_json(json.dumps(S1 | fields)), {})
     assert told.holder.startswith(holder)
     assert told.seconds is None
     assert [part.usd for part in told.parts] == [None] * len(told.parts)

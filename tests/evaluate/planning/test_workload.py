@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.evaluate.planning.lengths import BENCHMARKS, LETTERS, trace
+from jobs.evaluate.planning.lengths import published, trace
 from jobs.evaluate.planning.workload import at_most, item, unit
 from jobs.evaluate.sweep.policies import NO_FORCING, Policy, grid, no_forcing, rejection, step_budgets
 from jobs.evaluate.sweep.tree import Key, Room, grow, leaf
+from jobs.letters.config import THINKING
 
 INJECTED = {"Wait": 1, "Hmm": 2, "": 0}
 POLICIES = (*grid([3, 7, 20, None], ["Wait", "Hmm", ""], [1, 2], [9, None]), *no_forcing(), *step_budgets([1]))
@@ -74,7 +75,7 @@ def test_attention_reads_all_that_was_before_each_token() -> None:
 
 def test_lengths_are_spread_as_the_papers_budgets_cut_them() -> None:
     policies = (*grid([2000, 4000, 8000, None]), *no_forcing())
-    found = item(grow(policies, {}), policies, Room(28_000, 400), 0, BENCHMARKS["aime24"])
+    found = item(grow(policies, {}), policies, Room(28_000, 400), 0, published(6109))
     thinking = {name: work.decoded - 400 for name, work in found.alone.items()}
     assert thinking["auto"] == pytest.approx(6109, rel=0.01)
     assert thinking["2000"] == pytest.approx(2000, rel=0.05)
@@ -85,7 +86,7 @@ def test_lengths_are_spread_as_the_papers_budgets_cut_them() -> None:
 
 def test_rejection_sampling_needs_as_many_tries_as_its_limit_asks_for() -> None:
     policies = (*grid([None]), *rejection([2, 1000], 4))
-    found = item(grow(policies, {}), policies, Room(500, 16), 0, LETTERS)
+    found = item(grow(policies, {}), policies, Room(500, 16), 0, THINKING)
     assert found.alone["rejection sampling 1000"].decoded == found.alone["auto"].decoded
     # At 2 tokens no trace has ended: each try costs the limit and one more token, and four are made.
     assert found.alone["rejection sampling 2"].decoded == 4 * 3

@@ -19,6 +19,7 @@ from jobs.evaluate.tasks.config import TaskConfig
 from jobs.letters.generator import held_out
 from orchestrator.job.context import StepInput
 from orchestrator.job.errors import StepError
+from orchestrator.job.outputs import Dataset
 from orchestrator.job.references import Reference
 from tests.conftest import ROOT
 
@@ -60,14 +61,14 @@ def test_benchmarks_know_their_items_and_answers_wherever_they_are_read_from() -
 
 def test_a_word_is_a_built_in_task_a_reference_is_a_steps_output_and_an_object_is_a_file() -> None:
     assert parsed("letters") == TaskConfig(name="letters")
-    assert parsed("${words}") == TaskConfig(name="words", path=Reference("words", "dataset"))
+    assert parsed("${words}") == TaskConfig(name="words", path=Reference("words", Dataset))
     assert parsed({"name": "mine", "path": "mine.jsonl"}).file == Path.cwd() / "mine.jsonl"
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("leters", "unknown task 'leters': built in is letters, aime24, aime25, math500, gpqa_diamond"),
+        ("leters", "unknown task 'leters': known are letters, aime24, aime25, math500, gpqa_diamond"),
         ({"name": "letters", "pth": "x.jsonl"}, "Extra inputs are not permitted"),
         ({"name": "letters", "items": 0}, "greater than 0"),
         ({"name": "mine", "path": "x.jsonl", "seed": 3}, "seed: is for letters, which are generated"),

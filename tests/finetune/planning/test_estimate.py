@@ -14,8 +14,11 @@ from cluster import catalogue
 from cluster.catalogue import machine
 from jobs.architecture import find
 from jobs.finetune.config import BYTE_VOCABULARY, Config
+from jobs.finetune.planning.estimate import estimate as training_estimate
+from jobs.finetune.planning.estimate import forecast
 from jobs.finetune.planning.roofline import Work, mfu
 from jobs.finetune.tokenizer import byte_tokenizer
+from jobs.forecasts import DatasetForecast
 from jobs.letters.config import Config as Letters
 from orchestrator.estimate_view import lines, show
 from orchestrator.experiment import load
@@ -23,7 +26,7 @@ from orchestrator.job.config import Upcoming
 from orchestrator.job.estimate import Estimate
 from tests.conftest import ROOT
 
-LETTERS = {"letters": Upcoming(Letters(train=38400), None)}
+LETTERS = {"letters": Upcoming(Letters(train=38400), None, DatasetForecast(samples=38400, tokens_per_sample=50))}
 S1 = {"model": "Qwen/Qwen2.5-32B-Instruct", "data": "simplescaling/s1K"}
 ON_GPUS = {"gpus_per_worker": 1, "activation_checkpointing": "full", "machine": "p5.48xlarge"}
 
@@ -33,7 +36,7 @@ def config(resources: dict[str, object], **fields: object) -> Config:
 
 
 def estimate(resources: dict[str, object], **fields: object) -> Estimate:
-    return config(resources, **fields).estimate(LETTERS)
+    return training_estimate(config(resources, **fields), LETTERS)
 
 
 def test_the_recipe_fits_16_cards_and_not_8() -> None:
@@ -104,7 +107,9 @@ def test_the_paper_s_26_minutes_on_16_cards_are_what_plans_reckon_with() -> None
 def checkpoints(**resources: object) -> str:
     """What is said of the recipe's checkpoints."""
     fields = ON_GPUS | {"workers": 16} | resources
-    told = config(fields).model_copy(update={"data": Config.model_validate_json(json.dumps(S1)).data}).estimate({})
+    told = training_estimate(
+        config(fields).model_copy(update={"data": Config.model_validate_json(json.dumps(S1)).data}), {}
+    )
     [line] = [remark for remark in told.remarks if remark.startswith("checkpoints: ")]
     return line
 
@@ -130,7 +135,7 @@ def test_checkpoints_of_adapters_have_the_adapters_alone() -> None:
 
 def test_the_shipped_recipe_writes_at_most_one() -> None:
     [step] = load(ROOT / "experiments" / "s1" / "finetune.yaml").steps.values()
-    [line] = [remark for remark in step.config.estimate({}).remarks if remark.startswith("checkpoints: ")]
+    [line] = [remark for remark in training_estimate(step.config, {}).remarks if remark.startswith("checkpoints: ")]
     assert line.startswith("checkpoints: 1 of 393 GB, ")
 
 
@@ -146,8 +151,9 @@ def test_a_local_file_tells_how_long_it_takes(tmp_path: Path) -> None:
 
 def test_a_model_that_another_step_makes_is_known_by_that_step() -> None:
     tiny = config({"workers": 1}, model={"random": "qwen2", "layers": 1, "hidden_size": 64})
-    after = config({"workers": 1}, model="${tiny}").estimate({"tiny": Upcoming(tiny, None), **LETTERS})
-    assert after.memory["parameters"] == tiny.estimate(LETTERS).memory["parameters"]
+    before = Upcoming(tiny, None, forecast(tiny, LETTERS))
+    after = training_estimate(config({"workers": 1}, model="${tiny}"), {"tiny": before, **LETTERS})
+    assert after.memory["parameters"] == training_estimate(tiny, LETTERS).memory["parameters"]
 
 
 def test_a_model_that_nothing_is_known_of_is_said_so_in_one_line(

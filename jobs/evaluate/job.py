@@ -1,0 +1,16 @@
+"""The ``evaluate`` kind of step: what it is and can do."""
+
+from __future__ import annotations
+
+from jobs.evaluate.config import Config
+from orchestrator.job.extensions import lazy
+from orchestrator.job.record import Job
+
+JOB = Job(
+    config=Config,
+    run=lazy("jobs.evaluate.run:run"),
+    estimate=lazy("jobs.evaluate.planning.estimate:estimate"),
+    regrade=lazy("jobs.evaluate.regrade:regrade"),
+    compare=lazy("jobs.evaluate.compare:compare"),
+    report=lazy("jobs.evaluate.report:write"),
+)

@@ -1,0 +1,81 @@
+"""What an installed package adds, by its entry points, is planned as ours is: benchmarks and template styles.
+
+Kinds of step have a test of their own (``orchestrator/test_job_kinds.py``).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.installed import install
+
+BENCHMARK = """
+    from jobs.evaluate.tasks.benchmarks import Benchmark, Columns
+
+    RIDDLES = Benchmark(
+        dataset="someone/riddles",
+        revision="0" * 40,
+        split="test",
+        type="integer",
+        items=7,
+        columns=Columns(question=("riddle",)),
+    )
+"""
+TEMPLATE = """
+    from jobs.template import ThinkingTemplate
+
+    ASIDE = ThinkingTemplate("aside", open="<aside>", close="</aside>")
+"""
+EXPERIMENT = """
+name: riddles
+steps:
+  words: {{job: letters, train: 10, test: 3}}
+  tiny:
+    job: finetune
+    model: {{random: qwen2, layers: 1, hidden_size: 64}}
+    data: ${{words}}
+    template: {template}
+  sweep:
+    job: evaluate
+    model: ${{tiny}}
+    tasks: [{task}]
+    template: {template}
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    install(
+        tmp_path / "site", "riddles", BENCHMARK, {"scaling_orchestrator.benchmarks": {"riddles": "riddles:RIDDLES"}}
+    )
+    return install(tmp_path / "site", "asides", TEMPLATE, {"scaling_orchestrator.templates": {"aside": "asides:ASIDE"}})
+
+
+def plan(folder: Path, site: Path, **names: str) -> tuple[int, str]:
+    file = folder / "experiment.yaml"
+    file.write_text(EXPERIMENT.format(**names))
+    command = [sys.executable, "-m", "orchestrator", "plan", str(file)]
+    environment = {"PYTHONPATH": f"{ROOT}:{site}", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return result.returncode, result.stdout + result.stderr
+
+
+def test_a_benchmark_and_a_template_style_of_another_package_are_planned_like_ours(tmp_path: Path, site: Path) -> None:
+    code, output = plan(tmp_path, site, task="riddles", template="aside")
+    assert code == 0, output
+    assert "1 policies x 7 items" in output
+    assert "riddles: 7 items, thinking 4,000 tokens in the mean (a guess)" in output
+
+
+def test_what_is_not_there_is_offered_what_is(tmp_path: Path, site: Path) -> None:
+    code, output = plan(tmp_path, site, task="ridles", template="think")
+    assert code == 2
+    assert "known are letters, aime24, aime25, math500, gpqa_diamond, riddles" in output
+    code, output = plan(tmp_path, site, task="riddles", template="asyde")
+    assert code == 2
+    assert "aside" in output
