@@ -38,7 +38,8 @@ _OTHER = re.compile(
 _COMMA = re.compile(rf"[{_CLOSE}]* ?, ?[{_OPEN}]?[A-Z](?![A-Za-z'])")
 _CHOSEN = re.compile(
     r"(?:\b(?:is|be|are|was|option|options|choice|answer|choose|chose|pick|picked|select|selected|say|guess|letter|with|"
-    r"not [^.]{1,40} but|therefore|thus|hence|so|definitely|probably|clearly|likely|certainly|it's|it\u2019s|that's|that\u2019s|remains|leaves|to)"
+    r"not [^.]{1,40} but|"
+    r"therefore|thus|hence|so|definitely|probably|clearly|likely|certainly|it's|it\u2019s|that's|that\u2019s|remains|leaves|to)"
     r"(?: the| option| choice| answer| letter)*|[:=\u2192>]) ?$",
     re.IGNORECASE,
 )

@@ -25,7 +25,7 @@ from jobs.evaluate.grading.values import LONGEST, listed, value
 from jobs.evaluate.grading.words import RANGE, plain, tidy, words
 
 DEEPEST = 10
-"""Brackets within brackets; beyond, an answer is not read. MATH500's have two. Parsing 10 takes half a second, 16 five."""
+"""Brackets within brackets; beyond, an answer is not read. MATH500's have two; 10 take half a second, 16 five."""
 TOLERANCE = 1e-6
 """By which numbers that are not exact may differ, relative to the gold one."""
 

@@ -78,7 +78,7 @@ _THIN_THOUSANDS = re.compile(
 _NOT_DIGITS = re.compile(r"\D+|thinspace")
 _PERCENT = re.compile(r"(?<=[\d}])\s*(?:%|per ?cent\b|pct\b\.?|\\text\s*\{\s*(?:%|per ?cent)\s*\})", re.IGNORECASE)
 _HALF_OF_DAY = re.compile(
-    r"(?<=:\d\d) ?(?:\\(?:text|mathrm)\s*\{)? ?([ap])\.? ?m\b(?:\.(?!\s*$))?(?: ?\})?", re.IGNORECASE
+    r"(?<=:\d\d) ?(?:\\(?:text|mathrm)\s*\{ ?([ap])\.? ?m\b\.? ?\}|([ap])\.? ?m\b(?:\.(?!\s*$))?)", re.IGNORECASE
 )
 _OPERATORS = re.compile(r"\s*([\^_/])\s*")
 _LEADING_SIGN = re.compile(r"(?:^|(?<=[=(,{\[]))\s*([-+]) (?=[\d\\.A-Za-z])")
@@ -104,7 +104,7 @@ def characters(text: str) -> str:
         text = text.replace(written, meant)
     text = _SUPERSCRIPT.sub(lambda match: f"^{{{match[0].translate(_DIGITS)}}}", text)
     text = _SPACES.sub(" ", _NO_SPACE.sub("", _LOOSE_COMMA.sub(",", _SIZES.sub("", text))))
-    return _HALF_OF_DAY.sub(r"\1m", _PERCENT.sub("%", text))
+    return _HALF_OF_DAY.sub(lambda match: f"{match[1] or match[2]}m", _PERCENT.sub("%", text))
 
 
 def tidy(text: str) -> str:
