@@ -49,6 +49,8 @@ _GIVEN_BACK = str.maketrans("\ue002\ue003\ue004\ue005", "()[]")
 _BRACED = re.compile(r"\{[^{}]*\}")
 _WRAPPED = re.compile(r"\\(?:text|mbox|hbox|textrm|mathrm|textbf|textit|mathbf)\s*\{([^{}]*)\}(?!\s*\^)")
 _ASIDE = re.compile(r"(?<=\d) \([A-Za-z-]{3,}\)")
+_OPTION = re.compile(r"^\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\([A-Z]\)\s*\}\s*(?:\\[ ,;:]|\\quad|~)?\s*(?=[^\s.])")
+"""The letter of an option before its value: ``\\textbf{(A)}\\ 12``."""
 _PLURAL = re.compile(r"(?<=[A-Za-z])\(s\)")
 _PUNCTUATION = ".,;:!?\"'\u201c\u201d\u2018\u2019"
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
@@ -84,7 +86,7 @@ def value(text: str) -> str | None:
     """The value that a short answer has, as it stands there; the text where that is no sentence; None where none."""
     if len(text) > LONGEST:
         return None
-    text = text.strip()
+    text = _OPTION.sub("", text.strip())
     exact, mark, _ = _ABOUT_EQUAL.sub("\u2248", text).partition("\u2248")
     if mark and re.search(r"\d", exact):
         return value(exact.strip().strip("$"))
@@ -309,7 +311,7 @@ def _chosen(parts: Sequence[_Part]) -> int | None:
 def _is_labelled(parts: Sequence[_Part], at: int) -> bool:
     """Whether the number at `at` counts something else, or names it: "of the 40", "on day 2"."""
     before = [part.says for part in parts[max(0, at - 2) : at]]
-    return bool(before) and (before[-1] in LABELS or (before[0] == "of" and before[-1] in DETERMINERS))
+    return bool(before) and (before[-1] in LABELS or (before[0] in LABELS and before[-1] in DETERMINERS))
 
 
 def _end_of_list(parts: Sequence[_Part], at: int) -> int:
@@ -346,7 +348,7 @@ def _is_spoilt(parts: Sequence[_Part], at: int, end: int) -> bool:
     last = [part.says for part in words[-4:]]
     if last[-1:] == ["of"] and any(word in SPOILS_OF for word in last):
         return True
-    if last[-2:] in (["up", "to"], ["one", "of"]):
+    if last[-2:] in (["up", "to"], ["one", "of"]) and last[-3:-2] not in (["add"], ["adds"], ["sum"], ["sums"]):
         return True
     if last[-1:] in (["to"], ["through"]) and words[-2:-1] and words[-2].kind == "expression":
         return True
@@ -354,6 +356,8 @@ def _is_spoilt(parts: Sequence[_Part], at: int, end: int) -> bool:
         return True
     after = [part.says for part in parts[end : end + 3]]
     if (after[:1] and after[0] in SPOILS_AFTER) or [word for word in after if word != ","][:1] == ["or"]:
+        return True
+    if after[:2] in (["at", "most"], ["at", "least"]) or [part.says for part in parts].count("if") > 1:
         return True
     if after[:1] == ["is"] and after[1:2] and after[1] in ("wrong", "incorrect", "false", "not", "impossible"):
         return True

@@ -21,11 +21,12 @@ APPROXIMATELY = _words("about approximately approx roughly around nearly almost 
 SPOILS_BEFORE = _words(
     "no neither nor either or than least most over under above below exceeds exceeding between except without "
     "twice thrice half double triple minus plus times within until modulo base step case option question "
-    "problem equation part divided multiplied divisible closest unlike besides root negative e.g "
+    "problem equation part divided multiplied divisible closest unlike besides beyond near before root negative e.g "
     "< > \u2264 \u2265 \u2260"
 )
 LABELS = _words(
-    "of day stop step case option question problem equation part round stage chapter page figure table year row type"
+    "of in on with after per every day stop step case option question problem equation part round "
+    "stage chapter page figure table year row type"
 )
 """Before a number that is only meant where there is no other: "27 of the 40", "27 on day 2"."""
 NEGATES = _words("not never cannot")

@@ -14,7 +14,7 @@ from jobs.evaluate.grading.markup import unwrapped
 _NO_SPACE = re.compile(r"(?<!\\)\\!")
 _SPACES = re.compile(r"(?<!\\)\\(?:[,;:> ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z]))|[~\s]+")
 _SIZES = re.compile(
-    r"\\(?:displaystyle|textstyle|limits|nolimits|left|right|[bB]igg?[lr]?|bf|rm|it|small|normalsize|[lL]arge|LARGE|[hH]uge)"
+    r"\\(?:displaystyle|textstyle|limits|nolimits|left|right|[bB]igg?[lr]?|bf|rm|it|mathbf|boldsymbol|bm|underline|small|normalsize|[lL]arge|LARGE|[hH]uge)"
     r"(?![a-zA-Z])|\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}"
 )
 _ALIGNED = re.compile(r"\\(?:begin|end)\s*\{(?:aligned|align|gathered|split|equation)\*?\}")
