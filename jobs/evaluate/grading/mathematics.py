@@ -275,7 +275,7 @@ def _elementary(value: Any) -> bool:
 
 
 def _nearly(gold: Any, answer: Any) -> bool:
-    """Whether a decimal is close enough to a number that has none: 0.333333 to 1/3."""
+    """Whether a number with decimals is close enough to one that has none: 0.333333 to 1/3, and 3^0.5 to its root."""
     distance = _distance(gold, answer) if _decimal(answer) else None
     return distance is not None and distance <= TOLERANCE
 
@@ -287,9 +287,9 @@ def _further_apart(gold: Any, answer: Any) -> bool:
 
 
 def _decimal(value: Any) -> bool:
-    from sympy import Float
+    from sympy import Basic, Float
 
-    return isinstance(value, Float)
+    return isinstance(value, Basic) and value.has(Float)
 
 
 def _distance(gold: Any, answer: Any) -> float | None:
