@@ -27,11 +27,16 @@ def result(text: str) -> str:
         return text
     numbers = [side for side in sides if _NUMBER.fullmatch(side)]
     last = sides[-1]
-    if len(numbers) == 1 and (_NAME.fullmatch(last) or not sides[0] or numbers[0] == sides[0]):
+    if len(numbers) == 1 and (_NAME.fullmatch(last) or not sides[0] or (numbers[0] == sides[0] and _is_known(last))):
         return numbers[0]
     if _NAME.fullmatch(last) and not _NAME.fullmatch(sides[0]) and sides[0]:
         return sides[0]
     return last
+
+
+def _is_known(side: str) -> bool:
+    """Whether no variable is in it: ``15 = 3 \\cdot 5``, not ``15 = 3x``."""
+    return not re.search(r"[a-z]", re.sub(r"\\[A-Za-z]+", "", outside(side)))
 
 
 def outside(text: str) -> str:

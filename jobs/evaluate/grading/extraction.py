@@ -28,7 +28,8 @@ from typing import Literal, NamedTuple
 from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.grading.integers import canonical_integer
 from jobs.evaluate.grading.letters import last_letter, letter_of
-from jobs.evaluate.grading.values import LONGEST, has_value, sentences, value
+from jobs.evaluate.grading.told import told
+from jobs.evaluate.grading.values import LONGEST, has_expression, has_value, sentences, value
 
 Rule = Literal["boxed", "answer", "last_number", "last_letter", "last_line", "none"]
 
@@ -85,7 +86,7 @@ def extract(answer: str, answers: AnswerType = "integer", letters: str = "", fal
         letter = last_letter(answer, letters)
         return Extracted(letter, "none" if letter is None else "last_letter")
     lines = [line.strip() for line in answer.replace("Final Answer:", "").splitlines() if line.strip()]
-    return Extracted(lines[-1], "last_line") if lines else Extracted(None, "none")
+    return Extracted(_narrowed(lines[-1], answers, letters), "last_line") if lines else Extracted(None, "none")
 
 
 def last_boxed(text: str) -> str | None:
@@ -137,7 +138,7 @@ def _after(text: str, at: int) -> str | None:
     while more.strip() and (_GOES_ON.search(line) or _is_open(line) or (_is_shown(more) and not has_value(line))):
         following, _, more = more.lstrip("\n").partition("\n")
         line = f"{line} {following}"
-    return line.strip() or None
+    return line.rstrip("* \t") or None
 
 
 def _is_shown(text: str) -> bool:
@@ -156,8 +157,9 @@ def _is_open(line: str) -> bool:
 
 def _last_value(text: str, answers: AnswerType) -> str | None:
     """The value of the last sentence that has a number, or that sentence; None where none has."""
+    found = has_expression if answers == "math" else has_value
     for sentence in reversed(list(sentences(_UNBALANCED.sub(" ", text)))):
-        if has_value(sentence):
+        if found(sentence):
             return _narrowed(sentence, answers, "") or sentence
     return None
 
@@ -168,8 +170,10 @@ def _narrowed(found: str, answers: AnswerType, letters: str) -> str | None:
         return letter_of(found, letters)
     if answers == "integer":
         return _first(found, lambda said: canonical_integer(said) is not None)
+    if answers == "text":
+        return told(found)
     if answers == "math":
-        return _first(found, lambda said: has_value(said) or len(said.split()) <= _FEW_WORDS)
+        return _first(found, lambda said: has_expression(said) or len(said.split()) <= _FEW_WORDS)
     return found
 
 

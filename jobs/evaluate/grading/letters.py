@@ -23,7 +23,7 @@ _LEAD = re.compile(
 )
 _LEADING = re.compile(rf"(?:[{_OPEN}](?P<within>[A-Za-z])[{_CLOSE}]|(?P<bare>[A-Z])(?=$|[).:,;! \u2014\u2013/&-]))")
 _STANDING = re.compile(
-    rf"(?<![A-Za-z0-9\\'\u2019^_/-])(?:(?P<bare>[A-Z])(?![A-Za-z0-9'\u2019^_+=-])"
+    rf"(?<![A-Za-z0-9\\'\u2019\u00b0^_/-])(?:(?P<bare>[A-Z])(?![A-Za-z0-9'\u2019^_+=-])"
     rf"|(?P<open>[{_OPEN}])(?P<within>[A-Za-z])(?=[{_CLOSE}]))"
 )
 _ARTICLE = re.compile(r"A(?= [a-z])|I(?=[ '\u2019])")
@@ -38,6 +38,7 @@ _OTHER = re.compile(
 _COMMA = re.compile(rf"[{_CLOSE}]* ?, ?[{_OPEN}]?[A-Z](?![A-Za-z'])")
 _CHOSEN = re.compile(
     r"(?:\b(?:is|be|are|was|option|options|choice|answer|choose|chose|pick|picked|select|selected|say|guess|letter|with|"
+    r"not [^.]{1,40} but|"
     r"therefore|thus|hence|so|definitely|probably|clearly|likely|certainly|it's|it\u2019s|that's|that\u2019s|remains|leaves|to)"
     r"(?: the| option| choice| answer| letter)*|[:=\u2192>]) ?$",
     re.IGNORECASE,

@@ -25,7 +25,7 @@ from jobs.evaluate.grading.values import LONGEST, listed, value
 from jobs.evaluate.grading.words import RANGE, plain, tidy, words
 
 DEEPEST = 10
-"""Brackets within brackets; beyond, an answer is not read. MATH500 has two; parsing 10 takes 0.5 s, and 16 takes 5."""
+"""Brackets within brackets; beyond, an answer is not read. MATH500's have two; 10 take half a second, 16 five."""
 TOLERANCE = 1e-6
 """By which numbers that are not exact may differ, relative to the gold one."""
 
@@ -75,12 +75,12 @@ def decided(gold: str, answer: str) -> bool | None:
     if read is None:
         return _is_words(tidy(gold)) and words(gold) == words(answer)
     wanted, given = read
+    if ratio(wanted) or ratio(given):
+        return same_ratio(wanted, given)
     if _is_words(wanted):
         return words(wanted) == words(given)
     if RANGE in given or _UNFINISHED.search(given) or (_TO_BE_DONE.search(given) and not _TO_BE_DONE.search(wanted)):
         return RANGE in wanted and plain(wanted) == plain(given)
-    if ratio(wanted) or ratio(given):
-        return same_ratio(wanted, given)
     if (verdict := _based(wanted, given)) is not None:
         return verdict
     (wanted, wanted_unit), (given, given_unit) = units.split(wanted), units.split(given)
@@ -225,9 +225,19 @@ def _parsed(text: str) -> Any:
     """What ``math-verify`` reads in `text`: a list of an expression and the text, or of the text alone."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
-    return parse(
+    found = parse(
         f"${text}$", [LatexExtractionConfig(), ExprExtractionConfig()], parsing_timeout=None, raise_on_error=True
     )
+    return [_with_imaginary(each) for each in found]
+
+
+def _with_imaginary(value: Any) -> Any:
+    """`value` with the square root of -1 for the name i, which the parser takes for a variable."""
+    from sympy import Expr, I
+
+    if not isinstance(value, Expr):
+        return value
+    return value.xreplace({name: I for name in value.free_symbols if str(name) == "i"})
 
 
 def _apart(gold: Any, answer: Any) -> bool:
@@ -265,7 +275,7 @@ def _elementary(value: Any) -> bool:
 
 
 def _nearly(gold: Any, answer: Any) -> bool:
-    """Whether a decimal is close enough to a number that has none: 0.333333 to 1/3."""
+    """Whether a number with decimals is close enough to one that has none: 0.333333 to 1/3, and 3^0.5 to its root."""
     distance = _distance(gold, answer) if _decimal(answer) else None
     return distance is not None and distance <= TOLERANCE
 
@@ -277,9 +287,9 @@ def _further_apart(gold: Any, answer: Any) -> bool:
 
 
 def _decimal(value: Any) -> bool:
-    from sympy import Float
+    from sympy import Basic, Float
 
-    return isinstance(value, Float)
+    return isinstance(value, Basic) and value.has(Float)
 
 
 def _distance(gold: Any, answer: Any) -> float | None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from jobs.evaluate.grading.markup import unwrapped
+
 _NUMBER = r"\d{1,12}(?:\.\d{1,12})?"
 _PARTS = re.compile(
     rf"(?P<parts>{_NUMBER}(?: ?(?::|\\colon|\\mathbin\{{:\}}) ?{_NUMBER})+)"
-    r"\s*(?:\\(?:text|mathrm)\s*\{)?\s*(?P<half>[ap]\.? ?m\.?)?\s*\}?",
+    r"\s*(?P<half>[ap]\.? ?m\.?)?\s*",
     re.IGNORECASE,
 )
 _COLON = re.compile(r" ?(?::|\\colon|\\mathbin\{:\}) ?")
@@ -21,7 +23,7 @@ _FRACTION = re.compile(r"\\frac ?\{(\d{1,12})\} ?\{(\d{1,12})\}|(\d{1,12})/(\d{1
 
 def ratio(text: str) -> tuple[list[str], str] | None:
     """The numbers between the colons of a tidy answer, and ``a`` or ``p`` where it says which half of the day."""
-    match = _PARTS.fullmatch(text)
+    match = _PARTS.fullmatch(unwrapped(text))
     return None if match is None else (_COLON.split(match["parts"]), (match["half"] or "")[:1].casefold())
 
 

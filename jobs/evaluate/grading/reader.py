@@ -12,6 +12,7 @@ from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.grading.extraction import Rule, extract, last_boxed
 from jobs.evaluate.grading.integers import canonical_integer
 from jobs.evaluate.grading.mathematics import decided
+from jobs.evaluate.grading.told import told
 from jobs.evaluate.grading.values import LONGEST
 from jobs.evaluate.grading.words import plain, words
 
@@ -63,7 +64,7 @@ def _same(answers: AnswerType, gold: str, said: str) -> bool | None:
         return integer is not None and integer == canonical_integer(gold)
     if answers == "choice":
         return said == gold
-    if words(said[: 10 * LONGEST]) == words(gold) and len(said) <= 10 * LONGEST:
+    if len(said) <= 10 * LONGEST and {words(said), words(told(said))} & {words(gold), words(told(gold))}:
         return True
     return False if answers == "text" else None
 

@@ -58,12 +58,16 @@ _UNIT = re.compile(
     re.IGNORECASE,
 )
 _WORDS = re.compile(
-    rf"^(?P<value>.*[\d}})])\s*(?P<unit>(?:(?:square|sq\.?|cubic)\s+)?(?:{_PROSE})(?:\s+squared|\s+cubed)?)"
+    rf"^(?P<value>.*(?:[\d}})]|\\pi))\s*(?P<unit>(?:(?:square|sq\.?|cubic)\s+)?(?:{_PROSE})(?:\s+squared|\s+cubed)?)"
     + _POWER % "power"
     + "$",
     re.DOTALL | re.IGNORECASE,
 )
-_DEGREES = re.compile(r"^(?P<value>.*\S)\s*\^\s*\\circ(?:\s*[CF])?$", re.DOTALL)
+_DEGREES = re.compile(
+    r"^(?P<value>.*\S)\s*\^\s*(?:\\circ(?:\s*(?:[CF]|\\(?:text|mathrm)\s*\{\s*[CF]\s*\}))?|(?<=\d\^)\{?o\}?)$",
+    re.DOTALL,
+)
+_PER = re.compile(r"\s*\}\s*/\s*\\(?:text|mathrm)\s*\{\s*")
 _CURRENCY = re.compile(f"^(?P<sign>[{DOLLAR}\u20ac\u00a3\u00a5])\\s*(?P<value>.+)$", re.DOTALL)
 
 
@@ -73,7 +77,7 @@ def split(text: str) -> tuple[str, str | None]:
         return match["value"], "degree"
     if match := _CURRENCY.match(text):
         return match["value"], "dollar" if match["sign"] == DOLLAR else match["sign"]
-    match = _WRAPPED.match(text) or _WORDS.match(text)
+    match = _WRAPPED.match(_PER.sub("/", text)) or _WORDS.match(text)
     if match is None or not re.search(r"\d|\\pi", match["value"]):
         return text, None
     return match["value"].strip(), _named(match["unit"], match["power"])

@@ -13,6 +13,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from jobs.evaluate.grading import units
+from jobs.evaluate.grading.vocabulary import (
+    APPROXIMATELY,
+    CONCLUDES,
+    DETERMINERS,
+    EXPLAINS,
+    FUNCTIONS,
+    JOINTS,
+    LABELS,
+    NEGATES,
+    SAYS,
+    SPOILS_AFTER,
+    SPOILS_BEFORE,
+    SPOILS_OF,
+)
 from jobs.evaluate.grading.words import characters
 
 LONGEST = 1000
@@ -34,44 +48,22 @@ _KEPT = str.maketrans("()[]", "\ue002\ue003\ue004\ue005")
 _GIVEN_BACK = str.maketrans("\ue002\ue003\ue004\ue005", "()[]")
 _BRACED = re.compile(r"\{[^{}]*\}")
 _WRAPPED = re.compile(r"\\(?:text|mbox|hbox|textrm|mathrm|textbf|textit|mathbf)\s*\{([^{}]*)\}(?!\s*\^)")
+_ASIDE = re.compile(r"(?<=\d) \([A-Za-z-]{3,}\)")
+_OPTION = re.compile(r"^\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\([A-Z]\)\s*\}\s*(?:\\[ ,;:]|\\quad|~)?\s*(?=[^\s.])")
+"""The letter of an option before its value: ``\\textbf{(A)}\\ 12``."""
 _PLURAL = re.compile(r"(?<=[A-Za-z])\(s\)")
 _PUNCTUATION = ".,;:!?\"'\u201c\u201d\u2018\u2019"
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_JOINTS = frozenset({"and", "or", "&"})
-_FUNCTIONS = _words("sin cos tan cot sec csc arcsin arccos arctan log ln exp sqrt pi infinity mod gcd lcm min max i e")
-_SAYS = _words(
-    "is are was were be been equals = makes make give gives gave get gets got have has had yields yield "
-    "totals becomes obtain obtained leaves contains : exactly that's it's there's \u2192 \u21d2 \\implies \\rightarrow "
-    "\\rightarrow"
-)
-"""What the value follows."""
-_EXPLAINS = _words("since because as which where when if for given by due \u2014 --")
-_CONCLUDES = _words("so thus therefore hence")
-_APPROXIMATELY = _words("about approximately approx roughly around nearly almost circa \u2248 \\approx ~")
-_SPOILS_BEFORE = _words(
-    "no neither nor either or than least most over under above below exceeds exceeding between except without "
-    "twice thrice half double triple minus plus times within until modulo base step case option question "
-    "problem equation part divided multiplied divisible closest unlike besides < > \u2264 \u2265 \u2260"
-)
-_NEGATES = _words("not never cannot")
-_SPOILS_OF = _words(
-    "multiple multiples power powers root roots square cube half third quarter factor factors divisor "
-    "divisors product sum difference quotient logarithm factorial"
-)
-"""Of which number: "the square root of 16" is not 16."""
-_SPOILS_AFTER = _words(
-    "or times plus minus over divided squared cubed factorial choose hundred thousand million billion "
-    "trillion dozen to through \u2030 permille \xb1 mod modulo short too"
+_LETTERS = re.compile(
+    r"(?<![A-Za-z])[A-Za-z][)}]? ?[-+*/^=] ?[({]?(?:[A-Za-z](?![A-Za-z])|\\)|\\[dt]?frac|\\sqrt|\\emptyset"
 )
 _ORDINARY = re.compile(r"\d+(?:st|nd|rd|th)|\d+-[A-Za-z]{2,}.*|[A-Za-z]{2,}-\d+")
 """Words that have digits in them: 5th, 3-digit, COVID-19."""
 _CALCULATES = re.compile(r"[=+*/^<>|\u2264\u2265\u2248\u2260\u00b1]|\\[A-Za-z{]|\d")
+_ODDS = re.compile(r"(?:\d{1,2}|1000*)(?: \.)?")
+"""What "6 in" makes a share with."""
 _DIFFERENCE = re.compile(r"(?:[A-Za-z]|\d+)(?:-(?:[A-Za-z]|\d+))+")
 _SIGNED = re.compile(r"[-+](?:[A-Za-z(]|\\)")
 
@@ -94,7 +86,7 @@ def value(text: str) -> str | None:
     """The value that a short answer has, as it stands there; the text where that is no sentence; None where none."""
     if len(text) > LONGEST:
         return None
-    text = text.strip()
+    text = _OPTION.sub("", text.strip())
     exact, mark, _ = _ABOUT_EQUAL.sub("\u2248", text).partition("\u2248")
     if mark and re.search(r"\d", exact):
         return value(exact.strip().strip("$"))
@@ -130,8 +122,13 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def has_value(sentence: str) -> bool:
-    """Whether `sentence` has a number or displayed mathematics in it."""
-    return bool(re.search(r"[0-9\u00bd\u00bc\u00be\u2153\u2154\u03c0]|\\pi|\\infty", sentence))
+    """Whether `sentence` has a number in it, or π or ∞."""
+    return bool(re.search(r"[0-9\u00bd\u00bc\u00be\u2153\u2154\u03c0]|\\pi|\\infty|\bpi\b", sentence))
+
+
+def has_expression(sentence: str) -> bool:
+    """Whether `sentence` has mathematics in it, if only of letters: ``$x+y$``."""
+    return has_value(sentence) or _LETTERS.search(sentence) is not None
 
 
 def listed(text: str) -> list[str]:
@@ -151,12 +148,12 @@ def listed(text: str) -> list[str]:
 
 def _without_asides(text: str) -> str:
     """`text` without words in brackets: "42 (that is 6 times 7)"."""
-    return _GROUP.sub(_said, _PLURAL.sub("s", text)).strip()
+    return _GROUP.sub(_said, _ASIDE.sub(" ", _PLURAL.sub("s", text))).strip()
 
 
 def _said(match: re.Match[str]) -> str:
     inside = match[0][1:-1]
-    words = [word for word in _PROSE.findall(inside) if word.casefold() not in _FUNCTIONS | _JOINTS]
+    words = [word for word in _PROSE.findall(inside) if word.casefold() not in FUNCTIONS | JOINTS]
     return " " if words and " " in inside.strip() else match[0]
 
 
@@ -200,7 +197,7 @@ def _without_commands(text: str) -> str:
 
 
 def _all_functions(text: str) -> bool:
-    return all(word.casefold() in _FUNCTIONS for word in _PROSE.findall(re.sub(r"\\[A-Za-z]+", " ", text)))
+    return all(word.casefold() in FUNCTIONS for word in _PROSE.findall(re.sub(r"\\[A-Za-z]+", " ", text)))
 
 
 def _of_word(word: str, bold: set[str]) -> Iterator[_Part]:
@@ -217,7 +214,7 @@ def _of_word(word: str, bold: set[str]) -> Iterator[_Part]:
 
 
 def _kind(core: str) -> str:
-    if core.casefold() in _FUNCTIONS or (len(core) == 1 and core.isalpha() and core not in "aAI"):
+    if core.casefold() in FUNCTIONS or (len(core) == 1 and core.isalpha() and core not in "aAI"):
         return "expression"
     if len(core) == 1 and core in "aAI":
         return "article"
@@ -261,19 +258,19 @@ def _one(run: Sequence[_Part]) -> Iterator[_Part]:
 
 
 def _is_prose(parts: Sequence[_Part]) -> bool:
-    return any(part.kind == "word" and part.says not in _JOINTS for part in parts)
+    return any(part.kind == "word" and part.says not in JOINTS for part in parts)
 
 
 def _word(parts: Sequence[_Part]) -> str | None:
     """What a sentence without a number says: the words after the last verb, if it has one."""
     words = [part for part in parts if part.kind == "word"]
     kept = _before_reasons(words)
-    verbs = [at for at, part in enumerate(kept[:-1]) if part.says in _SAYS]
+    verbs = [at for at, part in enumerate(kept[:-1]) if part.says in SAYS]
     return " ".join(part.text for part in (kept[verbs[-1] + 1 :] if verbs else kept)) or None
 
 
 def _last_verb(parts: Sequence[_Part]) -> int | None:
-    return next((at for at in reversed(range(len(parts))) if parts[at].says in _SAYS), None)
+    return next((at for at in reversed(range(len(parts))) if parts[at].says in SAYS), None)
 
 
 def _only_names(parts: Sequence[_Part]) -> bool:
@@ -287,14 +284,14 @@ def _only_words(parts: Sequence[_Part]) -> bool:
 
 def _before_reasons(parts: Sequence[_Part]) -> Sequence[_Part]:
     for at, part in enumerate(parts):
-        if at and part.kind == "word" and part.says in _EXPLAINS and any(p.kind != "mark" for p in parts[:at]):
+        if at and part.kind == "word" and part.says in EXPLAINS and any(p.kind != "mark" for p in parts[:at]):
             return parts[:at]
     return parts
 
 
 def _chosen(parts: Sequence[_Part]) -> int | None:
     """The place of the expression that a sentence is about."""
-    start = max((at + 1 for at, part in enumerate(parts) if part.says in _CONCLUDES), default=0)
+    start = max((at + 1 for at, part in enumerate(parts) if part.says in CONCLUDES), default=0)
     if start and any(_counts(part) for part in parts[start:]):
         found = _chosen(parts[start:])
         return None if found is None else start + found
@@ -304,10 +301,17 @@ def _chosen(parts: Sequence[_Part]) -> int | None:
     places = [at for at, part in enumerate(claim) if _counts(part)]
     if not places:
         return None
-    verbs = [at for at, part in enumerate(claim[: places[-1]]) if part.says in _SAYS]
+    places = [at for at in places if not _is_labelled(claim, at)] or places
+    verbs = [at for at, part in enumerate(claim[: places[-1]]) if part.says in SAYS]
     if verbs:
         return next(at for at in places if at > verbs[-1])
     return places[0] if not any(part.kind == "word" for part in claim[: places[0]]) else places[-1]
+
+
+def _is_labelled(parts: Sequence[_Part], at: int) -> bool:
+    """Whether the number at `at` counts something else, or names it: "of the 40", "on day 2"."""
+    before = [part.says for part in parts[max(0, at - 2) : at]]
+    return bool(before) and (before[-1] in LABELS or (before[0] in LABELS and before[-1] in DETERMINERS))
 
 
 def _end_of_list(parts: Sequence[_Part], at: int) -> int:
@@ -315,7 +319,7 @@ def _end_of_list(parts: Sequence[_Part], at: int) -> int:
     end = at + 1
     while end < len(parts):
         joint = end
-        while joint < len(parts) and (parts[joint].says in _JOINTS or parts[joint].text in ",;"):
+        while joint < len(parts) and (parts[joint].says in JOINTS or parts[joint].text in ",;"):
             joint += 1
         if joint == end or joint == len(parts) or parts[joint].kind != "expression":
             break
@@ -333,25 +337,31 @@ def _is_spoilt(parts: Sequence[_Part], at: int, end: int) -> bool:
     near = words[-3:]
     clause = near
     for place, part in enumerate(near):
-        if part.kind == "expression" or part.says in _SAYS:
+        if part.kind == "expression" or part.says in SAYS:
             clause = near[place + 1 :]
-    if any(part.says in _NEGATES or part.says.endswith(("n't", "n\u2019t")) for part in near):
+    if any(part.says in NEGATES or part.says.endswith(("n't", "n\u2019t")) for part in near):
         return True
     exact = "." in parts[at].text
     for word in (part.says for part in clause):
-        if word in _SPOILS_BEFORE or (word in _APPROXIMATELY and not exact):
+        if word in SPOILS_BEFORE or (word in APPROXIMATELY and not exact):
             return True
     last = [part.says for part in words[-4:]]
-    if last[-1:] == ["of"] and any(word in _SPOILS_OF for word in last):
+    if last[-1:] == ["of"] and any(word in SPOILS_OF for word in last):
         return True
-    if last[-2:] == ["up", "to"]:
+    if last[-2:] in (["up", "to"], ["one", "of"]) and last[-3:-2] not in (["add"], ["adds"], ["sum"], ["sums"]):
         return True
     if last[-1:] in (["to"], ["through"]) and words[-2:-1] and words[-2].kind == "expression":
         return True
-    if at > 1 and parts[at - 1].says in _JOINTS and parts[at - 2].kind == "expression":
+    if at > 1 and parts[at - 1].says in JOINTS and parts[at - 2].kind == "expression":
         return True
     after = [part.says for part in parts[end : end + 3]]
-    if (after[:1] and after[0] in _SPOILS_AFTER) or [word for word in after if word != ","][:1] == ["or"]:
+    if (after[:1] and after[0] in SPOILS_AFTER) or [word for word in after if word != ","][:1] == ["or"]:
+        return True
+    if after[:2] in (["at", "most"], ["at", "least"]) or [part.says for part in parts].count("if") > 1:
+        return True
+    if after[:1] == ["is"] and after[1:2] and after[1] in ("wrong", "incorrect", "false", "not", "impossible"):
+        return True
+    if parts[at].text.endswith("%") and after[:1] == ["of"] and _counts(parts[min(end + 1, len(parts) - 1)]):
         return True
     if after[1:2] == ["than"] and after[0] in ("more", "less", "fewer", "higher", "lower", "greater", "smaller"):
         return True
@@ -362,7 +372,7 @@ def _goes_on(parts: Sequence[_Part], end: int) -> bool:
     """Whether the sentence has another value beside this one: "5 apples and 3 pears", "5 and a half", "5 out of 6"."""
     for place in range(end, len(parts)):
         part = parts[place]
-        if part.kind == "word" and part.says in _EXPLAINS:
+        if part.kind == "word" and part.says in EXPLAINS:
             return False
         follows = parts[place + 1 : place + 3]
         if part.says in ("and", "plus", "minus", "or"):
@@ -370,6 +380,8 @@ def _goes_on(parts: Sequence[_Part], end: int) -> bool:
                 each.kind == "expression" or each.says in ("half", "third", "quarter", "more") for each in follows
             )
         if part.says == "out" and len(follows) == 2 and follows[0].says == "of" and follows[1].kind == "expression":
+            return True
+        if part.says == "in" and place == end and _ODDS.fullmatch(" ".join(each.text for each in parts[place + 1 :])):
             return True
     return False
 

@@ -7,12 +7,19 @@ that are words: case, articles and punctuation are no part of them.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from jobs.evaluate.grading.markup import unwrapped
 
 _NO_SPACE = re.compile(r"(?<!\\)\\!")
 _SPACES = re.compile(r"(?<!\\)\\(?:[,;:> ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z]))|[~\s]+")
-_SIZES = re.compile(r"\\(?:displaystyle|textstyle|limits|nolimits|left|right|[bB]igg?[lr]?)(?![a-zA-Z])")
+_SIZES = re.compile(
+    r"\\(?:displaystyle|textstyle|limits|nolimits|left|right|[bB]igg?[lr]?|bf|rm|it|mathbf|boldsymbol|bm|underline|small|normalsize|[lL]arge|LARGE|[hH]uge)"
+    r"(?![a-zA-Z])|\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}"
+)
+_ALIGNED = re.compile(r"\\(?:begin|end)\s*\{(?:aligned|align|gathered|split|equation)\*?\}")
+_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(?:\{(\d{1,50})\}|(\d))")
+"""A repeating decimal: ``0.1\\overline{6}``."""
 _BETWEEN = re.compile(r"(?<!\d) +| +(?!\d)")
 """Spaces but those between two digits: 1 6 is not 16."""
 _DELIMITERS = re.compile(r"(?<!\\)\\[()\[\]]|\$")
@@ -71,7 +78,7 @@ _THIN_THOUSANDS = re.compile(
 _NOT_DIGITS = re.compile(r"\D+|thinspace")
 _PERCENT = re.compile(r"(?<=[\d}])\s*(?:%|per ?cent\b|pct\b\.?|\\text\s*\{\s*(?:%|per ?cent)\s*\})", re.IGNORECASE)
 _HALF_OF_DAY = re.compile(
-    r"(?<=:\d\d) ?(?:\\(?:text|mathrm)\s*\{)? ?([ap])\.? ?m\b(?:\.(?!\s*$))?(?: ?\})?", re.IGNORECASE
+    r"(?<=:\d\d) ?(?:\\(?:text|mathrm)\s*\{ ?([ap])\.? ?m\b\.? ?\}|([ap])\.? ?m\b(?:\.(?!\s*$))?)", re.IGNORECASE
 )
 _OPERATORS = re.compile(r"\s*([\^_/])\s*")
 _LEADING_SIGN = re.compile(r"(?:^|(?<=[=(,{\[]))\s*([-+]) (?=[\d\\.A-Za-z])")
@@ -91,11 +98,13 @@ def characters(text: str) -> str:
     """`text` with one character or command for what has several: minus signs, degrees, percent, fractions, spaces."""
     text = _THIN_THOUSANDS.sub(lambda match: _NOT_DIGITS.sub("", match[0]), text)
     text = _RANGE.sub(RANGE, text).replace("\u2013", "-")
+    if _ALIGNED.search(text):
+        text = _ALIGNED.sub(" ", text).replace("\\\\", " ").replace("&", "")
     for written, meant in _REPLACED.items():
         text = text.replace(written, meant)
     text = _SUPERSCRIPT.sub(lambda match: f"^{{{match[0].translate(_DIGITS)}}}", text)
     text = _SPACES.sub(" ", _NO_SPACE.sub("", _LOOSE_COMMA.sub(",", _SIZES.sub("", text))))
-    return _HALF_OF_DAY.sub(r"\1m", _PERCENT.sub("%", text))
+    return _HALF_OF_DAY.sub(lambda match: f"{match[1] or match[2]}m", _PERCENT.sub("%", text))
 
 
 def tidy(text: str) -> str:
@@ -107,11 +116,19 @@ def tidy(text: str) -> str:
     if quoted := _QUOTES.match(text):
         text = next(group for group in quoted.groups() if group is not None)
     text = _FRACTION.sub(r"\\frac", _DELIMITERS.sub("", characters(text)))
-    text = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text)
+    text = _REPEATING.sub(_repeating, _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text))
     text = _ROOT.sub(_rooted, _PI.sub(r"\\pi ", _POWER.sub("^", text)))
     text = _MIXED.sub(r"\1\\frac{\2}{\3}", _OPERATORS.sub(r"\1", _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)))
     text = _LEADING_SIGN.sub(r"\1", _SPACES.sub(" ", text))
     return _ungrouped(text.strip().rstrip(".;,").strip())
+
+
+def _repeating(match: re.Match[str]) -> str:
+    whole, fixed, period = match[1], match[2], match[3] or match[4]
+    fraction = Fraction(
+        int(f"0{whole}{fixed}{period}") - int(f"0{whole}{fixed}"), (10 ** len(period) - 1) * 10 ** len(fixed)
+    )
+    return f"\\frac{{{fraction.numerator}}}{{{fraction.denominator}}}"
 
 
 def _rooted(match: re.Match[str]) -> str:

@@ -17,8 +17,9 @@ from jobs.evaluate.grading.workers import Outcome, Workers
 from jobs.evaluate.sweep.ledger import Ledger, Verdict
 from jobs.evaluate.tasks import Item, Task, load
 from jobs.evaluate.tasks.config import TaskConfig
+from tests.conftest import ROOT
 from tests.evaluate.grading.answer_pairs import DIFFERENT, SAME
-from tests.evaluate.grading.answer_phrases import CLASSES
+from tests.evaluate.grading.answer_phrases import CLASSES, Phrases
 
 DATA = Path("../shared/data")
 
@@ -136,18 +137,30 @@ def test_the_conventions_hold_for(kind: str, workers: Workers) -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_what_models_write_is_read_by_its_class(kind: str, workers: Workers) -> None:
     """Right answers are accepted and wrong ones refused, through everything that grades; none is an error."""
+    assert misread(CLASSES[kind], workers) == []
+
+
+def test_what_was_written_before_its_rules_is_read_too(workers: Workers) -> None:
+    """Phrases of all classes by one who had not seen the rules; those left to convention are not there."""
+    lines = (ROOT / "tests/evaluate/grading/unseen_phrases.jsonl").read_text().splitlines()
+    written = [Phrases(**json.loads(line)) for line in lines]
+    assert sum(len(each.right) + len(each.wrong) for each in written) > 1200
+    assert misread(written, workers) == []
+
+
+def misread(written: Sequence[Phrases], workers: Workers) -> list[tuple[str, str, str | None, Verdict]]:
+    """What is not graded as it should be: a wrong answer is `wrong`, says nothing, or is left to a judge."""
     rows = []
-    for phrases in CLASSES[kind]:
+    for phrases in written:
         task = Task("phrases", (Item("i", "?", phrases.gold, letters="ABCD"),), phrases.type)
         wanted = [*((answer, "correct") for answer in phrases.right), *((answer, None) for answer in phrases.wrong)]
         rows += [(task, ledger(answer), verdict) for answer, verdict in wanted]
     graded = Grader(workers=workers).grade([(task, ledger) for task, ledger, _ in rows])
-    misread = [
+    return [
         (each.gold, each.ledger.answer, each.extracted, each.verdict)
         for each, (_, _, verdict) in zip(graded, rows, strict=True)
-        if each.verdict not in ([verdict] if verdict else ["wrong", "no_answer"])
+        if each.verdict not in ([verdict] if verdict else ["wrong", "no_answer", "ungraded"])
     ]
-    assert misread == []
 
 
 def test_each_class_has_a_dozen_phrases_both_ways() -> None:
