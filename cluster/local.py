@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -36,7 +37,11 @@ import yaml
 
 from cluster.own_ray import closed, new_token
 
-USUAL_ADDRESS = "http://127.0.0.1:8265"
+USUAL_PORT = 8265
+USUAL_ADDRESS = f"http://127.0.0.1:{USUAL_PORT}"
+
+LONGEST_ANSWER = 1 << 16
+"""Bytes that are read of an answer to the question who is there."""
 
 FAKE_HEAD_NODE_ID = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 """The head's id with Ray's provider of simulated machines."""
@@ -66,14 +71,30 @@ class HeadError(Exception):
 
 
 def answers(address: str) -> bool:
-    """Whether a Ray dashboard answers at an ``http://host:port`` address, with or without asking for a token."""
+    """Whether a Ray dashboard answers at an ``http://host:port`` address, with or without asking for a token.
+
+    Anything else may listen there: Ray says its version, or that a token is missing or wrong.
+    """
     try:
-        with urllib.request.urlopen(f"{address}/api/version", timeout=2):
-            return True
+        with urllib.request.urlopen(f"{address}/api/version", timeout=2) as answer:
+            told = json.loads(answer.read(LONGEST_ANSWER))
+            return isinstance(told, dict) and "ray_version" in told
     except urllib.error.HTTPError as error:
-        return error.code in (401, 403)
-    except (OSError, http.client.HTTPException):
+        return error.code in (401, 403) and b"authentication token" in error.read(LONGEST_ANSWER)
+    except (OSError, ValueError, http.client.HTTPException):
         return False
+
+
+def is_ours(port: int) -> bool:
+    """Whether it is this user's process that listens at a port: another user's cluster is not to be run on unasked."""
+    holders = {
+        each.pid
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and each.laddr[1] == port
+    }
+    with contextlib.suppress(psutil.Error):
+        return all(pid is not None and psutil.Process(pid).uids().real == os.getuid() for pid in holders)
+    return False
 
 
 def _listens(port: int) -> bool:
@@ -196,9 +217,13 @@ def main(command: list[str]) -> int:
         missing = f"{autoscaling} is no file\n" if autoscaling and command else ""
         print(f"{missing}usage: python -m cluster.local [--autoscaling FILE] COMMAND [ARGUMENT ...]", file=sys.stderr)
         return 2
-    running = os.environ.get("RAY_API_SERVER_ADDRESS", USUAL_ADDRESS)
+    named = os.environ.get("RAY_API_SERVER_ADDRESS")
+    running = named or USUAL_ADDRESS
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    if autoscaling is None and answers(running):
+    if autoscaling is None and named and not answers(named):
+        print(f"RAY_API_SERVER_ADDRESS: no Ray cluster answers at {named}: start one, or unset it", file=sys.stderr)
+        return 1
+    if autoscaling is None and (named or (is_ours(USUAL_PORT) and answers(running))):
         print(f"using the Ray cluster at {running}", flush=True)
         return subprocess.call(command, env={**os.environ, "RAY_API_SERVER_ADDRESS": running, "PATH": path})
     os.environ["PATH"] = path

@@ -65,7 +65,7 @@ def logits_processor_v2(kind: type) -> None:
     assert {"logits", "ctx"} <= parameters(kind.apply)
 
 
-USED: dict[str, tuple[str, Callable[..., None]]] = {
+USED: dict[str, tuple[str, Callable[..., object]]] = {
     # Ray
     "ray._private.ray_constants": ("own Ray binds to the loopback", has("ENABLE_RAY_CLUSTER")),
     "ray._raylet.AuthenticationTokenLoader": ("own Ray has a token of its own", has("instance")),
