@@ -50,20 +50,22 @@ $(VENV)/installed-cpu: requirements-cpu.txt pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-# What the index gave is kept in wheels/, which a head hands on to its machines (file_mounts of cluster/*.yaml): they have
-# the very same builds, and ask no index.
-$(VENV)/installed-gpu: pyproject.toml
+# The same for GPUs: a closed list, each package by its hashes. What the index gave is kept in wheels/, which a head hands on
+# to its machines (file_mounts of cluster/*.yaml): they have the very same builds, and ask no index.
+$(VENV)/installed-gpu: requirements-gpu.txt pyproject.toml
 	@echo "setting up $(VENV) (a few minutes, once)"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@cmp --quiet pyproject.toml wheels/pyproject.toml || { rm -rf wheels && $(MAKE) --no-print-directory wheels; }
-	@$(PIP) --no-index --find-links wheels 'setuptools>=78'
-	@$(PIP) --no-index --find-links wheels --no-build-isolation -e '.[gpu,server,test]'
+	@cmp --quiet requirements-gpu.txt wheels/requirements-gpu.txt || { rm -rf wheels && $(MAKE) --no-print-directory wheels; }
+	@grep -oE '^[A-Za-z0-9][^ ]*' requirements-gpu.txt > wheels/names.txt
+	@$(PIP) --no-index --find-links wheels --no-deps -r wheels/names.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Whole, or not there: what it was made of is copied last.
 wheels:
-	@$(VENV)/bin/pip --disable-pip-version-check wheel --quiet --wheel-dir wheels 'setuptools>=78' '.[gpu,server,test]'
-	@cp pyproject.toml wheels/
+	@$(VENV)/bin/pip --disable-pip-version-check wheel --quiet --no-deps --require-hashes --wheel-dir wheels \
+	  -r requirements-gpu.txt
+	@cp requirements-gpu.txt wheels/
 
 # The page tests drive a real browser.
 browser:
