@@ -8,6 +8,7 @@ themselves. Ray Train's controller reads this too, so it imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +44,23 @@ class _Backend(_TorchBackend):
         super().on_start(worker_group, backend_config)
 
 
+_before: Future[None] | None = None
+"""Of this process, where it is the first worker's."""
+
+
 def _call(function: bytes) -> None:
-    cloudpickle.loads(function)()
+    global _before
+    with ThreadPoolExecutor(1) as thread:
+        _before = thread.submit(cloudpickle.loads(function))
+
+
+def raise_what_was_before() -> None:
+    """Raises, in the first worker, what it raised before it was connected. To be called first thing by all.
+
+    Not raised there and then: Ray Train would end the gang's controller and leave its resources held.
+    """
+    if _before is not None:
+        _before.result()
 
 
 def _choose(master: str) -> None:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import ray
-from ray.exceptions import RayTaskError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
@@ -35,7 +34,7 @@ from torch.distributed import DistError
 
 from jobs.cluster_state import amounts, gone, leaving, machines, shortage, starting
 from jobs.finetune.config import Config
-from jobs.finetune.connecting import Connection, packed
+from jobs.finetune.connecting import Connection, packed, raise_what_was_before
 from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory_somewhere
 from jobs.finetune.holding import held
 from jobs.finetune.loop import Leaving
@@ -151,6 +150,7 @@ def _work(work: Callable[[Argument], None], argument: Argument, reservation: Pla
         table = placement_group_table(get_current_placement_group())
         machines_of_gang = sorted(set(table["bundles_to_node_id"].values()))
         write_bytes(reservation, json.dumps({"machines": machines_of_gang}).encode())
+    raise_what_was_before()
     work(argument)
 
 
@@ -215,8 +215,6 @@ def _reason(error: TrainingFailedError, failures: Mapping[int, Exception]) -> st
     if isinstance(error, ControllerError) and not failures:
         if isinstance(error.controller_failure, WorkerGroupStartupFailedError):
             return "a worker died while the gang started"
-        if isinstance(error.controller_failure, RayTaskError):  # of what is done before the workers are connected
-            return _reason(error, {0: error.controller_failure.cause})
         raise error
     for failure in failures.values():
         if isinstance(failure, StepError | StoreError) or no_space(failure) is not None:
