@@ -75,10 +75,9 @@ def _run_step(kind: str, config: StepConfig, context: StepContext) -> None:
         for each in context.inputs.values():
             _verify(each)
         JOBS[kind].run(config, context)
-        made = config.PRODUCES(context.output)
-        if faults := list(made.faults()):
-            raise StepError(f"job {kind} made no {made.KIND}: its output {'; '.join(faults)}")
         context.deliver()
+        if faults := list(config.PRODUCES.faults(context.place / "output")):
+            raise StepError(f"job {kind} made no {config.PRODUCES.KIND}: its output {'; '.join(faults)}")
     finally:
         context.leave()
 

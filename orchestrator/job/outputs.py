@@ -17,7 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from orchestrator.store.storage import Place
 
 ROWS_LOOKED_AT = 100
 """Of each file of a dataset, before its step is marked done. Whoever takes it reads all of them."""
@@ -32,9 +35,13 @@ class Output(ABC):
 
     folder: Path
 
+    @classmethod
     @abstractmethod
-    def faults(self) -> Iterator[str]:
-        """What keeps the folder from being an output of this kind, a few words each; nothing where it is one."""
+    def faults(cls, folder: Place) -> Iterator[str]:
+        """What keeps a folder of the store from being an output of this kind, a few words each; nothing where it is.
+
+        Asked where the step's result is, which on an object store is nobody's local folder.
+        """
 
 
 @dataclass(frozen=True)
@@ -55,11 +62,13 @@ class Dataset(Output):
         """Questions with their reference answers, each under an id of its own."""
         return self.folder / "test.jsonl"
 
-    def faults(self) -> Iterator[str]:
+    @classmethod
+    def faults(cls, folder: Place) -> Iterator[str]:
         """A dataset has one of the two files at least, and every row has its fields."""
-        if not self.train.is_file() and not self.test.is_file():
+        files = {folder / "train.jsonl": cls.TRAIN, folder / "test.jsonl": cls.TEST}
+        if not any(file.is_file() for file in files):
             yield "has neither train.jsonl nor test.jsonl"
-        for file, fields in ((self.train, self.TRAIN), (self.test, self.TEST)):
+        for file, fields in files.items():
             if file.is_file() and (fault := _rows_fault(file, fields)):
                 yield f"{file.name} {fault}"
 
@@ -70,15 +79,16 @@ class Model(Output):
 
     KIND: ClassVar[str] = "model"
 
-    def faults(self) -> Iterator[str]:
+    @classmethod
+    def faults(cls, folder: Place) -> Iterator[str]:
         """A model has its config, its tokenizer, and every safetensors file that its index names."""
         for name in ("config.json", "tokenizer_config.json"):
-            if not self.folder.joinpath(name).is_file():
+            if not folder.joinpath(name).is_file():
                 yield f"has no {name}"
-        index = self.folder / "model.safetensors.index.json"
+        index = folder / "model.safetensors.index.json"
         shards = json.loads(index.read_text())["weight_map"].values() if index.is_file() else ["model.safetensors"]
         for shard in sorted(set(shards)):
-            if not self.folder.joinpath(shard).is_file():
+            if not folder.joinpath(shard).is_file():
                 yield f"has no {shard}"
 
 
@@ -88,24 +98,15 @@ class Curves(Output):
 
     KIND: ClassVar[str] = "curves"
 
-    @property
-    def samples(self) -> Path:
-        """One row per item, sample and policy."""
-        return self.folder / "samples.parquet"
-
-    @property
-    def points(self) -> Path:
-        """Every point of every curve, with its intervals."""
-        return self.folder / "curves.json"
-
-    def faults(self) -> Iterator[str]:
+    @classmethod
+    def faults(cls, folder: Place) -> Iterator[str]:
         """Curves have their points, and the answers that they were counted from."""
-        for file in (self.points, self.samples):
-            if not file.is_file():
-                yield f"has no {file.name}"
+        for name in ("curves.json", "samples.parquet"):
+            if not folder.joinpath(name).is_file():
+                yield f"has no {name}"
 
 
-def _rows_fault(file: Path, fields: tuple[str, ...]) -> str | None:
+def _rows_fault(file: Place, fields: tuple[str, ...]) -> str | None:
     """What is wrong with the first rows of a file."""
     with file.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(islice(lines, ROWS_LOOKED_AT), 1):
