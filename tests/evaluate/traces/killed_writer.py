@@ -46,7 +46,8 @@ def work(folder: str, number: int, killed_at: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(look)
-    writer = TraceWriter(place(folder), {"card": "a"})
+    writer = TraceWriter(place(folder))
+    writer.decoded_by = '{"card": "a"}'
     for unit in range(UNITS):
         segments = unit_segments(f"{number}-{unit}")
         for part in (segments[:1], segments[1:]):  # the first is of a branch that is not decoded to its end
@@ -82,8 +83,11 @@ def forked(folder: Path, number: int, killed_at: int) -> Iterator[tuple[bool, Co
     child = os.fork()
     if child == 0:
         os.dup2(write_end, 1)
-        work(str(folder), number, killed_at)
-        os._exit(0)
+        try:
+            work(str(folder), number, killed_at)
+            os._exit(0)
+        finally:  # a child that failed must not go on with the tests
+            os._exit(1)
     os.close(write_end)
     with os.fdopen(read) as said:
         acknowledged = Counter(said.read().split())
