@@ -50,16 +50,16 @@ class ReplicaSpec:
     """Where records go."""
     in_flight: int
     """Units decoded at once, unless the engine's cache is expected to hold fewer."""
-    fetch: Callable[[Callable[[int, int], None]], None] | None = None
-    """Sees that its machine has the model, and tells how many bytes of how many are there."""
-    on_gpus: bool = False
-    """Whether it was given cards, whose memory must be free before it starts."""
     token_deadline: float = math.inf
     """Seconds without a token after which the engine is taken to hang."""
     redirect_output: Callable[[str], None] | None = None
     """Called first in a replica's process, with the replica's name: sends what it and its engine say to a log."""
     leave: Callable[[], None] | None = None
     """Called last."""
+    fetch: Callable[[Callable[[int, int], None]], None] | None = None
+    """Sees that its machine has the model, and tells how many bytes of how many are there."""
+    on_gpus: bool = False
+    """Whether it was given cards, whose memory must be free before it starts."""
     decoded_by: Callable[[], str] | None = None
     """Says what decodes, once the engine was started: it is kept with every trace."""
 
