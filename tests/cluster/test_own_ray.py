@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.own_ray import ONLY_LOOPBACK, closed, new_token, own_cluster
+from cluster.own_ray import ONLY_LOOPBACK, _look_again, closed, new_token, own_cluster
 from tests.conftest import ROOT
 
 LISTENING = """
@@ -113,3 +113,5 @@ def test_the_environment_is_afterwards_as_it_was(monkeypatch: pytest.MonkeyPatch
         assert "RAY_AUTH_TOKEN" not in os.environ
         assert os.environ["RAY_AUTH_MODE"] == "token"
     assert dict(os.environ) == before
+    monkeypatch.undo()
+    _look_again(loopback=False)  # Ray keeps what it read, and other tests of this process are to have theirs
