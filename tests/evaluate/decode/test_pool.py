@@ -201,7 +201,7 @@ def test_progress_moves_while_long_traces_decode_and_none_of_them_has_ended(tmp_
     tree = grow(grid([None]), {"": 0})
     room = Room(10_000, 4)
     work = [Work(Unit(f"item {number}", 0, (5, 6, 7 + number), room)) for number in range(4)]
-    start = partial(scripted.start, pids(tmp_path), Script(1, 10_000), delay=0.02)
+    start = partial(scripted.start, pids(tmp_path), Script(1, 0), delay=0.02)  # never ends by itself
     own = ReplicaSpec(start, (tree,), forcing({"": ()}), Sampling(), 0, tmp_path, 4)
 
     class Enough(Exception):
