@@ -86,7 +86,7 @@ def scaled_down(file: Path, model: Path, tasks: list[dict[str, str]], server: st
         if config.chat is not None:
             changes["resources"] = {"server": {"url": server}}
         else:
-            changes |= {"model": str(model), "max_answer_tokens": 8}
+            changes |= {"model": str(model), "max_answer_tokens": 8, "context_length": "auto"}
         if config.samples > 1:
             changes["samples"] = 2
         if config.rejection is not None:

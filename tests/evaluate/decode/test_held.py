@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -62,18 +58,6 @@ class Clock:
             last = now
 
 
-@contextmanager
-def busy(processes: int = 2) -> Iterator[None]:
-    """Keeps the machine's cores busy with something else."""
-    burning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
-    try:
-        yield
-    finally:
-        for process in burning:
-            process.kill()
-            process.wait()
-
-
 def agrees(held: Held, clock: Clock) -> None:
     assert held.devices == 0
     assert held.device_seconds == pytest.approx(clock.core_seconds, rel=0.05)
@@ -84,19 +68,6 @@ async def start_slowly(folder: Path, seconds: float, delay: float) -> scripted.S
     """Loading holds the replica's only thread, as loading does."""
     time.sleep(seconds)
     return await scripted.start(pids(folder), SCRIPT, delay=delay)
-
-
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_under_load_the_account_agrees_with_the_clock_loading_included(tmp_path: Path, replicas: int) -> None:
-    meter = Meter(WHERE)
-    start = partial(start_slowly, tmp_path, 5.0, 0.05)
-    work = [Work(unit) for unit in units(16)]
-    with busy(), Clock() as clock:
-        own, index = spec(tmp_path, start), Index(tmp_path, quiet)
-        found = decode(work, own, index, resources(replicas), CPU, "clock", untold, meter=meter, devices=1)
-    agrees(meter.held, clock)
-    assert meter.held.tokens == found.tokens > 0
-    assert meter.held.device_seconds > 5 * replicas
 
 
 def test_waiting_is_not_paid_and_all_is_from_the_grant_on(tmp_path: Path) -> None:
