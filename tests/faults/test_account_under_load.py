@@ -1,4 +1,4 @@
-"""What a sweep is charged for, against a clock of its own, on a machine whose cores are all busy with something else."""
+"""What a sweep is charged for, against a clock of its own, on a machine whose cores are busy with something else."""
 
 from __future__ import annotations
 
