@@ -141,7 +141,7 @@ def test_what_models_write_is_read_by_its_class(kind: str, workers: Workers) -> 
 
 
 def test_what_was_written_before_its_rules_is_read_too(workers: Workers) -> None:
-    """Phrases of all classes, most of them written before the rules that they led to. What is still misread is left out."""
+    """Phrases of all classes, most of them written before the rules they led to. What is still misread is not there."""
     lines = (ROOT / "tests/evaluate/grading/unseen_phrases.jsonl").read_text().splitlines()
     written = [Phrases(**json.loads(line)) for line in lines]
     assert sum(len(each.right) + len(each.wrong) for each in written) > 1200
