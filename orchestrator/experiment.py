@@ -277,7 +277,7 @@ class _Checker:
             self.complain(at, f"steps.{name}: has no job; write one of {_listed(list(JOBS))}")
             return None
         if not isinstance(kind, str) or kind not in JOBS:
-            self.complain((*at, "job"), f"steps.{name}.job: {_shown(kind)} is no job; {_offer(kind, list(JOBS))}")
+            self.complain((*at, "job"), f"steps.{name}.job: there is no job {_shown(kind)}; {_offer(kind, list(JOBS))}")
             return None
         fields = {key: value for key, value in raw.items() if key != "job"}
         references = list(self._reference_targets(fields, at, names))

@@ -135,7 +135,7 @@ class _Folder:
 
 @dataclass(frozen=True)
 class Tracker:
-    """Mirrors the tracked runs of one experiment to the server at `uri` (DESIGN section 11)."""
+    """Mirrors the tracked runs of one experiment to the server at `uri`."""
 
     uri: str
     experiment: str

@@ -1,4 +1,4 @@
-"""Samples as a sweep would leave them, with accuracies and lengths of the tiny model's prototype (DESIGN section 8).
+"""Samples as a sweep would leave them, with accuracies and lengths of the tiny model's prototype.
 
 Whether an item is answered correctly depends on how hard it is and a little on chance, so policies agree on most items,
 as real ones do. Accuracies come out exactly as asked. Where items have several samples, wrong answers differ too.

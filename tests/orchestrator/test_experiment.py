@@ -130,7 +130,7 @@ BAD = {
         ('"${letters}"', "{name: mine, path: nowhere.jsonl}"),
         "18: steps.sweep.tasks[0].path: 'nowhere.jsonl' is not a file: give a JSONL or CSV file of questions",
     ),
-    "unknown job": (("job: evaluate", "job: evalute"), '16: steps.sweep.job: "evalute" is no job; did you mean'),
+    "unknown job": (("job: evaluate", "job: evalute"), '16: steps.sweep.job: there is no job "evalute"; did you mean'),
     "unknown engine": (
         ("job: evaluate", "job: evaluate\n    engine: vlm"),
         "17: steps.sweep.engine: \"vlm\": must be 'auto', 'transformers', 'vllm' or 'openai'; did you mean vllm?",

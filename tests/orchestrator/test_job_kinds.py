@@ -72,7 +72,7 @@ def test_a_kind_of_step_from_another_package_is_planned_and_run_like_ours(workpl
     assert len((workplace.step("few") / "output" / "train.jsonl").read_text().splitlines()) == 2
     code, output = workplace.run("plan", "words.yaml", "--set", "steps.few.job=fliter")
     assert code == 2
-    assert "did you mean filter?" in output
+    assert "did you mean 'filter'?" in output
 
 
 def test_every_function_that_a_kind_of_ours_gives_is_there() -> None:

@@ -38,7 +38,7 @@ class Wish:
 
 @dataclass(frozen=True, order=True)
 class Policy:
-    """A budget, what happens where it cuts thinking, and an extension rule, applied together (DESIGN section 5).
+    """A budget, what happens where it cuts thinking, and an extension rule, applied together.
 
     `budget`
         Most thinking tokens, injected ones included. None is ``auto``: whatever the context leaves.
