@@ -443,11 +443,13 @@ class _Pool:
         self._ended.append(member)
 
     def _forget_ended(self) -> None:
-        """Forgets members that are gone and have given everything back."""
-        for member in [member for member in self._ended if _gave_back(member)]:
-            self._ended.remove(member)
-            if member.paid:
+        """Forgets members that are gone and have given everything back. They are paid until others can have it."""
+        for member in list(self._ended):
+            if member.paid and _is_removed(member.group):
+                member.paid = False
                 self._meter.give_back(self._devices)
+            if _gave_back(member):
+                self._ended.remove(member)
 
 
 def _taken_away(member: _Member, error: Exception) -> bool:

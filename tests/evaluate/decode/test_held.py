@@ -106,7 +106,7 @@ def test_replicas_that_are_killed_and_those_that_replace_them_are_paid(tmp_path:
                     break
 
     killer = threading.Thread(target=kill)
-    work = [Work(unit) for unit in units(16)]
+    work = [Work(unit) for unit in units(48)]
     with Clock() as clock:
         killer.start()
         own, index = spec(tmp_path, start), Index(tmp_path, quiet)
