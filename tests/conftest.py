@@ -28,6 +28,8 @@ LONGEST = (
     "test_pool.py",
     "test_held.py",
     "test_leftovers.py",
+    "test_gpu_check.py",
+    "test_model_runner_v2.py",
     "test_shipped_recipes.py",
     "test_shared_cluster.py",
     "test_openai_server.py",
