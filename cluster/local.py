@@ -90,7 +90,7 @@ def is_ours(port: int) -> bool:
     holders = {
         each.pid
         for each in psutil.net_connections("tcp")
-        if each.status == psutil.CONN_LISTEN and each.laddr[1] == port
+        if each.status == psutil.CONN_LISTEN and getattr(each.laddr, "port", None) == port
     }
     with contextlib.suppress(psutil.Error):
         return all(pid is not None and psutil.Process(pid).uids().real == os.getuid() for pid in holders)

@@ -96,8 +96,9 @@ def test_fsdp_trains_saves_resumes_and_exports(tmp_path: Path) -> None:
 
 def test_a_step_without_enough_memory_is_diagnosed(tmp_path: Path) -> None:
     figures = figures_of(tmp_path, "d", bare=True)
-    assert "allocate memory" in figures["said"]
-    assert figures["cause"] != "infrastructure"
+    assert "ran out of memory: it had" in figures["said"]
+    assert "these would fit: " in figures["said"]
+    assert figures["cause"] == "configuration"
 
 
 def test_what_is_missing_is_named_and_a_part_that_takes_too_long_is_ended(tmp_path: Path) -> None:

@@ -57,11 +57,11 @@ def is_exception(value: type[Exception]) -> None:
 
 def logits_processor_v1(kind: type) -> None:
     assert {"apply", "update_state", "is_argmax_invariant"} <= set(kind.__abstractmethods__)
-    assert {"vllm_config", "device", "is_pin_memory"} <= parameters(kind.__init__)
+    assert {"vllm_config", "device", "is_pin_memory"} <= parameters(kind)
 
 
 def logits_processor_v2(kind: type) -> None:
-    assert {"vllm_config", "req_states"} <= parameters(kind.__init__)
+    assert {"vllm_config", "req_states"} <= parameters(kind)
     assert {"logits", "ctx"} <= parameters(kind.apply)
 
 
