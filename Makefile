@@ -47,7 +47,7 @@ $(VENV)/installed-cpu: requirements-cpu.txt pyproject.toml
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) torch==2.13.0
 	@$(PIP) --no-deps -r requirements-cpu.txt
-	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(PIP) --no-index --no-deps --no-build-isolation -e .
 	@touch $@
 
 # The same for GPUs: a closed list, each package by its hashes. What the index gave is kept in wheels/, which a head hands on
@@ -58,7 +58,7 @@ $(VENV)/installed-gpu: requirements-gpu.txt pyproject.toml
 	@cmp --quiet requirements-gpu.txt wheels/requirements-gpu.txt || { rm -rf wheels && $(MAKE) --no-print-directory wheels; }
 	@grep -oE '^[A-Za-z0-9][^ ]*' requirements-gpu.txt > wheels/names.txt
 	@$(PIP) --no-index --find-links wheels --no-deps -r wheels/names.txt
-	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(PIP) --no-index --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Whole, or not there: what it was made of is copied last.

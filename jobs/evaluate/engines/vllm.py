@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import tempfile
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing, suppress
@@ -33,6 +34,8 @@ STREAM_TOKENS = 8
 CLOSING_SECONDS = 30.0
 LOOK_SECONDS = 1.0
 """Between two looks whether the engine's processes are alive."""
+LONGEST_SOCKET_FOLDER = 107 - len("/") - 36
+"""Bytes. vLLM's sockets lie in the folder for temporary files, named by UUIDs; a socket's path has at most 107."""
 
 
 @dataclass
@@ -61,6 +64,8 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
         "OMP_NUM_THREADS": str(spec.cpus),
         "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16384",
     }
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_SOCKET_FOLDER:
+        quiet |= {"VLLM_RPC_BASE_PATH": "/tmp"}
     for name, value in (quiet | ({} if spec.gpus else on_cpus)).items():
         os.environ.setdefault(name, value)
     # Traces are kept by it, so the environment has no say.
