@@ -184,10 +184,11 @@ class Config(StepConfig):
 
     @model_validator(mode="after")
     def _has_a_judge_where_one_is_needed(self) -> Self:
-        judged = [task.name for task in self.tasks if task.answers == "judged"]
+        tasks = {task.name: task.answers for task in self.tasks}
+        judged = [task.name for task in self.tasks if task.answer_type.undecided == "judge"]
         if judged and self.judge is None:
             raise ValueError(
-                f"judge: task {judged[0]!r} is of type judged: give judge: {{model: …}}, or its answers another type"
+                f"judge: task {judged[0]!r} is of type {tasks[judged[0]]}: give judge: {{model: …}}, or its answers another type"
             )
         if self.judge is None:
             return self

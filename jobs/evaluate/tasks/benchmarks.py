@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.evaluate.grading.answer_type import AnswerType
 from orchestrator.job.extensions import Extensions
 
 
@@ -39,7 +38,8 @@ class Benchmark:
     revision: str
     """The commit."""
     split: str
-    type: AnswerType
+    type: str
+    """In :data:`jobs.evaluate.grading.answer_type.ANSWER_TYPES`."""
     items: int
     columns: Columns
     subset: str | None = None

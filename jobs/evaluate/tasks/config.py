@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from jobs.evaluate.grading.answer_type import AnswerType
+from jobs.evaluate.grading.answer_type import ANSWER_TYPES, AnswerType, AnswerTypeName
 from jobs.evaluate.tasks.benchmarks import BENCHMARKS, OWN_COLUMNS, Benchmark, Columns
 from jobs.evaluate.tasks.wording import PromptName
 from orchestrator.job.config import Problem
@@ -37,7 +37,9 @@ class TaskConfig(StrictModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     path: DatasetSource | None = Field(default=None, description="a JSONL or CSV file, or ${step}; None: built in")
-    type: AnswerType | None = Field(default=None, description="of its answers; None: a benchmark's own, else integer")
+    type: AnswerTypeName | None = Field(
+        default=None, description="of its answers; None: a benchmark's own, else integer"
+    )
     prompt: PromptName = Field(default="paper", description="what is asked besides the question")
     fallback: bool = Field(default=True, description="without a box or Answer:, take the last number or letter")
     items: int | None = Field(default=None, gt=0, description="the first so many; None: all (letters: 200)")
@@ -61,7 +63,7 @@ class TaskConfig(StrictModel):
         if self.path is None and self.type not in (None, self.answers):
             raise ValueError(f"type: {self.name} has answers of type {self.answers}: leave it out")
         generated = self.path is None and self.name == "letters"
-        if "seed" in self.model_fields_set and not generated and self.answers != "choice":
+        if "seed" in self.model_fields_set and not generated and not self.answer_type.options:
             raise ValueError(
                 f"seed: is for letters, which are generated, and for the order of options; {self.name} has neither: "
                 "leave it out"
@@ -74,10 +76,15 @@ class TaskConfig(StrictModel):
         return None if isinstance(self.path, Reference) else BENCHMARKS.get(self.name)
 
     @property
-    def answers(self) -> AnswerType:
-        """How its answers are read and compared."""
-        own: AnswerType = "integer" if self.benchmark is None else self.benchmark.type
+    def answers(self) -> str:
+        """The type of its answers."""
+        own = "integer" if self.benchmark is None else self.benchmark.type
         return own if self.path is None or self.type is None else self.type
+
+    @property
+    def answer_type(self) -> AnswerType:
+        """What that is."""
+        return ANSWER_TYPES[self.answers]
 
     @property
     def columns(self) -> Columns:

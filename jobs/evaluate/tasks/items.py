@@ -10,9 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobs.evaluate.grading.integers import canonical_integer
 from jobs.evaluate.grading.letters import letter_of
-from jobs.evaluate.grading.reader import gold_of
 from jobs.evaluate.tasks.benchmarks import Columns
 from jobs.evaluate.tasks.rows import Row
 from jobs.evaluate.tasks.task import Item
@@ -53,14 +51,14 @@ def _item(row: Mapping[str, Any], where: str, config: TaskConfig) -> Item:
     identity = _text(row, columns.id, "id", where)
     question = _text(row, columns.question, "question", where)
     answer = _text(row, columns.answer, "answer", where)
-    if config.answers == "choice":
+    if config.answer_type.options:
         options, right = _options(row, columns, answer, where)
         shown = permuted(options, config.seed, identity)
         letter = LETTERS[shown.index(right)] if right is not None else str(letter_of(answer, LETTERS))
         return Item(identity, asked(question, shown, config.prompt), letter, letters=LETTERS[: len(shown)] or LETTERS)
-    if config.answers == "integer" and canonical_integer(gold_of("integer", answer)) is None:
+    if problem := config.answer_type.problem(answer):
         raise StepError(
-            f"{where}: answer {answer!r} is not an integer: correct it, or give the task another type (math, text, …)"
+            f"{where}: answer {_shown(answer)} {problem}: correct it, or give the task another type (math, text, …)"
         )
     return Item(identity, asked(question, (), config.prompt), answer)
 
