@@ -11,7 +11,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.run import missing, prepare
 from jobs.evaluate.sweep.chat_template import DATE, Instructions, known_switches, render
 from jobs.evaluate.sweep.prompts import Prompter
@@ -125,7 +125,7 @@ def extended(folder: Path, name: str, budgets: list[int], **changes: Any) -> tup
     """Does a sweep of `budgets`; how many units it had to decode, and the prompts."""
     fields = SWEEP | {"model": str(folder / "model"), "budgets": budgets} | changes
     context = StepContext("experiment", name, name, folder / name, folder / "traces")
-    sweep = prepare(Config.model_validate_json(json.dumps(fields)), context)
+    sweep = prepare(EvaluateConfig.model_validate_json(json.dumps(fields)), context)
     lacking = len(missing(sweep, Index(sweep.folder, report=print)))
     spoken.finish(context, fields, ["abc"], ["4"])
     return lacking, {unit.prompt for unit in sweep.units}
