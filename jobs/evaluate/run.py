@@ -106,7 +106,7 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
     """Loads the tasks and the model's small files, and tokenises everything that will be said to it."""
     tasks = [load(task, context.inputs) for task in config.tasks]
     model = models.resolve(config, context)
-    prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn)
+    prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn, config.instructions)
     template = prompter.template
     forcing = prompter.forcing({policy.string for policy in config.policies if policy.string is not None})
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
