@@ -27,7 +27,7 @@ class ExtensionError(ValueError):
     """What an installed package says that it adds cannot be used. One line."""
 
 
-class Extensions(Mapping[str, T]):
+class ExtensionPoint(Mapping[str, T]):
     """All things of one sort, by name. Of ours, what is heavy to import is given as ``module:name``."""
 
     def __init__(self, group: str, sort: type[T], ours: Mapping[str, str | T]):
@@ -76,7 +76,7 @@ class Extensions(Mapping[str, T]):
         return found
 
 
-def known(names: Extensions[Any], *others: str) -> AfterValidator:
+def known(names: ExtensionPoint[Any], *others: str) -> AfterValidator:
     """Of a config's field: its value is one of `names`, or of `others`; the error says which there are."""
 
     def check(value: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from orchestrator.job.extensions import Extensions, known, lazy
+from orchestrator.job.extensions import ExtensionPoint, known, lazy
 
 if TYPE_CHECKING:
     from jobs.evaluate.engines.protocol import Engine, EngineSpec
@@ -52,7 +52,7 @@ class EngineKind:
         return self.on_cpus is None and self.on_gpus is None
 
 
-ENGINES: Extensions[EngineKind] = Extensions(
+ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
     "scaling_orchestrator.engines",
     EngineKind,
     {

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from orchestrator.job.extensions import Extensions, known
+from orchestrator.job.extensions import ExtensionPoint, known
 
 if TYPE_CHECKING:
     from jobs.evaluate.grading.extraction import Extracted
@@ -43,7 +43,7 @@ class AnswerType:
     """Whether the answer is the letter of one of an item's options."""
 
 
-ANSWER_TYPES: Extensions[AnswerType] = Extensions(
+ANSWER_TYPES: ExtensionPoint[AnswerType] = ExtensionPoint(
     "scaling_orchestrator.graders",
     AnswerType,
     {

@@ -26,7 +26,7 @@ FLOPS_SHARE = 0.4
 
 
 @dataclass(frozen=True)
-class Replica:
+class PlannedReplica:
     """One copy of a model on its cards."""
 
     model: Architecture
@@ -84,7 +84,7 @@ class Taken:
     """Of all cards, while their replica is there."""
 
 
-def taken(replica: Replica, work: Workload, in_flight: int, most_replicas: int) -> Taken:
+def taken(replica: PlannedReplica, work: Workload, in_flight: int, most_replicas: int) -> Taken:
     """What `work` takes on as many replicas as it keeps busy; no less than its longest chain, token by token."""
     resident = work.resident / work.units
     at_once = max(1, min(in_flight, int(replica.cache / resident)))
