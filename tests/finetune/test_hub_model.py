@@ -12,9 +12,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.count_memory import QWEN_32B, qwen2
 from jobs.finetune import model, prepare, worker
+from jobs.finetune.assignment import assign, fetch
 from jobs.finetune.config import Config
-from jobs.finetune.model import draw, load_tokenizer, stored_weights
-from jobs.finetune.worker import assign, expand_segments, fetch, is_tight
+from jobs.finetune.model import draw, stored_weights
+from jobs.finetune.tokenizer import load_tokenizer
+from jobs.finetune.worker import expand_segments, is_tight
 from orchestrator.fingerprint import identity
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
