@@ -75,7 +75,7 @@ _SERVED = {
 }
 
 
-class Config(StepConfig):
+class EvaluateConfig(StepConfig):
     """One sweep: every policy of the grid, on every item of the tasks."""
 
     VERSION: ClassVar[int] = 3

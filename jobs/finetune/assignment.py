@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
-from jobs.finetune.config import Config, RandomModel
+from jobs.finetune.config import FinetuneConfig, RandomModel
 from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.prepare import model_source
 from orchestrator.job.context import StepContext
@@ -24,7 +24,7 @@ BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 class Assignment:
     """What every worker is told. Its paths are absolute: workers need not share a working folder."""
 
-    config: Config
+    config: FinetuneConfig
     context: StepContext
     deepspeed: Mapping[str, Any] | None
     """DeepSpeed's settings, where it is the strategy."""
@@ -44,7 +44,7 @@ class Assignment:
         return checkpoints_of(self.config, self.context)
 
 
-def assign(config: Config, context: StepContext) -> Assignment:
+def assign(config: FinetuneConfig, context: StepContext) -> Assignment:
     """The assignment for a step. Raises StepError for a ds_config.json that cannot be used."""
     context = dataclasses.replace(context, place=context.place.absolute())
     deepspeed = deepspeed_settings(config) if config.strategy == "deepspeed" else None

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 from jobs.architecture import UnknownArchitecture, from_config
 from jobs.finetune import network
 from jobs.finetune.assignment import Assignment
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.determinism import same_bits
 from jobs.finetune.export import export
 from jobs.finetune.faults import is_out_of_memory, out_of_memory
@@ -89,7 +89,7 @@ def _work(assignment: Assignment, device: torch.device, leaving: Callable[[], bo
     dist.barrier()
 
 
-def is_tight(config: Config, architecture: PretrainedConfig) -> bool:
+def is_tight(config: FinetuneConfig, architecture: PretrainedConfig) -> bool:
     """Whether the plan takes so much of a card that what is free in pieces would be missed."""
     try:
         setting = setting_of(config)
@@ -107,7 +107,7 @@ def expand_segments() -> None:
 
 
 def make_strategy(
-    config: Config, blueprint: Blueprint, device: torch.device, deepspeed: Mapping[str, Any] | None
+    config: FinetuneConfig, blueprint: Blueprint, device: torch.device, deepspeed: Mapping[str, Any] | None
 ) -> Strategy:
     """The model in memory, divided among the workers as `config` says. Called by all of them."""
     if deepspeed is None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 
 SWEEP: dict[str, Any] = {
     "model": "${tiny}",
@@ -21,8 +21,8 @@ SWEEP: dict[str, Any] = {
 JUDGED = {"name": "essay", "path": "essay.jsonl", "type": "judged"}
 
 
-def config(**changes: Any) -> Config:
-    return Config.model_validate_json(json.dumps(SWEEP | changes))
+def config(**changes: Any) -> EvaluateConfig:
+    return EvaluateConfig.model_validate_json(json.dumps(SWEEP | changes))
 
 
 def test_the_shipped_sweep_has_17_policies_on_200_items() -> None:

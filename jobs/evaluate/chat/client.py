@@ -19,7 +19,7 @@ from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.engines.server import Server
 
 End = Literal["stop", "length", "content_filter"]
-Count = Annotated[int, Field(ge=0)]
+TokenCount = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class _Choice(Outside):
 
 
 class _Details(Outside):
-    reasoning_tokens: Count | None = None
+    reasoning_tokens: TokenCount | None = None
 
 
 class _Usage(Outside):
-    completion_tokens: Count
+    completion_tokens: TokenCount
     completion_tokens_details: _Details | None = None
 
 

@@ -11,7 +11,7 @@ from orchestrator.job.config import Problem
 from orchestrator.job.strict_model import StrictModel
 
 if TYPE_CHECKING:  # which has a field of this module's
-    from jobs.evaluate.config import Config
+    from jobs.evaluate.config import EvaluateConfig
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh")
@@ -64,7 +64,7 @@ class Chat(StrictModel):
         return body
 
 
-def cannot(config: Config) -> Iterator[Problem]:
+def cannot(config: EvaluateConfig) -> Iterator[Problem]:
     """What a config asks for that its chat server cannot do, or has decided itself: a line each."""
     chats = "a server that only chats"
     if config.chat is None:

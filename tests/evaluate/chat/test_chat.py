@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.run import run
 from orchestrator.experiment import ExperimentError, load
 from orchestrator.job.context import StepContext
@@ -29,9 +29,9 @@ SWEEP: dict[str, Any] = {
 }
 
 
-def config(url: str = "http://host/v1", server: dict[str, Any] | None = None, **changes: Any) -> Config:
+def config(url: str = "http://host/v1", server: dict[str, Any] | None = None, **changes: Any) -> EvaluateConfig:
     resources = {"server": {"url": url, "retries": 2, "deadline": 20} | (server or {})}
-    return Config.model_validate_json(json.dumps(SWEEP | {"resources": resources} | changes))
+    return EvaluateConfig.model_validate_json(json.dumps(SWEEP | {"resources": resources} | changes))
 
 
 def think(body: Body) -> list[Part]:
@@ -40,7 +40,7 @@ def think(body: Body) -> list[Part]:
     return said("Final Answer: 2", min(budget, EFFORTS.get(body.get("reasoning_effort", ""), 80)))
 
 
-def evaluate(asked: Config, store: Path, step: str = "step") -> tuple[pd.DataFrame, dict[str, float]]:
+def evaluate(asked: EvaluateConfig, store: Path, step: str = "step") -> tuple[pd.DataFrame, dict[str, float]]:
     context = StepContext("experiment", "sweep", step, store / step, store / "traces")
     context.folder.mkdir(parents=True)
     run(asked, context)
@@ -262,7 +262,7 @@ def test_every_policy_that_a_chat_server_cannot_do_is_refused_in_a_line_of_its_o
 def test_what_cannot_be_meant_is_one_error(change: dict[str, Any], wrong: str) -> None:
     fields = SWEEP | {"resources": {"server": {"url": "http://host/v1"}}} | change
     with pytest.raises(ValidationError) as caught:
-        Config.model_validate_json(json.dumps(fields))
+        EvaluateConfig.model_validate_json(json.dumps(fields))
     (error,) = caught.value.errors()
     assert wrong in error["msg"]
 
