@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.count_memory import QWEN_32B, qwen2
 from jobs.finetune import model, prepare, worker
@@ -48,9 +47,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, st
         return answer
 
     monkeypatch.setattr(model, "snapshot_download", hub("weights", str))
-    for module, name in ((model, "AutoConfig"), (transformers, "AutoTokenizer"), (prepare, "AutoConfig")):
+    for module, name in ((model, "AutoConfig"), (prepare, "AutoConfig")):
         kind = getattr(module, name)
         monkeypatch.setattr(module, name, type(name, (), {"from_pretrained": hub(name, kind.from_pretrained)}))
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", hub("AutoTokenizer", AutoTokenizer.from_pretrained))
     return told
 
 
