@@ -45,7 +45,7 @@ from orchestrator.job.references import Reference
 from orchestrator.job.usage import Meter
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 ROUNDS = 5
 """How often records that turn out damaged are decoded again before the disk is blamed."""
@@ -59,7 +59,7 @@ class Sweep:
     """Every item with each of its prompts, task by task, in the order of tables."""
     prompter: Prompter
     replica: ReplicaSpec
-    folder: Place
+    folder: StoragePath
     """Where its traces are kept."""
 
     @property
@@ -106,7 +106,7 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
     """Loads the tasks and the model's small files, and tokenises everything that will be said to it."""
     tasks = [load(task, context.inputs) for task in config.tasks]
     model = models.resolve(config, context)
-    prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn)
+    prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn, config.instructions)
     template = prompter.template
     forcing = prompter.forcing({policy.string for policy in config.policies if policy.string is not None})
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
@@ -224,7 +224,7 @@ def _complete(
                 index,
                 config.resources,
                 config.replica_demand(),
-                group_prefix(context.place),
+                group_prefix(context.storage),
                 progress=tell,
                 lost=context.lost,
                 meter=meter,

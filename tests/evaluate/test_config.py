@@ -63,6 +63,9 @@ def test_batch_invariance_says_what_it_costs() -> None:
         ({"template": "none", "extensions": None}, (), "budgets: needs thinking that can be told from the answer"),
         ({"template": "none", "budgets": ["auto"]}, (), "extensions: needs thinking that can be told from the answer"),
         ({"template": {"name": "none", "step": "<step>"}}, ("template",), "none cannot have a step"),
+        ({"system": ""}, ("system",), "at least 1 character"),
+        ({"date": "today"}, ("date",), "valid date"),
+        ({"chat_template_kwargs": {"messages": []}}, (), "chat_template_kwargs.messages: is set by the sweep"),
         ({"published": {"accuracy": {}}}, ("published", "source"), "Field required"),
         (
             {"published": {"source": "-", "accuracy": {"letters": {"auto": 101}}}},

@@ -84,6 +84,8 @@ def cannot(config: EvaluateConfig) -> Iterator[Problem]:
         "chat.parameters: {max_completion_tokens: 32768}",
         "context_length": f"{chats} has its own: leave it out",
         "template": f"{chats} writes its own prompt: leave it out",
+        "chat_template_kwargs": f"{chats} has its own template: give them in chat.parameters, as the server takes them",
+        "date": f"{chats} writes its own prompt: leave it out",
         "temperature": "a chat server takes what it allows to be set in chat.parameters: {temperature: 0.6}",
         "top_p": "a chat server takes what it allows to be set in chat.parameters: {top_p: 0.95}",
         "model": f"{chats} has the model and its tokenizer: leave it out; served_model is its name",

@@ -62,6 +62,8 @@ def answer(config: EvaluateConfig, context: StepContext, samples: Path, grader: 
         "chat": config.chat.model_dump(mode="json"),
         "seed": config.seed,
     }
+    if config.system is not None:
+        determined_by["system"] = config.system
     folder = traces_folder(context.traces, determined_by)
     context.use_traces(folder)
     replies = Replies(folder, report=print)
@@ -114,7 +116,7 @@ async def _ask(
     context.progress(total - len(missing), total, "answers")
     if not missing:
         return
-    client = ChatClient(server, config.served_model)
+    client = ChatClient(server, config.served_model, config.system)
     left = iter(missing.items())
     fresh: list[tuple[Asked, Answer]] = []
 

@@ -117,6 +117,16 @@ def test_what_was_answered_is_not_asked_again_and_damage_is(tmp_path: Path, capf
     pd.testing.assert_frame_equal(more, again)
 
 
+def test_a_system_prompt_is_the_first_message_and_another_question(tmp_path: Path) -> None:
+    server = ChatServer(think)
+    with server.serving() as url:
+        evaluate(config(url, baseline=True), tmp_path, "without")
+        evaluate(config(url, baseline=True, system="Be brief."), tmp_path, "with")
+    roles = [[message["role"] for message in body["messages"]] for body in server.bodies]
+    assert roles == [["user"]] * ITEMS + [["system", "user"]] * ITEMS
+    assert {body["messages"][0]["content"] for body in server.bodies[ITEMS:]} == {"Be brief."}
+
+
 def test_a_budget_that_the_server_ignores_is_reported_and_never_counted(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,12 +242,15 @@ def test_every_policy_that_a_chat_server_cannot_do_is_refused_in_a_line_of_its_o
         "temperature": 1.0,
         "top_p": 0.9,
         "model": "some/model",
+        "chat_template_kwargs": {"enable_thinking": True},
+        "date": "2026-05-01",
         "chat": {},
     }
     lines = complaints(tmp_path, asked)
     fields = [
         *("budgets[0]", "budgets[1]", "extensions", "step_budgets", "conditional.budget_forcing"),
         *("max_answer_tokens", "context_length", "template", "temperature", "top_p", "model"),
+        *("chat_template_kwargs", "date"),
     ]
     assert {line.split("steps.sweep.")[1].split(": ")[0] for line in lines} == set(fields)
     assert len(lines) == len(fields)
