@@ -25,7 +25,7 @@ from jobs.evaluate import run
 from jobs.evaluate.chat import run as chat
 from jobs.evaluate.chat.client import Answer
 from jobs.evaluate.chat.replies import Asked, Replies
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.grading.session import grading
@@ -68,7 +68,7 @@ ASKED: dict[str, Any] = {
 }
 
 
-def config(folder: Path, sweep: dict[str, Any]) -> Config:
+def config(folder: Path, sweep: dict[str, Any]) -> EvaluateConfig:
     """The `sweep` on the questions, which are written to `folder`."""
     path = folder / "questions.jsonl"
     path.write_text(
@@ -80,7 +80,7 @@ def config(folder: Path, sweep: dict[str, Any]) -> Config:
     sweep = {"tasks": [{"name": "sums", "path": str(path), "type": "integer"}]} | sweep
     if "chat" not in sweep:
         sweep["model"] = str(STORED / "model")
-    return Config.model_validate_json(json.dumps(sweep))
+    return EvaluateConfig.model_validate_json(json.dumps(sweep))
 
 
 def context(folder: Path, traces: Path) -> StepContext:
@@ -115,7 +115,7 @@ def answered(folder: Path, traces: Path) -> str:
 LEDGER = [field.name for field in fields(Ledger)]
 
 
-def account(asked: Config, samples: Path) -> str:
+def account(asked: EvaluateConfig, samples: Path) -> str:
     """The ledger of every row, and how the policies are arranged in curves and methods."""
     rows = pd.read_parquet(samples)[LEDGER].to_csv(index=False)
     found = results(asked, samples)
