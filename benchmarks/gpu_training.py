@@ -30,6 +30,7 @@ from transformers import AutoModelForCausalLM
 
 from jobs.architecture import Architecture
 from jobs.finetune import checkpoint, worker
+from jobs.finetune.assignment import BACKENDS, DATA, assign
 from jobs.finetune.batches import Batch
 from jobs.finetune.checkpoint import Checkpoints
 from jobs.finetune.checkpoint_files import CheckpointFolder
