@@ -174,26 +174,26 @@ def _last_line(narrowed: Callable[[str, str], str | None], text: str, letters: s
     return narrowed(lines[-1], letters) if lines else None
 
 
-def _number(found: str, _: str) -> str | None:
-    return _first(found, lambda said: canonical_integer(said) is not None)
+def _number(candidate: str, _: str) -> str | None:
+    return _first(candidate, lambda said: canonical_integer(said) is not None)
 
 
-def _expression(found: str, _: str) -> str | None:
-    return _first(found, lambda said: has_expression(said) or len(said.split()) <= _FEW_WORDS)
+def _expression(candidate: str, _: str) -> str | None:
+    return _first(candidate, lambda said: has_expression(said) or len(said.split()) <= _FEW_WORDS)
 
 
-def _text(found: str, _: str) -> str | None:
-    return told(found)
+def _text(candidate: str, _: str) -> str | None:
+    return told(candidate)
 
 
-def _whole(found: str, _: str) -> str | None:
-    return found
+def _whole(candidate: str, _: str) -> str | None:
+    return candidate
 
 
-def _first(found: str, fits: Callable[[str], bool]) -> str | None:
-    """The value of `found`, or of the first of its sentences that has a number, if it `fits`."""
-    parts = list(sentences(found))
-    for part in (found, *parts[:1]) if len(parts) > 1 and has_value(parts[0]) else (found, *parts):
+def _first(candidate: str, fits: Callable[[str], bool]) -> str | None:
+    """The value of `candidate`, or of the first of its sentences that has a number, if it `fits`."""
+    parts = list(sentences(candidate))
+    for part in (candidate, *parts[:1]) if len(parts) > 1 and has_value(parts[0]) else (candidate, *parts):
         said = value(part)
         if said is not None and fits(said):
             return said

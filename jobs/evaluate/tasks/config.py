@@ -78,8 +78,8 @@ class TaskConfig(StrictModel):
     @property
     def answers(self) -> str:
         """The type of its answers."""
-        own = "integer" if self.benchmark is None else self.benchmark.type
-        return own if self.path is None or self.type is None else self.type
+        default = "integer" if self.benchmark is None else self.benchmark.type
+        return default if self.path is None or self.type is None else self.type
 
     @property
     def answer_type(self) -> AnswerType:
