@@ -33,8 +33,8 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from torch.distributed import DistError
 
 from jobs.cluster_state import amounts, gone, leaving, machines, shortage, starting
-from jobs.finetune.config import Config
-from jobs.finetune.connecting import Connection, packed, raise_what_was_before
+from jobs.finetune.config import FinetuneConfig
+from jobs.finetune.connecting import GangTorchConfig, packed, raise_what_was_before
 from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory_somewhere
 from jobs.finetune.holding import held
 from jobs.finetune.loop import Leaving
@@ -67,7 +67,7 @@ def announced() -> bool:
 def run_gang(
     work: Callable[[Argument], None],
     argument: Argument,
-    config: Config,
+    config: FinetuneConfig,
     records: Path,
     reservation: Place,
     tell: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
@@ -119,7 +119,7 @@ def run_gang(
 def _trainer(
     work: Callable[[Argument], None],
     argument: Argument,
-    config: Config,
+    config: FinetuneConfig,
     workers: int,
     records: Path,
     reservation: Place,
@@ -130,7 +130,7 @@ def _trainer(
     return TorchTrainer(
         # Not as its train_loop_config: Ray Train's controller reads that too, and imports for seconds what is in it.
         partial(_work, work, argument, reservation),
-        torch_config=Connection(backend=BACKENDS["cuda" if gpus else "cpu"], before=first),
+        torch_config=GangTorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"], before=first),
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=bool(gpus),
@@ -164,7 +164,7 @@ def _timed_out(error: TrainingFailedError) -> bool:
     return isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
 
 
-def _enough_or_coming(config: Config, workers: int, waited: float) -> int:
+def _enough_or_coming(config: FinetuneConfig, workers: int, waited: float) -> int:
     """As :func:`_enough`, and the same again while the autoscaler starts machines, but for `STARTS_WITHIN` seconds."""
     try:
         return _enough(config, workers)
@@ -177,7 +177,7 @@ def _enough_or_coming(config: Config, workers: int, waited: float) -> int:
         return workers
 
 
-def _enough(config: Config, workers: int) -> int:
+def _enough(config: FinetuneConfig, workers: int) -> int:
     """How many to ask for when `workers` were waited for in vain: as many as can start with what is free, else the same
     again where it is other steps that hold the rest. Raises StepError where neither will do."""
     bundle = config.demands()[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.measures import StepReport
 from jobs.finetune.prepare import publish, seen
 from jobs.finetune.system_metrics import SystemMetrics
@@ -20,7 +20,7 @@ class Recorder:
     """Writes what each optimizer step did to the step's tracked run, how far it is to the step's progress, and at last
     what model came of it."""
 
-    def __init__(self, config: Config, context: StepContext, data: Path):
+    def __init__(self, config: FinetuneConfig, context: StepContext, data: Path):
         """`data` is the folder of the prepared data (:mod:`jobs.finetune.prepare`)."""
         self._context = context
         params = config.model_dump(mode="json", exclude={"resources"})

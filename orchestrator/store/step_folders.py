@@ -85,7 +85,7 @@ def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
 _NOTE = ConfigDict(strict=True, allow_inf_nan=False, extra="allow")
 
 
-class Status(TypedDict, total=False):
+class StatusNote(TypedDict, total=False):
     """What became of a step."""
 
     __pydantic_config__ = _NOTE  # type: ignore[misc]
@@ -99,7 +99,7 @@ class Status(TypedDict, total=False):
     reason: str | None
 
 
-class Progress(TypedDict):
+class ProgressNote(TypedDict):
     """How far a running step is."""
 
     __pydantic_config__ = _NOTE  # type: ignore[misc]
@@ -118,7 +118,7 @@ class HeldNote(TypedDict):
     time: float
 
 
-class Losses(TypedDict, total=False):
+class LossesNote(TypedDict, total=False):
     """What a running step lost and made good."""
 
     __pydantic_config__ = _NOTE  # type: ignore[misc]
@@ -247,7 +247,7 @@ class StepFolder:
         return read_passing(self.path / "cancel.json", dict[str, str]) == {"run": run}
 
     def read_status(self) -> dict[str, Any]:
-        return self._note("status.json", Status, "what became of the step is not known")
+        return self._note("status.json", StatusNote, "what became of the step is not known")
 
     def _note(self, name: str, shape: Any, without: str) -> dict[str, Any]:
         return dict(read_note(self.path / name, shape, without) or {})
@@ -263,13 +263,13 @@ class StepFolder:
         return path.stat().st_mtime if path.exists() else 0.0
 
     def read_progress(self) -> dict[str, Any]:
-        return self._note("progress.json", Progress, "how far the step is, is not known")
+        return self._note("progress.json", ProgressNote, "how far the step is, is not known")
 
     def read_held(self) -> dict[str, Any]:
         return self._note("held.json", HeldNote, "what the step holds is not known")
 
     def read_losses(self) -> dict[str, Any]:
-        return self._note("losses.json", Losses, "what the step lost is not known")
+        return self._note("losses.json", LossesNote, "what the step lost is not known")
 
     def forget_losses(self) -> None:
         """A new run has its budgets anew."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobs.evaluate.grading.answer_type import AnswerType
-from orchestrator.job.extensions import Extensions
+from orchestrator.job.extensions import ExtensionPoint
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ MATH_ARENA = Columns(id=("problem_idx",), question=("problem",))
 """Of the competitions that MathArena keeps."""
 
 # Thinking tokens: the s1 paper's scaling figure, and its sequence-length table.
-BENCHMARKS: Extensions[Benchmark] = Extensions(
+BENCHMARKS: ExtensionPoint[Benchmark] = ExtensionPoint(
     "scaling_orchestrator.benchmarks",
     Benchmark,
     {

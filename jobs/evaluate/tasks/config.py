@@ -46,9 +46,7 @@ class ColumnNames(StrictModel):
     id: str | None = Field(default="id", min_length=1, description="null: the rows are numbered, from 1")
     question: str = Field(default="question", min_length=1)
     answer: str = Field(default="answer", min_length=1)
-    options: str | _Names = Field(
-        default="options", description="of a choice: a column of lists, or a list of columns"
-    )
+    options: str | _Names = Field(default="options", description="of a choice: a column of lists, or a list of columns")
     wrong_options: _Names | None = Field(
         default=None, description="of a choice whose answer is the text of the right option"
     )
