@@ -50,7 +50,7 @@ class PlannedStep:
             experiment=experiment.name,
             name=self.step.name,
             fingerprint=self.fingerprint,
-            place=self.folder.path,
+            storage=self.folder.path,
             traces=store.traces,
             inputs={
                 name: StepInput(name, taken.fingerprint, taken.folder.output, taken.forecast)

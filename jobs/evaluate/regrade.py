@@ -80,7 +80,7 @@ def regrade(config: EvaluateConfig, context: StepContext) -> Regraded:
         f"verdicts differ",
         by_group=_by_policy(counts),
         items=[{name: str(value) for name, value in asdict(change).items()} for change in changes],
-        file=context.place / CHANGES,
+        file=context.storage / CHANGES,
         changed=bool(changes) or before_by != after_by or _judged_more(staged, context.output),
         apply=partial(_apply, config, context, staged),
     )

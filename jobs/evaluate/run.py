@@ -45,7 +45,7 @@ from orchestrator.job.references import Reference
 from orchestrator.job.usage import Meter
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 ROUNDS = 5
 """How often records that turn out damaged are decoded again before the disk is blamed."""
@@ -59,7 +59,7 @@ class Sweep:
     """Every item with each of its prompts, task by task, in the order of tables."""
     prompter: Prompter
     replica: ReplicaSpec
-    folder: Place
+    folder: StoragePath
     """Where its traces are kept."""
 
     @property
@@ -224,7 +224,7 @@ def _complete(
                 index,
                 config.resources,
                 config.replica_demand(),
-                group_prefix(context.place),
+                group_prefix(context.storage),
                 progress=tell,
                 lost=context.lost,
                 meter=meter,

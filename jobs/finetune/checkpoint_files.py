@@ -56,7 +56,7 @@ class Contents:
 def checkpoints_of(config: FinetuneConfig, context: StepContext) -> CheckpointFolder:
     """The place of a step's checkpoints: ``resources.checkpoints``, which steps may share, or the step's own folder."""
     if config.resources.checkpoints is None:
-        return CheckpointFolder(str(context.place / "checkpoints"), context.send)
+        return CheckpointFolder(str(context.storage / "checkpoints"), context.send)
     location = f"{config.resources.checkpoints.rstrip('/')}/{context.name}-{context.fingerprint}"
     return CheckpointFolder(location, context.send)
 

@@ -28,7 +28,7 @@ def run(config: FinetuneConfig, context: StepContext) -> None:
     assignment.checkpoints.check_writable()
     prepare(config, assignment.context, assignment.data)
     assignment.context.share(DATA)
-    reservation = assignment.context.place / "gang" / "reservation.json"
+    reservation = assignment.context.storage / "gang" / "reservation.json"
     run_gang(_work, assignment, config, records, reservation, context.lost, context.hold, fetch)
     assignment.checkpoints.remove()
     remove(reservation)

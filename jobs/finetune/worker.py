@@ -73,7 +73,7 @@ class Assignment:
 
 def assign(config: FinetuneConfig, context: StepContext) -> Assignment:
     """The assignment for a step. Raises StepError for a ds_config.json that cannot be used."""
-    context = dataclasses.replace(context, place=context.place.absolute())
+    context = dataclasses.replace(context, storage=context.storage.absolute())
     deepspeed = deepspeed_settings(config) if config.strategy == "deepspeed" else None
     return Assignment(config, context, deepspeed)
 
