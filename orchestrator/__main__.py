@@ -501,14 +501,14 @@ def _not_on_the_hub(experiment: Experiment, planned: list[PlannedStep]) -> Itera
     if not gone:
         for step in steps:
             for problem in step.config.hub_problems():
-                field = ("steps", step.name, *problem.field)
-                yield Complaint(experiment.document.line(field), f"{'.'.join(map(str, field))}: {problem.message}")
+                at = ("steps", step.name, *problem.field)
+                yield Complaint(experiment.document.line(at), f"{'.'.join(map(str, at))}: {problem.message}")
     for name in gone:
         field = ".".join(map(str, name.field))
-        at = "" if name.revision is None else f" at {name.revision}"
+        pinned = "" if name.revision is None else f" at {name.revision}"
         yield Complaint(
             experiment.document.line(name.field),
-            f"{field}: {name.name!r}{at} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
+            f"{field}: {name.name!r}{pinned} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
             "log in with `hf auth login` or HF_TOKEN, or give a folder (./name)",
         )
 

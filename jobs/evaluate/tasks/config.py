@@ -54,7 +54,7 @@ class ColumnNames(StrictModel):
     def over(self, known: Columns) -> Columns:
         """These names, where they were given; else those that are `known`."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        names: dict[str, tuple[str, ...]] = {
+        names: dict[str, Any] = {
             field: () if given[field] is None else (given[field],)
             for field in ("id", "question", "answer")
             if field in given

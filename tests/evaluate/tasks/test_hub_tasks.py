@@ -55,7 +55,8 @@ def test_a_dataset_of_the_hub_is_a_task_whatever_its_columns_are_called(tmp_path
         {"riddle": f"1 + {at}?", "solution": 1.0 + at, "picture": {"bytes": b"no picture", "path": None}}
         for at in (1, 2)
     ]
-    table = pa.Table.from_pylist(rows)
+    picture = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    table = pa.Table.from_pylist(rows, pa.schema({"riddle": pa.string(), "solution": pa.float64(), "picture": picture}))
     features = {
         "info": {
             "features": {
@@ -162,7 +163,7 @@ def test_a_file_has_any_columns(tmp_path: Path) -> None:
     task = {"path": str(file), "columns": {"question": "frage", "answer": "antwort"}}
     assert [item.id for item in load(parsed(task), {}).items] == ["1", "2"]
     assert load(parsed(task), {}).name == "mine"
-    by_number = {**task, "columns": {**task["columns"], "id": "nr"}}
+    by_number = {"path": str(file), "columns": {"id": "nr", "question": "frage", "answer": "antwort"}}
     assert [(item.id, item.answer) for item in load(parsed(by_number), {}).items] == [("7", "2"), ("9", "4")]
     [problem] = parsed({**task, "columns": {"question": "Frage", "id": "nr"}}).problems(("tasks", 0))
     assert f"{file}:2: Frage is missing, there are nr, frage, antwort: each row needs" in problem.message
