@@ -97,13 +97,10 @@ def test_a_dataset_of_the_hub_is_a_task_whatever_its_columns_are_called(tmp_path
     experiment = tmp_path / "x.yaml"
     experiment.write_text(
         json.dumps(
-            {"name": "x", "steps": {"sweep": {"job": "evaluate", "model": "./model", "tasks": tasks[4:]}}}
+            {"name": "x", "steps": {"sweep": {"job": "evaluate", "model": "someone/small", "tasks": tasks[4:]}}}
             | {"store": str(tmp_path / "store")}
         )
     )
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
     refused = tmp_path / "refused.yaml"
     refused.write_text(experiment.read_text().replace(json.dumps(tasks[4:]), json.dumps(tasks[:2])))
     done = subprocess.run(
