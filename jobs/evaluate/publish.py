@@ -77,8 +77,8 @@ def results(config: EvaluateConfig, samples: Path) -> SweepResults:
     """What `samples` come to: a parquet file with a row per :class:`~jobs.evaluate.sweep.ledger.Graded`."""
     outcomes = read(samples, [policy.name for policy in config.policies])
     return SweepResults(
-        curves=drawn(outcomes, config.policies, config.seed, config.together),
-        comparisons=compare(outcomes, NATURAL_END.name, config.together),
+        curves=drawn(outcomes, config.policies, config.seed, config.at_k),
+        comparisons=compare(outcomes, NATURAL_END.name, config.at_k),
         methods=measure_methods(outcomes, config.policies, config.seed),
         published=config.published,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from jobs.evaluate.stats.at_k import Together
+from jobs.evaluate.stats.at_k import AtK
 from jobs.evaluate.stats.comparisons import Comparison
 from jobs.evaluate.stats.curves import NATURAL_END, MeasuredCurve, Point, Spread
 from jobs.evaluate.stats.intervals import Interval
@@ -127,7 +127,7 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
                     "label": curve.label(point),
                     **row(curve.task, point),
                     **bounded("accuracy_band", band),
-                    **({"together": [_at_k(each) for each in point.together]} if point.together else {}),
+                    **({"at_k": [_at_k(each) for each in point.at_k]} if point.at_k else {}),
                 }
                 for point, band in zip(curve.points, curve.band, strict=True)
             ],
@@ -136,10 +136,10 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
     ]
 
 
-def _at_k(together: Together) -> TableRow:
+def _at_k(scores: AtK) -> TableRow:
     """pass@k and majority@k at one k."""
-    found: TableRow = {"k": together.k, "items": together.items}
-    for name, estimate in {"pass": together.passed, "majority": together.majority}.items():
+    found: TableRow = {"k": scores.k, "items": scores.items}
+    for name, estimate in {"pass": scores.passed, "majority": scores.majority}.items():
         found[name] = number(estimate.value)
         found |= bounded(name, estimate.interval)
         found |= bounded(f"{name}_bootstrap", estimate.bootstrap)
