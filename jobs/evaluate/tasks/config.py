@@ -161,8 +161,9 @@ class TaskConfig(StrictModel):
     @property
     def answers(self) -> AnswerType:
         """How its answers are read and compared."""
-        own: AnswerType = "integer" if self.benchmark is None else self.benchmark.type
-        return own if (self.path is None and self.dataset is None) or self.type is None else self.type
+        default: AnswerType = "integer" if self.benchmark is None else self.benchmark.type
+        here = self.path is None and self.dataset is None
+        return default if here or self.type is None else self.type
 
     @property
     def row_columns(self) -> Columns:

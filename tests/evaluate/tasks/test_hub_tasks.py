@@ -102,7 +102,9 @@ def test_a_dataset_of_the_hub_is_a_task_whatever_its_columns_are_called(tmp_path
         )
     )
     refused = tmp_path / "refused.yaml"
-    refused.write_text(experiment.read_text().replace(json.dumps(tasks[4:]), json.dumps(tasks[:2])))
+    refused.write_text(
+        experiment.read_text().replace(json.dumps(tasks[4:]), json.dumps([tasks[0], {"name": "wrong", **tasks[1]}]))
+    )
     done = subprocess.run(
         [sys.executable, "-c", _LOAD, json.dumps(tasks), str(experiment), str(refused)],
         env=os.environ
