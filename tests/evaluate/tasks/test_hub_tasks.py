@@ -81,7 +81,7 @@ def test_a_dataset_of_the_hub_is_a_task_whatever_its_columns_are_called(tmp_path
     )
     asked = {"dataset": "me/riddles", "revision": COMMIT, "subset": "hard", "split": "validation"}
     columns = {"question": "riddle", "answer": "solution"}
-    tasks = [
+    tasks: list[dict[str, object]] = [
         {**asked, "columns": columns},
         {**asked, "columns": {**columns, "answer": "gold"}, "type": "math"},
         {**asked, "columns": columns, "subset": "medium"},
