@@ -85,10 +85,10 @@ class _Megabytes(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Raises click.BadParameter."""
-        found = float(super().convert(value, param, ctx))
-        if math.isnan(found):
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
             self.fail(f"{value} is no number: give megabytes from 0 to {MOST_MEGABYTES:,.0f}", param, ctx)
-        return found
+        return number
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -265,17 +265,19 @@ def status(file: Path, overrides: tuple[str, ...], watch: bool) -> None:
 def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> None:
     """Show what the processes of STEP said: controller, ranks, replicas."""
     _, _, planned = _prepare(file, overrides)
-    found = next((item for item in planned if item.step.name == step), None)
-    if found is None:
+    planned_step = next((item for item in planned if item.step.name == step), None)
+    if planned_step is None:
         names = [item.step.name for item in planned]
         raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
     from orchestrator.logs import follow as lines
     from orchestrator.store.storage import files
 
-    if not files(found.folder.logs):
+    if not files(planned_step.folder.logs):
         raise _Refused(f"{step}: nothing was logged, because it never ran as it is written now")
     with suppress(KeyboardInterrupt):
-        for process, line in lines(found.folder.logs, lambda: not follow or found.folder.live_lease() is None):
+        for process, line in lines(
+            planned_step.folder.logs, lambda: not follow or planned_step.folder.live_lease() is None
+        ):
             click.echo(f"{process} | {line}")
 
 
@@ -542,10 +544,10 @@ def _placed_on(cluster: Path, planned: list[PlannedStep]) -> None:
         types = read(cluster)
     except ClusterFileError as error:
         raise _Refused(str(error)) from None
-    told = {
+    reasons = {
         item.step.name: unplaceable(item.step.config.demands(), types) for item in planned if item.verdict != "done"
     }
-    lines = [f"steps.{name}.resources: {why} of {cluster}" for name, why in told.items() if why]
+    lines = [f"steps.{name}.resources: {why} of {cluster}" for name, why in reasons.items() if why]
     if lines:
         raise _Refused("\n".join(lines))
 

@@ -237,21 +237,21 @@ class EvaluateConfig(StepConfig):
         """What is compared, in the order of tables."""
         # What is cut where the context ends has no meaning on a server that only chats.
         budgets = [each for each in policy_budgets(self.budgets) if each is not None or self.chat is None]
-        found = grid(budgets)
+        policies = grid(budgets)
         if self.extensions is not None:
             extensions = self.extensions
-            found = grid(budgets, extensions.strings, extensions.counts, policy_budgets(extensions.budgets))
-        found += step_budgets(self.step_budgets or ())
+            policies = grid(budgets, extensions.strings, extensions.counts, policy_budgets(extensions.budgets))
+        policies += step_budgets(self.step_budgets or ())
         if self.baseline:
-            found += no_forcing()
-        found += efforts(ordered_efforts(self.efforts or ()))
+            policies += no_forcing()
+        policies += efforts(ordered_efforts(self.efforts or ()))
         if self.conditional is not None:
-            found += conditional(
+            policies += conditional(
                 self.conditional.wishes, self.conditional.budget_forcing, self.template.step is not None
             )
         if self.rejection is not None:
-            found += rejection(self.rejection.limits, self.rejection.max_tries)
-        return found
+            policies += rejection(self.rejection.limits, self.rejection.max_tries)
+        return policies
 
     @property
     def instructions(self) -> Instructions:

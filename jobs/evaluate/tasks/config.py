@@ -76,8 +76,8 @@ class TaskConfig(StrictModel):
     @property
     def answers(self) -> AnswerType:
         """How its answers are read and compared."""
-        own: AnswerType = "integer" if self.benchmark is None else self.benchmark.type
-        return own if self.path is None or self.type is None else self.type
+        default: AnswerType = "integer" if self.benchmark is None else self.benchmark.type
+        return default if self.path is None or self.type is None else self.type
 
     @property
     def columns(self) -> Columns:
