@@ -27,6 +27,7 @@ PURE = {
         "jobs.evaluate.published",
         "jobs.evaluate.grading.words",
         "jobs.evaluate.planning.lengths",
+        "orchestrator.job.extensions",
     ),
 }
 """Rooms that need no cluster, engine or file."""

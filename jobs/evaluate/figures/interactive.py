@@ -19,6 +19,7 @@ from jobs.evaluate.figures.plots import INK, by_task, colour, logarithmic, x_tit
 from jobs.evaluate.figures.tables import percent
 from jobs.evaluate.stats.curves import MeasuredCurve, Point
 from jobs.evaluate.stats.intervals import Interval
+from jobs.evaluate.stats.statistic import STATISTICS
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -47,7 +48,10 @@ class _Hover:
             f"{_tokens(point.thinking_tokens, point.thinking_spread.new_items)} thinking tokens, "
             f"{point.injected_tokens:,.1f} of them injected",
             f"{_tokens(point.answer_tokens, point.answer_spread.new_items)} answer tokens",
-            f"forced {percent(point.forced)}, no answer {percent(point.no_answer)}",
+            ", ".join(
+                f"{STATISTICS[name].title} {STATISTICS[name].shown(point.statistics[name].value)}"
+                for name in ("forced_share", "no_answer_share")
+            ),
         ]
         if point.difference is not None:
             interval = point.difference.interval

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -15,6 +16,7 @@ from jobs.evaluate.stats.at_k import AtK
 from jobs.evaluate.stats.comparisons import Comparison
 from jobs.evaluate.stats.curves import NATURAL_END, MeasuredCurve, Point, Spread
 from jobs.evaluate.stats.intervals import Interval
+from jobs.evaluate.stats.statistic import STATISTICS, Statistic, Value
 
 TableRow = dict[str, str | int | float | None]
 
@@ -55,11 +57,7 @@ def row(task: str, point: Point, compared: Comparison | None = None) -> TableRow
         "injected_tokens": number(point.injected_tokens),
         "answer_tokens": number(point.answer_tokens),
         **_spread("answer_tokens", point.answer_spread),
-        "forced_share": number(point.forced),
-        "context_share": number(point.context),
-        "truncated_share": number(point.truncated),
-        "no_answer_share": number(point.no_answer),
-        "error_share": number(point.error),
+        **_statistics(point),
         "difference": number(difference.value) if difference else None,
         "difference_low": number(difference.interval.low) if difference else None,
         "difference_high": number(difference.interval.high) if difference else None,
@@ -82,6 +80,13 @@ def bounded(name: str, interval: Interval | None) -> TableRow:
 def _range(name: str, interval: Interval) -> TableRow:
     """What a number is if samples with errors are what makes it least, and most."""
     return {f"{name}_least": number(interval.low), f"{name}_most": number(interval.high)}
+
+
+def _statistics(point: Point) -> TableRow:
+    found: TableRow = {}
+    for name, (value, interval) in point.statistics.items():
+        found |= {name: number(value)} if interval is None else {name: number(value), **bounded(name, interval)}
+    return found
 
 
 def _spread(name: str, spread: Spread) -> TableRow:
@@ -160,6 +165,7 @@ def as_markdown(curves: Sequence[MeasuredCurve], comparisons: Iterable[Compariso
         points = [point for point in measured if point.score == "accuracy" or point.k > 1]
         lines = [_Line(point, compared.get((task, point.name))) for point in points]
         columns = {title: text for title, (text, shown) in _COLUMNS.items() if any(shown(line) for line in lines)}
+        columns |= _statistics_columns(points)
         heading = (
             f"{cell(task)}: {_asked(points)}. Intervals and differences are at 95%, for other items of this kind, "
             f"paired by item.{_errors(points)}{_detectable(lines)}"
@@ -288,8 +294,6 @@ _COLUMNS: Mapping[str, tuple[Callable[[_Line], str], Callable[[_Line], object]]]
     "vs natural end": (_difference, lambda line: line.point.difference),
     "p": (_p_value, lambda line: line.point.difference),
     "p, corrected": (_p_holm, lambda line: line.compared),
-    "forced": (lambda line: percent(line.point.forced), _always),
-    "out of context": (lambda line: percent(line.point.context), lambda line: line.point.context),
     "accepted": (
         lambda line: "" if line.point.accepted is None else percent(line.point.accepted),
         lambda line: line.point.accepted is not None,
@@ -298,8 +302,20 @@ _COLUMNS: Mapping[str, tuple[Callable[[_Line], str], Callable[[_Line], object]]]
         lambda line: f"{line.point.tries:.1f}" if line.point.policy.tries else "",
         lambda line: line.point.policy.tries,
     ),
-    "answer cut off": (lambda line: percent(line.point.truncated), lambda line: line.point.truncated),
-    "no answer": (lambda line: percent(line.point.no_answer), _always),
-    "not graded": (lambda line: percent(line.point.error), lambda line: line.point.error),
 }
-"""What a column says, and the lines that make it worth showing."""
+"""What a column says, and the lines that make it worth showing; statistics follow."""
+
+
+def _statistics_columns(points: Sequence[Point]) -> dict[str, Callable[[_Line], str]]:
+    """What the columns of the statistics say that are worth showing."""
+    columns: dict[str, Callable[[_Line], str]] = {}
+    for name, statistic in STATISTICS.items():
+        values = [point.statistics[name].value for point in points if name in point.statistics]
+        if statistic.is_shown(values):
+            columns[cell(statistic.title)] = partial(_statistic, name, statistic)
+    return columns
+
+
+def _statistic(name: str, statistic: Statistic, line: _Line) -> str:
+    value, interval = line.point.statistics.get(name, Value(math.nan))
+    return statistic.shown(value) if interval is None else statistic.shown(value, interval.low, interval.high)

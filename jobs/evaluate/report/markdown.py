@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from jobs.evaluate.figures.tables import MARKUP
 from jobs.evaluate.report.listings import listings
-from jobs.evaluate.report.results import FinishedSweep, difference, p_value, percent, range_text, tokens
+from jobs.evaluate.report.results import (
+    FinishedSweep,
+    difference,
+    p_value,
+    percent,
+    range_text,
+    statistic_columns,
+    tokens,
+)
 from jobs.evaluate.report.summary import about, cost, facts, tiles
 from jobs.evaluate.report.viewer import TaskData
 from orchestrator.job.record import ReportRequest
@@ -30,6 +38,7 @@ def render(sweeps: Sequence[FinishedSweep], data: Sequence[TaskData], request: R
 
 def _task(sweep: FinishedSweep, data: TaskData, several: bool) -> list[str]:
     points = sweep.points(data.task)
+    statistics = statistic_columns(points)
     title = f"{sweep.name} · {data.task}" if several else data.task
     rows = [
         [
@@ -41,11 +50,7 @@ def _task(sweep: FinishedSweep, data: TaskData, several: bool) -> list[str]:
             range_text(point),
             difference(point),
             p_value(point["p_value"]),
-            percent(point["forced_share"]),
-            percent(point["context_share"]),
-            percent(point["truncated_share"]),
-            percent(point["no_answer_share"]),
-            percent(point["error_share"]),
+            *(shown(point) for shown in statistics.values()),
         ]
         for point in points
     ]
@@ -60,7 +65,7 @@ def _task(sweep: FinishedSweep, data: TaskData, several: bool) -> list[str]:
             "vs natural end",
             "p",
         ),
-        *("cut", "out of context", "answer cut off", "no answer", "not graded"),
+        *map(escaped, statistics),
     ]
     headline = "; ".join(f"**{escaped(tile.value)}** {escaped(tile.what)}" for tile in tiles(sweep, data))
     parts = [f"## {escaped(title)}", escaped(about(sweep, data.task)), headline, table(columns, rows)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -29,6 +29,7 @@ from jobs.evaluate.report.results import (
     p_value,
     percent,
     range_text,
+    statistic_columns,
     tokens,
 )
 from jobs.evaluate.report.summary import NATURAL_END, Cost, about, cost, facts, subtitle, tiles
@@ -106,6 +107,7 @@ def visible(text: object) -> str:
 def _task(sweep: FinishedSweep, data: TaskData, title: str) -> dict[str, Any]:
     curves = sweep.of_task(data.task)
     points = sweep.points(data.task)
+    statistics = statistic_columns(points, endings=False)
     span = _span(points)
     corrected = {
         each["policy"]: each["p_holm"]
@@ -118,7 +120,8 @@ def _task(sweep: FinishedSweep, data: TaskData, title: str) -> dict[str, Any]:
         "about": about(sweep, data.task),
         "tiles": tiles(sweep, data),
         "charts": [chart(curves, width) for width in WIDTHS],
-        "rows": [_row(point, corrected.get(str(point["policy"]))) for point in points],
+        "rows": [_row(point, corrected.get(str(point["policy"])), statistics.values()) for point in points],
+        "statistics": list(statistics),
         "resampled": any(point.get("accuracy_same_items_low") is not None for point in points),
         "uncertain": any(point["error_share"] for point in points),
         "span": f"{100 * span:g}",
@@ -139,7 +142,9 @@ def _span(points: Sequence[CurvePoint]) -> float:
     return max(0.05, math.ceil(20 * max(ends, default=0.05)) / 20)
 
 
-def _row(point: CurvePoint, corrected: float | None) -> dict[str, Any]:
+def _row(
+    point: CurvePoint, corrected: float | None, statistics: Iterable[Callable[[CurvePoint], str]]
+) -> dict[str, Any]:
     low, high = point["difference_low"], point["difference_high"]
     known = point["difference"] is not None
     return {
@@ -158,6 +163,7 @@ def _row(point: CurvePoint, corrected: float | None) -> dict[str, Any]:
         "side": "none" if not known or low <= 0 <= high else "up" if low > 0 else "down",
         "p": p_value(point["p_value"]),
         "corrected": p_value(corrected),
+        "statistics": [shown(point) for shown in statistics],
     }
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
 from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.stats.statistic import STATISTICS, Statistic
 from jobs.evaluate.sweep.policies import Policy
 from orchestrator.job.context import StepContext
 from orchestrator.job.local_files import LocalPath
@@ -166,6 +167,21 @@ def difference(point: CurvePoint | Record) -> str:
         return ""
     low, high = points_of_100(point["difference_low"]), points_of_100(point["difference_high"])
     return f"{points_of_100(point['difference'])} ({low} … {high})"
+
+
+def statistic_columns(points: Sequence[CurvePoint], endings: bool = True) -> dict[str, Callable[[CurvePoint], str]]:
+    """What each statistic that these points have says of a point, by its title; without `endings`, of those alone that
+    are drawn nowhere."""
+    found: dict[str, Callable[[CurvePoint], str]] = {}
+    for name, statistic in STATISTICS.items():
+        wanted = endings or not statistic.ending
+        if wanted and statistic.is_shown([point.get(name) for point in points]):
+            found[statistic.title] = partial(_statistic, name, statistic)
+    return found
+
+
+def _statistic(name: str, statistic: Statistic, point: CurvePoint) -> str:
+    return statistic.shown(point.get(name), point.get(f"{name}_low"), point.get(f"{name}_high"))
 
 
 def p_value(value: float | None) -> str:

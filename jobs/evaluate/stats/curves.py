@@ -8,8 +8,8 @@ end belongs to every extension curve, as 0×, and is what all others are compare
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from jobs.evaluate.stats.bands import band
 from jobs.evaluate.stats.intervals import Difference, Interval, ShareEstimate, Sums, estimates, mean_intervals
 from jobs.evaluate.stats.outcomes import TOKENS, Outcomes, read
 from jobs.evaluate.stats.same_items import share_intervals, token_intervals
+from jobs.evaluate.stats.statistic import STATISTICS, Value, measured
 from jobs.evaluate.sweep.policies import Policy, curves, printable
 
 Score = Literal["accuracy", "pass@k", "majority@k"]
@@ -62,15 +63,8 @@ class Point:
     answer_tokens: float
     thinking_spread: Spread
     answer_spread: Spread
-    forced: float
-    """Thinking ended by the budget."""
-    context: float
-    """Thinking ended by the context length."""
-    truncated: float
-    """Answers that ``max_answer_tokens`` cut off."""
-    no_answer: float
-    error: float
-    """Samples that could not be graded."""
+    statistics: Mapping[str, Value] = field(hash=False)
+    """By name: those of :data:`jobs.evaluate.stats.statistic.STATISTICS`."""
     at_k: tuple[AtK, ...] = ()
     """For k = 1, 2, 3 … all samples of an item; empty where there is one, and at points of pass@k and majority@k."""
     shown: tuple[int, ...] = ()
@@ -99,6 +93,11 @@ class Point:
     def range(self) -> Interval | None:
         """Accuracy if all samples with errors were wrong, and if all were right; None where there is none."""
         return self.estimate.range if self.error else None
+
+    @property
+    def error(self) -> float:
+        """Share of samples that could not be graded."""
+        return self.statistics["error_share"].value
 
     @property
     def difference(self) -> Difference | None:
@@ -137,6 +136,7 @@ class Point:
             thinking_tokens=scores.k * self.thinking_tokens,
             injected_tokens=scores.k * self.injected_tokens,
             answer_tokens=scores.k * self.answer_tokens,
+            statistics={name: value for name, value in self.statistics.items() if STATISTICS[name].ending},
             at_k=(),
             shown=(),
             score=score,
@@ -208,7 +208,8 @@ def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[
     if task.most > 1:
         at_k = scores_at_k(task, reference, seed)
     means = {name: task.mean(name) for name in task.totals}
-    averaged = (*TOKENS, "forced", "context", "truncated", "no_answer", "error", "tries")
+    averaged = (*TOKENS, "tries")
+    statistics = measured(task, policies, seed)
     same = share_intervals(task.shares)
     thinking = _spreads(task, "thinking_tokens", [_most_thinking(policy) for policy in policies])
     answers = _spreads(task, "answer_tokens", [inf] * len(policies))
@@ -221,6 +222,7 @@ def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[
             same_items=same[column],
             thinking_spread=thinking[column],
             answer_spread=answers[column],
+            statistics=statistics[column],
             # Its samples were drawn from the others', so they cannot be taken together once more.
             at_k=() if policy.tries else at_k[column],
             shown=shown(task.most, ks) if task.most > 1 else (),

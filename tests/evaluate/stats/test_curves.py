@@ -65,7 +65,8 @@ def test_points_are_what_their_ledgers_add_up_to(tmp_path: Path) -> None:
 
     assert (short.items, short.samples) == (4, 4)
     assert short.accuracy == pytest.approx(1 / 3), "an error is not a wrong answer, no answer is"
-    assert (short.forced, short.no_answer, short.error, short.truncated) == (0.75, 0.25, 0.25, 0.25)
+    shares = ("forced_share", "no_answer_share", "error_share", "truncated_share")
+    assert [short.statistics[name].value for name in shares] == [0.75, 0.25, 0.25, 0.25]
     assert short.thinking_tokens == 29 / 4
     assert short.answer_tokens == 15 / 4
     assert short.range == Interval(1 / 4, 2 / 4), "the error may have been wrong, or right"
