@@ -158,9 +158,7 @@ def find(model: str | LocalPath) -> Architecture:
 
     Raises UnknownArchitecture where none of them tells.
     """
-    if isinstance(model, str) and is_path(model):
-        model = locate(model)
-    folder = model.path if isinstance(model, LocalPath) else _cached(model)
+    folder = folder_of(model)
     if folder is not None:
         return _read(folder / "config.json")
     assert isinstance(model, str)
@@ -168,6 +166,13 @@ def find(model: str | LocalPath) -> Architecture:
         return from_config(_known()[model])
     except KeyError:
         raise UnknownArchitecture("it is not on this machine, and no architecture that is known by name") from None
+
+
+def folder_of(model: str | LocalPath) -> Path | None:
+    """Where a model's small files are on this machine, if they are: its folder, or the hub's cache of it."""
+    if isinstance(model, str) and is_path(model):
+        model = locate(model)
+    return model.path if isinstance(model, LocalPath) else _cached(model)
 
 
 def _read(path: Path) -> Architecture:

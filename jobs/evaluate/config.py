@@ -15,6 +15,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from jobs.evaluate.chat.config import Chat, cannot
+from jobs.evaluate.engines.recommended import NothingRecommended
+from jobs.evaluate.engines.recommended import read as read_recommended
 from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineKind, EngineName, chosen, gpus_problem
 from jobs.evaluate.fields import (
     MAX_LENGTH,
@@ -71,6 +73,17 @@ BATCH_INVARIANT_COSTS = (
 _VOTES = re.compile(r"auto (pass|majority)@[0-9]+")
 """What tables call several samples of the natural end."""
 
+SAMPLING = {
+    "temperature": 0.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "repetition_penalty": 1.0,
+}
+"""The fields that say how tokens are drawn, with what they are where they are left out."""
+
 _SERVED = {
     "served_model": "the name by which the server knows the model",
     "resources.server": "give at least {url: http://…/v1}",
@@ -105,6 +118,12 @@ class EvaluateConfig(StepConfig):
     at_k: Ks | None = Field(default=None, description="the k of pass@k and majority@k; None: 1, 2, 4, 8 …")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0, le=MAX_LENGTH, description="the likeliest tokens that are drawn from; 0: all")
+    min_p: float = Field(default=0.0, ge=0, le=1, description="of the likeliest token's probability, at least")
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2, description="of tokens that the trace has")
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2, description="as often as the trace has them")
+    repetition_penalty: float = Field(default=1.0, gt=0, le=10, description="of tokens of the prompt and the trace")
+    sampling: Literal["recommended"] | None = Field(default=None, description="as the checkpoint's own config has it")
     seed: int = Field(default=0, ge=0, le=MAX_LENGTH)
     max_answer_tokens: Length = Field(default="auto", description="auto: an eighth of the context")
     context_length: Length = Field(default="auto", description="auto: what the model was made for, and 32768 at most")
@@ -121,11 +140,22 @@ class EvaluateConfig(StepConfig):
 
     @model_validator(mode="after")
     def _has_one_meaning(self) -> Self:
-        greedy = self.temperature == 0 and self.chat is None
+        greedy = self.temperature == 0 and self.chat is None and self.sampling is None
         if self.samples > 1 and greedy:
             raise ValueError(f"samples: {self.samples} needs a temperature above 0: greedy samples are all the same")
-        if self.top_p < 1 and greedy:
-            raise ValueError(f"top_p: {self.top_p} needs a temperature above 0: greedy decoding does not use it")
+        for name, usual in (("top_p", 1), ("top_k", 0), ("min_p", 0)):
+            if getattr(self, name) != usual and greedy:
+                value = getattr(self, name)
+                raise ValueError(f"{name}: {value} needs a temperature above 0: greedy decoding does not use it")
+        for name, usual in SAMPLING.items():
+            if self.sampling is not None and name in self.model_fields_set:
+                raise ValueError(f"{name}: sampling: recommended says it already: leave one of the two out")
+            lacks = name not in ("temperature", "top_p") and name not in self.engine_kind.sampling
+            if lacks and getattr(self, name) != usual and self.chat is None:
+                able = " and ".join(each for each in ENGINES if name in ENGINES[each].sampling)
+                raise ValueError(
+                    f"{name}: engine {self.engine_name} has none for whole traces: leave it out, or take {able}"
+                )
         if self.step_budgets is not None and self.template.step is None:
             raise ValueError(
                 'step_budgets: needs the header of a step: give template: {name: think, step: "<step>"}, with yours'
@@ -343,6 +373,11 @@ class EvaluateConfig(StepConfig):
             yield from task.problems(("tasks", index), contents)
         if self.chat is None:
             yield from folder_problems(self.model)
+        if self.sampling is not None and self.model_folder is not None:
+            try:
+                read_recommended(self.model_folder)
+            except NothingRecommended as error:
+                yield Problem(("sampling",), f"{self.sampling}: {error}")
         yield from cannot(self)
         if self.judge is not None:
             for problem in folder_problems(self.judge.model):

@@ -12,13 +12,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jobs.evaluate import tasks
-from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.config import SAMPLING, EvaluateConfig
 from jobs.evaluate.figures import comparison_tables, costs, interactive, plots, tables
 from jobs.evaluate.grading.session import was_graded_by
 from jobs.evaluate.published import Published
@@ -88,7 +89,9 @@ def publish(config: EvaluateConfig, context: StepContext, samples: Path, decode:
     """Writes the sweep's results from `samples`. `decode` says what decoding took; its numbers are tracked as
     ``sweep_<name>``."""
     sweep = results(config, samples)
-    write(sweep, _title(config), _subtitle(config, sweep.curves), context.output, mixed(read_kinds(decode)))
+    drawn = sampling_of(config, decode)
+    title, subtitle = _title(config), _subtitle(config, drawn, sweep.curves)
+    write(sweep, title, subtitle, context.output, mixed(read_kinds(decode)))
     hashes = {task.name: tasks.load(task, context.inputs).hash for task in config.tasks}
     compared = tables.against_natural_end(sweep.comparisons)
     spent = costs.read(decode)
@@ -103,7 +106,7 @@ def publish(config: EvaluateConfig, context: StepContext, samples: Path, decode:
                 if isinstance(value, int | float) and math.isfinite(value)
             }
             once = method_metrics(curve, sweep.methods) | totals
-            _track(config, context, curve, compared, cost_of, number, hashes[curve.task], samples, once)
+            _track(config, context, drawn, curve, compared, cost_of, number, hashes[curve.task], samples, once)
 
 
 def write(sweep: SweepResults, title: str, subtitle: str, folder: Path, remark: str = "") -> None:
@@ -178,6 +181,7 @@ def steps(curve: MeasuredCurve) -> dict[int, Point]:
 def _track(
     config: EvaluateConfig,
     context: StepContext,
+    drawn: Mapping[str, Any],
     curve: MeasuredCurve,
     compared: Mapping[tuple[str, str], Comparison],
     cost: Mapping[tuple[str, str], Mapping[str, float]],
@@ -199,7 +203,7 @@ def _track(
         "seed": config.seed,
         "engine": config.engine_name,
         **({"served_model": config.served_model} if config.served_model else {}),
-        **_decoding(config),
+        **_decoding(config, drawn),
     }
     tags = {"sweep": f"{context.experiment}/{context.name}", "color": plots.colour(number)}
     tags |= {name: str(value) for name, value in was_graded_by(context.output).items()}
@@ -240,13 +244,19 @@ def _model(config: EvaluateConfig) -> str:
     return config.model.path.name if isinstance(config.model, LocalPath) else config.model
 
 
-def _decoding(config: EvaluateConfig) -> dict[str, str | int | float]:
+def sampling_of(config: EvaluateConfig, decode: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How tokens were drawn: as ``decode.json`` has it where the checkpoint decided it."""
+    found: Mapping[str, Any] = decode.get("sampling", {name: getattr(config, name) for name in SAMPLING})
+    return found
+
+
+def _decoding(config: EvaluateConfig, drawn: Mapping[str, Any]) -> dict[str, str | int | float]:
     """What is tracked of how tokens come about: on a server that only chats, what it was told."""
     if config.chat is not None:
         return {f"chat.{name}": json.dumps(value) for name, value in config.chat.parameters.items()}
     return {
-        "temperature": config.temperature,
-        "top_p": config.top_p,
+        **({} if config.sampling is None else {"sampling": config.sampling}),
+        **{name: value for name, value in drawn.items() if name in ("temperature", "top_p") or value != SAMPLING[name]},
         "template": str(config.template),
         "max_answer_tokens": config.max_answer_tokens,
         "context_length": config.context_length,
@@ -258,7 +268,7 @@ def _title(config: EvaluateConfig) -> str:
     return f"{_model(config)}: accuracy against thinking"
 
 
-def _subtitle(config: EvaluateConfig, curves: Sequence[MeasuredCurve]) -> str:
+def _subtitle(config: EvaluateConfig, drawn: Mapping[str, Any], curves: Sequence[MeasuredCurve]) -> str:
     points = [point for curve in curves for point in curve.points]
     names = [task.name for task in config.tasks]
     what = [", ".join(names)]
@@ -267,6 +277,6 @@ def _subtitle(config: EvaluateConfig, curves: Sequence[MeasuredCurve]) -> str:
     if config.samples > 1:
         what.append(f"{config.samples} samples each")
     if config.chat is None:
-        what.append(f"temperature {config.temperature:g}" if config.temperature else "greedy")
+        what.append(f"temperature {drawn['temperature']:g}" if drawn["temperature"] else "greedy")
     what.append("95% intervals, for other items")
     return " · ".join(what)

@@ -22,7 +22,7 @@ from jobs.evaluate.decode.forecast import Forecast, Pace, Progress
 from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.engines import model as models
-from jobs.evaluate.engines.protocol import Engine, EngineSpec, Sampling, ServedModel, start
+from jobs.evaluate.engines.protocol import Engine, EngineSpec, ServedModel, start
 from jobs.evaluate.figures.costs import costs
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import grading
@@ -97,6 +97,7 @@ def _decode(config: EvaluateConfig, context: StepContext, samples: Path, grader:
         "thinking_tokens_decoded": decoded.thinking,
         "answer_tokens_decoded": decoded.answers,
         "policies_alone_tokens": alone,
+        "sampling": asdict(sweep.replica.sampling),
         "decoded_by": [json.loads(kind) for kind in kinds],
         "costs": costs(config.machine.device, meter.held, context.spent).record(),
     }
@@ -123,6 +124,7 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
                 left = room(prompt, model.context_length, forcing, answer)
                 units = [Unit(unit_key(item.id, prompt), each, prompt, left, number) for each in range(config.samples)]
                 questions.append(SampledPrompt(task, item, tuple(units), tuple(policies)))
+    sampling = models.sampling(config, model)
     engine = EngineSpec(
         name=config.engine_name,
         model=model.source,
@@ -134,16 +136,16 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
         cpus=config.resources.cpus,
         served=_served(config, model),
         batch_invariant=config.batch_invariant,
+        counts_written=sampling.counts_written,
         in_flight=config.resources.in_flight,
         seats=config.resources.in_flight * max(map(width, trees)),
         max_num_seqs=config.resources.max_num_seqs,
         max_num_batched_tokens=config.resources.max_num_batched_tokens,
     )
-    sampling = Sampling(config.temperature, config.top_p)
     determined_by = {
         "model": model.identity,
         "delimiters": [template.open, template.close, FINAL_ANSWER, *([template.step] if template.step else [])],
-        "sampling": asdict(sampling),
+        "sampling": sampling.identity,
         "seed": config.seed,
         "numerics": _numerics(engine),
     }

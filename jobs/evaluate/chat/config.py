@@ -88,6 +88,10 @@ def cannot(config: EvaluateConfig) -> Iterator[Problem]:
         "date": f"{chats} writes its own prompt: leave it out",
         "temperature": "a chat server takes what it allows to be set in chat.parameters: {temperature: 0.6}",
         "top_p": "a chat server takes what it allows to be set in chat.parameters: {top_p: 0.95}",
+        **dict.fromkeys(
+            ("top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "sampling"),
+            "a chat server takes what it allows to be set in chat.parameters: {presence_penalty: 1.5}",
+        ),
         "model": f"{chats} has the model and its tokenizer: leave it out; served_model is its name",
     }
     for field, reason in reasons.items():

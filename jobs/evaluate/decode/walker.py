@@ -118,6 +118,7 @@ class _Walk:
             stop=forcing.thinking_stops if thinking else forcing.end_of_turn,
             forbid_stop_first=thinking and bool(key.path) and known == 0,
             sampling=self.walker.sampling,
+            given=len(self.unit.prompt),
             seed=stream_seed(self.walker.seed, self.unit, key),
             position=known,
             priority=priority,

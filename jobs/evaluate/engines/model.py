@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.config import SAMPLING, EvaluateConfig
 from jobs.evaluate.engines.context import auto_context, context_remarks
-from jobs.evaluate.engines.protocol import EngineSpec
+from jobs.evaluate.engines.protocol import EngineSpec, Sampling
+from jobs.evaluate.engines.recommended import FILE, NothingRecommended, described, read
 from jobs.evaluate.engines.weights import fetch, untold
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
@@ -65,6 +66,35 @@ def resolve(config: EvaluateConfig, context: StepContext) -> ResolvedModel:
         ids=text.vocab_size,
         end_of_turn=_ends(declared, tokenizer, source),
     )
+
+
+def sampling(config: EvaluateConfig, model: ResolvedModel) -> Sampling:
+    """How tokens are drawn, said in the log where the checkpoint decides it. Raises StepError where it does not."""
+    if config.sampling is None:
+        return Sampling(**{name: getattr(config, name) for name in SAMPLING})
+    try:
+        found = read(_file_of(model).parent)
+    except (NothingRecommended, OSError) as error:
+        raise StepError(f"sampling: recommended: {model.source}: {_first_line(error)}") from error
+    if found.temperature == 0 and config.samples > 1:
+        raise StepError(
+            f"samples: {config.samples} needs a temperature above 0, and {model.source} recommends greedy decoding: "
+            "give samples: 1, or a temperature"
+        )
+    lacking = [name for name in found.identity if name not in {"temperature", "top_p", *config.engine_kind.sampling}]
+    if lacking:
+        raise StepError(f"sampling: recommended: {lacking[0]} is asked for, and engine {config.engine_name} has none")
+    print(f"sampling: recommended is {described(found)}", flush=True)
+    return found
+
+
+def _file_of(model: ResolvedModel) -> Path:
+    """The checkpoint's recommendations on this machine, fetched where it is a model of the hub."""
+    from huggingface_hub import hf_hub_download
+
+    if model.revision is None:
+        return Path(model.source) / FILE
+    return Path(hf_hub_download(model.source, FILE, revision=model.revision))
 
 
 def fetched(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int], None] = untold) -> EngineSpec:

@@ -136,9 +136,9 @@ class OpenaiEngine:
         seed = request.seed if self._served.server.seeds_by_position else request.generator_seed
         # All of it is said, because a server may have defaults of its own.
         extra: dict[str, Any] = {
-            "top_k": 0,
-            "min_p": 0.0,
-            "repetition_penalty": 1.0,
+            "top_k": request.sampling.top_k,
+            "min_p": request.sampling.min_p,
+            "repetition_penalty": request.sampling.repetition_penalty,
             "stop_token_ids": list(request.stop),
             "ignore_eos": True,  # `stop` says all of it
             "min_tokens": int(request.forbid_stop_first),

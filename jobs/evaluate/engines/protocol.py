@@ -8,7 +8,7 @@ module, which imports its library itself, so that choosing one engine never load
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from jobs.evaluate.engines.registry import ENGINES
@@ -21,10 +21,41 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. Temperature 0 is greedy."""
+    """How the next token is chosen, in this order, which is vLLM's: penalties, temperature, min_p, top_k, top_p."""
 
     temperature: float = 0.0
+    """0 is greedy."""
     top_p: float = 1.0
+    top_k: int = 0
+    """0: all."""
+    min_p: float = 0.0
+    """Of the likeliest token's probability."""
+    presence_penalty: float = 0.0
+    """Taken from the logits of tokens that the trace has."""
+    frequency_penalty: float = 0.0
+    """Taken as often as the trace has them."""
+    repetition_penalty: float = 1.0
+    """By which logits are divided, or multiplied where they are negative, of tokens of the prompt or the trace."""
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether what was written before changes what follows."""
+        return (self.presence_penalty, self.frequency_penalty, self.repetition_penalty) != (0, 0, 1)
+
+    @property
+    def counts_written(self) -> bool:
+        """Whether it matters what of the prompt is the trace's own."""
+        return bool(self.presence_penalty or self.frequency_penalty)
+
+    @property
+    def identity(self) -> dict[str, float]:
+        """What of it determines a trace: temperature and top_p, and the others where they change something."""
+        usual = asdict(Sampling())
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name in ("temperature", "top_p") or value != usual[name]
+        }
 
 
 @dataclass(frozen=True)
@@ -38,6 +69,9 @@ class Request:
     forbid_stop_first: bool = False
     """The first token may not be one of `stop`."""
     sampling: Sampling = Sampling()
+    given: int | None = None
+    """How many of the prompt's tokens were given; what follows is the trace's own, forced tokens included, and
+    penalties count it as written, whichever piece wrote it. None: all of them."""
     seed: int = 0
     """Names the stream of random numbers, in 0 … 2**62. It is of one piece, and no other piece has it."""
     position: int = 0
@@ -46,6 +80,11 @@ class Request:
     chance to be short, while the short ones were kept."""
     priority: int = 0
     """Lower goes first when not all requests fit."""
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """The tokens of the trace that are there already."""
+        return () if self.given is None else self.prompt[self.given :]
 
     @property
     def generator_seed(self) -> int:
@@ -109,6 +148,8 @@ class EngineSpec:
     """Where the model is, for the engine that does not load it."""
     batch_invariant: bool = False
     """Whether the kernels give the same tokens whatever shares the batch (vLLM on GPUs)."""
+    counts_written: bool = False
+    """Whether requests will have presence or frequency penalties."""
     in_flight: int = 128
     """Units that are decoded at once at most."""
     seats: int = 256

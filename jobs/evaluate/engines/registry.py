@@ -43,6 +43,9 @@ class EngineKind:
     """None: it does not run on GPUs."""
     splits: bool = False
     """Whether it splits a model over several GPUs."""
+    sampling: frozenset[str] = frozenset()
+    """What it can do beyond temperature and top_p: fields of :class:`jobs.evaluate.engines.protocol.Sampling`. Its
+    penalties count the whole trace: see :attr:`jobs.evaluate.engines.protocol.Request.given`."""
     batch_invariant: bool = False
     """Whether, on GPUs, it can be told to give the same tokens whatever shares a batch."""
 
@@ -51,6 +54,9 @@ class EngineKind:
         """Whether the model is on a server, which has the devices: the step says where it is and what it is called."""
         return self.on_cpus is None and self.on_gpus is None
 
+
+CUTS = frozenset({"top_k", "min_p"})
+PENALTIES = frozenset({"presence_penalty", "frequency_penalty", "repetition_penalty"})
 
 ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
     "scaling_orchestrator.engines",
@@ -62,6 +68,7 @@ ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
             library="transformers",
             on_cpus=Program(8, 0.004, 0.3e-3),
             on_gpus=Program(60, 0.03, 0.02e-3),
+            sampling=CUTS | PENALTIES,
         ),
         "vllm": EngineKind(
             start=lazy("jobs.evaluate.engines.vllm:start"),
@@ -69,9 +76,11 @@ ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
             on_cpus=Program(45, 0.004, 0.2e-3),
             on_gpus=Program(120, 0.003, 0.02e-3),
             splits=True,
+            sampling=CUTS | PENALTIES,
             batch_invariant=True,
         ),
-        "openai": EngineKind(start=lazy("jobs.evaluate.engines.openai:start")),
+        # A server's presence and frequency penalties count a request, and a trace is written by several.
+        "openai": EngineKind(start=lazy("jobs.evaluate.engines.openai:start"), sampling=CUTS | {"repetition_penalty"}),
     },
 )
 """By the names that experiment files have for them."""

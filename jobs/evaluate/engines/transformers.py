@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from jobs.evaluate.engines.protocol import Chunk, EngineError, EngineSpec, Request
-from jobs.evaluate.engines.sampling import sample, uniform
+from jobs.evaluate.engines.sampling import Penalties, draw, uniform
 from jobs.evaluate.engines.slots import Slots
 
 MOST_ROWS = 128
@@ -70,6 +70,8 @@ class _Row:
     """The latest of them, not yet in the cache."""
     live: bool = True
     """False once finished or no longer wanted."""
+    penalties: Penalties | None = None
+    """Where its sampling has any, once it is in the batch."""
 
     @property
     def position(self) -> int:
@@ -177,6 +179,8 @@ class _Batch:
         missing = []
         for row in joining:
             missing.append(row.request.prompt[self._cache.take(row.request.prompt) :])
+            if row.request.sampling.penalizes:
+                row.penalties = Penalties(row.request, self._vocabulary, self._device)
         self.rows.extend(joining)
         for begin, end in _spans(missing):
             emitted += self._advance(first + begin, joining[begin:end], missing[begin:end])
@@ -199,18 +203,16 @@ class _Batch:
     def _choose(self, rows: list[_Row], logits: torch.Tensor) -> torch.Tensor:
         """The next token of each row, [batch]."""
         for index, row in enumerate(rows):
+            if row.penalties is not None:
+                row.penalties.apply(logits[index])
             if row.count == 0 and row.request.forbid_stop_first:
                 logits[index, list(row.request.stop)] = -torch.inf
         chosen = logits.argmax(-1)
         sampled = [index for index, row in enumerate(rows) if row.request.sampling.temperature > 0]
         if sampled:
-            requests = [rows[index].request for index in sampled]
-            columns = (
-                [request.sampling.temperature for request in requests],
-                [request.sampling.top_p for request in requests],
-                [uniform(rows[index].request.seed, rows[index].position) for index in sampled],
-            )
-            chosen[sampled] = sample(logits[sampled], *(torch.tensor(one, device=self._device) for one in columns))
+            samplings = [rows[index].request.sampling for index in sampled]
+            uniforms = [uniform(rows[index].request.seed, rows[index].position) for index in sampled]
+            chosen[sampled] = draw(logits[sampled], samplings, uniforms)
         return chosen
 
 
@@ -221,6 +223,8 @@ def _take(row: _Row, token: int) -> Chunk:
         return Chunk([], "stop")
     row.count += 1
     row.last = token
+    if row.penalties is not None:
+        row.penalties.count([token])
     row.live = row.live and row.count < row.request.max_tokens
     return Chunk([token], "length" if row.count == row.request.max_tokens else None)
 

@@ -106,7 +106,7 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
     with log_tail() as tail:
         try:
             config = AsyncEngineArgs(**arguments | overrides).create_engine_config(UsageContext.ENGINE_CONTEXT)
-            config.model_config.logits_processors = processors(config, spec.vocabulary)
+            config.model_config.logits_processors = processors(config, spec.vocabulary, spec.counts_written)
             engine = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         except (RuntimeError, ValueError, OSError, MemoryError) as error:
             raise EngineError(f"vllm cannot load {spec.model}: {_with_reason(error, tail)}") from error
@@ -140,12 +140,14 @@ def limits(spec: EngineSpec, tokens: Mapping[Any, int], requests: Mapping[Any, i
     }
 
 
-def processors(config: Any, vocabulary: int) -> list[str]:
-    """The logits processors that the model runner of `config` needs: none where V2 decodes a model without padding."""
+def processors(config: Any, vocabulary: int, counts_written: bool = False) -> list[str]:
+    """The logits processors that the model runner of `config` needs: none where V2 decodes a model without padding and
+    no penalty counts what was written (`counts_written`)."""
     masks, streams = f"{__package__}.vllm_vocabulary", f"{__package__}.vllm_streams"
     padded = config.model_config.get_vocab_size() > vocabulary
     if config.use_v2_model_runner:
-        return [f"{masks}:VocabularyMask"] * padded
+        counted = [f"{__package__}.vllm_penalties:WrittenPenalties"] * counts_written
+        return [*[f"{masks}:VocabularyMask"] * padded, *counted]
     return [*[f"{masks}:VocabularyMaskV1"] * padded, f"{streams}:Streams"]
 
 
@@ -179,16 +181,8 @@ class VllmEngine:
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        sampling = request.sampling
-        drawn: dict[str, Any] = {"temperature": 0.0}
-        if sampling.temperature > 0 and self._seeded:
-            drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": request.seed}
-        elif sampling.temperature > 0:
-            from jobs.evaluate.engines.vllm_streams import stream_of
-
-            drawn |= {"extra_args": stream_of(request)}
         parameters = SamplingParams(
-            **drawn,
+            **(_by_vllm(request) if self._seeded else _by_streams(request)),
             max_tokens=request.max_tokens,
             min_tokens=int(request.forbid_stop_first),
             stop_token_ids=list(request.stop),
@@ -252,6 +246,29 @@ class VllmEngine:
         _, alive = await asyncio.to_thread(psutil.wait_procs, alive, CLOSING_SECONDS)
         if alive:
             raise EngineError(f"vllm's processes {[process.pid for process in alive]} do not end")
+
+
+def _by_vllm(request: Request) -> dict[str, Any]:
+    """How model runner V2 is told to sample: nothing that changes nothing, because that takes it time too.
+
+    Its repetition penalty is of prompt and trace alike. The other two would count what this request writes; those are
+    left to a processor that knows the whole trace.
+    """
+    from jobs.evaluate.engines.vllm_penalties import penalties_of
+
+    sampling = request.sampling
+    told: dict[str, Any] = {"temperature": sampling.temperature, "repetition_penalty": sampling.repetition_penalty}
+    if sampling.temperature > 0:
+        told |= {"top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p, "seed": request.seed}
+    return told | {"extra_args": penalties_of(request)}
+
+
+def _by_streams(request: Request) -> dict[str, Any]:
+    """How V1 is told to: a processor draws, and greedy decoding takes what it has drawn."""
+    from jobs.evaluate.engines.vllm_streams import stream_of
+
+    drawn = request.sampling.temperature > 0 or request.sampling.penalizes
+    return {"temperature": 0.0, "extra_args": stream_of(request) if drawn else None}
 
 
 def _processes(engine: Any) -> list[psutil.Process]:

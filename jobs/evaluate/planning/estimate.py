@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from jobs.architecture import Architecture, UnknownArchitecture, find
+from jobs.architecture import Architecture, UnknownArchitecture, find, folder_of
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remarks
+from jobs.evaluate.engines.recommended import FILE, NothingRecommended, described, read
 from jobs.evaluate.planning.lengths import ASSUMED, published, scaled, unmarked
 from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, PlannedReplica, Taken, taken
 from jobs.evaluate.planning.workload import Workload, at_most, item
@@ -56,7 +57,7 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
     if sweep is None:
         unknown_items = "time and cost are not known before launch: how many items its tasks have is not known"
         return Estimate(unknown_items, remarks=assumed)
-    remarks = (_saving(config, sweep.expected), *sweep.words, *assumed)
+    remarks = (_saving(config, sweep.expected), *sweep.words, *assumed, *_recommended(config, inputs))
     if config.engine_kind.served or model is None:
         why = unknown and f"time and cost of {config.model} are not known before launch: {unknown}"
         holder = why or "decoded on a server: time and cost are its own affair"
@@ -90,6 +91,21 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
         parts=tuple(_parts(config, sweep.expected, replica)),
         remarks=(*remarks, *_basis(config, replica, expected)),
     )
+
+
+def _recommended(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Iterator[str]:
+    """How tokens will be drawn, where the checkpoint decides it."""
+    if config.sampling is None or config.model is None:
+        return
+    made = inputs[config.model.step].output if isinstance(config.model, Reference) else None
+    folder = made if isinstance(config.model, Reference) else folder_of(config.model)
+    if folder is None:
+        yield f"sampling: recommended is what {config.model} will say in its {FILE}"
+        return
+    try:
+        yield f"sampling: recommended is {described(read(folder))}"
+    except NothingRecommended as error:
+        yield f"sampling: recommended: {error}"
 
 
 def _saving(config: EvaluateConfig, work: Workload) -> str:

@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
-from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.config import SAMPLING, EvaluateConfig
 from jobs.evaluate.stats.statistic import STATISTICS, Statistic
 from jobs.evaluate.sweep.policies import Policy
 from orchestrator.job.context import StepContext
@@ -95,6 +95,14 @@ class FinishedSweep:
         """What decoding took: units, tokens, seconds."""
         decode: Mapping[str, Any] = self._read("decode.json")
         return decode
+
+    @property
+    def sampling(self) -> Mapping[str, float]:
+        """How tokens were drawn: temperature, top_p, and what else changed something."""
+        drawn = self.decode.get("sampling", {name: getattr(self.config, name) for name in SAMPLING})
+        return {
+            name: value for name, value in drawn.items() if name in ("temperature", "top_p") or value != SAMPLING[name]
+        }
 
     @cached_property
     def costs(self) -> Sequence[Record]:

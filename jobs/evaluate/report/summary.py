@@ -47,8 +47,11 @@ def about(sweep: FinishedSweep, task: str) -> str:
     config = sweep.config
     point = sweep.points(task)[0]
     samples = f", {config.samples} samples of each" if config.samples > 1 else ""
+    drawn = sweep.sampling
     sampling = (
-        f"temperature {config.temperature:g}, top-p {config.top_p:g}" if config.temperature else "greedy decoding"
+        ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in drawn.items())
+        if drawn["temperature"]
+        else "greedy decoding"
     )
     return f"{sweep.model} · {count(point['items'])} items{samples} · {sampling} · engine {config.engine_name}"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,10 +50,12 @@ async def main(folder: Path) -> None:
     expected = {
         (unit.item, policy): generate.alone(policy, unit, forcing) for unit in units for policy in checks.POLICIES
     }
-    engine = await start(checks.spec("vllm", folder))
+    engine = await start(replace(checks.spec("vllm", folder), counts_written=True))
     try:
         await checks.check_requests(engine, folder)
         print("requests", flush=True)
+        await checks.check_penalties(engine, folder)
+        print("penalties", flush=True)
         checks.assert_leaves_equal(await checks.decode(engine, units, forcing), units, forcing, expected)
         print("leaves", flush=True)
         await checks.check_restarts(engine, units[:1], forcing, [6, 2, 4])

@@ -21,13 +21,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, Sampling, start
-from jobs.evaluate.engines.transformers import sample
+from jobs.evaluate.engines.sampling import draw
 from jobs.evaluate.sweep.policies import Policy, grid
 from jobs.evaluate.sweep.prompts import Forcing, Prompter, Unit, room
 from jobs.evaluate.sweep.tree import grow, leaf
 from jobs.evaluate.traces.segments import Trace
 from jobs.template import TEMPLATES
 from tests.evaluate import tiny
+from tests.evaluate.engines.penalties import check_penalties
 from tests.evaluate.engines.restarts import decoded
 from tests.evaluate.oracle import Outcome
 from tests.evaluate.scripted_server import whole as stream
@@ -291,8 +292,7 @@ def test_sampling_follows_the_distribution() -> None:
     draws = 20_000
     uniform = (torch.arange(draws) + 0.5) / draws
     for temperature, top_p, support in ((1.0, 1.0, 4), (0.5, 1.0, 4), (1.0, 0.9, 3), (1.0, 1e-6, 1)):
-        temperatures, top_ps = torch.full((draws,), temperature), torch.full((draws,), top_p)
-        tokens = sample(logits.expand(draws, -1), temperatures, top_ps, uniform)
+        tokens = draw(logits.expand(draws, -1), [Sampling(temperature, top_p)] * draws, uniform.tolist())
         share = torch.bincount(tokens, minlength=4) / draws
         kept = (logits[0] / temperature).softmax(0)
         kept[support:] = 0
@@ -328,6 +328,7 @@ def vllm_traces(model_folder: Path, units: list[Unit], forcing: Forcing) -> list
         assert engine.cache_tokens > 8 * CONTEXT
         traces.extend(await decode(engine, units, forcing))
         await check_requests(engine, model_folder)
+        await check_penalties(engine, model_folder)
         await check_restarts(engine, units, forcing, [20, 5, 12])  # chunks of eight tokens
         await check_death(engine)
 

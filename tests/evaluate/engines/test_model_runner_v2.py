@@ -25,6 +25,7 @@ from tests.conftest import ROOT
 from tests.evaluate import tiny
 
 VOCABULARY = 262
+CHECKS = ("requests", "penalties", "leaves", "restarts")
 SPEC = EngineSpec("vllm", "m", None, "bfloat16", 32_768, VOCABULARY, gpus=1, cpus=1)
 
 
@@ -60,6 +61,14 @@ def test_v1_gets_processors_of_its_own() -> None:
     padded = config(v2=False, ids=272)
     found = build_logitsprocs(padded, torch.device("cpu"), False, False, processors(padded, VOCABULARY))
     assert {type(each).__name__ for each in found.all} >= {"VocabularyMaskV1", "Streams"}
+
+
+def test_only_sweeps_with_penalties_that_count_what_was_written_get_the_processor_that_counts_it() -> None:
+    names = processors(config(v2=True, ids=VOCABULARY), VOCABULARY, counts_written=True)
+    assert [name.rpartition(":")[2] for name in names] == ["WrittenPenalties"]
+    build_custom_logits_processors_params_validator(names)(SamplingParams())
+    (penalties,) = build_custom_logits_processors(config(v2=True, ids=VOCABULARY), states(), False, names)
+    assert not penalties.add_request(0, SamplingParams(temperature=0)), "a request without penalties costs nothing"
 
 
 def test_a_model_without_padding_gets_no_mask() -> None:
@@ -115,6 +124,6 @@ def test_v2_itself_keeps_the_protocol_and_goes_on_in_its_streams(tmp_path: Path)
     model = tiny.save(tmp_path, 256)
     program = [sys.executable, "-m", "tests.evaluate.engines.interpreted_v2", str(model)]
     ended = subprocess.run(program, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    held = [line for line in ended.stdout.splitlines() if line in ("requests", "leaves", "restarts")]
-    assert (ended.returncode, held) == (0, ["requests", "leaves", "restarts"]), ended.stderr[-3000:]
+    held = [line for line in ended.stdout.splitlines() if line in CHECKS]
+    assert (ended.returncode, held) == (0, list(CHECKS)), ended.stderr[-3000:]
     assert "vllm: model runner V2, max_num_seqs 256, max_num_batched_tokens 2048" in ended.stdout

@@ -1,0 +1,148 @@
+"""How tokens are drawn: against transformers' own processors, on the engine, and as an experiment file says it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.engines.protocol import Request, Sampling, start
+from jobs.evaluate.engines.recommended import NothingRecommended, recommended
+from jobs.evaluate.engines.sampling import draw
+from tests.evaluate import tiny
+from tests.evaluate.engines.penalties import check_penalties, penalized
+from tests.evaluate.engines.test_engines import CONTEXT, spec
+from tests.evaluate.scripted_server import whole as stream
+
+DRAWS = 20_000
+
+
+@pytest.mark.parametrize(
+    ("sampling", "processors"),
+    [
+        (Sampling(0.7, top_k=3), [TopKLogitsWarper(3)]),
+        (Sampling(0.7, top_k=100), []),
+        (Sampling(0.7, min_p=0.2), [MinPLogitsWarper(0.2)]),
+        (Sampling(0.7, 0.8, top_k=4), [TopKLogitsWarper(4), TopPLogitsWarper(0.8)]),
+        (Sampling(0.7, 0.6, min_p=0.1), [MinPLogitsWarper(0.1), TopPLogitsWarper(0.6)]),
+    ],
+)
+def test_cuts_leave_the_distribution_that_transformers_leaves(sampling: Sampling, processors: list[Any]) -> None:
+    logits = torch.randn(1, 8, generator=torch.Generator().manual_seed(3)) * 1.5
+    uniforms = ((torch.arange(DRAWS) + 0.5) / DRAWS).tolist()
+    drawn = draw(logits.expand(DRAWS, -1), [sampling] * DRAWS, uniforms)
+    left = LogitsProcessorList([TemperatureLogitsWarper(0.7), *processors])(
+        torch.zeros(1, 1, dtype=torch.int64), logits
+    )
+    assert torch.allclose(torch.bincount(drawn, minlength=8) / DRAWS, left.softmax(-1)[0], atol=2e-4)
+
+
+def test_a_row_draws_the_same_whatever_shares_its_batch() -> None:
+    logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    samplings = [Sampling(1.0, 0.9), Sampling(1.0, 0.9, top_k=5), Sampling(0.5, min_p=0.3)]
+    for at in range(200):
+        uniforms = [at / 200, at / 200, at / 200]
+        together = draw(logits, samplings, uniforms).tolist()
+        alone = [int(draw(logits[row : row + 1], [samplings[row]], uniforms[:1])[0]) for row in range(3)]
+        assert together == alone
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("model"), CONTEXT)
+
+
+def test_the_transformers_engine_draws_from_the_penalized_and_cut_distribution(folder: Path) -> None:
+    """As often as the definition says, after a prompt of which a part was written by an earlier piece."""
+    prompt = tuple(AutoTokenizer.from_pretrained(folder).encode("How many?<think>aab"))
+    given, requests = len(prompt) - 3, 3000
+    sampling = Sampling(1.5, 0.95, 12, 0.02, 0.8, 0.6, 1.3)
+
+    async def use() -> list[int]:
+        engine = await start(spec("transformers", folder))
+        try:
+            await check_penalties(engine, folder)
+            asked = (Request(prompt, 1, (), sampling=sampling, given=given, seed=seed) for seed in range(requests))
+            return [tokens[0] for tokens, _ in await asyncio.gather(*(stream(engine, each) for each in asked))]
+        finally:
+            await engine.close()
+
+    drawn = Counter(asyncio.run(use()))
+    vocabulary = len(AutoTokenizer.from_pretrained(folder))
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([prompt])).logits[0, -1, :vocabulary]
+    logits = penalized(logits, prompt[:given], prompt[given:], sampling)[None]
+    cuts = [TemperatureLogitsWarper(1.5), MinPLogitsWarper(0.02), TopKLogitsWarper(12), TopPLogitsWarper(0.95)]
+    expected = LogitsProcessorList(cuts)(torch.zeros(1, 1, dtype=torch.int64), logits).softmax(-1)[0]
+    assert set(drawn) <= set(expected.nonzero()[:, 0].tolist())
+    for token, share in enumerate(expected.tolist()):
+        assert abs(drawn[token] - requests * share) <= 5 * (requests * share) ** 0.5 + 1
+
+
+def test_what_is_left_at_its_default_is_no_part_of_a_traces_identity() -> None:
+    assert Sampling(0.6, 0.9).identity == {"temperature": 0.6, "top_p": 0.9}, "as in stores of before"
+    assert Sampling(0.6, top_k=20).identity == {"temperature": 0.6, "top_p": 1.0, "top_k": 20}
+
+
+@pytest.mark.parametrize(
+    ("said", "sampling"),
+    [
+        ({"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95}, Sampling(0.6, 0.95, 20)),
+        ({"do_sample": True}, Sampling(1.0)),
+        ({"temperature": 0.7, "repetition_penalty": 1.05}, Sampling(0.7, repetition_penalty=1.05)),
+        ({"do_sample": False, "temperature": 0.6}, Sampling()),
+        ({"do_sample": True, "min_p": 0.05, "eos_token_id": 2}, Sampling(1.0, min_p=0.05)),
+    ],
+)
+def test_what_a_checkpoint_recommends_is_what_its_file_says(said: dict[str, Any], sampling: Sampling) -> None:
+    assert recommended(said) == sampling
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"eos_token_id": 2}, "says nothing of sampling"),
+        ({"temperature": -1}, "temperature: -1, which cannot be meant"),
+    ],
+)
+def test_a_checkpoint_that_recommends_nothing_says_so(said: dict[str, Any], why: str) -> None:
+    with pytest.raises(NothingRecommended, match=why):
+        recommended(said)
+
+
+SERVED = {"engine": "openai", "served_model": "m", "resources": {"server": {"url": "http://10.0.0.7:8000/v1"}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"top_k": -1, "temperature": 1}, "greater than or equal to 0"),
+        ({"min_p": 1.5, "temperature": 1}, "less than or equal to 1"),
+        ({"presence_penalty": 3}, "less than or equal to 2"),
+        ({"repetition_penalty": 0}, "greater than 0"),
+        ({"top_k": 20}, "top_k: 20 needs a temperature above 0"),
+        ({"sampling": "recommended", "temperature": 0.6}, "temperature: sampling: recommended says it already"),
+        (SERVED | {"frequency_penalty": 1}, "frequency_penalty: engine openai has none for whole traces"),
+    ],
+)
+def test_sampling_that_cannot_be_meant_is_one_line(fields: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EvaluateConfig.model_validate_json(json.dumps({"model": "org/m", "tasks": ["letters"]} | fields))
+    (error,) = caught.value.errors()
+    assert why in error["msg"]
