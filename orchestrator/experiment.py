@@ -403,7 +403,9 @@ def _messages(error: ValidationError, data: Any, model: type[BaseModel]) -> Iter
         path, value, missing = _locate(detail["loc"], data)
         kind, context = detail["type"], detail.get("ctx", {})
         if kind == "extra_forbidden":
-            message = f"is not a key here; {_offer(path[-1], _keys_beside(path, model))}"
+            renamed = model.RENAMED.get(str(path[-1])) if issubclass(model, StepConfig) and len(path) == 1 else None
+            offer = f"did you mean {renamed!r}?" if renamed else _offer(path[-1], _keys_beside(path, model))
+            message = f"is not a key here; {offer}"
         elif kind == "missing":
             path, message = (path, f"has no {missing}, which is needed")
         elif kind == "value_error":

@@ -5,13 +5,14 @@ Light: every experiment file is checked against it before torch, ray or an engin
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from jobs.evaluate.chat.config import Chat, cannot
 from jobs.evaluate.engines.names import EngineName
@@ -21,11 +22,11 @@ from jobs.evaluate.fields import (
     Conditional,
     Efforts,
     Extensions,
+    Ks,
     Length,
     Limits,
     Rejection,
     Template,
-    Together,
     canonical_budgets,
     filled,
     ordered_efforts,
@@ -35,6 +36,7 @@ from jobs.evaluate.fields import (
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
+from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions
 from jobs.evaluate.sweep.policies import (
     Policy,
     conditional,
@@ -75,11 +77,12 @@ _SERVED = {
 }
 
 
-class Config(StepConfig):
+class EvaluateConfig(StepConfig):
     """One sweep: every policy of the grid, on every item of the tasks."""
 
     VERSION: ClassVar[int] = 3
     PRODUCES: ClassVar[type[Output]] = Curves
+    RENAMED: ClassVar[Mapping[str, str]] = {"together": "at_k"}
 
     model: ModelSource | None = Field(
         default=None, description="${step}, a folder in Hugging Face's layout, or a model's name on its hub"
@@ -93,8 +96,13 @@ class Config(StepConfig):
     rejection: Rejection | None = None
     efforts: Efforts | None = Field(default=None, description="reasoning efforts, of a server that only chats")
     template: Template = Field(default=Template(name="think"), description="a style's name, auto, or {open, close}")
+    system: str | None = Field(default=None, min_length=1, description="what the model is told before every question")
+    chat_template_kwargs: dict[str, JsonValue] = Field(
+        default={}, description="switches of the model's chat template: {enable_thinking: true}"
+    )
+    date: datetime.date = Field(default=DATE, description="the day that a chat template writes which writes the date")
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
-    together: Together | None = Field(default=None, description="the k of pass@k and majority@k; None: 1, 2, 4, 8 …")
+    at_k: Ks | None = Field(default=None, description="the k of pass@k and majority@k; None: 1, 2, 4, 8 …")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0, le=MAX_LENGTH)
@@ -146,11 +154,13 @@ class Config(StepConfig):
                 f"batch_invariant: true is for vllm on GPUs, and this is {self.engine_name} with "
                 f"{self.resources.gpus} GPUs: set resources.gpus, or leave it out"
             )
-        if self.together is not None and max(self.together) > self.samples:
+        if self.at_k is not None and max(self.at_k) > self.samples:
             raise ValueError(
-                f"together: {max(self.together)} is more than the {self.samples} samples that each item has: raise "
+                f"at_k: {max(self.at_k)} is more than the {self.samples} samples that each item has: raise "
                 "samples, or lower it"
             )
+        for key in OURS & self.chat_template_kwargs.keys():
+            raise ValueError(f"chat_template_kwargs.{key}: is set by the sweep: leave it out")
         names = [task.name for task in self.tasks]
         for name in names:
             if names.count(name) > 1:
@@ -244,6 +254,11 @@ class Config(StepConfig):
         return found
 
     @property
+    def instructions(self) -> Instructions:
+        """What every prompt says beside its question."""
+        return Instructions(self.system, self.chat_template_kwargs, self.date)
+
+    @property
     def engine_name(self) -> EngineName:
         """The engine that decodes."""
         if self.engine != "auto":
@@ -300,8 +315,8 @@ class Config(StepConfig):
             given.append(("efforts", self.efforts, ordered_efforts(self.efforts)))
         if self.rejection is not None:
             given.append(("rejection.limits", self.rejection.limits, sorted(set(self.rejection.limits))))
-        if self.together is not None:
-            given.append(("together", self.together, sorted(set(self.together))))
+        if self.at_k is not None:
+            given.append(("at_k", self.at_k, sorted(set(self.at_k))))
         notes = [
             f"{name}: {list(written)} taken as {list(understood)}"
             for name, written, understood in given

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 
 SWEEP: dict[str, Any] = {
     "model": "${tiny}",
@@ -21,8 +21,8 @@ SWEEP: dict[str, Any] = {
 JUDGED = {"name": "essay", "path": "essay.jsonl", "type": "judged"}
 
 
-def config(**changes: Any) -> Config:
-    return Config.model_validate_json(json.dumps(SWEEP | changes))
+def config(**changes: Any) -> EvaluateConfig:
+    return EvaluateConfig.model_validate_json(json.dumps(SWEEP | changes))
 
 
 def test_the_shipped_sweep_has_17_policies_on_200_items() -> None:
@@ -63,6 +63,9 @@ def test_batch_invariance_says_what_it_costs() -> None:
         ({"template": "none", "extensions": None}, (), "budgets: needs thinking that can be told from the answer"),
         ({"template": "none", "budgets": ["auto"]}, (), "extensions: needs thinking that can be told from the answer"),
         ({"template": {"name": "none", "step": "<step>"}}, ("template",), "none cannot have a step"),
+        ({"system": ""}, ("system",), "at least 1 character"),
+        ({"date": "today"}, ("date",), "valid date"),
+        ({"chat_template_kwargs": {"messages": []}}, (), "chat_template_kwargs.messages: is set by the sweep"),
         ({"published": {"accuracy": {}}}, ("published", "source"), "Field required"),
         (
             {"published": {"source": "-", "accuracy": {"letters": {"auto": 101}}}},
@@ -106,8 +109,8 @@ def test_batch_invariance_says_what_it_costs() -> None:
             "max_tries 5 is more than the 4 samples",
         ),
         ({"rejection": {"limits": [], "max_tries": 1}, "temperature": 1.0}, ("rejection", "limits"), "empty"),
-        ({"samples": 16, "temperature": 1.0, "together": [64]}, (), "together: 64 is more than the 16 samples"),
-        ({"together": []}, ("together",), "empty"),
+        ({"samples": 16, "temperature": 1.0, "at_k": [64]}, (), "at_k: 64 is more than the 16 samples"),
+        ({"at_k": []}, ("at_k",), "empty"),
         ({"judge": {"model": "m/j"}}, (), "judge: no task is of type judged"),
         ({"tasks": [JUDGED]}, (), "judge: task 'essay' is of type judged: give judge: {model"),
         ({"tasks": [JUDGED], "judge": {"model": "m/j", "engine": "openai"}}, ("judge",), "served_model go together"),

@@ -216,7 +216,7 @@ KEYS = [
     *(
         "template",
         "samples",
-        "together",
+        "at_k",
         "temperature",
         "top_p",
         "seed",

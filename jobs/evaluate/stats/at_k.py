@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jobs.evaluate.stats.bounded import Floats
-from jobs.evaluate.stats.intervals import Estimate, Shares, Sums, estimates
-from jobs.evaluate.stats.subsets import Counts, majority_at, pass_at
+from jobs.evaluate.stats.intervals import ShareEstimate, Shares, Sums, estimates
+from jobs.evaluate.stats.subsets import CountArray, majority_at, pass_at
 
 if TYPE_CHECKING:
     from jobs.evaluate.stats.outcomes import Outcomes
@@ -27,15 +27,15 @@ _SCORED_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
-class Together:
+class AtK:
     """What k samples of an item are worth together, over all ways to take k of those that could be graded."""
 
     k: int
     items: int
     """Those with as many graded samples; the others cannot tell."""
-    passed: Estimate
+    passed: ShareEstimate
     """pass@k: one of the k is correct."""
-    majority: Estimate
+    majority: ShareEstimate
     """majority@k: the k elect the correct answer."""
 
 
@@ -45,7 +45,7 @@ class Votes:
 
     correct: Floats
     blank: Floats
-    wrong: Counts
+    wrong: CountArray
     """Of each wrong answer, ``[items, policies, answers]``."""
     graded: Floats
 
@@ -69,7 +69,7 @@ def shown(most: int, asked: Sequence[int] | None) -> tuple[int, ...]:
     return tuple(k for k in range(1, most + 1) if k & (k - 1) == 0 or k == most)
 
 
-def shares_together(task: Outcomes, columns: slice) -> Shares:
+def shares_at_k(task: Outcomes, columns: slice) -> Shares:
     """The scores of some policies, ``[items, policies · 2 · most]``: pass@k for k = 1 … `most`, then majority@k."""
 
     def sums(votes: Votes) -> Sums:
@@ -85,18 +85,16 @@ def shares_together(task: Outcomes, columns: slice) -> Shares:
     return Shares(graded, least, most)
 
 
-def taken_together(task: Outcomes, reference: Shares | None, seed: int) -> list[tuple[Together, ...]]:
+def scores_at_k(task: Outcomes, reference: Shares | None, seed: int) -> list[tuple[AtK, ...]]:
     """Each policy's scores for k = 1 … all samples of an item. `reference` is the natural end's accuracy."""
     found = []
     most, policies = task.most, len(task.policies)
     step = max(1, _SCORED_AT_ONCE // (2 * most))
     for start in range(0, policies, step):
-        shares = shares_together(task, slice(start, min(start + step, policies)))
+        shares = shares_at_k(task, slice(start, min(start + step, policies)))
         items = shares.graded.items
         each = zip(estimates(shares, seed, reference), items, strict=True)
         for _ in range(min(step, policies - start)):
             passed, majority = list(islice(each, most)), list(islice(each, most))
-            found.append(
-                tuple(Together(at + 1, int(passed[at][1]), passed[at][0], majority[at][0]) for at in range(most))
-            )
+            found.append(tuple(AtK(at + 1, int(passed[at][1]), passed[at][0], majority[at][0]) for at in range(most)))
     return found

@@ -21,7 +21,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import t as student
 
-from jobs.evaluate.stats.at_k import shares_together, shown
+from jobs.evaluate.stats.at_k import shares_at_k, shown
 from jobs.evaluate.stats.bounded import CONFIDENCE, Floats
 from jobs.evaluate.stats.intervals import Difference, Shares, asked_of_either, extremes, paired_differences
 from jobs.evaluate.stats.outcomes import Outcomes
@@ -70,7 +70,7 @@ class Scores:
         return Scores((*self.points, *other.points), self.shares.beside(other.shares))
 
 
-def scores(task: Outcomes, natural: str, together: Sequence[int] | None = None) -> Scores:
+def scores(task: Outcomes, natural: str, at_k: Sequence[int] | None = None) -> Scores:
     """The accuracy of every policy, that of the natural end first, then its majority@k for each k that is shown.
 
     pass@k is none of them: it is no accuracy that a user would see, so comparing it with one says nothing.
@@ -80,16 +80,16 @@ def scores(task: Outcomes, natural: str, together: Sequence[int] | None = None) 
     if task.most == 1 or natural not in task.policies:
         return found
     first = task.policies.index(natural)
-    several = [k for k in shown(task.most, together) if 1 < k <= task.most]
-    elected = shares_together(task, slice(first, first + 1))[[task.most + k - 1 for k in several]]
+    several = [k for k in shown(task.most, at_k) if 1 < k <= task.most]
+    elected = shares_at_k(task, slice(first, first + 1))[[task.most + k - 1 for k in several]]
     return found.beside(Scores(tuple(f"{natural} majority@{k}" for k in several), elected))
 
 
-def compare(tasks: Iterable[Outcomes], natural: str, together: Sequence[int] | None = None) -> tuple[Comparison, ...]:
+def compare(tasks: Iterable[Outcomes], natural: str, at_k: Sequence[int] | None = None) -> tuple[Comparison, ...]:
     """All pairs of points of each task, the later against the earlier, corrected for their number."""
     found: list[Comparison] = []
     for task in tasks:
-        points = scores(task, natural, together)
+        points = scores(task, natural, at_k)
         found += differences(task.task, points, list(combinations(range(len(points.points)), 2)))
     return corrected(found)
 
