@@ -1,7 +1,7 @@
 """The command line. Thin: each verb parses, checks the experiment, and imports what it needs only then.
 
-Exit status: 0 finished, 1 a step failed, 2 bad input and nothing started, 3 stopped by max_cost, 130 or 143
-interrupted.
+Exit status: 0 finished, 1 a step failed, 2 bad input and nothing started, 3 stopped by max_cost, 4 steps would run
+(only where that is asked), 130 or 143 interrupted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.store.storage import StoragePath
     from orchestrator.tracking.mirror import Mirror
 
-FAILED, BAD_INPUT, OVER_COST = 1, 2, 3
+FAILED, BAD_INPUT, OVER_COST, WOULD_RUN = 1, 2, 3, 4
 
 _OF_PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ENXIO)
 """What a file system answers about a path that someone gave, and no mistake of the program's."""
@@ -171,7 +171,8 @@ def _execute(
 @click.option(
     "--cluster", type=click.Path(path_type=Path), help="A cluster file: whether its machines can ever hold each step."
 )
-def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None) -> None:
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 4 where steps would run, with 0 only where none do.")
+def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None, detailed_exitcode: bool) -> None:
     """Show each step: done or would run, why, and what it would take."""
     experiment, _, planned = _prepare(file, overrides, starts=True)
     if cluster is not None:
@@ -197,8 +198,11 @@ def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None) -> None:
     show_table(table, out)
     for name, estimate in estimates(planned, ESTIMATED).items():
         show(name, estimate, out)
-    if (more := sum(item.verdict != "done" for item in planned) - ESTIMATED) > 0:
-        click.echo(f"and {more:,} steps more, whose estimates are not shown")
+    would_run = sum(item.verdict != "done" for item in planned)
+    if would_run > ESTIMATED:
+        click.echo(f"and {would_run - ESTIMATED:,} steps more, whose estimates are not shown")
+    if detailed_exitcode and would_run:
+        sys.exit(WOULD_RUN)
 
 
 @main.command()

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedTokenizerBase,
     Qwen2Config,
@@ -28,7 +27,6 @@ from jobs.finetune.config import HEAD_SIZE, FinetuneConfig, Lora, RandomModel
 from jobs.finetune.cross_entropy import cross_entropies
 from jobs.finetune.empty import parameters_without_memory
 from jobs.finetune.lora import attach
-from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.finetune.weights import AdaptedWeights, MadeWeights, StoredWeights, Weights
 from orchestrator.job.errors import StepError
 
@@ -97,17 +95,6 @@ def sum_of_losses(hidden: Tensor, vocabulary: Tensor, labels: Tensor, weights: T
     if weights is not None:
         losses = losses.to(wide) * weights.to(wide)
     return losses.sum(dtype=wide)
-
-
-def load_tokenizer(source: RandomModel | str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model. Raises StepError when it cannot be loaded."""
-    if isinstance(source, RandomModel):
-        return byte_tokenizer(source.context)
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, revision=revision)
-    except (OSError, ValueError) as error:
-        raise StepError(f"model: the tokenizer of {source!r} cannot be loaded ({_first_line(error)})") from error
-    return tokenizer
 
 
 @dataclass(frozen=True)

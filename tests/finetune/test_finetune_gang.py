@@ -31,12 +31,12 @@ from ray.util import placement_group, placement_group_table, remove_placement_gr
 from torch import Tensor
 
 from jobs.cluster_state import Machine, starting
+from jobs.finetune.assignment import Assignment
 from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.gang import STARTS_WITHIN, _enough, _enough_or_coming, _loss, _trainer, run_gang
-from jobs.finetune.loop import Leaving
+from jobs.finetune.leaving import Leaving
 from jobs.finetune.run import run
-from jobs.finetune.worker import Assignment
 from jobs.finetune.worker import work as step_work
 from jobs.letters.config import LettersConfig
 from jobs.letters.run import run as write_letters
