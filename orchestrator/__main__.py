@@ -85,10 +85,10 @@ class _Megabytes(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Raises click.BadParameter."""
-        found = float(super().convert(value, param, ctx))
-        if math.isnan(found):
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
             self.fail(f"{value} is no number: give megabytes from 0 to {MOST_MEGABYTES:,.0f}", param, ctx)
-        return found
+        return number
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -265,17 +265,19 @@ def status(file: Path, overrides: tuple[str, ...], watch: bool) -> None:
 def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> None:
     """Show what the processes of STEP said: controller, ranks, replicas."""
     _, _, planned = _prepare(file, overrides)
-    found = next((item for item in planned if item.step.name == step), None)
-    if found is None:
+    planned_step = next((item for item in planned if item.step.name == step), None)
+    if planned_step is None:
         names = [item.step.name for item in planned]
         raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
     from orchestrator.logs import follow as lines
     from orchestrator.store.storage import files
 
-    if not files(found.folder.logs):
+    if not files(planned_step.folder.logs):
         raise _Refused(f"{step}: nothing was logged, because it never ran as it is written now")
     with suppress(KeyboardInterrupt):
-        for process, line in lines(found.folder.logs, lambda: not follow or found.folder.live_lease() is None):
+        for process, line in lines(
+            planned_step.folder.logs, lambda: not follow or planned_step.folder.live_lease() is None
+        ):
             click.echo(f"{process} | {line}")
 
 
@@ -497,22 +499,28 @@ def _not_on_the_hub(experiment: Experiment, planned: list[PlannedStep]) -> Itera
     """What steps that would run take from the hub, and it has not."""
     from orchestrator.experiment import Complaint
 
+    steps = [item.step for item in planned if item.verdict != "done"]
     named = {
-        replace(each, field=("steps", item.step.name, *each.field)): None
-        for item in planned
-        if item.verdict != "done"
-        for each in item.step.config.hub_names()
+        replace(each, field=("steps", step.name, *each.field)): None
+        for step in steps
+        for each in step.config.hub_names()
     }
     if not named:
         return
     from orchestrator.hub import missing
 
-    for name in missing(named):
+    gone = missing(named)
+    if not gone:
+        for step in steps:
+            for problem in step.config.hub_problems():
+                at = ("steps", step.name, *problem.field)
+                yield Complaint(experiment.document.line(at), f"{'.'.join(map(str, at))}: {problem.message}")
+    for name in gone:
         field = ".".join(map(str, name.field))
-        at = "" if name.revision is None else f" at {name.revision}"
+        pinned = "" if name.revision is None else f" at {name.revision}"
         yield Complaint(
             experiment.document.line(name.field),
-            f"{field}: {name.name!r}{at} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
+            f"{field}: {name.name!r}{pinned} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
             "log in with `hf auth login` or HF_TOKEN, or give a folder (./name)",
         )
 
@@ -548,10 +556,10 @@ def _placed_on(cluster: Path, planned: list[PlannedStep]) -> None:
         types = read(cluster)
     except ClusterFileError as error:
         raise _Refused(str(error)) from None
-    told = {
+    reasons = {
         item.step.name: unplaceable(item.step.config.demands(), types) for item in planned if item.verdict != "done"
     }
-    lines = [f"steps.{name}.resources: {why} of {cluster}" for name, why in told.items() if why]
+    lines = [f"steps.{name}.resources: {why} of {cluster}" for name, why in reasons.items() if why]
     if lines:
         raise _Refused("\n".join(lines))
 

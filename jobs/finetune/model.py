@@ -188,8 +188,8 @@ def draw(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase, config: 
 def set_buffers(module: nn.Module, buffers: Mapping[str, Tensor], device: torch.device) -> None:
     """Puts `buffers`, by name, into `module`, on `device`: what moves or converts a module takes them along."""
     for name, value in buffers.items():
-        owner, _, own = name.rpartition(".")
-        setattr(module.get_submodule(owner), own, value.to(device))
+        owner, _, attribute = name.rpartition(".")
+        setattr(module.get_submodule(owner), attribute, value.to(device))
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
