@@ -26,10 +26,10 @@ from orchestrator.experiment import ExperimentError, load
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.plan import PlannedStep, plan
-from orchestrator.store.leases import Claim
+from orchestrator.store.leases import Lease
 from orchestrator.store.records import write_json_atomically
-from orchestrator.store.step_folders import Store, claimed, heartbeat
-from orchestrator.store.storage import StoreError, place
+from orchestrator.store.step_folders import Store, heartbeat, leased
+from orchestrator.store.storage import StoreError, storage_path
 
 FAILED, BAD_INPUT = 1, 2
 _LAST_WORD = 10.0
@@ -75,7 +75,7 @@ def _chosen(
     """The step, its config for the workers that there are, and its context. Raises StepError where it cannot run, and
     StoreError where the store does not answer."""
     experiment = load(file, overrides)
-    store = Store(place(experiment.store))
+    store = Store(storage_path(experiment.store))
     store.check_reachable()
     everything = {step.step.name: step for step in plan(experiment, store)}
     names = [each for each, step in everything.items() if isinstance(step.step.config, FinetuneConfig)]
@@ -99,9 +99,10 @@ def _train(planned: PlannedStep, config: FinetuneConfig, context: StepContext) -
     import torch
     import torch.distributed as dist
 
+    from jobs.finetune.assignment import BACKENDS, DATA, assign, fetch
     from jobs.finetune.network import choose, nodes
     from jobs.finetune.prepare import prepare
-    from jobs.finetune.worker import BACKENDS, DATA, assign, fetch, work
+    from jobs.finetune.worker import work
 
     device = torch.device("cpu")
     if config.resources.gpus_per_worker:
@@ -112,15 +113,15 @@ def _train(planned: PlannedStep, config: FinetuneConfig, context: StepContext) -
     if int(os.environ["RANK"]) == 0:
         fetch(assignment)
     dist.init_process_group(BACKENDS[device.type])
-    folder, claim = planned.folder, Claim.by_this_process(uuid.uuid4().hex[:8])
+    folder, lease = planned.folder, Lease.by_this_process(uuid.uuid4().hex[:8])
     refusal: list[str | None] = [None]
     with ExitStack() as held:
         if dist.get_rank() == 0:
             try:
                 folder.create(planned.identity)
                 # As ``orchestrator run`` does: neither starts what the other is doing.
-                held.enter_context(claimed([folder], claim))
-                held.enter_context(heartbeat([folder], claim))
+                held.enter_context(leased([folder], lease))
+                held.enter_context(heartbeat([folder], lease))
                 folder.unmark_done()
                 write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"))
                 folder.write_status(state="running", attempt=0, started=time.time(), finished=None, error=None)

@@ -33,12 +33,12 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from torch.distributed import DistError
 
 from jobs.cluster_state import amounts, gone, leaving, machines, shortage, starting
+from jobs.finetune.assignment import BACKENDS
 from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.connecting import GangTorchConfig, packed, raise_what_was_before
 from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory_somewhere
 from jobs.finetune.holding import held
-from jobs.finetune.loop import Leaving
-from jobs.finetune.worker import BACKENDS
+from jobs.finetune.leaving import Leaving
 from jobs.gang_scheduling import will_fit
 from orchestrator.job.errors import StepError
 from orchestrator.job.retries import Cause, Losses, OutOfRetries, field_of
@@ -46,7 +46,7 @@ from orchestrator.job.usage import Held, Meter
 from orchestrator.store.storage import StoreError, no_space, read_bytes, remove, write_bytes
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 Argument = TypeVar("Argument")
 
@@ -69,7 +69,7 @@ def run_gang(
     argument: Argument,
     config: FinetuneConfig,
     records: Path,
-    reservation: Place,
+    reservation: StoragePath,
     tell: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
     hold: Callable[[Held], None] = lambda holding: None,
     before: Callable[[Argument], None] | None = None,
@@ -122,7 +122,7 @@ def _trainer(
     config: FinetuneConfig,
     workers: int,
     records: Path,
-    reservation: Place,
+    reservation: StoragePath,
     before: Callable[[Argument], None] | None = None,
 ) -> TorchTrainer:
     gpus = config.resources.gpus_per_worker
@@ -145,7 +145,7 @@ def _trainer(
     )
 
 
-def _work(work: Callable[[Argument], None], argument: Argument, reservation: Place) -> None:
+def _work(work: Callable[[Argument], None], argument: Argument, reservation: StoragePath) -> None:
     if ray.train.get_context().get_world_rank() == 0:
         table = placement_group_table(get_current_placement_group())
         machines_of_gang = sorted(set(table["bundles_to_node_id"].values()))
@@ -154,7 +154,7 @@ def _work(work: Callable[[Argument], None], argument: Argument, reservation: Pla
     work(argument)
 
 
-def _machines(reservation: Place) -> list[str]:
+def _machines(reservation: StoragePath) -> list[str]:
     """Those of the gang that ran last, by what its rank 0 said of them; none where it did not come to run."""
     record = read_bytes(reservation)
     return [] if record is None else list(json.loads(record)["machines"])

@@ -47,6 +47,6 @@ class Recorder:
 
         The base model and the data are also among the recipe's fields; fingerprints say what was in them.
         """
-        lineage = {"location": str(self._context.place / "output"), "fingerprint": self._context.fingerprint}
+        lineage = {"location": str(self._context.storage / "output"), "fingerprint": self._context.fingerprint}
         inputs = {f"input_{name}": taken.fingerprint for name, taken in self._context.inputs.items()}
         self._run.made_model(self._context.name, "finetuned", lineage | inputs | self._params)

@@ -52,6 +52,8 @@ class StepConfig(StrictModel):
     VERSION: ClassVar[int]
     """Raised when the same config gives another result than before: results of older versions are then recomputed."""
     PRODUCES: ClassVar[type[Output]]
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Keys of before whose names do not resemble those of now, for whoever still writes them."""
 
     resources: Resources = Resources()
 
@@ -117,6 +119,10 @@ class StepConfig(StrictModel):
 
     def hub_names(self) -> Iterator[HubName]:
         """What it takes from Hugging Face's hub."""
+        return iter(())
+
+    def hub_problems(self) -> Iterator[Problem]:
+        """Checks of what it takes from the hub, which is downloaded for them: asked of steps that would run."""
         return iter(())
 
     def external_inputs(self) -> Mapping[str, Path]:
