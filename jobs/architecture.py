@@ -59,6 +59,8 @@ class Architecture:
     """Queries and keys are normalised head by head."""
     context: int | None = None
     """Positions; None where it is not said."""
+    quantized_bits: float | None = None
+    """Of each number in the layers' matrices, scales included, where the checkpoint is quantised."""
 
     @property
     def linears(self) -> Mapping[str, Shape]:
@@ -110,6 +112,11 @@ class Architecture:
         """Numbers in the model; tied weights count once."""
         return self.layers * self.layer_parameters + self.root_parameters
 
+    def stored(self, size: float) -> float:
+        """Bytes of the weights as an engine holds them, `size` of each number that is not quantised."""
+        quantized = self.layers * sum(map(math.prod, self.linears.values())) if self.quantized_bits else 0
+        return (self.parameters - quantized) * size + quantized * (self.quantized_bits or 0) / 8
+
     @property
     def multiplied(self) -> int:
         """Numbers that a token meets in matrix products: the layers' and the head's, not the embedding's."""
@@ -139,11 +146,54 @@ def from_config(config: Mapping[str, Any]) -> Architecture:
             mlp_bias=bool(config.get("mlp_bias", False)),
             head_norms=family == "qwen3",
             context=None if positions is None else _size(positions),
+            quantized_bits=_quantized_bits(config.get("quantization_config")),
         )
     except KeyError as error:
         raise UnknownArchitecture(f"its config.json has no {error.args[0]}") from None
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise UnknownArchitecture(f"its config.json cannot be understood ({error})") from None
+
+
+def _quantized_bits(said: Any) -> float | None:
+    """Bits of a weight, with its share of its group's scale (16 bits) and zero, from config.json's own words."""
+    if said is None:
+        return None
+    method = said["quant_method"]
+    if method == "compressed-tensors":
+        groups = [group["weights"] for group in said["config_groups"].values()]
+        bits, size = max((_size(each["num_bits"]), each.get("group_size")) for each in groups)
+    elif method in ("awq", "gptq"):
+        bits, size = _size(said["bits"]), said.get("group_size")
+    elif method == "fp8":
+        return 8.0
+    else:
+        raise UnknownArchitecture(f"it is quantised by {method!r}, and known are fp8, awq, gptq, compressed-tensors")
+    zeros = 0 if method == "compressed-tensors" else bits
+    return bits + ((16 + zeros) / size if size and size > 0 else 0)
+
+
+_STATES = ("linear_attention", "mamba", "mamba2", "conv", "recurrent", "kda", "gdn")
+"""Kinds of layers, as ``layer_types`` names them, that keep a state in place of keys and values."""
+_SIGNS = ("mamba_d_state", "mamba_state_dim", "ssm_state_size", "hybrid_override_pattern", "linear_num_value_heads")
+"""Keys of a config.json that only models with such layers have."""
+
+
+def keeps_states(model: str | LocalPath) -> bool:
+    """Whether layers of a model that is on this machine keep a state of what they have read: GDN, Mamba and the like.
+
+    Such a state is of one position, so what is cached of a prefix is of use where it ended, and seldom in its middle.
+    """
+    folder = folder_of(model)
+    if folder is None:
+        return False
+    try:
+        config = _config(folder / "config.json")
+    except UnknownArchitecture:
+        return False
+    text = config.get("text_config")
+    parts = [config, *([text] if isinstance(text, dict) else [])]
+    kinds = {kind for part in parts for kind in part.get("layer_types") or () if isinstance(kind, str)}
+    return bool(kinds & set(_STATES)) or any(sign in part for part in parts for sign in _SIGNS)
 
 
 def _size(value: Any) -> int:
@@ -176,6 +226,10 @@ def folder_of(model: str | LocalPath) -> Path | None:
 
 
 def _read(path: Path) -> Architecture:
+    return from_config(_config(path))
+
+
+def _config(path: Path) -> Mapping[str, Any]:
     try:
         read = content(path, MOST_CONFIG)
     except ValueError as error:
@@ -186,7 +240,7 @@ def _read(path: Path) -> Architecture:
         raise UnknownArchitecture(f"{path} is no JSON") from None
     if not isinstance(config, dict):
         raise UnknownArchitecture(f"{path} is no JSON object")
-    return from_config(config)
+    return config
 
 
 def _cached(name: str) -> Path | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from jobs.architecture import UnknownArchitecture, find, from_config
+from jobs.architecture import UnknownArchitecture, find, from_config, keeps_states
 
 SMALL = {
     "num_hidden_layers": 2,
@@ -92,3 +93,45 @@ def test_a_name_of_the_hub_is_looked_up_in_its_cache_on_this_machine(
 def test_what_cannot_be_understood_says_why(config: dict[str, object], why: str) -> None:
     with pytest.raises(UnknownArchitecture, match=why):
         from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("said", "bits"),
+    [
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, 8),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4 + 20 / 128),
+        ({"quant_method": "gptq", "bits": 8, "group_size": -1}, 8),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 8}}}},
+            8,
+        ),
+    ],
+)
+def test_a_quantised_checkpoint_is_as_large_as_its_file_says(said: dict[str, Any], bits: float) -> None:
+    """The layers' matrices are; embedding, head, norms and biases are not."""
+    config = {"model_type": "qwen2", **SMALL}
+    plain, quantised = from_config(config), from_config(config | {"quantization_config": said})
+    assert quantised.parameters == plain.parameters
+    assert plain.stored(2) == 2 * plain.parameters
+    layers = plain.multiplied - plain.head_parameters
+    assert quantised.stored(2) == pytest.approx(2 * (plain.parameters - layers) + layers * bits / 8)
+
+
+def test_another_quantisation_is_named() -> None:
+    with pytest.raises(UnknownArchitecture, match="quantised by 'hqq', and known are fp8, awq"):
+        from_config({"model_type": "qwen2", **SMALL, "quantization_config": {"quant_method": "hqq"}})
+
+
+@pytest.mark.parametrize(
+    ("config", "states"),
+    [
+        ({"model_type": "qwen3", "layer_types": ["full_attention", "sliding_attention"]}, False),
+        ({"model_type": "qwen3_next", "layer_types": ["linear_attention", "full_attention"]}, True),
+        ({"model_type": "qwen3_5", "text_config": {"layer_types": ["linear_attention"]}}, True),
+        ({"model_type": "nemotron_h", "hybrid_override_pattern": "M-M*"}, True),
+        ("no object", False),
+    ],
+)
+def test_layers_that_keep_states_are_seen_in_the_config(config: Any, states: bool, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert keeps_states(str(tmp_path)) is states

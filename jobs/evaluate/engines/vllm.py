@@ -82,6 +82,7 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
         "dtype": spec.dtype,
         "max_model_len": spec.context_length,
         "skip_tokenizer_init": True,
+        "language_model_only": True,  # of a multimodal checkpoint, which then needs no processor
         "enable_prefix_caching": True,
         "scheduling_policy": "priority",
         "disable_log_stats": True,
@@ -165,7 +166,8 @@ class VllmEngine:
         """By priority of the request."""
         self._processes = _processes(engine)
         cache = engine.vllm_config.cache_config
-        self._cache_tokens: int = cache.num_gpu_blocks * cache.block_size
+        # Blocks alone do not tell: layers with a window, or with a state in place of keys and values, take fewer.
+        self._cache_tokens: int = cache.kv_cache_size_tokens or cache.num_gpu_blocks * cache.block_size
         self._waits: set[asyncio.Timeout] = set()
         self._watch = asyncio.create_task(self._end_waits_when_dead())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from jobs.architecture import Architecture, UnknownArchitecture, find, folder_of
+from jobs.architecture import Architecture, UnknownArchitecture, find, folder_of, keeps_states
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remarks
 from jobs.evaluate.engines.recommended import FILE, NothingRecommended, described, read
@@ -57,7 +57,7 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
     if sweep is None:
         unknown_items = "time and cost are not known before launch: how many items its tasks have is not known"
         return Estimate(unknown_items, remarks=assumed)
-    remarks = (_saving(config, sweep.expected), *sweep.words, *assumed, *_recommended(config, inputs))
+    remarks = (_saving(config, sweep.expected), *sweep.words, *assumed, *_recommended(config, inputs), *_states(config))
     if config.engine_kind.served or model is None:
         why = unknown and f"time and cost of {config.model} are not known before launch: {unknown}"
         holder = why or "decoded on a server: time and cost are its own affair"
@@ -90,6 +90,16 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
         most_usd=_usd(config, most, replica),
         parts=tuple(_parts(config, sweep.expected, replica)),
         remarks=(*remarks, *_basis(config, replica, expected)),
+    )
+
+
+def _states(config: EvaluateConfig) -> Iterator[str]:
+    """What is said of models whose layers keep states."""
+    if isinstance(config.model, Reference) or config.model is None or not keeps_states(config.model):
+        return
+    yield (
+        f"{config.model} has layers that keep a state in place of keys and values: forks may compute their prefix "
+        "again, and none of that is in time and cost"
     )
 
 

@@ -40,7 +40,7 @@ class PlannedReplica:
     @property
     def weights(self) -> float:
         """Bytes."""
-        return self.model.parameters * self.size
+        return self.model.stored(self.size)
 
     @property
     def kept(self) -> float:
