@@ -15,8 +15,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from jobs.evaluate.chat.config import Chat, cannot
-from jobs.evaluate.engines.recommended import NothingRecommended
-from jobs.evaluate.engines.recommended import read as read_recommended
+from jobs.evaluate.drawing import contradiction, unrecommended
 from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineKind, EngineName, chosen, gpus_problem
 from jobs.evaluate.fields import (
     MAX_LENGTH,
@@ -72,17 +71,6 @@ BATCH_INVARIANT_COSTS = (
 
 _VOTES = re.compile(r"auto (pass|majority)@[0-9]+")
 """What tables call several samples of the natural end."""
-
-SAMPLING = {
-    "temperature": 0.0,
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "repetition_penalty": 1.0,
-}
-"""The fields that say how tokens are drawn, with what they are where they are left out."""
 
 _SERVED = {
     "served_model": "the name by which the server knows the model",
@@ -143,19 +131,8 @@ class EvaluateConfig(StepConfig):
         greedy = self.temperature == 0 and self.chat is None and self.sampling is None
         if self.samples > 1 and greedy:
             raise ValueError(f"samples: {self.samples} needs a temperature above 0: greedy samples are all the same")
-        for name, usual in (("top_p", 1), ("top_k", 0), ("min_p", 0)):
-            if getattr(self, name) != usual and greedy:
-                value = getattr(self, name)
-                raise ValueError(f"{name}: {value} needs a temperature above 0: greedy decoding does not use it")
-        for name, usual in SAMPLING.items():
-            if self.sampling is not None and name in self.model_fields_set:
-                raise ValueError(f"{name}: sampling: recommended says it already: leave one of the two out")
-            lacks = name not in ("temperature", "top_p") and name not in self.engine_kind.sampling
-            if lacks and getattr(self, name) != usual and self.chat is None:
-                able = " and ".join(each for each in ENGINES if name in ENGINES[each].sampling)
-                raise ValueError(
-                    f"{name}: engine {self.engine_name} has none for whole traces: leave it out, or take {able}"
-                )
+        if problem := contradiction(self):
+            raise ValueError(problem)
         if self.step_budgets is not None and self.template.step is None:
             raise ValueError(
                 'step_budgets: needs the header of a step: give template: {name: think, step: "<step>"}, with yours'
@@ -373,11 +350,7 @@ class EvaluateConfig(StepConfig):
             yield from task.problems(("tasks", index), contents)
         if self.chat is None:
             yield from folder_problems(self.model)
-        if self.sampling is not None and self.model_folder is not None:
-            try:
-                read_recommended(self.model_folder)
-            except NothingRecommended as error:
-                yield Problem(("sampling",), f"{self.sampling}: {error}")
+        yield from unrecommended(self)
         yield from cannot(self)
         if self.judge is not None:
             for problem in folder_problems(self.judge.model):

@@ -19,7 +19,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jobs.evaluate import tasks
-from jobs.evaluate.config import SAMPLING, EvaluateConfig
+from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.drawing import SAMPLING
 from jobs.evaluate.figures import comparison_tables, costs, interactive, plots, tables
 from jobs.evaluate.grading.session import was_graded_by
 from jobs.evaluate.published import Published

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs.evaluate.config import SAMPLING, EvaluateConfig
+from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.drawing import SAMPLING
 from jobs.evaluate.engines.context import auto_context, context_remarks
 from jobs.evaluate.engines.protocol import EngineSpec, Sampling
 from jobs.evaluate.engines.recommended import FILE, NothingRecommended, described, read

@@ -14,7 +14,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
-from jobs.evaluate.config import SAMPLING, EvaluateConfig
+from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.drawing import SAMPLING
 from jobs.evaluate.stats.statistic import STATISTICS, Statistic
 from jobs.evaluate.sweep.policies import Policy
 from orchestrator.job.context import StepContext
