@@ -1,4 +1,4 @@
-"""How tokens are drawn, as an experiment file says it: which fields there are, and what of them cannot be meant. Light."""
+"""How tokens are drawn, as an experiment file says it: the fields, and what of them cannot be meant. Light."""
 
 from __future__ import annotations
 
