@@ -24,13 +24,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gemma3")
     fast = tiny.tokenizer()
     text = {
-        **{"vocab_size": len(fast) + 3, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2},
-        **{"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 256},
-        **{"layer_types": ["full_attention", "full_attention"], "initializer_range": 0.3},
+        "vocab_size": len(fast) + 3,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "max_position_embeddings": 256,
+        "layer_types": ["full_attention", "full_attention"],
+        "initializer_range": 0.3,
     }
     vision = {
-        **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1},
-        **{"image_size": 28, "patch_size": 14},
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "image_size": 28,
+        "patch_size": 14,
     }
     torch.manual_seed(0)
     settings = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=1)
