@@ -6,7 +6,7 @@ import pytest
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
-from jobs.evaluate.sweep.policy import FINAL_ANSWER, Wish
+from jobs.evaluate.sweep.policy import FINAL_ANSWER, Root, Wish
 from jobs.evaluate.sweep.prompts import Forcing, Prompter, room, unit_key
 from jobs.template import TEMPLATES, ThinkingTemplate
 from orchestrator.job.errors import StepError
@@ -36,7 +36,7 @@ def test_the_prompt_ends_with_the_delimiter_that_opens_thinking(prompter: Prompt
 
 def test_a_wish_ends_the_question(prompter: Prompter) -> None:
     expected = "<|im_start|>user\n1+1?\n\nThink for up to 16 tokens.<|im_end|><|im_start|>assistant\n<think>"
-    assert text(prompter.prompt("1+1?", Wish("token", 16))) == expected
+    assert text(prompter.prompt("1+1?", Root(Wish("token", 16).sentence))) == expected
 
 
 def test_thinking_stops_at_the_close_delimiter_and_at_the_end_of_turn(forcing: Forcing) -> None:
