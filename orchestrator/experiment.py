@@ -241,8 +241,8 @@ class _Checker:
             if isinstance(raw, dict) and (step := self._step(name, raw, names)) is not None:
                 steps[name] = step
         if isinstance(data, dict) and not data.get("store"):
-            told = os.environ.get("ORCHESTRATOR_STORE", "")
-            if problem := storage.complaint(told):
+            location = os.environ.get("ORCHESTRATOR_STORE", "")
+            if problem := storage.complaint(location):
                 self.complain((), f"ORCHESTRATOR_STORE: {problem}")
             self._see("ORCHESTRATOR_STORE")
         if isinstance(data, dict) and not data.get("tracking"):

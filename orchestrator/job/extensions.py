@@ -17,10 +17,13 @@ from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
 T = TypeVar("T")
 
 
-class ExtensionError(Exception):
+class ExtensionError(ValueError):
     """What an installed package says that it adds cannot be used. One line."""
 
 
@@ -57,21 +60,34 @@ class ExtensionPoint(Mapping[str, T]):
     def _load(self, name: str) -> T:
         if name in self.ours:
             given = self.ours[name]
-            found = resolve_name(given) if isinstance(given, str) else given
-            assert isinstance(found, self._sort), f"{given} is no {self._sort.__name__}"
-            return found
+            extension = resolve_name(given) if isinstance(given, str) else given
+            assert isinstance(extension, self._sort), f"{given} is no {self._sort.__name__}"
+            return extension
         point = self._theirs[name]
         package = point.dist.name if point.dist else point.module
         try:
-            found = point.load()
+            extension = point.load()
         except (ImportError, AttributeError) as error:
             raise ExtensionError(f"{self.group}: {name} of the package {package} cannot be loaded: {error}") from error
-        if not isinstance(found, self._sort):
+        if not isinstance(extension, self._sort):
             raise ExtensionError(
-                f"{self.group}: {name} of the package {package} is a {type(found).__name__}: "
+                f"{self.group}: {name} of the package {package} is a {type(extension).__name__}: "
                 f"{point.value} must be a {self._sort.__name__}"
             )
-        return found
+        return extension
+
+
+def known(names: ExtensionPoint[Any], *others: str) -> AfterValidator:
+    """Of a config's field: its value is one of `names`, or of `others`; the error says which there are."""
+
+    def check(value: str) -> str:
+        if value in others or value in names:
+            return value
+        *first, last = map(repr, (*others, *names))
+        expected = f"{', '.join(first)} or {last}"
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+
+    return AfterValidator(check)
 
 
 def lazy(target: str) -> Callable[..., Any]:

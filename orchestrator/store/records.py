@@ -81,8 +81,8 @@ def read_note(path: StoragePath, shape: type[T], without: str) -> T | None:
         checksum = note.pop("checksum", None)
         if checksum is not None and checksum != _checksum(note):
             raise DamagedRecord(f"{path} is damaged: its content does not match its checksum")
-        found: T = _adapter(shape).validate_python(note)  # type: ignore[arg-type]
-        return found
+        read: T = _adapter(shape).validate_python(note)  # type: ignore[arg-type]
+        return read
     except ValidationError as error:
         first = error.errors()[0]
         damage = f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -90,6 +90,17 @@ def read_note(path: StoragePath, shape: type[T], without: str) -> T | None:
         damage = str(error)
     tell(f"{damage}: {without}; remove it, and no more is said of it")
     return None
+
+
+def read_as(path: StoragePath, shape: type[T]) -> T:
+    """What stands in a file. Raises DamagedRecord where there is none, or it is not of that shape."""
+    value = read_json(path)
+    try:
+        found: T = _adapter(shape).validate_python(value)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DamagedRecord(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return found
 
 
 @cache

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.job.tracked_run import ModelRecord
+from orchestrator.store.records import read_as
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
@@ -38,11 +41,11 @@ class MadeModel:
 
     @classmethod
     def read(cls, folder: Path) -> MadeModel | None:
-        """The model of a tracked run's folder; None where none came of it."""
+        """The model of a tracked run's folder; None where none came of it. Raises DamagedRecord."""
         path = folder / "model.json"
         if not path.exists():
             return None
-        record = json.loads(path.read_text())
+        record = read_as(path, ModelRecord)
         return cls(record["name"], record["kind"], {key: _cut(value) for key, value in record["facts"].items()})
 
     @property
@@ -60,11 +63,11 @@ def log_model(client: MlflowClient, model: MadeModel, run: Run, identity: Mappin
 
     tags = {**identity, DIGEST_TAG: model.digest, EXTERNAL_TAG: "true"}
     there: LoggedModel | None = None
-    for found in _of(client, run.info.experiment_id, identity):
-        if there is None and found.source_run_id == run.info.run_id and found.tags.get(DIGEST_TAG) == model.digest:
-            there = found
+    for logged in _of(client, run.info.experiment_id, identity):
+        if there is None and logged.source_run_id == run.info.run_id and logged.tags.get(DIGEST_TAG) == model.digest:
+            there = logged
         else:
-            client.delete_logged_model(found.model_id)
+            client.delete_logged_model(logged.model_id)
     if there is None:
         there = client.create_logged_model(
             run.info.experiment_id, model.name, run.info.run_id, tags, dict(model.facts), model.kind

@@ -24,10 +24,10 @@ DIGITS = 6
 
 def measured_points(curves: Iterable[MeasuredCurve]) -> dict[str, list[Point]]:
     """Each point once, by task, in the order of the curves."""
-    found: dict[str, dict[str, Point]] = {}
+    by_task: dict[str, dict[str, Point]] = {}
     for curve in curves:
-        found.setdefault(curve.task, {}).update({point.name: point for point in curve.points})
-    return {task: list(points.values()) for task, points in found.items()}
+        by_task.setdefault(curve.task, {}).update({point.name: point for point in curve.points})
+    return {task: list(points.values()) for task, points in by_task.items()}
 
 
 def row(task: str, point: Point, compared: Comparison | None = None) -> TableRow:
@@ -140,14 +140,14 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
 
 def _at_k(scores: AtK) -> TableRow:
     """pass@k and majority@k at one k."""
-    found: TableRow = {"k": scores.k, "items": scores.items}
+    row: TableRow = {"k": scores.k, "items": scores.items}
     for name, estimate in {"pass": scores.passed, "majority": scores.majority}.items():
-        found[name] = number(estimate.value)
-        found |= bounded(name, estimate.interval)
-        found |= bounded(f"{name}_bootstrap", estimate.bootstrap)
+        row[name] = number(estimate.value)
+        row |= bounded(name, estimate.interval)
+        row |= bounded(f"{name}_bootstrap", estimate.bootstrap)
         if estimate.has_range:
-            found |= _range(name, estimate.range)
-    return found
+            row |= _range(name, estimate.range)
+    return row
 
 
 def as_markdown(curves: Sequence[MeasuredCurve], comparisons: Iterable[Comparison]) -> str:
@@ -249,8 +249,8 @@ def _tokens(value: float, interval: Interval) -> str:
 
 
 def _shown_range(line: _Line) -> str:
-    found = line.point.range
-    return "" if found is None else f"{100 * found.low:.1f} – {100 * found.high:.1f}"
+    interval = line.point.range
+    return "" if interval is None else f"{100 * interval.low:.1f} – {100 * interval.high:.1f}"
 
 
 def _interval(line: _Line) -> str:

@@ -13,7 +13,7 @@ from jobs.architecture import Architecture, UnknownArchitecture, find
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remarks
 from jobs.evaluate.planning.lengths import ASSUMED, published, scaled, unmarked
-from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, ON_CPUS, ON_GPUS, PlannedReplica, Taken, taken
+from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, PlannedReplica, Taken, taken
 from jobs.evaluate.planning.workload import Workload, at_most, item
 from jobs.evaluate.sweep.policy import Policy, Root, printable
 from jobs.evaluate.sweep.tree import Room, grow
@@ -57,7 +57,7 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
         unknown_items = "time and cost are not known before launch: how many items its tasks have is not known"
         return Estimate(unknown_items, remarks=assumed)
     remarks = (_saving(config, sweep.expected), *sweep.words, *assumed)
-    if config.engine_name == "openai" or model is None:
+    if config.engine_kind.served or model is None:
         why = unknown and f"time and cost of {config.model} are not known before launch: {unknown}"
         holder = why or "decoded on a server: time and cost are its own affair"
         return Estimate(holder, parts=tuple(_parts(config, sweep.expected)), remarks=remarks)
@@ -65,7 +65,7 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
     longest = sweep.most.resident / sweep.most.units
     memory = {"weights": replica.weights / replica.cards, "longest trace": longest * replica.kept / replica.cards}
     kind = config.machine.card.title
-    found = Estimate(
+    foreseen = Estimate(
         holder=f"each of {replica.cards} x {kind}" if replica.cards > 1 else kind,
         memory=memory,
         moment="while it decodes",
@@ -73,14 +73,14 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
         device=config.machine.device,
         remarks=remarks,
     )
-    if found.verdict == "does not fit":
-        splits = () if _on_cpus(config) else _SPLITS
+    if foreseen.verdict == "does not fit":
+        splits = _SPLITS if config.engine_kind.splits and not _on_cpus(config) else ()
         enough = [split for split in splits if _replica(config, model, split).cache >= longest]
-        return replace(found, remedies=tuple(f"resources.gpus: {split}" for split in enough[:1]))
+        return replace(foreseen, remedies=tuple(f"resources.gpus: {split}" for split in enough[:1]))
     expected = _taken(config, replica, sweep.expected)
     most = _taken(config, replica, sweep.most)
     return replace(
-        found,
+        foreseen,
         seconds=expected.seconds,
         device_hours=expected.card_seconds / 3600,
         usd=_usd(config, expected, replica),
@@ -107,9 +107,9 @@ def _parts(config: EvaluateConfig, work: Workload, replica: PlannedReplica | Non
         tokens = work.alone[policy.name]
         part = Part(printable(policy.name), tokens.decoded, tokens.decoded / total)
         if replica is not None:
-            own = _taken(config, replica, work.only(policy.name))
-            hours, usd = own.card_seconds / 3600, _usd(config, own, replica)
-            part = replace(part, seconds=own.seconds, device_hours=hours, usd=usd)
+            alone = _taken(config, replica, work.only(policy.name))
+            hours, usd = alone.card_seconds / 3600, _usd(config, alone, replica)
+            part = replace(part, seconds=alone.seconds, device_hours=hours, usd=usd)
         yield part
 
 
@@ -152,12 +152,14 @@ def _replica(config: EvaluateConfig, model: Architecture, cards: int | None = No
     """One replica, on as many cards as the config says, or on `cards`."""
     resources, on_cpus, where = config.resources, _on_cpus(config), config.machine
     count = cards or (resources.cpus if on_cpus else max(1, resources.gpus))
+    program = config.engine_kind.on_gpus if resources.gpus else config.engine_kind.on_cpus
+    assert program is not None, "a config with an engine that cannot run on its devices is refused"
     return PlannedReplica(
         model=model,
         card=replace(where.card, memory=where.memory_for(count, resources.replicas.max) / count),
         cards=count,
         size={"float32": 4, "bfloat16": 2, "auto": 4 if on_cpus else 2}[config.dtype],
-        program=(ON_CPUS if on_cpus else ON_GPUS)[config.engine_name],
+        program=program,
         share=resources.mbu or BANDWIDTH_SHARE,
     )
 
@@ -219,7 +221,7 @@ def expected_lengths(task: TaskConfig, config: EvaluateConfig, made: object | No
         known = (isinstance(made, DatasetForecast) and made.thinking) or ASSUMED
     elif task.benchmark is not None:
         known = ASSUMED if task.benchmark.thinking_tokens is None else published(task.benchmark.thinking_tokens)
-    elif task.file is None:
+    elif task.generated:
         known = LETTERS
     given = config.resources.expected_thinking_tokens
     if config.template.style == UNMARKED:

@@ -75,8 +75,8 @@ def shares_at_k(task: Outcomes, columns: slice) -> Shares:
     def sums(votes: Votes) -> Sums:
         scores = votes.scores(columns, task.most)
         scores = scores.reshape(len(scores), -1)
-        told = ~np.isnan(scores)
-        return Sums(np.where(told, scores, 0.0), told.astype(np.float64))
+        scored = ~np.isnan(scores)
+        return Sums(np.where(scored, scores, 0.0), scored.astype(np.float64))
 
     graded = sums(task.votes)
     if not task.has_errors:
@@ -87,7 +87,7 @@ def shares_at_k(task: Outcomes, columns: slice) -> Shares:
 
 def scores_at_k(task: Outcomes, reference: Shares | None, seed: int) -> list[tuple[AtK, ...]]:
     """Each policy's scores for k = 1 … all samples of an item. `reference` is the natural end's accuracy."""
-    found = []
+    by_policy = []
     most, policies = task.most, len(task.policies)
     step = max(1, _SCORED_AT_ONCE // (2 * most))
     for start in range(0, policies, step):
@@ -96,5 +96,7 @@ def scores_at_k(task: Outcomes, reference: Shares | None, seed: int) -> list[tup
         each = zip(estimates(shares, seed, reference), items, strict=True)
         for _ in range(min(step, policies - start)):
             passed, majority = list(islice(each, most)), list(islice(each, most))
-            found.append(tuple(AtK(at + 1, int(passed[at][1]), passed[at][0], majority[at][0]) for at in range(most)))
-    return found
+            by_policy.append(
+                tuple(AtK(at + 1, int(passed[at][1]), passed[at][0], majority[at][0]) for at in range(most))
+            )
+    return by_policy

@@ -111,8 +111,8 @@ class Point:
     def decoded_tokens(self) -> float:
         """Mean tokens that the policy by itself decodes: thinking and answer, but not what is injected. A try that
         rejection sampling threw away was decoded up to the limit."""
-        own = self.thinking_tokens - self.injected_tokens + self.answer_tokens
-        return own + (self.tries - 1) * (self.policy.route.cut or 0)
+        last_try = self.thinking_tokens - self.injected_tokens + self.answer_tokens
+        return last_try + (self.tries - 1) * (self.policy.route.cut or 0)
 
     @property
     def name(self) -> str:
@@ -182,30 +182,30 @@ def drawn(
 
     `at_k` are the k of pass@k and majority@k; None: 1, 2, 4, 8 … and all.
     """
-    found = []
+    measured = []
     for task in outcomes:
         points = {point.policy: point for point in _points(task, policies, seed, at_k)}
         columns = {policy: column for column, policy in enumerate(policies)}
         for curve in curves(policies):
-            own = task.shares[[columns[each] for each in curve.points]]
+            of_points = task.shares[[columns[each] for each in curve.points]]
             of_curve = tuple(points[each] for each in curve.points)
-            found.append(MeasuredCurve(task.task, printable(curve.name), of_curve, band(own, seed)))
+            measured.append(MeasuredCurve(task.task, printable(curve.name), of_curve, band(of_points, seed)))
         if NATURAL_END in points and points[NATURAL_END].at_k:
             natural = points[NATURAL_END]
             shares = shares_at_k(task, slice(columns[NATURAL_END], columns[NATURAL_END] + 1))
             scores: tuple[tuple[int, Literal["pass@k", "majority@k"]], ...] = (0, "pass@k"), (task.most, "majority@k")
             for first, score in scores:
                 scaled = natural.scaled(score)
-                own = shares[[first + point.k - 1 for point in scaled]]
-                found.append(MeasuredCurve(task.task, score, scaled, band(own, seed)))
-    return tuple(found)
+                of_points = shares[[first + point.k - 1 for point in scaled]]
+                measured.append(MeasuredCurve(task.task, score, scaled, band(of_points, seed)))
+    return tuple(measured)
 
 
 def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[int] | None) -> list[Point]:
     """One point per policy."""
     natural = policies.index(NATURAL_END) if NATURAL_END in policies else None
     reference = None if natural is None else task.shares[[natural]]
-    found = estimates(task.shares, seed, reference)
+    shares = estimates(task.shares, seed, reference)
     at_k: list[tuple[AtK, ...]] = [()] * len(policies)
     if task.most > 1:
         at_k = scores_at_k(task, reference, seed)
@@ -219,7 +219,7 @@ def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[
             policy=policy,
             items=int((task.samples[:, column] > 0).sum()),
             samples=int(task.samples[:, column].sum()),
-            estimate=replace(found[column], difference=None) if column == natural else found[column],
+            estimate=replace(shares[column], difference=None) if column == natural else shares[column],
             same_items=same[column],
             thinking_spread=thinking[column],
             answer_spread=answers[column],

@@ -2,7 +2,7 @@
 
 A kind is one module that has everything of it: the value under the key, the policies that it stands for, what is asked
 of the rest of the sweep, and a :class:`PolicyKind` named ``KIND`` that holds these together. Ours are the modules of
-:mod:`jobs.evaluate.sweep.policies`, by their names; others are found by the entry points of
+:mod:`jobs.evaluate.sweep.policies`, by their names; others are policies by the entry points of
 ``scaling_orchestrator.policies``.
 """
 
@@ -124,16 +124,16 @@ def own_keys() -> list[str]:
 def given(config: BaseModel) -> dict[str, Any]:
     """What `config` has under the keys of kinds, in the order of tables; nothing that is None or false."""
     keys = [key for key in type(config).model_fields if key in KINDS.ours or key in KINDS.loaded]
-    found = {key: getattr(config, key) for key in sorted(keys, key=lambda key: KINDS[key].order)}
-    return {key: value for key, value in found.items() if value is not None and value is not False}
+    policies = {key: getattr(config, key) for key in sorted(keys, key=lambda key: KINDS[key].order)}
+    return {key: value for key, value in policies.items() if value is not None and value is not False}
 
 
 def spelled_out(config: Any) -> tuple[Policy, ...]:
     """All that `config` compares, none twice, in the order of tables."""
-    found: dict[Policy, None] = {}
+    policies: dict[Policy, None] = {}
     for key, value in given(config).items():
-        found |= dict.fromkeys(KINDS[key].policies(value, config, tuple(found)))
-    return tuple(found)
+        policies |= dict.fromkeys(KINDS[key].policies(value, config, tuple(policies)))
+    return tuple(policies)
 
 
 def taken(name: str) -> bool:
