@@ -125,6 +125,7 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
                 {
                     **dataclasses.asdict(point.policy.route),
                     **dataclasses.asdict(point.policy.root),
+                    "count": point.policy.count,
                     "tries_at_most": point.policy.tries,
                     "label": curve.label(point),
                     **row(curve.task, point),
