@@ -7,10 +7,13 @@ import sqlite3
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tests.evaluate import tiny
 from tests.installed import install
 from tests.orchestrator.workplace import Workplace
+
+pytestmark = pytest.mark.processes
 
 SOURCE = """
     from collections.abc import Iterator, Sequence
