@@ -26,12 +26,11 @@ SAMPLING: dict[str, float] = {
 
 def contradiction(config: EvaluateConfig) -> str | None:
     """What of the fields cannot be meant, in a line; None where all can."""
-    greedy = config.temperature == 0 and config.chat is None and config.sampling is None
     for name, usual in SAMPLING.items():
         value = getattr(config, name)
         if config.sampling is not None and name in config.model_fields_set:
             return f"{name}: sampling: recommended says it already: leave one of the two out"
-        if greedy and name in ("top_p", "top_k", "min_p") and value != usual:
+        if config.greedy and name in ("top_p", "top_k", "min_p") and value != usual:
             return f"{name}: {value} needs a temperature above 0: greedy decoding does not use it"
         lacks = name not in ("temperature", "top_p") and name not in config.engine_kind.sampling
         if lacks and value != usual and config.chat is None:

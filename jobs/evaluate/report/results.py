@@ -17,7 +17,7 @@ from typing import Any, cast
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.drawing import SAMPLING
 from jobs.evaluate.stats.statistic import STATISTICS, Statistic
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policy import Policy
 from orchestrator.job.context import StepContext
 from orchestrator.job.local_files import LocalPath
 from orchestrator.job.record import FinishedStep

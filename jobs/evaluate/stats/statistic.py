@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from jobs.evaluate.stats.intervals import Interval
 from jobs.evaluate.stats.outcomes import Outcomes
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policy import Policy
 from orchestrator.job.extensions import ExtensionPoint
 
 
