@@ -48,7 +48,7 @@ def result(text: str) -> str:
 def concluded(text: str) -> str:
     """The last of several equations, where those before it lead to it: ``x = 9`` of ``3x = 27, x = 9``.
 
-    The text itself where one of the others is a value too: ``x = 1, y = 2``.
+    The text itself where one of the others is a value too: ``x = 1, y = 2``, or ``x = 1, x = 2``.
     """
     steps = [step.strip(" $") for step in _STEP.split(text)]
     if len(steps) < 2 or not all(len(_EQUALS.findall(step)) == 1 for step in steps):
@@ -58,7 +58,7 @@ def concluded(text: str) -> str:
         return text
     for step in steps[:-1]:
         left, _, right = (side.strip() for side in step.partition("="))
-        if (name not in left and name not in right) or (_NAME.fullmatch(left) and left != name):
+        if (name not in left and name not in right) or _NAME.fullmatch(left):
             return text
     return steps[-1]
 

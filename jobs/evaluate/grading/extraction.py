@@ -52,6 +52,8 @@ _TAG = re.compile(
 )
 """What stands around an answer where a prompt asks for tags: ``<answer>27</answer>``."""
 _MARKUP = re.compile(r"^[*_}\s:]+")
+_BOLD_BEGINS, _BOLD_ENDS = re.compile(r"(?<![\w)}])\*\*(?=[^\s*])"), re.compile(r"(?<=[^\s*])\*\*(?![\w({-])")
+"""Not a power: ``x**2``."""
 _DISPLAYS = {"$$": "$$", "\\[": "\\]"}
 """Delimiters of mathematics that stands on lines of its own."""
 _GOES_ON = re.compile(r"(?::|=|\b(?:is|are|equals|as follows))[ \t*_]*$", re.IGNORECASE)
@@ -148,8 +150,8 @@ def _after(text: str, at: int) -> str | None:
     while more.strip() and (_GOES_ON.search(line) or _is_open(line) or (_is_shown(more) and not has_value(line))):
         following, _, more = more.lstrip("\n").partition("\n")
         line = f"{line} {following}"
-    if line.count("**") % 2:  # it began before what was said
-        line = line.replace("**", "", 1)
+    if len(_BOLD_ENDS.findall(line)) > len(_BOLD_BEGINS.findall(line)):  # it began before what was said
+        line = _BOLD_ENDS.sub("", line, count=1)
     return line.rstrip("* \t") or None
 
 
