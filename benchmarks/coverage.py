@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class Cell:
     width: float
     bootstrap_covered: float
     bootstrap_width: float
-    anew: bool = False
+    anew: bool = field(default=False, kw_only=True)
     """Whether it was drawn anew, because it was among those covered least."""
 
 
@@ -256,10 +256,11 @@ def measure(sweeps: int) -> list[Cell]:
                 known = {cell.population: replace(cell, anew=True) for cell in anew}
                 found += [known.get(cell.population, cell) for cell in cells]
     few = max(20, sweeps // 5)
-    for quantity, samples in ((best, (1,)), (curve, (1, 16))):
-        for items in ITEMS:
-            for each in samples:
-                found += quantity(np.random.default_rng([items, each]), items, each, few)
+    for items in ITEMS:
+        found += best(np.random.default_rng([items, 1]), items, 1, few)
+    for items in ITEMS:
+        for each in (1, 16):
+            found += curve(np.random.default_rng([items, each]), items, each, few)
     return found
 
 
