@@ -40,7 +40,7 @@ _SIGNED = re.compile(r"[-+](?:[A-Za-z(]|\\)")
 
 
 @dataclass(frozen=True)
-class Part:
+class SentencePart:
     """A word of a sentence, a mark of punctuation, or an expression."""
 
     text: str
@@ -52,7 +52,7 @@ class Part:
         return self.text.casefold()
 
 
-def parts_of(text: str) -> list[Part]:
+def parts_of(text: str) -> list[SentencePart]:
     """The words, marks and expressions of a sentence, in order."""
     text = _ARROW.sub(" \u2192 ", _DASH.sub(" \u2014 ", _ABOUT.sub("\u2248 ", text)))
     text = SPAN.sub(_spanned, characters(text))
@@ -65,7 +65,7 @@ def parts_of(text: str) -> list[Part]:
     for _ in range(2):
         text = _BRACKETED.sub(lambda match: match[0].replace(" ", _GLUE).translate(_KEPT), text)
     text = text.translate(_GIVEN_BACK)
-    pieces: list[Part] = []
+    pieces: list[SentencePart] = []
     for word in re.sub(r"\s*([\^_/])\s*", r"\1", text).replace("%", "% ").split():
         pieces += _of_word(word, bold)
     return list(_joined(pieces))
@@ -97,7 +97,7 @@ def _all_functions(text: str) -> bool:
     return all(word.casefold() in FUNCTIONS for word in PROSE.findall(re.sub(r"\\[A-Za-z]+", " ", text)))
 
 
-def _of_word(word: str, bold: set[str]) -> Iterator[Part]:
+def _of_word(word: str, bold: set[str]) -> Iterator[SentencePart]:
     core = word.strip("\"'\u201c\u201d\u2018\u2019")
     tail = ""
     while core and core[-1] in _PUNCTUATION:
@@ -106,8 +106,8 @@ def _of_word(word: str, bold: set[str]) -> Iterator[Part]:
         tail, core = core[-1] + tail, core[:-1]
     if core:
         text = core.replace(_GLUE, " ").replace(_WORDS, "\\text")
-        yield Part(text, _kind(core), text in bold)
-    yield from (Part(mark, "mark") for mark in tail if mark != '"')
+        yield SentencePart(text, _kind(core), text in bold)
+    yield from (SentencePart(mark, "mark") for mark in tail if mark != '"')
 
 
 def _kind(core: str) -> str:
@@ -124,16 +124,16 @@ def _kind(core: str) -> str:
     return "expression" if (core[0] in "([{" and core[-1] in ")]}") or not core.strip("()[]{}") else "word"
 
 
-def _joined(parts: Sequence[Part]) -> Iterator[Part]:
+def _joined(parts: Sequence[SentencePart]) -> Iterator[SentencePart]:
     """Expressions that only spaces part made one; articles words, unless they are among signs."""
-    run: list[Part] = []
+    run: list[SentencePart] = []
     for at, part in enumerate(parts):
         if part.kind == "article":
             beside = [*parts[max(0, at - 1) : at], *parts[at + 1 : at + 2]]
             among = any(
                 each.kind == "expression" and re.fullmatch(r"[-+*/=<>^]+|\\[a-z]+", each.text) for each in beside
             )
-            part = Part(part.text, "expression" if among else "word", part.bold)
+            part = SentencePart(part.text, "expression" if among else "word", part.bold)
         if part.kind == "expression":
             run.append(part)
             continue
@@ -143,12 +143,12 @@ def _joined(parts: Sequence[Part]) -> Iterator[Part]:
     yield from _one(run)
 
 
-def _one(run: Sequence[Part]) -> Iterator[Part]:
+def _one(run: Sequence[SentencePart]) -> Iterator[SentencePart]:
     """One expression of several; an equals sign that words follow is a verb."""
     bold = any(part.bold for part in run)
     text = " ".join(part.text for part in run)
     bare = re.sub(r"\s*[-+*/=]+$", "", text) if len(run) > 1 else text
     if bare:
-        yield Part(bare, "expression", bold)
+        yield SentencePart(bare, "expression", bold)
     if text.endswith("=") and bare != text:
-        yield Part("=", "word")
+        yield SentencePart("=", "word")

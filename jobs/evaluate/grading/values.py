@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from jobs.evaluate.grading import units
 from jobs.evaluate.grading.equations import concluded
-from jobs.evaluate.grading.parts import PROSE, SPAN, Part, parts_of
+from jobs.evaluate.grading.parts import PROSE, SPAN, SentencePart, parts_of
 from jobs.evaluate.grading.vocabulary import (
     APPROXIMATELY,
     CONCLUDES,
@@ -131,11 +131,11 @@ def _said(match: re.Match[str]) -> str:
     return " " if words and " " in inside.strip() else match[0]
 
 
-def _is_prose(parts: Sequence[Part]) -> bool:
+def _is_prose(parts: Sequence[SentencePart]) -> bool:
     return any(part.kind == "word" and part.says not in JOINTS for part in parts)
 
 
-def _word(parts: Sequence[Part]) -> str | None:
+def _word(parts: Sequence[SentencePart]) -> str | None:
     """What a sentence without a number says: the words after the last verb, if it has one."""
     words = [part for part in parts if part.kind == "word"]
     kept = _before_reasons(words)
@@ -143,27 +143,27 @@ def _word(parts: Sequence[Part]) -> str | None:
     return " ".join(part.text for part in (kept[verbs[-1] + 1 :] if verbs else kept)) or None
 
 
-def _last_verb(parts: Sequence[Part]) -> int | None:
+def _last_verb(parts: Sequence[SentencePart]) -> int | None:
     return next((at for at in reversed(range(len(parts))) if parts[at].says in SAYS), None)
 
 
-def _only_names(parts: Sequence[Part]) -> bool:
+def _only_names(parts: Sequence[SentencePart]) -> bool:
     """Whether all expressions are names: "the number n is even"."""
     return all(re.fullmatch(r"[A-Za-z]", part.text) for part in parts if part.kind == "expression")
 
 
-def _only_words(parts: Sequence[Part]) -> bool:
+def _only_words(parts: Sequence[SentencePart]) -> bool:
     return any(part.kind == "word" for part in parts) and not any(_counts(part) for part in parts)
 
 
-def _before_reasons(parts: Sequence[Part]) -> Sequence[Part]:
+def _before_reasons(parts: Sequence[SentencePart]) -> Sequence[SentencePart]:
     for at, part in enumerate(parts):
         if at and part.kind == "word" and part.says in EXPLAINS and any(p.kind != "mark" for p in parts[:at]):
             return parts[:at]
     return parts
 
 
-def _chosen(parts: Sequence[Part]) -> int | None:
+def _chosen(parts: Sequence[SentencePart]) -> int | None:
     """The place of the expression that a sentence is about."""
     start = max((at + 1 for at, part in enumerate(parts) if part.says in CONCLUDES), default=0)
     if start and any(_counts(part) for part in parts[start:]):
@@ -182,13 +182,13 @@ def _chosen(parts: Sequence[Part]) -> int | None:
     return places[0] if not any(part.kind == "word" for part in claim[: places[0]]) else places[-1]
 
 
-def _is_labelled(parts: Sequence[Part], at: int) -> bool:
+def _is_labelled(parts: Sequence[SentencePart], at: int) -> bool:
     """Whether the number at `at` counts something else, or names it: "of the 40", "on day 2"."""
     before = [part.says for part in parts[max(0, at - 2) : at]]
     return bool(before) and (before[-1] in LABELS or (before[0] in LABELS and before[-1] in DETERMINERS))
 
 
-def _end_of_list(parts: Sequence[Part], at: int) -> int:
+def _end_of_list(parts: Sequence[SentencePart], at: int) -> int:
     """Where a list of expressions that begins at `at` ends: after "3, 5 and 7"; one further for no list."""
     end = at + 1
     while end < len(parts):
@@ -203,7 +203,7 @@ def _end_of_list(parts: Sequence[Part], at: int) -> int:
     return end
 
 
-def _begins_a_clause(parts: Sequence[Part], at: int) -> bool:
+def _begins_a_clause(parts: Sequence[SentencePart], at: int) -> bool:
     """Whether a name is the subject of what follows: "x = 15, y is irrelevant"."""
     following = parts[at + 1 : at + 2]
     joined = parts[at - 1].says in JOINTS
@@ -211,11 +211,11 @@ def _begins_a_clause(parts: Sequence[Part], at: int) -> bool:
     return name and not joined and bool(following) and following[0].kind == "word" and following[0].says not in JOINTS
 
 
-def _counts(part: Part) -> bool:
+def _counts(part: SentencePart) -> bool:
     return part.kind == "expression" and not re.fullmatch(r"[-+*/=<>^%]+|\\(?!pi|infty|emptyset)[A-Za-z]+", part.text)
 
 
-def _is_spoilt(parts: Sequence[Part], at: int, end: int) -> bool:
+def _is_spoilt(parts: Sequence[SentencePart], at: int, end: int) -> bool:
     """Whether the words around the expressions from `at` to `end` make them say something else."""
     words = [part for part in parts[:at] if part.kind != "mark"]
     near = words[-3:]
@@ -268,7 +268,7 @@ def _is_spoilt(parts: Sequence[Part], at: int, end: int) -> bool:
     return _goes_on(parts, end)
 
 
-def _goes_on(parts: Sequence[Part], end: int) -> bool:
+def _goes_on(parts: Sequence[SentencePart], end: int) -> bool:
     """Whether the sentence has another value beside this one: "5 apples and 3 pears", "5 and a half", "5 out of 6"."""
     for place in range(end, len(parts)):
         part = parts[place]
@@ -286,7 +286,7 @@ def _goes_on(parts: Sequence[Part], end: int) -> bool:
     return False
 
 
-def _with_unit(parts: Sequence[Part], at: int) -> str:
+def _with_unit(parts: Sequence[SentencePart], at: int) -> str:
     """The expression with what it is measured in, where that is a unit known here."""
     text = parts[at].text
     for end in range(min(len(parts), at + 5), at + 1, -1):
