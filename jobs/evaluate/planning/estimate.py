@@ -181,7 +181,10 @@ def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int)
     for policy in config.policies:
         by_root.setdefault(policy.root, []).append(policy)
     injected = {string: len(string[:1]) for policy in config.policies for string in policy.route.strings}
-    trees = [(grow(policies, injected, 1), policies) for policies in by_root.values()]
+    longer = {
+        policy.route.closing: len(policy.route.closing) // 4 for policy in config.policies if policy.route.closing
+    }
+    trees = [(root.thinks, grow(policies, injected, 1, longer), policies) for root, policies in by_root.items()]
     answer = context // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     expected, most, words = Workload(), Workload(), []
     for task in config.tasks:
@@ -191,9 +194,10 @@ def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int)
             return None
         prompt = min(_PROMPT, context // 8)
         room = Room(context - prompt - answer, answer)
-        for tree, policies in trees:
-            expected += item(tree, policies, room, prompt, lengths).times(items * config.samples)
-            most += at_most(tree, policies, room, prompt, lengths.natural > 0).times(items * config.samples)
+        for thinks, tree, policies in trees:
+            known = lengths if thinks else unmarked(lengths)
+            expected += item(tree, policies, room, prompt, known).times(items * config.samples)
+            most += at_most(tree, policies, room, prompt, known.natural > 0).times(items * config.samples)
         thinking = (
             f"thinking {lengths.natural:,.0f} tokens in the mean ({lengths.source}), {lengths.extension:,.0f} more for "
             "each extension"
