@@ -29,6 +29,7 @@ from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.planning import workload
 from jobs.evaluate.planning.estimate import expected_lengths
+from jobs.evaluate.planning.lengths import unmarked
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SampledPrompt, write_samples
 from jobs.evaluate.sweep.opening import ASKED
@@ -282,6 +283,7 @@ def _planned(config: EvaluateConfig, context: StepContext, sweep: Sweep) -> floa
         task, unit = tasks[name], question.units[0]
         made = context.input(task.path).forecast if isinstance(task.path, Reference) else None
         lengths, trees = expected_lengths(task, config, made), sweep.replica.trees
+        lengths = lengths if unit.thinks else unmarked(lengths)
         mean = workload.item(trees[tree], question.policies, unit.room, len(unit.prompt), lengths)
         means.append(mean.once.decoded)
     return sum(means) / len(means)
@@ -295,7 +297,8 @@ def _most(
 
     @cache
     def most(tree: int, room: Room) -> float:
-        return workload.at_most(trees[tree], by_tree[tree], room, 0, thinks).once.decoded
+        told = thinks and by_tree[tree][0].root.thinks
+        return workload.at_most(trees[tree], by_tree[tree], room, 0, told).once.decoded
 
     return lambda unit: most(unit.tree, unit.room)
 
