@@ -68,6 +68,8 @@ class Request:
     """Ids that end the request. They are reported, never yielded."""
     forbid_stop_first: bool = False
     """The first token may not be one of `stop`."""
+    forbidden: tuple[int, ...] = ()
+    """Ids that no token may be; a few."""
     sampling: Sampling = Sampling()
     given: int | None = None
     """How many of the prompt's tokens were given; what follows is the trace's own, forced tokens included, and
