@@ -17,6 +17,7 @@ GREEDY = (
     Sampling(repetition_penalty=1.4),
     Sampling(frequency_penalty=1.5),
     Sampling(presence_penalty=2.0),
+    Sampling(frequency_penalty=-2.0),
     Sampling(presence_penalty=-1.0, frequency_penalty=0.7, repetition_penalty=1.2),
 )
 TOKENS, CUT = 24, 10
