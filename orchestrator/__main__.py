@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.store.storage import StoreError, StoreLost, no_space
+from orchestrator.store.errors import StoreError, StoreLost, no_space
 from orchestrator.terminal import plain
 
 if TYPE_CHECKING:
@@ -270,9 +270,9 @@ def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> Non
         names = [item.step.name for item in planned]
         raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
     from orchestrator.logs import follow as lines
-    from orchestrator.store.storage import files
+    from orchestrator.store.storage import storage_of
 
-    if not files(planned_step.folder.logs):
+    if not storage_of(planned_step.folder.logs).files():
         raise _Refused(f"{step}: nothing was logged, because it never ran as it is written now")
     with suppress(KeyboardInterrupt):
         for process, line in lines(
@@ -561,10 +561,10 @@ def _bundles(demands: list[dict[str, float]]) -> str:
 def _show_results(planned: list[PlannedStep], pages: list[StoragePath]) -> None:
     from orchestrator.markdown_view import show
     from orchestrator.spending import compared
-    from orchestrator.store.storage import read_bytes
+    from orchestrator.store.storage import storage_of
 
     for item in planned:
-        table = read_bytes(item.folder.output / "table.md")
+        table = storage_of(item.folder.output / "table.md").read_bytes()
         if table is not None and item.folder.whole():
             click.echo()
             show(table.decode(errors="replace").rstrip())

@@ -21,7 +21,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -44,10 +43,11 @@ from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
 from orchestrator.registry import JOBS
 from orchestrator.spending import Accounts, OverCost, expect
+from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.records import DamagedRecord, write_json_atomically, write_note
 from orchestrator.store.step_folders import StepFolder, Store, heartbeat, leased
-from orchestrator.store.storage import StoreError
+from orchestrator.store.storage import storage_of
 from orchestrator.tracking.mirror import Mirror
 
 POLL = 0.25
@@ -84,13 +84,12 @@ def _run_step(kind: str, config: StepConfig, context: StepContext) -> None:
 
 def _verify(taken: StepInput) -> None:
     """Raises StepError where what a step takes is not what was written; from a bucket that is seen as it is fetched."""
-    if isinstance(taken.storage, Path):
-        try:
-            StepFolder(taken.storage.parent).verify()
-        except DamagedRecord as error:
-            raise StepError(
-                f"{taken.name}: damaged: {error}; the same command makes {taken.name} again first"
-            ) from error
+    if storage_of(taken.storage).remote:
+        return
+    try:
+        StepFolder(taken.storage.parent).verify()
+    except DamagedRecord as error:
+        raise StepError(f"{taken.name}: damaged: {error}; the same command makes {taken.name} again first") from error
 
 
 class ClusterLost(Exception):

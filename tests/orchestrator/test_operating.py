@@ -16,9 +16,9 @@ from orchestrator.experiment import load
 from orchestrator.garbage import unreachable
 from orchestrator.logs import follow, printable
 from orchestrator.plan import plan
+from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.step_folders import StepFolder, Store
-from orchestrator.store.storage import StoreError
 from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, wait_for
 
 

@@ -16,7 +16,7 @@ from jobs.evaluate.traces.compaction import compact, merge
 from jobs.evaluate.traces.files import Index, MovedFile, read_tokens, write
 from jobs.evaluate.traces.segments import Segment, root
 from jobs.evaluate.traces.trace_writer import FANOUT, WRITE_SECONDS, WRITE_TOKENS, TraceWriter
-from orchestrator.store.storage import Stored
+from orchestrator.store.protocol import Stored
 from tests.evaluate.traces.killed_writer import MOMENTS, assert_nothing_is_lost, forked
 from tests.evaluate.traces.test_trace_files import EXTENTS, quiet, tokens_by_key, unit_segments
 
