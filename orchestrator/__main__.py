@@ -325,6 +325,12 @@ def verify(file: Path, overrides: tuple[str, ...]) -> None:
         except DamagedRecord as error:
             damaged = True
             click.echo(f"{item.step.name}: damaged: {error}; run makes it again")
+            continue
+        try:
+            files += item.folder.verify_tracked()
+        except DamagedRecord as error:
+            damaged = True
+            click.echo(f"{item.step.name}: damaged: {error}; its output is whole, and MLflow is told no more of it")
         else:
             click.echo(f"{item.step.name}: {f'whole, {files} files, {decimal(size)}' if files else 'not finished'}")
     sys.exit(FAILED if damaged else 0)
@@ -493,22 +499,28 @@ def _not_on_the_hub(experiment: Experiment, planned: list[PlannedStep]) -> Itera
     """What steps that would run take from the hub, and it has not."""
     from orchestrator.experiment import Complaint
 
+    steps = [item.step for item in planned if item.verdict != "done"]
     named = {
-        replace(each, field=("steps", item.step.name, *each.field)): None
-        for item in planned
-        if item.verdict != "done"
-        for each in item.step.config.hub_names()
+        replace(each, field=("steps", step.name, *each.field)): None
+        for step in steps
+        for each in step.config.hub_names()
     }
     if not named:
         return
     from orchestrator.hub import missing
 
-    for name in missing(named):
+    gone = missing(named)
+    if not gone:
+        for step in steps:
+            for problem in step.config.hub_problems():
+                at = ("steps", step.name, *problem.field)
+                yield Complaint(experiment.document.line(at), f"{'.'.join(map(str, at))}: {problem.message}")
+    for name in gone:
         field = ".".join(map(str, name.field))
-        at = "" if name.revision is None else f" at {name.revision}"
+        pinned = "" if name.revision is None else f" at {name.revision}"
         yield Complaint(
             experiment.document.line(name.field),
-            f"{field}: {name.name!r}{at} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
+            f"{field}: {name.name!r}{pinned} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
             "log in with `hf auth login` or HF_TOKEN, or give a folder (./name)",
         )
 
