@@ -23,6 +23,8 @@ from orchestrator.tracking.tracker import Tracker
 from tests.conftest import ROOT
 from tests.evaluate.simulated import CONFIG, Shape, context, simulate
 
+pytestmark = pytest.mark.processes
+
 AUTO, WAIT = Policy(), Policy(None, "Wait", 1)
 WEAK: Shape = {AUTO: (0.4, 10.0), WAIT: (0.5, 20.0)}
 STRONG: Shape = {AUTO: (0.6, 12.0), WAIT: (0.5, 20.0)}

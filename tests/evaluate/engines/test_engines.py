@@ -32,6 +32,8 @@ from tests.evaluate.engines.restarts import decoded
 from tests.evaluate.oracle import Outcome
 from tests.evaluate.scripted_server import whole as stream
 
+pytestmark = pytest.mark.processes
+
 if TYPE_CHECKING:
     from jobs.evaluate.engines.vllm import VllmEngine
 

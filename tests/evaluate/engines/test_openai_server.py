@@ -35,6 +35,8 @@ from tests.evaluate import tiny
 from tests.evaluate.engines.test_engines import CONTEXT, POLICIES, QUESTIONS, check_requests, decode, spec, stream
 from tests.ray_cluster import ray_cluster
 
+pytestmark = pytest.mark.processes
+
 KEY = "sk-canary-7d1f0c5e9b"
 VARIABLE = "SERVED_MODEL_KEY"
 PADDED = 272
