@@ -146,19 +146,21 @@ def _execute(
     if problem := _no_room_for_sockets():
         raise _Refused(problem)
     from orchestrator import executor
+    from orchestrator.connection import ClusterError, ClusterLost
+    from orchestrator.interrupts import Interrupted
     from orchestrator.spending import OverCost
     from orchestrator.tracking.tracker import TrackingError
 
     try:
         mirror.check()
         return executor.run(experiment, store, planned, display, mirror)
-    except executor.Interrupted as interruption:
+    except Interrupted as interruption:
         display.say(f"interrupted ({interruption}); the same command continues")
         sys.exit(128 + interruption.signal_number)
-    except executor.ClusterLost as loss:
+    except ClusterLost as loss:
         display.say(str(loss))
         sys.exit(FAILED)
-    except (executor.ClusterError, TrackingError) as error:
+    except (ClusterError, TrackingError) as error:
         raise _Refused(str(error)) from None
     except OverCost as reached:
         display.say(str(reached))
