@@ -78,7 +78,7 @@ class _Commands(click.Group):
 
 
 class _Megabytes(click.FloatRange):
-    """A size that a page can have. Click's own range lets through what is no number."""
+    """A size that a page can have. Click's own range lets through what is not a number."""
 
     def __init__(self) -> None:
         super().__init__(min=0, max=MOST_MEGABYTES)
@@ -87,7 +87,7 @@ class _Megabytes(click.FloatRange):
         """Raises click.BadParameter."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
-            self.fail(f"{value} is no number: give megabytes from 0 to {MOST_MEGABYTES:,.0f}", param, ctx)
+            self.fail(f"{value} is not a number: give megabytes from 0 to {MOST_MEGABYTES:,.0f}", param, ctx)
         return number
 
 
@@ -270,7 +270,7 @@ def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> Non
     planned_step = next((item for item in planned if item.step.name == step), None)
     if planned_step is None:
         names = [item.step.name for item in planned]
-        raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
+        raise _Refused(f"{step!r} is not a step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
     from orchestrator.logs import follow as lines
     from orchestrator.store.storage import storage_of
 
