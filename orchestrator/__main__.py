@@ -78,7 +78,7 @@ class _Commands(click.Group):
 
 
 class _Megabytes(click.FloatRange):
-    """A size that a page can have. Click's own range lets through what is no number."""
+    """A size that a page can have. Click's own range lets through what is not a number."""
 
     def __init__(self) -> None:
         super().__init__(min=0, max=MOST_MEGABYTES)
@@ -87,7 +87,7 @@ class _Megabytes(click.FloatRange):
         """Raises click.BadParameter."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
-            self.fail(f"{value} is no number: give megabytes from 0 to {MOST_MEGABYTES:,.0f}", param, ctx)
+            self.fail(f"{value} is not a number: give megabytes from 0 to {MOST_MEGABYTES:,.0f}", param, ctx)
         return number
 
 
@@ -146,19 +146,21 @@ def _execute(
     if problem := _no_room_for_sockets():
         raise _Refused(problem)
     from orchestrator import executor
+    from orchestrator.connection import ClusterError, ClusterLost
+    from orchestrator.interrupts import Interrupted
     from orchestrator.spending import OverCost
     from orchestrator.tracking.tracker import TrackingError
 
     try:
         mirror.check()
         return executor.run(experiment, store, planned, display, mirror)
-    except executor.Interrupted as interruption:
+    except Interrupted as interruption:
         display.say(f"interrupted ({interruption}); the same command continues")
         sys.exit(128 + interruption.signal_number)
-    except executor.ClusterLost as loss:
+    except ClusterLost as loss:
         display.say(str(loss))
         sys.exit(FAILED)
-    except (executor.ClusterError, TrackingError) as error:
+    except (ClusterError, TrackingError) as error:
         raise _Refused(str(error)) from None
     except OverCost as reached:
         display.say(str(reached))
@@ -268,7 +270,7 @@ def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> Non
     planned_step = next((item for item in planned if item.step.name == step), None)
     if planned_step is None:
         names = [item.step.name for item in planned]
-        raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
+        raise _Refused(f"{step!r} is not a step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
     from orchestrator.logs import follow as lines
     from orchestrator.store.storage import storage_of
 

@@ -36,7 +36,7 @@ def finished(name: str, tracking: str) -> Iterator[tuple[str, Compared]]:
     first_contact(folder.path).check_reachable()
     if folder.path.is_dir():
         if not folder.path.joinpath("done.json").exists() or not folder.verify()[0] or folder.identity is None:
-            raise StepError(f"{name} is no finished step: give a folder of a store that has a done.json in it")
+            raise StepError(f"{name} is not a finished step: give a folder of a store that has a done.json in it")
         made = StepInput(folder.path.name, folder.fingerprint, folder.output)
         yield folder.identity["job"], Compared(made.name, made.output)
     elif RUN.fullmatch(name):

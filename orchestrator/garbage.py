@@ -98,7 +98,7 @@ def _in_use(step: StepFolder, unfinished: bool) -> bool:
 def _names(path: StoragePath) -> list[str]:
     names = read_json(path)
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise DamagedRecord(f"{path} is damaged: it is no list of names")
+        raise DamagedRecord(f"{path} is damaged: it is not a list of names")
     return names or []
 
 

@@ -97,12 +97,12 @@ class DataConfig(StrictModel):
         return ("data",) if self == DataConfig(path=self.path) else ("data", "path")
 
     def problems(self, contents: bool = True) -> Iterator[Problem]:
-        """What is wrong with the user's own data; with `contents`, down to the first row that is no sample."""
+        """What is wrong with the user's own data; with `contents`, down to the first row that is not a sample."""
         if self.file is None:
             return
         is_folder = is_there(self.file) and self.file.is_dir()
         if not is_there(self.file):
-            problem: str | None = "is no file or folder"
+            problem: str | None = "is not a file or folder"
         elif is_folder:
             problem = folder_problem(self.file) or self._nothing_to_read(self.file)
         else:

@@ -50,9 +50,9 @@ class Sample:
 
 
 def read_samples(data: DataConfig) -> Iterator[Sample]:
-    """The samples of `data`, whose path is no reference any more (:meth:`DataConfig.located`), in their order.
+    """The samples of `data`, whose path is not a reference any more (:meth:`DataConfig.located`), in their order.
 
-    Raises StepError when it cannot be read, lacks columns, has no rows, or at the first row that is no sample.
+    Raises StepError when it cannot be read, lacks columns, has no rows, or at the first row that is not a sample.
     """
     rows = _rows(data)
     first = next(rows, None)
@@ -185,7 +185,7 @@ def _of_conversation(turns: Any, where: str) -> dict[str, str]:
     said = [turn for turn in said if turn[0] != "system"]
     if len(said) != 2 or said[0][0] not in _QUESTIONER or (match := _TAGGED.fullmatch(str(said[1][1]))) is None:
         raise StepError(
-            f"data: {where} is no conversation of a question and a reply that thinks in <think>…</think> before it "
+            f"data: {where} is not a conversation of a question and a reply that thinks in <think>…</think> before it "
             "answers: drop the row, or name the columns of its parts with columns"
         )
     trace = match["trace"] if match["trace"] is not None else match["thought"]

@@ -119,7 +119,7 @@ def whole_lines(path: Path) -> Iterator[tuple[bytes, Line]]:
             try:
                 yield text, _LINE.validate_json(text)
             except ValidationError:
-                tell(f"{path} is damaged: line {number} is no line of metrics, and is left out")
+                tell(f"{path} is damaged: line {number} is not a line of metrics, and is left out")
 
 
 def folder_name(name: str) -> str:

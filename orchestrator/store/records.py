@@ -89,7 +89,7 @@ def read_note(path: StoragePath, shape: type[T], without: str) -> T | None:
         damage = f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"
     except DamagedRecord as error:
         damage = str(error)
-    tell(f"{damage}: {without}; remove it, and no more is said of it")
+    tell(f"{damage}: {without}; remove the file to silence this line")
     return None
 
 

@@ -92,7 +92,7 @@ def test_a_problem_is_at_the_key_that_was_written(tmp_path: Path) -> None:
     [short] = data(str(tmp_path / "no.jsonl")).problems()
     [full] = data({"path": str(tmp_path / "no.jsonl"), "columns": {}}).problems()
     assert (short.field, full.field) == (("data",), ("data", "path"))
-    assert "is no file or folder: give a JSONL or Parquet file" in short.message
+    assert "is not a file or folder: give a JSONL or Parquet file" in short.message
 
 
 def test_data_is_located_before_working_folders_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

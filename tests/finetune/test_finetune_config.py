@@ -47,7 +47,7 @@ def test_the_gang_holds_one_bundle_per_worker() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model": TINY | {"hidden_size": 100}}, "100 is no multiple of 64"),
+        ({"model": TINY | {"hidden_size": 100}}, "100 is not a multiple of 64"),
         ({"model": TINY | {"layers": 0}}, "greater than or equal to 1"),
         ({"model": TINY | {"random": "llama"}}, "'qwen2'"),
         ({"model": TINY | {"heads": 2}}, "Extra inputs are not permitted"),
@@ -70,7 +70,7 @@ def test_the_gang_holds_one_bundle_per_worker() -> None:
         ({"lr": 1e-5}, "Extra inputs are not permitted"),
         ({"resources": {"workers": 0}}, "greater than or equal to 1"),
         ({"resources": {"keep_checkpoints": 0}}, "greater than or equal to 1"),
-        ({"resources": {"checkpoints": "somewhere"}}, "'somewhere' is no absolute path: workers run elsewhere"),
+        ({"resources": {"checkpoints": "somewhere"}}, "'somewhere' is not an absolute path: workers run elsewhere"),
         ({"resources": {"checkpoints": "gs://bucket/key"}}, "neither a folder nor s3://bucket/key"),
         ({"resources": {"checkpoints": "s3:///key"}}, "neither a folder nor s3://bucket/key"),
         ({"resources": {"checkpoints": "s3://name:secret@bucket/key"}}, "without credentials in it"),
@@ -85,8 +85,8 @@ def test_missing_files_are_problems_of_their_fields(tmp_path: Path) -> None:
     recipe = config(model=str(tmp_path / "no-model"), data=str(tmp_path / "no.jsonl"))
     problems = {problem.field: problem.message for problem in recipe.problems()}
     assert set(problems) == {("model",), ("data",)}
-    assert "is no folder" in problems[("model",)]
-    assert "is no file or folder" in problems[("data",)]
+    assert "is not a folder" in problems[("model",)]
+    assert "is not a file or folder" in problems[("data",)]
 
 
 def test_a_gang_that_may_shrink_does_not_grow() -> None:

@@ -136,10 +136,10 @@ GOOD = b'{"question": "q", "trace": "t", "answer": "a"}\n'
             GOOD + b'{"question": "q", "trace": "\\ud800", "answer": "a"}',
             "data.jsonl:2 has half a character .* in trace",
         ),
-        (b'{"conversations": [{"from": "user", "value": "q"}]}', "data.jsonl:1 is no conversation of a question and"),
+        (b'{"conversations": [{"from": "user", "value": "q"}]}', "data.jsonl:1 is not a conversation of"),
         (
             b'{"conversations": [{"from": "user", "value": "q"}, {"from": "gpt", "value": "a"}]}',
-            "data.jsonl:1 is no conversation of a question and",
+            "data.jsonl:1 is not a conversation of a question and",
         ),
     ],
 )

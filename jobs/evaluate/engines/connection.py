@@ -142,6 +142,6 @@ def _key(variable: str | None) -> str | None:
         )
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise EngineError(
-            f"resources.server.key_variable: what is in {variable} is no key: it has spaces or control characters"
+            f"resources.server.key_variable: what is in {variable} is not a key: it has spaces or control characters"
         )
     return key

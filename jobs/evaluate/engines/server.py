@@ -19,7 +19,7 @@ def _server_url(value: str) -> str:
     except ValueError:
         well_formed = False
     if not well_formed:
-        raise ValueError("is no address of a server: give one like http://10.0.0.7:8000/v1")
+        raise ValueError("is not a server's address: give one like http://10.0.0.7:8000/v1")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ValueError(
             "a server's address has no credentials, query or fragment: name the key's variable in key_variable"
@@ -30,7 +30,7 @@ def _server_url(value: str) -> str:
 def _variable(value: str) -> str:
     # The value is not repeated: it may be the key itself, put here by mistake.
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
-        raise ValueError("is no name of an environment variable: give one in capitals, like OPENAI_API_KEY")
+        raise ValueError("is not the name of an environment variable: give one in capitals, like OPENAI_API_KEY")
     return value
 
 

@@ -206,6 +206,6 @@ def test_a_damaged_note_is_one_line_and_goes_for_none(
     assert folder.read_status() == folder.read_status() == {}
     (line,) = capsys.readouterr().err.splitlines()
     assert "status.json is" in line
-    assert line.endswith("remove it, and no more is said of it")
+    assert line.endswith("remove the file to silence this line")
     folder.write_status(state="running")
     assert folder.read_status() == {"state": "running"}
