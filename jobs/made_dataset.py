@@ -1,0 +1,58 @@
+"""What every step that makes a dataset leaves with it: its rows, its funnel, a card, and a tracked run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from jobs.fates import FILE, Funnel
+from orchestrator.job.context import StepContext
+
+CARD = "README.md"
+GROUP = "data"
+"""The runs of steps that make datasets, in the tracking server."""
+
+
+class Lines:
+    """A file of JSON lines that appears, whole, when the block ends without an error."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}")
+        self._file: TextIO
+
+    def __enter__(self) -> Lines:
+        self._file = self._temporary.open("w", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if error is None:
+            self._temporary.replace(self._path)
+        else:
+            self._temporary.unlink()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One more row."""
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def describe(context: StepContext, what: str, funnel: Funnel, facts: Mapping[str, str]) -> None:
+    """Writes ``funnel.json`` and the card of a dataset of `what`, and tracks both."""
+    output = context.output
+    (output / FILE).write_text(json.dumps(funnel.record(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    made = [f"- {name}: {value}" for name, value in facts.items()]
+    count = sum(funnel.out.values())
+    lines = [f"# {context.name}", "", f"{count:,} {what}.", "", *made, "", "## What became of the rows", ""]
+    (output / CARD).write_text("\n".join(lines) + "\n" + funnel.markdown(), encoding="utf-8")
+    run = context.track(context.name, facts, group=GROUP)
+    run.rewind(-1)
+    run.metrics(funnel.metrics(), step=0)
+    for name in (FILE, CARD):
+        shutil.copy(output / name, run.artifacts / name)
