@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # a bare machine has the che
 from jobs.architecture import Architecture
 from jobs.finetune.chunks import positions_at_once
 from jobs.finetune.cross_entropy import cross_entropies
-from jobs.finetune.planning.memory import Layout, memory
+from jobs.finetune.planning.memory import WorkLayout, memory
 
 QWEN_32B = Architecture(
     64, 5120, 27648, heads=40, kv_heads=8, head_size=128, vocabulary=152064, tied=False, qkv_bias=True
@@ -197,7 +197,7 @@ def count(shape: Architecture, tokens: int, loss: str, mesh: DeviceMesh) -> Case
         # Drawing the weights took copies; so does AdamW where it runs without a kernel.
         alive.peak = 0
         accumulate(trained, tokens)
-    planned = memory(shape, Layout(tokens, shards=mesh.size(), whole_logits=loss == "whole", on_cpu=True)).total
+    planned = memory(shape, WorkLayout(tokens, shards=mesh.size(), whole_logits=loss == "whole", on_cpu=True)).total
     return Case(tokens, loss, shape.layers, planned, alive.peak)
 
 

@@ -183,12 +183,12 @@ def tokenized(workload: Workload, folder: Path) -> tuple[TokenizedData, list[lis
     from transformers import AutoTokenizer
 
     from jobs.finetune.batches import Schedule
-    from jobs.finetune.config import Config
+    from jobs.finetune.config import FinetuneConfig
     from jobs.finetune.data import tokenize
     from jobs.finetune.samples import read_samples
     from jobs.template import TEMPLATES
 
-    config = Config.model_validate_json(json.dumps(workload.config(folder, threads=1)))
+    config = FinetuneConfig.model_validate_json(json.dumps(workload.config(folder, threads=1)))
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     data = tokenize(read_samples(config.data), tokenizer, TEMPLATES[config.template], config.block_size)
     schedule = Schedule(len(data), config.batch_size, config.epochs, config.seed)
@@ -202,12 +202,12 @@ def train_with_trl(folder: Path, place: Path, threads: int) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from jobs.finetune.config import Config
+    from jobs.finetune.config import FinetuneConfig
     from jobs.finetune.optimizer import learning_rate
 
     torch.set_num_threads(threads)
     workload = Workload(**json.loads((place / "workload.json").read_text()))
-    config = Config.model_validate_json(json.dumps(workload.config(folder, threads)))
+    config = FinetuneConfig.model_validate_json(json.dumps(workload.config(folder, threads)))
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     data, batches = tokenized(workload, folder)
     rows = []

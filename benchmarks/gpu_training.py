@@ -33,11 +33,11 @@ from jobs.finetune import checkpoint, worker
 from jobs.finetune.batches import Batch
 from jobs.finetune.checkpoint import Checkpoints
 from jobs.finetune.checkpoint_files import CheckpointFolder
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.export import export
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.model import PRECISIONS, Blueprint
-from jobs.finetune.planning.memory import Layout, memory
+from jobs.finetune.planning.memory import WorkLayout, memory
 from jobs.finetune.prepare import prepare
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.finetune.utilisation import utilisation
@@ -77,7 +77,7 @@ class Drawn(Blueprint):
             yield name, drawn.add_(1) if weight.ndim == 1 else drawn
 
 
-CONFIG = Config.model_validate_json(
+CONFIG = FinetuneConfig.model_validate_json(
     json.dumps({"model": "drawn", "data": "${none}", "resources": {"activation_checkpointing": "full"}})
 )
 
@@ -123,7 +123,7 @@ def gang(device: torch.device) -> Iterator[None]:
 
 def planned(shape: Architecture, tokens: int, device: torch.device) -> float:
     """Bytes of a worker's device, by the planner."""
-    return memory(shape, Layout(tokens, on_cpu=device.type == "cpu")).total
+    return memory(shape, WorkLayout(tokens, on_cpu=device.type == "cpu")).total
 
 
 def fitting(shape: Architecture, tokens: int, device: torch.device) -> Architecture:
@@ -248,7 +248,7 @@ def part_d(where: Where, record: Record) -> None:
     data.write_text(json.dumps({"question": "What follows?", "trace": "ab" * 60_000, "answer": "That."}))
     model = {"random": "qwen2", "layers": 2, "hidden_size": 64, "context": 2**17}
     fields = {"model": model, "data": str(data), "block_size": 2**17, "batch_size": 1, "precision": "bf16"}
-    config = Config.model_validate_json(
+    config = FinetuneConfig.model_validate_json(
         json.dumps(fields | {"resources": {"gpus_per_worker": int(device.type == "cuda")}})
     )
     context = StepContext("gpu-check", "memory", "0", where.scratch / "step", where.scratch / "traces")

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from jobs.evaluate.grading.grader import Grader
-from jobs.evaluate.grading.judge import Question, read_verdict
+from jobs.evaluate.grading.judge import JudgeQuestion, read_verdict
 from jobs.evaluate.grading.workers import SECONDS, Workers
 from jobs.evaluate.sweep.ledger import Graded, Ledger
 from jobs.evaluate.tasks import Item, Task, load
@@ -142,7 +142,7 @@ def main() -> None:
     figures["hostile_slowest_seconds"] = max(each.seconds for found in by_kind.values() for each in found)
     figures["hostile_slowest_cpu_seconds"] = max(each.cpu_seconds for found in by_kind.values() for each in found)
     figures["hostile_correct"] = sum(each.graded.verdict == "correct" for found in by_kind.values() for each in found)
-    prompts = [Question("t", "i", "Why?", "Because.", answer).prompt for _, answer in attacks]
+    prompts = [JudgeQuestion("t", "i", "Why?", "Because.", answer).prompt for _, answer in attacks]
     figures["hostile_prompts_with_a_verdict"] = sum(read_verdict(prompt) is not None for prompt in prompts)
     slowest = f"{figures['hostile_slowest_seconds']:.1f} s, of CPU {figures['hostile_slowest_cpu_seconds']:.1f} s"
     print(f"\n{len(attacks)} hostile answers in {figures['hostile_seconds']:.0f} s, the slowest in {slowest}", end="")

@@ -45,7 +45,7 @@ from jobs.evaluate.decode.pool import share
 from jobs.evaluate.decode.replica import ANSWER_SECONDS
 from jobs.evaluate.planning.lengths import SPREAD, published
 from jobs.evaluate.tasks.benchmarks import BENCHMARKS
-from jobs.letters.config import Config as Letters
+from jobs.letters.config import LettersConfig
 from jobs.letters.run import run as letters
 from orchestrator.experiment import load
 from orchestrator.job.context import StepContext
@@ -72,7 +72,9 @@ def in_a_loop(folder: Path, steps: int) -> float:
     for number in range(steps):
         own = folder / f"step{number}"
         own.mkdir(parents=True)
-        letters(Letters(train=1, test=1, seed=number), StepContext("many", "step", "0" * 16, own, folder / "traces"))
+        letters(
+            LettersConfig(train=1, test=1, seed=number), StepContext("many", "step", "0" * 16, own, folder / "traces")
+        )
     return time.perf_counter() - began
 
 

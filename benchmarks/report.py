@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.evaluate import report
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.publish import publish
@@ -67,7 +67,7 @@ class Instant:
         """Nothing is held."""
 
 
-def config(arguments: argparse.Namespace, folder: Path) -> Config:
+def config(arguments: argparse.Namespace, folder: Path) -> EvaluateConfig:
     """Fourteen policies; the model is given, with a context for traces of that length."""
     model = shutil.copytree(arguments.model, folder / "model")
     settings = json.loads((model / "config.json").read_text())
@@ -87,7 +87,7 @@ def config(arguments: argparse.Namespace, folder: Path) -> Config:
         "temperature": 1.0,
         "max_answer_tokens": ANSWER,
     }
-    return Config.model_validate_json(json.dumps(fields))
+    return EvaluateConfig.model_validate_json(json.dumps(fields))
 
 
 async def decode(sweep: Sweep, engine: Instant) -> None:
@@ -100,7 +100,7 @@ async def decode(sweep: Sweep, engine: Instant) -> None:
     write(sweep.folder, segments)
 
 
-def write_rows(settings: Config, arguments: argparse.Namespace, path: Path) -> None:
+def write_rows(settings: EvaluateConfig, arguments: argparse.Namespace, path: Path) -> None:
     """A row for every item, sample and policy; the more is thought, the more is right."""
     draw = random.Random(0)
     said = "x" * ANSWER

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.publish import results
 from jobs.evaluate.stats.comparisons import compare
 from jobs.evaluate.stats.curves import NATURAL_END
@@ -29,7 +29,7 @@ from jobs.evaluate.stats.outcomes import read
 STRINGS = ("Wait", "Hmm", "Alternatively", "")
 
 
-def sweep(policies: int, samples: int) -> Config:
+def sweep(policies: int, samples: int) -> EvaluateConfig:
     """A sweep with so many policies: eight budgets, and each string as often as that leaves room for."""
     budgets = [2**power for power in range(8, 15)]
     counts = -(-(policies - len(budgets) - 1) // len(STRINGS))
@@ -42,10 +42,10 @@ def sweep(policies: int, samples: int) -> Config:
         "samples": samples,
         "temperature": 1.0 if samples > 1 else 0.0,
     }
-    return Config.model_validate_json(json.dumps(fields))
+    return EvaluateConfig.model_validate_json(json.dumps(fields))
 
 
-def simulate(config: Config, items: int, path: Path) -> None:
+def simulate(config: EvaluateConfig, items: int, path: Path) -> None:
     """Writes ``samples.parquet``: a row per item, sample and policy, wrong answers from each item's own few."""
     rng = np.random.default_rng(0)
     cells, names = items * config.samples, np.array([f"item{number}" for number in range(items)])

@@ -22,7 +22,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.replica import ReplicaSpec
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.names import EngineName
@@ -43,7 +43,7 @@ class Pass:
     leaves: dict[tuple[str, Policy], tuple[Leaf, tuple[int, ...]]]
 
 
-def sweep(model: str, engine: str, items: int) -> Config:
+def sweep(model: str, engine: str, items: int) -> EvaluateConfig:
     """The grid that is measured."""
     fields: dict[str, Any] = {
         "model": str(Path(model).resolve()),
@@ -57,7 +57,7 @@ def sweep(model: str, engine: str, items: int) -> Config:
         "engine": engine,
         "dtype": "float32",
     }
-    return Config.model_validate_json(json.dumps(fields))
+    return EvaluateConfig.model_validate_json(json.dumps(fields))
 
 
 async def decode(engine: Engine, spec: ReplicaSpec, units: Sequence[Unit], policies: Sequence[Policy]) -> Pass:
@@ -85,7 +85,7 @@ async def decode(engine: Engine, spec: ReplicaSpec, units: Sequence[Unit], polic
     return Pass(seconds, sum(len(segment.tokens) for segment in kept), leaves)
 
 
-async def measure(config: Config, folder: Path) -> dict[str, float]:
+async def measure(config: EvaluateConfig, folder: Path) -> dict[str, float]:
     """The figures of the table, by name."""
     from jobs.evaluate.run import prepare  # needs Ray; what is above does not
 

@@ -49,7 +49,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineType:
     """A node of so many cards."""
 
     name: str
@@ -75,7 +75,7 @@ class Machine:
         return {"CPU": float(self.cpus), "GPU": float(self.cards if self.device == "GPU" else 0)}
 
     @property
-    def types(self) -> tuple[Machine, ...]:
+    def types(self) -> tuple[MachineType, ...]:
         """The machines that it can be: itself, or all in the catalogue that have the card which alone was named."""
         if self.whole or self.shared_memory is not None:
             return (self,)
@@ -130,17 +130,17 @@ def names() -> tuple[str, ...]:
     return (*catalogue["cards"], *catalogue["machines"])
 
 
-def machine(name: str) -> Machine:
+def machine(name: str) -> MachineType:
     """The machine of that name. Raises KeyError for one that is not in the catalogue."""
     cards, machines = _catalogue()["cards"], _catalogue()["machines"]
     alone = name in cards
     fields = dict(machines[cards[name]["priced_as"] if alone else name])
     card = fields.pop("card")
-    return Machine(name, Card(**cards[card]), **fields, whole=not alone)
+    return MachineType(name, Card(**cards[card]), **fields, whole=not alone)
 
 
 @functools.cache
-def this_machine() -> Machine:
+def this_machine() -> MachineType:
     """The cores and the memory of the machine that this runs on, at the catalogue's price of a core."""
     cores, memory = _cores(), _memory()
     core = machine(CPU)

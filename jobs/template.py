@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.job.extensions import Extensions
+from orchestrator.job.extensions import ExtensionPoint
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ThinkingTemplate:
         return "" if prompt.rstrip().endswith(self.open.rstrip()) and prompt[-1].isspace() else self.after_open
 
 
-TEMPLATES: Extensions[ThinkingTemplate] = Extensions(
+TEMPLATES: ExtensionPoint[ThinkingTemplate] = ExtensionPoint(
     "scaling_orchestrator.templates",
     ThinkingTemplate,
     {

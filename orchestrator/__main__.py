@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.experiment import Complaint, Experiment
     from orchestrator.plan import PlannedStep
     from orchestrator.store.step_folders import Store
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
     from orchestrator.tracking.mirror import Mirror
 
 FAILED, BAD_INPUT, OVER_COST = 1, 2, 3
@@ -271,7 +271,7 @@ def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> Non
     if not files(found.folder.logs):
         raise _Refused(f"{step}: nothing was logged, because it never ran as it is written now")
     with suppress(KeyboardInterrupt):
-        for process, line in lines(found.folder.logs, lambda: not follow or found.folder.claimed_by() is None):
+        for process, line in lines(found.folder.logs, lambda: not follow or found.folder.live_lease() is None):
             click.echo(f"{process} | {line}")
 
 
@@ -281,16 +281,16 @@ def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> Non
 def cancel(file: Path, overrides: tuple[str, ...]) -> None:
     """Stop a run of FILE, on whatever machine it is. What is done stays, and the same run command continues."""
     experiment, _, planned = _prepare(file, overrides)
-    holders = {claim.run: claim for item in planned if (claim := item.folder.claimed_by()) is not None}
+    holders = {lease.run: lease for item in planned if (lease := item.folder.live_lease()) is not None}
     if not holders:
         click.echo(f"{experiment.name}: nothing is running")
         return
     for item in planned:
-        if claim := item.folder.claimed_by():
-            item.folder.request_cancel(claim.run)
+        if lease := item.folder.live_lease():
+            item.folder.request_cancel(lease.run)
     click.echo(f"{experiment.name}: asked {', '.join(map(str, holders.values()))} to stop")
     deadline = time.monotonic() + CANCEL_SECONDS
-    while any((claim := item.folder.claimed_by()) is not None and claim.run in holders for item in planned):
+    while any((lease := item.folder.live_lease()) is not None and lease.run in holders for item in planned):
         if time.monotonic() > deadline:
             raise click.ClickException(f"it has not stopped within {CANCEL_SECONDS:.0f} s: see its log, or kill it")
         time.sleep(0.2)
@@ -469,13 +469,13 @@ def _prepare(
     from orchestrator.experiment import ExperimentError, load
     from orchestrator.plan import plan as make_plan
     from orchestrator.store.step_folders import Store
-    from orchestrator.store.storage import place
+    from orchestrator.store.storage import storage_path
 
     try:
         experiment = load(file, overrides, contents=starts)
     except ExperimentError as error:
         raise _Refused(str(error)) from None
-    store = Store(place(experiment.store))
+    store = Store(storage_path(experiment.store))
     store.check_reachable()
     planned = make_plan(experiment, store)
     if starts and (complaints := list(_not_on_the_hub(experiment, planned))):
@@ -552,7 +552,7 @@ def _bundles(demands: list[dict[str, float]]) -> str:
     return ", ".join(f"{texts.count(text)} x {text}" for text in dict.fromkeys(texts))
 
 
-def _show_results(planned: list[PlannedStep], pages: list[Place]) -> None:
+def _show_results(planned: list[PlannedStep], pages: list[StoragePath]) -> None:
     from orchestrator.markdown_view import show
     from orchestrator.spending import compared
     from orchestrator.store.storage import read_bytes

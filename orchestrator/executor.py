@@ -1,8 +1,8 @@
 """Runs the steps of a plan on Ray: each as soon as those it takes are done, several side by side.
 
 The executor keeps nothing that matters in memory. What a step is, how far it got and whether it is done stand in the
-store, so an executor that is killed is replaced by the next one with the same command. While it lives it holds a claim
-on every step it will run and refreshes it, which is how a second run of the same experiment knows to stay away.
+store, so an executor that is killed is replaced by the next one with the same command. While it lives it holds a lease
+on every step it will run and renews it, which is how a second run of the same experiment knows to stay away.
 
 A step runs in a Ray task of its own beside the driver, without CPUs: it is the step's controller, and asks Ray itself
 for the workers it needs. Killing the task kills what it started, because Ray ends actors and placement groups with
@@ -44,9 +44,9 @@ from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
 from orchestrator.registry import JOBS
 from orchestrator.spending import Accounts, OverCost, expect
-from orchestrator.store.leases import Claim
+from orchestrator.store.leases import Lease
 from orchestrator.store.records import DamagedRecord, write_json_atomically, write_note
-from orchestrator.store.step_folders import StepFolder, Store, claimed, heartbeat
+from orchestrator.store.step_folders import StepFolder, Store, heartbeat, leased
 from orchestrator.store.storage import StoreError
 from orchestrator.tracking.mirror import Mirror
 
@@ -71,12 +71,12 @@ TAIL = 12
 def _run_step(kind: str, config: StepConfig, context: StepContext) -> None:
     context.redirect_output("controller")
     try:
-        write_note(context.place / PROVENANCE, provenance(), durable=False)
+        write_note(context.storage / PROVENANCE, provenance(), durable=False)
         for each in context.inputs.values():
             _verify(each)
         JOBS[kind].run(config, context)
         context.deliver()
-        if faults := list(config.PRODUCES.faults(context.place / "output")):
+        if faults := list(config.PRODUCES.faults(context.storage / "output")):
             raise StepError(f"job {kind} made no {config.PRODUCES.KIND}: its output {'; '.join(faults)}")
     finally:
         context.leave()
@@ -84,9 +84,9 @@ def _run_step(kind: str, config: StepConfig, context: StepContext) -> None:
 
 def _verify(taken: StepInput) -> None:
     """Raises StepError where what a step takes is not what was written; from a bucket that is seen as it is fetched."""
-    if isinstance(taken.place, Path):
+    if isinstance(taken.storage, Path):
         try:
-            StepFolder(taken.place.parent).verify()
+            StepFolder(taken.storage.parent).verify()
         except DamagedRecord as error:
             raise StepError(
                 f"{taken.name}: damaged: {error}; the same command makes {taken.name} again first"
@@ -180,16 +180,16 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
         if estimate := told.get(step.step.name):
             expect(step.folder, estimate)
     folders = [step.folder for step in todo]
-    claim = Claim.by_this_process(uuid.uuid4().hex[:8])
+    lease = Lease.by_this_process(uuid.uuid4().hex[:8])
     with (
-        claimed(folders, claim),
-        heartbeat(folders, claim) as (taken_over, cancelled),
+        leased(folders, lease),
+        heartbeat(folders, lease) as (taken_over, cancelled),
         connected(),
         # Innermost, because ray.init installs a handler of its own.
         _signals() as signals,
     ):
         return _Run(
-            experiment, store, planned, display, mirror, claim.run, taken_over, cancelled, signals, accounts
+            experiment, store, planned, display, mirror, lease.run, taken_over, cancelled, signals, accounts
         ).loop()
 
 

@@ -19,7 +19,7 @@ from orchestrator.job.errors import StepError
 from orchestrator.job.record import Compared
 from orchestrator.registry import JOBS
 from orchestrator.store.step_folders import StepFolder
-from orchestrator.store.storage import check_bucket, is_remote, place
+from orchestrator.store.storage import check_bucket, is_remote, storage_path
 from orchestrator.tracking.tracker import Tracker
 
 RUN = re.compile(r"[0-9a-f]{32}")
@@ -32,7 +32,7 @@ def finished(name: str, tracking: str) -> Iterator[tuple[str, Compared]]:
 
     An MLflow run has its step's published files, not the step's kind: it is of the one that offers comparisons.
     """
-    folder = StepFolder(place(name))
+    folder = StepFolder(storage_path(name))
     if is_remote(folder.path):
         check_bucket(name)
     if folder.path.is_dir():

@@ -23,7 +23,7 @@ from orchestrator.store.step_folders import NAME, StepFolder, Store
 from orchestrator.store.storage import StoreError, files, folders, remove, remove_tree
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 _STEP = re.compile(rf"{NAME.pattern}-[0-9a-f]{{16}}")
 _TAKEN = re.compile(r"\$\{([0-9a-f]{16})\}")
@@ -35,7 +35,7 @@ _TRACES = re.compile(r"[0-9a-f]{16}")
 class Garbage:
     """A folder that nothing kept reaches."""
 
-    path: Place
+    path: StoragePath
     within: str
     """Where it is in the store: ``traces/0123456789abcdef``."""
     size: int
@@ -84,22 +84,22 @@ def unreachable(store: Store, kept: Iterable[PlannedStep], unfinished: bool = Fa
 
 def _in_use(step: StepFolder, unfinished: bool) -> bool:
     """Whether a run works on a step, or someone may mean to go on with it."""
-    claim = step.claims.latest()
-    if claim is not None and (claim.live or claim.beats(step.claims)):
+    lease = step.leases.latest()
+    if lease is not None and (lease.live or lease.beats(step.leases)):
         return True
     return (
         not unfinished and step.path.joinpath("status.json").exists() and not step.path.joinpath("done.json").exists()
     )
 
 
-def _names(path: Place) -> list[str]:
+def _names(path: StoragePath) -> list[str]:
     names = read_json(path)
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise DamagedRecord(f"{path} is damaged: it is no list of names")
     return names or []
 
 
-def _said(folder: Place, name: str, read: Callable[[Place], Any]) -> Any:
+def _said(folder: StoragePath, name: str, read: Callable[[StoragePath], Any]) -> Any:
     """What a record of a needed step says."""
     try:
         return read(folder / name)

@@ -1,6 +1,6 @@
 """Grading finished steps again, with the graders of their jobs as they are now.
 
-A step's result changes here, so it is taken as a run takes it: with a claim, and with its done-marker away while its
+A step's result changes here, so it is taken as a run takes it: with a lease, and with its done-marker away while its
 output is written. Should that be interrupted, the step is not done, and the next run makes it again.
 """
 
@@ -18,8 +18,8 @@ from orchestrator.job.errors import StepError
 from orchestrator.job.record import Regraded
 from orchestrator.plan import PlannedStep
 from orchestrator.registry import JOBS
-from orchestrator.store.leases import Claim
-from orchestrator.store.step_folders import Store, claimed, heartbeat
+from orchestrator.store.leases import Lease
+from orchestrator.store.step_folders import Store, heartbeat, leased
 from orchestrator.terminal import one_line
 
 SHOWN = 20
@@ -39,13 +39,13 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
     for step in gradable:
         if step not in todo:
             _say(out, f"{step.step.name}: is not done, so there is nothing to grade again: run it first")
-    claim = Claim.by_this_process(uuid.uuid4().hex[:8])
+    lease = Lease.by_this_process(uuid.uuid4().hex[:8])
     if not todo:
         return False
     finished = len(todo) == len(gradable)
     cluster = connected() if any(step.step.config.grades_on_cluster() for step in todo) else nullcontext()
     folders = [step.folder for step in todo]
-    with claimed(folders, claim), heartbeat(folders, claim), cluster:
+    with leased(folders, lease), heartbeat(folders, lease), cluster:
         for step in todo:
             try:
                 _grade(experiment, store, step, out)

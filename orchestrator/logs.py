@@ -17,7 +17,7 @@ from orchestrator.store.storage import files, read_bytes, read_from
 from orchestrator.terminal import plain
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 POLL = 0.5
 """Seconds between looks at files that are followed."""
@@ -31,7 +31,7 @@ AT_ONCE = 1 << 20
 
 @dataclass
 class _File:
-    path: Place
+    path: StoragePath
     offset: int = 0
     rest: bytes = field(default=b"", repr=False)
 
@@ -50,7 +50,7 @@ class _File:
             self.rest = b""
 
 
-def follow(folder: Place, ended: Callable[[], bool]) -> Iterator[tuple[str, str]]:
+def follow(folder: StoragePath, ended: Callable[[], bool]) -> Iterator[tuple[str, str]]:
     """(process, line) of every line in the ``logs`` folder `folder`, until `ended` says that no more will come.
 
     Lines of one process are in their order, and are shown without what would move a terminal's cursor.
@@ -68,7 +68,7 @@ def follow(folder: Place, ended: Callable[[], bool]) -> Iterator[tuple[str, str]
         time.sleep(POLL if isinstance(folder, Path) else POLL_REMOTE)
 
 
-def tail(path: Place, lines: int) -> list[str]:
+def tail(path: StoragePath, lines: int) -> list[str]:
     """The last lines of a log; none where there is no such file."""
     content = read_bytes(path)
     return [] if content is None else content.decode(errors="replace").splitlines()[-lines:]

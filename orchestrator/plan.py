@@ -23,7 +23,7 @@ from orchestrator.store.records import DamagedRecord
 from orchestrator.store.step_folders import StepFolder, Store
 from orchestrator.store.storage import folders
 
-Verdict = Literal["done", "would run"]
+StepVerdict = Literal["done", "would run"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PlannedStep:
     step: Step
     identity: Mapping[str, Any]
     folder: StepFolder
-    verdict: Verdict
+    verdict: StepVerdict
     reason: str
     inputs: Mapping[str, PlannedStep] = field(repr=False, compare=False)
     """The steps it takes, by name."""
@@ -50,7 +50,7 @@ class PlannedStep:
             experiment=experiment.name,
             name=self.step.name,
             fingerprint=self.fingerprint,
-            place=self.folder.path,
+            storage=self.folder.path,
             traces=store.traces,
             inputs={
                 name: StepInput(name, taken.fingerprint, taken.folder.output, taken.forecast)
@@ -107,7 +107,7 @@ def _looked_into(folder: StepFolder) -> Path:
 
 def _verdict(
     store: Store | None, folder: StepFolder, what: Mapping[str, Any], waiting_for: list[str]
-) -> tuple[Verdict, str]:
+) -> tuple[StepVerdict, str]:
     """What is to be done about a step, and why; `store` is None where that has no folder of the step's name at all."""
     if store is None:
         return "would run", f"after {', '.join(waiting_for)}" if waiting_for else "not in the store"

@@ -43,22 +43,22 @@ def look(planned: PlannedStep, estimate: Estimate | None = None) -> View:
         return View("not started", projected=usd)
     status, progress = folder.read_status(), folder.read_progress()
     state = "done" if planned.verdict == "done" else status.get("state", "not started")
-    claim = folder.claimed_by()
-    if state in ("running", "waiting", "restarting") and claim is None:
+    lease = folder.live_lease()
+    if state in ("running", "waiting", "restarting") and lease is None:
         state = "interrupted"
     if state == "done" and planned.verdict != "done":
         state = "damaged"
     done, total = progress.get("done", 0), progress.get("total", 0)
     shown = f"{done:,.0f}/{total:,.0f} {progress['unit']}" if progress else ""
     started = status.get("started")
-    until = status.get("finished") or (time.time() if claim else progress.get("time", started))
+    until = status.get("finished") or (time.time() if lease else progress.get("time", started))
     elapsed = until - started if started and until else None
     eta = _eta(progress, elapsed) if state == "running" and elapsed else ""
     lost = folder.read_losses()
     reason = lost.get("reason") or status.get("reason")
     note = status.get("error") or (f"went on after {reason}" if reason and state == "running" else "")
-    if not note and state == "running" and claim:
-        note = str(claim)
+    if not note and state == "running" and lease:
+        note = str(lease)
     if state == "damaged":
         note = planned.reason
     losses = counted(status.get("restarts", {}), lost.get("counts", {}))
@@ -99,4 +99,4 @@ def table(experiment: Experiment, planned: Sequence[PlannedStep]) -> Table:
 
 def running(planned: Sequence[PlannedStep]) -> bool:
     """Whether a live run works on any of these steps."""
-    return any(item.folder.claimed_by() is not None for item in planned)
+    return any(item.folder.live_lease() is not None for item in planned)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import jobs as ours
-from orchestrator.job.extensions import Extensions
+from orchestrator.job.extensions import ExtensionPoint
 from orchestrator.job.record import Job
 
-JOBS: Extensions[Job] = Extensions(
+JOBS: ExtensionPoint[Job] = ExtensionPoint(
     "scaling_orchestrator.jobs",
     Job,
     {

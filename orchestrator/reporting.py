@@ -28,7 +28,7 @@ from orchestrator.store.storage import files, write_bytes
 from orchestrator.tracking.tracker import without_credentials
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 PAGE = "report.html"
 STEPS = "steps.json"
@@ -49,7 +49,7 @@ def write_reports(
     items: tuple[str, ...] = (),
     megabytes: float | None = None,
     which: Literal["all", "missing", "there"] = "all",
-) -> list[Place]:
+) -> list[StoragePath]:
     """Writes a report per kind of step, on those that the store has; returns the pages.
 
     `which` leaves out pages that are there, or those that are not. Raises StepError for items that no step has.
@@ -58,7 +58,7 @@ def write_reports(
     for step in planned:
         if JOBS[step.step.kind].report and _whole(step):
             by_kind.setdefault(step.step.kind, []).append(step)
-    pages: list[Place] = []
+    pages: list[StoragePath] = []
     for kind, steps in by_kind.items():
         what = fingerprint({step.step.name: step.fingerprint for step in steps})
         folder = store.reports / f"{folder_name(experiment.name)}-{what}"
@@ -88,7 +88,7 @@ def _whole(step: PlannedStep) -> bool:
 
 
 @contextmanager
-def _written_to(folder: Place) -> Iterator[Path]:
+def _written_to(folder: StoragePath) -> Iterator[Path]:
     """A local folder whose files are in `folder` afterwards."""
     if isinstance(folder, Path):
         folder.mkdir(parents=True, exist_ok=True)

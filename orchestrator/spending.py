@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from cluster.catalogue import Machine, in_usd
+from cluster.catalogue import MachineType, in_usd
 from orchestrator.job.config import StepConfig
 from orchestrator.job.estimate import Estimate
 from orchestrator.job.usage import Spending, against
@@ -64,7 +64,7 @@ class Account:
 
     def __init__(self, folder: StepFolder, config: StepConfig, clock: Callable[[], float] = time.monotonic):
         self._folder = folder
-        self._where: Machine = config.machine
+        self._where: MachineType = config.machine
         self._holds = config.holds()
         self._most = config.holds_at_most()
         self._clock = clock

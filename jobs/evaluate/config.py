@@ -5,13 +5,14 @@ Light: every experiment file is checked against it before torch, ray or an engin
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from jobs.evaluate.chat.config import Chat, cannot
 from jobs.evaluate.engines.names import EngineName
@@ -35,6 +36,7 @@ from jobs.evaluate.fields import (
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
+from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions
 from jobs.evaluate.sweep.policies import (
     Policy,
     conditional,
@@ -75,7 +77,7 @@ _SERVED = {
 }
 
 
-class Config(StepConfig):
+class EvaluateConfig(StepConfig):
     """One sweep: every policy of the grid, on every item of the tasks."""
 
     VERSION: ClassVar[int] = 3
@@ -93,6 +95,11 @@ class Config(StepConfig):
     rejection: Rejection | None = None
     efforts: Efforts | None = Field(default=None, description="reasoning efforts, of a server that only chats")
     template: Template = Field(default=Template(name="think"), description="a style's name, auto, or {open, close}")
+    system: str | None = Field(default=None, min_length=1, description="what the model is told before every question")
+    chat_template_kwargs: dict[str, JsonValue] = Field(
+        default={}, description="switches of the model's chat template: {enable_thinking: true}"
+    )
+    date: datetime.date = Field(default=DATE, description="the day that a chat template writes which writes the date")
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
     together: Together | None = Field(default=None, description="the k of pass@k and majority@k; None: 1, 2, 4, 8 …")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
@@ -151,6 +158,8 @@ class Config(StepConfig):
                 f"together: {max(self.together)} is more than the {self.samples} samples that each item has: raise "
                 "samples, or lower it"
             )
+        for key in OURS & self.chat_template_kwargs.keys():
+            raise ValueError(f"chat_template_kwargs.{key}: is set by the sweep: leave it out")
         names = [task.name for task in self.tasks]
         for name in names:
             if names.count(name) > 1:
@@ -242,6 +251,11 @@ class Config(StepConfig):
         if self.rejection is not None:
             found += rejection(self.rejection.limits, self.rejection.max_tries)
         return found
+
+    @property
+    def instructions(self) -> Instructions:
+        """What every prompt says beside its question."""
+        return Instructions(self.system, self.chat_template_kwargs, self.date)
 
     @property
     def engine_name(self) -> EngineName:

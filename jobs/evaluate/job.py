@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from orchestrator.job.extensions import lazy
 from orchestrator.job.record import Job
 
 JOB = Job(
-    config=Config,
+    config=EvaluateConfig,
     run=lazy("jobs.evaluate.run:run"),
     estimate=lazy("jobs.evaluate.planning.estimate:estimate"),
     regrade=lazy("jobs.evaluate.regrade:regrade"),

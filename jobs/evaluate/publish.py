@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jobs.evaluate import tasks
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.figures import comparison_tables, costs, interactive, plots, tables
 from jobs.evaluate.grading.session import was_graded_by
 from jobs.evaluate.published import Published
@@ -57,7 +57,7 @@ COMPARISONS = pa.schema(
 
 
 @dataclass(frozen=True)
-class Results:
+class SweepResults:
     """All that a sweep says, from its samples."""
 
     curves: tuple[MeasuredCurve, ...]
@@ -73,10 +73,10 @@ class Results:
         return lay_beside(self.published, tables.measured_points(self.curves), self.methods)
 
 
-def results(config: Config, samples: Path) -> Results:
+def results(config: EvaluateConfig, samples: Path) -> SweepResults:
     """What `samples` come to: a parquet file with a row per :class:`~jobs.evaluate.sweep.ledger.Graded`."""
     outcomes = read(samples, [policy.name for policy in config.policies])
-    return Results(
+    return SweepResults(
         curves=drawn(outcomes, config.policies, config.seed, config.together),
         comparisons=compare(outcomes, NATURAL_END.name, config.together),
         methods=measure_methods(outcomes, config.policies, config.seed),
@@ -84,7 +84,7 @@ def results(config: Config, samples: Path) -> Results:
     )
 
 
-def publish(config: Config, context: StepContext, samples: Path, decode: Mapping[str, object]) -> None:
+def publish(config: EvaluateConfig, context: StepContext, samples: Path, decode: Mapping[str, object]) -> None:
     """Writes the sweep's results from `samples`. `decode` says what decoding took; its numbers are tracked as
     ``sweep_<name>``."""
     found = results(config, samples)
@@ -106,7 +106,7 @@ def publish(config: Config, context: StepContext, samples: Path, decode: Mapping
             _track(config, context, curve, compared, own, number, hashes[curve.task], samples, once)
 
 
-def write(found: Results, title: str, subtitle: str, folder: Path, remark: str = "") -> None:
+def write(found: SweepResults, title: str, subtitle: str, folder: Path, remark: str = "") -> None:
     """The files of :data:`PUBLISHED`. `remark` is said below the tables."""
     folder.mkdir(parents=True, exist_ok=True)
     curves, beside = found.curves, found.beside
@@ -176,7 +176,7 @@ def steps(curve: MeasuredCurve) -> dict[int, Point]:
 
 
 def _track(
-    config: Config,
+    config: EvaluateConfig,
     context: StepContext,
     curve: MeasuredCurve,
     compared: Mapping[tuple[str, str], Comparison],
@@ -231,7 +231,7 @@ def _write_samples(curve: MeasuredCurve, samples: Path, path: Path) -> None:
                 writer.write_batch(batch)
 
 
-def _model(config: Config) -> str:
+def _model(config: EvaluateConfig) -> str:
     """As it is called: the step that made it, the folder's last name, or the name on its hub or server."""
     if config.model is None:
         return str(config.served_model)
@@ -240,7 +240,7 @@ def _model(config: Config) -> str:
     return config.model.path.name if isinstance(config.model, LocalPath) else config.model
 
 
-def _decoding(config: Config) -> dict[str, str | int | float]:
+def _decoding(config: EvaluateConfig) -> dict[str, str | int | float]:
     """What is tracked of how tokens come about: on a server that only chats, what it was told."""
     if config.chat is not None:
         return {f"chat.{name}": json.dumps(value) for name, value in config.chat.parameters.items()}
@@ -254,11 +254,11 @@ def _decoding(config: Config) -> dict[str, str | int | float]:
     }
 
 
-def _title(config: Config) -> str:
+def _title(config: EvaluateConfig) -> str:
     return f"{_model(config)}: accuracy against thinking"
 
 
-def _subtitle(config: Config, curves: Sequence[MeasuredCurve]) -> str:
+def _subtitle(config: EvaluateConfig, curves: Sequence[MeasuredCurve]) -> str:
     points = [point for curve in curves for point in curve.points]
     names = [task.name for task in config.tasks]
     what = [", ".join(names)]

@@ -41,14 +41,14 @@ def _point(value: Any) -> Any:
     return {"accuracy": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Point = Annotated[PublishedPoint, BeforeValidator(_point)]
+_Point = Annotated[PublishedPoint, BeforeValidator(_point)]
 
 
 class Published(StrictModel):
     """What to lay beside the results, by task and then by policy, or by method."""
 
     source: str = Field(min_length=1, description="where the values are printed, and how they were read")
-    accuracy: dict[str, dict[str, Point]] = Field(default={}, description="by task and policy, as tables call them")
+    accuracy: dict[str, dict[str, _Point]] = Field(default={}, description="by task and policy, as tables call them")
     methods: dict[str, dict[str, PublishedMethod]] = Field(default={}, description="by task and method")
 
     def names(self) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import graded_by, grading, was_graded_by
 from jobs.evaluate.publish import publish
@@ -49,7 +49,7 @@ class _Change:
     after: Verdict
 
 
-def regrade(config: Config, context: StepContext) -> Regraded:
+def regrade(config: EvaluateConfig, context: StepContext) -> Regraded:
     """Grades every answer of the finished step again. Raises StepError when its tasks cannot be loaded any more."""
     tasks = {task.name: load(task, context.inputs) for task in config.tasks}
     staged = context.folder / "regraded"
@@ -80,7 +80,7 @@ def regrade(config: Config, context: StepContext) -> Regraded:
         f"verdicts differ",
         by_group=_by_policy(counts),
         items=[{name: str(value) for name, value in asdict(change).items()} for change in changes],
-        file=context.place / CHANGES,
+        file=context.storage / CHANGES,
         changed=bool(changes) or before_by != after_by or _judged_more(staged, context.output),
         apply=partial(_apply, config, context, staged),
     )
@@ -125,7 +125,7 @@ def _judged_more(staged: Path, output: Path) -> bool:
     return kept[0].exists() and (not kept[1].exists() or kept[0].read_bytes() != kept[1].read_bytes())
 
 
-def _apply(config: Config, context: StepContext, staged: Path) -> None:
+def _apply(config: EvaluateConfig, context: StepContext, staged: Path) -> None:
     """Puts the new verdicts into the step's output, and everything that follows from them."""
     for file in staged.iterdir():
         file.replace(context.output / file.name)

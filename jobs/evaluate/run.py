@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.evaluate.chat import run as chat
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.forecast import Forecast, Pace, Progress
 from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
@@ -29,7 +29,7 @@ from jobs.evaluate.grading.session import grading
 from jobs.evaluate.planning import workload
 from jobs.evaluate.planning.estimate import expected_lengths
 from jobs.evaluate.publish import publish
-from jobs.evaluate.samples import Question, write_samples
+from jobs.evaluate.samples import SampledPrompt, write_samples
 from jobs.evaluate.sweep.policies import Policy, Wish
 from jobs.evaluate.sweep.prompts import FINAL_ANSWER, Prompter, Unit, room, unit_key
 from jobs.evaluate.sweep.tree import Room, Tree, grow, wanted, width
@@ -45,7 +45,7 @@ from orchestrator.job.references import Reference
 from orchestrator.job.usage import Meter
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 ROUNDS = 5
 """How often records that turn out damaged are decoded again before the disk is blamed."""
@@ -55,11 +55,11 @@ ROUNDS = 5
 class Sweep:
     """Everything that a config means, once its model and tasks are there."""
 
-    questions: tuple[Question, ...]
+    questions: tuple[SampledPrompt, ...]
     """Every item with each of its prompts, task by task, in the order of tables."""
     prompter: Prompter
     replica: ReplicaSpec
-    folder: Place
+    folder: StoragePath
     """Where its traces are kept."""
 
     @property
@@ -68,7 +68,7 @@ class Sweep:
         return (unit for question in self.questions for unit in question.units)
 
 
-def run(config: Config, context: StepContext) -> None:
+def run(config: EvaluateConfig, context: StepContext) -> None:
     """Writes ``samples.parquet`` (a row per item, sample and policy), ``decode.json``, ``grading.json``, and what
     `publish` makes."""
     began = time.monotonic()
@@ -81,7 +81,7 @@ def run(config: Config, context: StepContext) -> None:
     publish(config, context, samples, totals)
 
 
-def _decode(config: Config, context: StepContext, samples: Path, grader: Grader) -> dict[str, Any]:
+def _decode(config: EvaluateConfig, context: StepContext, samples: Path, grader: Grader) -> dict[str, Any]:
     """Decodes what is missing and writes the samples. Returns what that took."""
     sweep = prepare(config, context)
     context.use_traces(sweep.folder)
@@ -102,11 +102,11 @@ def _decode(config: Config, context: StepContext, samples: Path, grader: Grader)
     }
 
 
-def prepare(config: Config, context: StepContext) -> Sweep:
+def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
     """Loads the tasks and the model's small files, and tokenises everything that will be said to it."""
     tasks = [load(task, context.inputs) for task in config.tasks]
     model = models.resolve(config, context)
-    prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn)
+    prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn, config.instructions)
     template = prompter.template
     forcing = prompter.forcing({policy.string for policy in config.policies if policy.string is not None})
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
@@ -122,7 +122,7 @@ def prepare(config: Config, context: StepContext) -> Sweep:
                 prompt = prompter.prompt(item.question, wish)
                 left = room(prompt, model.context_length, forcing, answer)
                 units = [Unit(unit_key(item.id, prompt), each, prompt, left, number) for each in range(config.samples)]
-                questions.append(Question(task, item, tuple(units), tuple(policies)))
+                questions.append(SampledPrompt(task, item, tuple(units), tuple(policies)))
     engine = EngineSpec(
         name=config.engine_name,
         model=model.source,
@@ -173,7 +173,7 @@ def _fetch(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int]
     models.fetched(engine, made, tell)
 
 
-def _served(config: Config, model: models.Model) -> ServedModel | None:
+def _served(config: EvaluateConfig, model: models.ResolvedModel) -> ServedModel | None:
     server = config.resources.server
     if server is None or config.served_model is None:
         return None
@@ -201,7 +201,7 @@ def missing(sweep: Sweep, index: Index) -> list[Work]:
 
 
 def _complete(
-    config: Config, context: StepContext, sweep: Sweep, samples: Path, grader: Grader, meter: Meter
+    config: EvaluateConfig, context: StepContext, sweep: Sweep, samples: Path, grader: Grader, meter: Meter
 ) -> tuple[Decoded, int, list[str]]:
     """Decodes until nothing is missing, and writes the samples. Returns what was decoded, what policies one by one
     would have, and what decoded all of it, then or earlier."""
@@ -224,7 +224,7 @@ def _complete(
                 index,
                 config.resources,
                 config.replica_demand(),
-                group_prefix(context.place),
+                group_prefix(context.storage),
                 progress=tell,
                 lost=context.lost,
                 meter=meter,
@@ -249,7 +249,7 @@ def _finished(sweep: Sweep, index: Index, work: Sequence[Work]) -> Iterator[int]
         yield sum(row.length for row in index.unit(item, sample).rows)
 
 
-def _planned(config: Config, context: StepContext, sweep: Sweep) -> float:
+def _planned(config: EvaluateConfig, context: StepContext, sweep: Sweep) -> float:
     """Tokens of a unit in the mean, as the plan has it, of each task's first question on each of its trees."""
     firsts = {(question.task.name, question.units[0].tree): question for question in reversed(sweep.questions)}
     tasks = {task.name: task for task in config.tasks}
@@ -263,7 +263,9 @@ def _planned(config: Config, context: StepContext, sweep: Sweep) -> float:
     return sum(found) / len(found)
 
 
-def _most(config: Config, trees: Sequence[Tree], by_tree: Mapping[int, tuple[Policy, ...]]) -> Callable[[Unit], float]:
+def _most(
+    config: EvaluateConfig, trees: Sequence[Tree], by_tree: Mapping[int, tuple[Policy, ...]]
+) -> Callable[[Unit], float]:
     """The most tokens that a unit may come to, remembered by its tree and its room."""
     thinks = config.template.style != UNMARKED
 

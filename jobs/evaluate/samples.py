@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Question:
+class SampledPrompt:
     """One item as it is put to the model: the units sampled from that prompt, and the policies that they serve."""
 
     task: Task
@@ -61,7 +61,12 @@ class Question:
 
 
 def write_samples(
-    path: Path, questions: Sequence[Question], trees: Sequence[Tree], prompter: Prompter, index: Index, grader: Grader
+    path: Path,
+    questions: Sequence[SampledPrompt],
+    trees: Sequence[Tree],
+    prompter: Prompter,
+    index: Index,
+    grader: Grader,
 ) -> int:
     """Writes a row per question, sample and policy, in their order, to a file that appears whole.
 
@@ -97,9 +102,9 @@ def row(graded: Graded) -> dict[str, Any]:
     return {**fields.pop("ledger"), **fields}
 
 
-def _batches(questions: Sequence[Question]) -> Iterator[list[Question]]:
+def _batches(questions: Sequence[SampledPrompt]) -> Iterator[list[SampledPrompt]]:
     """Questions by :data:`UNITS_AT_ONCE` units; the samples of one stay together, as rejection sampling needs them."""
-    batch: list[Question] = []
+    batch: list[SampledPrompt] = []
     for question in questions:
         batch.append(question)
         if sum(len(each.units) for each in batch) >= UNITS_AT_ONCE:
@@ -118,7 +123,7 @@ class _Decoded:
     """Their tokens."""
 
 
-def _decoded(questions: Sequence[Question], index: Index) -> list[tuple[Question, list[_Decoded]]]:
+def _decoded(questions: Sequence[SampledPrompt], index: Index) -> list[tuple[SampledPrompt, list[_Decoded]]]:
     """Each question with its units' answers. They are read in the order in which they lie in the files.
 
     Raises DamagedFile; where a file was only merged into another, they are read there.
@@ -134,7 +139,7 @@ def _decoded(questions: Sequence[Question], index: Index) -> list[tuple[Question
                 raise DamagedFile(str(error)) from error
 
 
-def _read(questions: Sequence[Question], index: Index) -> list[tuple[Question, list[_Decoded]]]:
+def _read(questions: Sequence[SampledPrompt], index: Index) -> list[tuple[SampledPrompt, list[_Decoded]]]:
     resolved = [index.unit(unit.item, unit.sample) for question in questions for unit in question.units]
     wanted = [
         (place, number, row) for number, known in enumerate(resolved) for row, place in _answer_rows(known, index)
@@ -157,7 +162,7 @@ def _answer_rows(known: Resolved, index: Index) -> Iterator[tuple[Row, tuple[str
 
 
 def _ledgers(
-    question: Question, decoded: Sequence[_Decoded], trees: Sequence[Tree], prompter: Prompter
+    question: SampledPrompt, decoded: Sequence[_Decoded], trees: Sequence[Tree], prompter: Prompter
 ) -> Iterator[tuple[Ledger, int]]:
     """The account of every sample and policy, and the tokens that the policy alone would have decoded for it.
 

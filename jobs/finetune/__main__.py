@@ -21,15 +21,15 @@ from typing import NoReturn
 
 import click
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from orchestrator.experiment import ExperimentError, load
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.plan import PlannedStep, plan
-from orchestrator.store.leases import Claim
+from orchestrator.store.leases import Lease
 from orchestrator.store.records import write_json_atomically
-from orchestrator.store.step_folders import Store, claimed, heartbeat
-from orchestrator.store.storage import StoreError, place
+from orchestrator.store.step_folders import Store, heartbeat, leased
+from orchestrator.store.storage import StoreError, storage_path
 
 FAILED, BAD_INPUT = 1, 2
 _LAST_WORD = 10.0
@@ -69,14 +69,16 @@ def _end(message: str, status: int) -> NoReturn:
     os._exit(status)
 
 
-def _chosen(file: Path, name: str | None, overrides: tuple[str, ...]) -> tuple[PlannedStep, Config, StepContext]:
+def _chosen(
+    file: Path, name: str | None, overrides: tuple[str, ...]
+) -> tuple[PlannedStep, FinetuneConfig, StepContext]:
     """The step, its config for the workers that there are, and its context. Raises StepError where it cannot run, and
     StoreError where the store does not answer."""
     experiment = load(file, overrides)
-    store = Store(place(experiment.store))
+    store = Store(storage_path(experiment.store))
     store.check_reachable()
     everything = {step.step.name: step for step in plan(experiment, store)}
-    names = [each for each, step in everything.items() if isinstance(step.step.config, Config)]
+    names = [each for each, step in everything.items() if isinstance(step.step.config, FinetuneConfig)]
     chosen = names if name is None else [name]
     if len(chosen) != 1 or chosen[0] not in names:
         raise StepError(f"{file}: name one finetune step with --step: it has {', '.join(names) or 'none'}")
@@ -84,7 +86,7 @@ def _chosen(file: Path, name: str | None, overrides: tuple[str, ...]) -> tuple[P
     if waiting := [target for target in planned.inputs if everything[target].verdict != "done"]:
         raise StepError(f"{planned.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first")
     config = planned.step.config
-    assert isinstance(config, Config)
+    assert isinstance(config, FinetuneConfig)
     workers = {"workers": int(os.environ["WORLD_SIZE"]), "min_workers": None}
     config = config.model_copy(update={"resources": config.resources.model_copy(update=workers)})
     if problems := list(config.problems()):
@@ -92,7 +94,7 @@ def _chosen(file: Path, name: str | None, overrides: tuple[str, ...]) -> tuple[P
     return planned, config, planned.context(experiment, store)
 
 
-def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
+def _train(planned: PlannedStep, config: FinetuneConfig, context: StepContext) -> None:
     """Does the step. Raises StepError for what its user can put right, and StoreError when another run has it."""
     import torch
     import torch.distributed as dist
@@ -110,15 +112,15 @@ def _train(planned: PlannedStep, config: Config, context: StepContext) -> None:
     if int(os.environ["RANK"]) == 0:
         fetch(assignment)
     dist.init_process_group(BACKENDS[device.type])
-    folder, claim = planned.folder, Claim.by_this_process(uuid.uuid4().hex[:8])
+    folder, lease = planned.folder, Lease.by_this_process(uuid.uuid4().hex[:8])
     refusal: list[str | None] = [None]
     with ExitStack() as held:
         if dist.get_rank() == 0:
             try:
                 folder.create(planned.identity)
                 # As ``orchestrator run`` does: neither starts what the other is doing.
-                held.enter_context(claimed([folder], claim))
-                held.enter_context(heartbeat([folder], claim))
+                held.enter_context(leased([folder], lease))
+                held.enter_context(heartbeat([folder], lease))
                 folder.unmark_done()
                 write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"))
                 folder.write_status(state="running", attempt=0, started=time.time(), finished=None, error=None)

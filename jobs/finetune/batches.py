@@ -65,7 +65,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Step:
+class WorkerStep:
     """The work of one worker in one optimizer step."""
 
     batches: tuple[Batch, ...]
@@ -171,11 +171,11 @@ def plan_step(
     tokens: int,
     padding: int,
     loss: Loss = "tokens",
-) -> Step:
+) -> WorkerStep:
     """The work of worker `rank` of `workers` in optimizer step `step`."""
     rows = schedule.batch(step)
     batches = share(rows, data, rank=rank, workers=workers, tokens=tokens)
-    return Step(
+    return WorkerStep(
         batches=tuple(collate(micro, data, padding, loss) for micro in batches),
         learned=counted(rows, data, loss),
         lengths=tuple(len(ids) for row in rows for ids, _ in data.row(row)),

@@ -25,7 +25,7 @@ from typing import Any
 
 import fsspec
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.store.records import write_json_atomically
@@ -53,10 +53,10 @@ class Contents:
     """The gang that wrote it."""
 
 
-def checkpoints_of(config: Config, context: StepContext) -> CheckpointFolder:
+def checkpoints_of(config: FinetuneConfig, context: StepContext) -> CheckpointFolder:
     """The place of a step's checkpoints: ``resources.checkpoints``, which steps may share, or the step's own folder."""
     if config.resources.checkpoints is None:
-        return CheckpointFolder(str(context.place / "checkpoints"), context.send)
+        return CheckpointFolder(str(context.storage / "checkpoints"), context.send)
     location = f"{config.resources.checkpoints.rstrip('/')}/{context.name}-{context.fingerprint}"
     return CheckpointFolder(location, context.send)
 

@@ -101,7 +101,7 @@ class Evaluation(StrictModel):
     every: int = Field(default=100, ge=1, description="optimizer steps between evaluations; also done after the last")
 
 
-class DeepSpeed(StrictModel):
+class DeepSpeedOptions(StrictModel):
     """How the ``deepspeed`` strategy divides the work. What is learned is the recipe's affair, whatever is here."""
 
     stage: Literal[2, 3] | None = Field(
@@ -151,10 +151,10 @@ class FinetuneResources(Resources):
     mfu: float | None = Field(
         default=None, gt=0, le=1, description="share of the peak that the plan reckons with; else the catalogue's"
     )
-    deepspeed: DeepSpeed = DeepSpeed()
+    deepspeed: DeepSpeedOptions = DeepSpeedOptions()
 
 
-class Config(StepConfig):
+class FinetuneConfig(StepConfig):
     """One training run, from a model and a dataset to a model."""
 
     VERSION: ClassVar[int] = 2
@@ -272,7 +272,7 @@ class Config(StepConfig):
             if self.precision == "float64":
                 yield Problem(("precision",), "DeepSpeed has no float64: take bf16 or float32, or strategy fsdp")
             yield from deepspeed_problems(self)
-        elif self.resources.deepspeed != DeepSpeed():
+        elif self.resources.deepspeed != DeepSpeedOptions():
             yield Problem(("resources", "deepspeed"), "is for strategy deepspeed: leave it out, or change strategy")
 
     def external_inputs(self) -> Mapping[str, Path]:

@@ -20,7 +20,7 @@ from ray.util import get_node_ip_address
 
 
 @dataclass
-class Connection(TorchConfig):
+class GangTorchConfig(TorchConfig):
     """Ray Train's own, on the network of :mod:`jobs.finetune.network`, after what :func:`packed` has packed was called
     by the first worker."""
 
@@ -32,12 +32,12 @@ class Connection(TorchConfig):
 
 
 def packed(function: Callable[[], None]) -> bytes:
-    """`function` for a :class:`Connection`: only the worker unpacks it, and imports what it needs."""
+    """`function` for a :class:`GangTorchConfig`: only the worker unpacks it, and imports what it needs."""
     return cloudpickle.dumps(function)
 
 
 class _Backend(_TorchBackend):
-    def on_start(self, worker_group: Any, backend_config: Connection) -> None:
+    def on_start(self, worker_group: Any, backend_config: GangTorchConfig) -> None:
         if backend_config.before is not None:
             worker_group.execute_single(0, _call, backend_config.before)
         worker_group.execute(_choose, worker_group.execute_single(0, get_node_ip_address))

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from jobs.finetune.layouts import Columns
+from jobs.finetune.layouts import SampleColumns
 from orchestrator.job.config import Problem
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import (
@@ -56,7 +56,7 @@ class DataConfig(StrictModel):
     revision: str | None = Field(default=None, min_length=1, description="a commit, tag or branch on the hub")
     subset: str | None = Field(default=None, min_length=1, description="of a dataset that has several")
     split: str | None = Field(default=None, min_length=1, description="of a dataset or folder; None: train")
-    columns: Columns | None = Field(default=None, description="None: recognised by their names")
+    columns: SampleColumns | None = Field(default=None, description="None: recognised by their names")
 
     @model_validator(mode="before")
     @classmethod

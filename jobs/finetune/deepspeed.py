@@ -24,7 +24,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from jobs.finetune.activations import checkpoint_activations
 from jobs.finetune.batches import Batch
 from jobs.finetune.compiling import compile_layers
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.lora import merged
 from jobs.finetune.model import Blueprint, CausalLoss, set_buffers
 from jobs.finetune.optimizer import build_optimizer, set_learning_rate
@@ -36,7 +36,7 @@ _OWN_COMMUNICATION = "deepspeed_shm_comm"
 class DeepSpeed:
     """A :class:`jobs.finetune.strategy.Strategy`: ZeRO stage 2 or 3."""
 
-    def __init__(self, config: Config, blueprint: Blueprint, device: torch.device, settings: Mapping[str, Any]):
+    def __init__(self, config: FinetuneConfig, blueprint: Blueprint, device: torch.device, settings: Mapping[str, Any]):
         """Builds the model over the default process group, with `settings` as DeepSpeed's config.
 
         Called by all workers. Raises StepError as `blueprint`, and where DeepSpeed refuses the settings.

@@ -17,7 +17,7 @@ from orchestrator.job.config import Problem
 from orchestrator.job.errors import StepError
 
 if TYPE_CHECKING:
-    from jobs.finetune.config import Config
+    from jobs.finetune.config import FinetuneConfig
 
 AUTO = "auto"
 """What files written for Hugging Face's trainer have where the trainer's own settings apply."""
@@ -50,7 +50,7 @@ class Conflict:
         return f"{self.key} is {json.dumps(self.theirs)}, but here it is {ours}"
 
 
-def deepspeed_problems(config: Config) -> Iterator[Problem]:
+def deepspeed_problems(config: FinetuneConfig) -> Iterator[Problem]:
     """What is wrong with the config's ds_config.json: unreadable, or contradicting the recipe, a line per key."""
     try:
         theirs = _read(config)
@@ -61,7 +61,7 @@ def deepspeed_problems(config: Config) -> Iterator[Problem]:
         yield Problem(_FIELD, f"{conflict}: change the experiment, or drop the key from the file")
 
 
-def conflicts(theirs: Mapping[str, Any], config: Config) -> Iterator[Conflict]:
+def conflicts(theirs: Mapping[str, Any], config: FinetuneConfig) -> Iterator[Conflict]:
     """Where a ds_config contradicts the recipe of `config`."""
     stage = config.resources.deepspeed.stage
     for key, ours in (
@@ -96,7 +96,7 @@ def conflicts(theirs: Mapping[str, Any], config: Config) -> Iterator[Conflict]:
             yield Conflict(key, theirs[key], "off")
 
 
-def deepspeed_settings(config: Config) -> dict[str, Any]:
+def deepspeed_settings(config: FinetuneConfig) -> dict[str, Any]:
     """The whole of what ``deepspeed.initialize`` is given. Raises StepError for a file that cannot be used."""
     theirs = _read(config)
     for conflict in conflicts(theirs, config):
@@ -128,7 +128,7 @@ def deepspeed_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def _read(config: Config) -> Mapping[str, Any]:
+def _read(config: FinetuneConfig) -> Mapping[str, Any]:
     """The user's file; empty where there is none. Raises StepError, without the field's name, when it is no such."""
     file = config.resources.deepspeed.config
     if file is None:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from transformers import PretrainedConfig
 
 from jobs.architecture import UnknownArchitecture, from_config
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.measures import peak_memory
 from jobs.finetune.planning.estimate import setting_of
 from jobs.finetune.planning.fitting import Setting, nearest
@@ -61,7 +61,7 @@ def is_hardware_fault(error: BaseException) -> bool:
 
 
 def out_of_memory(
-    error: BaseException, config: Config, architecture: PretrainedConfig, device: torch.device
+    error: BaseException, config: FinetuneConfig, architecture: PretrainedConfig, device: torch.device
 ) -> StepError:
     """What to tell of memory that did not suffice on this worker: planned, taken and asked for, and what would fit."""
     setting = replace(setting_of(config), workers=dist.get_world_size())

@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from jobs.finetune.activations import checkpoint_activations
 from jobs.finetune.batches import Batch
 from jobs.finetune.compiling import compile_layers
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.lora import merged
 from jobs.finetune.model import Blueprint, CausalLoss, Precision, decoder_layers, set_buffers
 from jobs.finetune.optimizer import build_optimizer, give_averages, set_learning_rate
@@ -39,7 +39,7 @@ _PREFIX = "model."
 class Fsdp:
     """A :class:`jobs.finetune.strategy.Strategy`: torch's FSDP2."""
 
-    def __init__(self, config: Config, blueprint: Blueprint, device: torch.device):
+    def __init__(self, config: FinetuneConfig, blueprint: Blueprint, device: torch.device):
         """Builds the model over the default process group. Called by all workers; raises StepError as `blueprint`."""
         self._config = config
         self._blueprint = blueprint

@@ -33,8 +33,8 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from torch.distributed import DistError
 
 from jobs.cluster_state import amounts, gone, leaving, machines, shortage, starting
-from jobs.finetune.config import Config
-from jobs.finetune.connecting import Connection, packed, raise_what_was_before
+from jobs.finetune.config import FinetuneConfig
+from jobs.finetune.connecting import GangTorchConfig, packed, raise_what_was_before
 from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory_somewhere
 from jobs.finetune.holding import held
 from jobs.finetune.loop import Leaving
@@ -46,7 +46,7 @@ from orchestrator.job.usage import Held, Meter
 from orchestrator.store.storage import StoreError, no_space, read_bytes, remove, write_bytes
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 Argument = TypeVar("Argument")
 
@@ -67,9 +67,9 @@ def announced() -> bool:
 def run_gang(
     work: Callable[[Argument], None],
     argument: Argument,
-    config: Config,
+    config: FinetuneConfig,
     records: Path,
-    reservation: Place,
+    reservation: StoragePath,
     tell: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
     hold: Callable[[Held], None] = lambda holding: None,
     before: Callable[[Argument], None] | None = None,
@@ -119,10 +119,10 @@ def run_gang(
 def _trainer(
     work: Callable[[Argument], None],
     argument: Argument,
-    config: Config,
+    config: FinetuneConfig,
     workers: int,
     records: Path,
-    reservation: Place,
+    reservation: StoragePath,
     before: Callable[[Argument], None] | None = None,
 ) -> TorchTrainer:
     gpus = config.resources.gpus_per_worker
@@ -130,7 +130,7 @@ def _trainer(
     return TorchTrainer(
         # Not as its train_loop_config: Ray Train's controller reads that too, and imports for seconds what is in it.
         partial(_work, work, argument, reservation),
-        torch_config=Connection(backend=BACKENDS["cuda" if gpus else "cpu"], before=first),
+        torch_config=GangTorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"], before=first),
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=bool(gpus),
@@ -145,7 +145,7 @@ def _trainer(
     )
 
 
-def _work(work: Callable[[Argument], None], argument: Argument, reservation: Place) -> None:
+def _work(work: Callable[[Argument], None], argument: Argument, reservation: StoragePath) -> None:
     if ray.train.get_context().get_world_rank() == 0:
         table = placement_group_table(get_current_placement_group())
         machines_of_gang = sorted(set(table["bundles_to_node_id"].values()))
@@ -154,7 +154,7 @@ def _work(work: Callable[[Argument], None], argument: Argument, reservation: Pla
     work(argument)
 
 
-def _machines(reservation: Place) -> list[str]:
+def _machines(reservation: StoragePath) -> list[str]:
     """Those of the gang that ran last, by what its rank 0 said of them; none where it did not come to run."""
     record = read_bytes(reservation)
     return [] if record is None else list(json.loads(record)["machines"])
@@ -164,7 +164,7 @@ def _timed_out(error: TrainingFailedError) -> bool:
     return isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
 
 
-def _enough_or_coming(config: Config, workers: int, waited: float) -> int:
+def _enough_or_coming(config: FinetuneConfig, workers: int, waited: float) -> int:
     """As :func:`_enough`, and the same again while the autoscaler starts machines, but for `STARTS_WITHIN` seconds."""
     try:
         return _enough(config, workers)
@@ -177,7 +177,7 @@ def _enough_or_coming(config: Config, workers: int, waited: float) -> int:
         return workers
 
 
-def _enough(config: Config, workers: int) -> int:
+def _enough(config: FinetuneConfig, workers: int) -> int:
     """How many to ask for when `workers` were waited for in vain: as many as can start with what is free, else the same
     again where it is other steps that hold the rest. Raises StepError where neither will do."""
     bundle = config.demands()[0]

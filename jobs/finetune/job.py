@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from orchestrator.job.extensions import lazy
 from orchestrator.job.record import Job
 
 JOB = Job(
-    config=Config,
+    config=FinetuneConfig,
     run=lazy("jobs.finetune.run:run"),
     look=lazy("jobs.finetune.prepare:look"),
     estimate=lazy("jobs.finetune.planning.estimate:estimate"),

@@ -10,7 +10,7 @@ from pydantic import Field
 from orchestrator.job.strict_model import StrictModel
 
 
-class Columns(StrictModel):
+class SampleColumns(StrictModel):
     """The columns that hold the three parts of a sample."""
 
     question: str = Field(default="question", min_length=1)
@@ -23,7 +23,7 @@ class Columns(StrictModel):
 
 
 @dataclass(frozen=True)
-class Layout:
+class DatasetLayout:
     """How a published dataset keeps its samples: in three columns, or in one with the turns of a conversation."""
 
     of: str
@@ -34,27 +34,27 @@ class Layout:
 
 
 LAYOUTS = (
-    Layout("this project", Columns().names),
-    Layout("s1K-1.1", ("question", "deepseek_thinking_trajectory", "deepseek_attempt")),
-    Layout("s1K", ("question", "thinking_trajectories", "attempt")),
-    Layout("OpenThoughts", ("problem", "deepseek_reasoning", "deepseek_solution")),
-    Layout("OpenThoughts", ("conversations",)),
+    DatasetLayout("this project", SampleColumns().names),
+    DatasetLayout("s1K-1.1", ("question", "deepseek_thinking_trajectory", "deepseek_attempt")),
+    DatasetLayout("s1K", ("question", "thinking_trajectories", "attempt")),
+    DatasetLayout("OpenThoughts", ("problem", "deepseek_reasoning", "deepseek_solution")),
+    DatasetLayout("OpenThoughts", ("conversations",)),
 )
 """The columns that are recognised, in the order in which they are looked for. s1K-1.1 has Gemini's traces beside r1's,
 which are those that s1.1 was trained on."""
 
 
-def choose_layout(present: Iterable[str], columns: Columns | None) -> Layout | None:
+def choose_layout(present: Iterable[str], columns: SampleColumns | None) -> DatasetLayout | None:
     """Which of the `present` columns hold the samples; None when those that are asked for, or known, are not all there.
 
     `columns` None recognises them.
     """
     there = set(present)
-    wanted = LAYOUTS if columns is None else (Layout("columns", columns.names),)
+    wanted = LAYOUTS if columns is None else (DatasetLayout("columns", columns.names),)
     return next((layout for layout in wanted if there.issuperset(layout.names)), None)
 
 
-def columns_missing(present: Iterable[str], columns: Columns | None) -> str:
+def columns_missing(present: Iterable[str], columns: SampleColumns | None) -> str:
     """What to say of data whose columns :func:`choose_layout` cannot take."""
     names = ", ".join(sorted(present)) or "none"
     if columns is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.data import TokenizedData
 from jobs.template import ThinkingTemplate
 
@@ -91,7 +91,7 @@ class Look:
 
 
 def look_at(
-    data: TokenizedData, config: Config, tokenizer: PreTrainedTokenizerBase, template: ThinkingTemplate
+    data: TokenizedData, config: FinetuneConfig, tokenizer: PreTrainedTokenizerBase, template: ThinkingTemplate
 ) -> Look:
     """A look at `data`, as `config` trains on it."""
     lengths = np.diff(data.starts)

@@ -15,10 +15,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from jobs.finetune.batches import Schedule, Step, plan_step
+from jobs.finetune.batches import Schedule, WorkerStep, plan_step
 from jobs.finetune.checkpoint import Checkpoints
 from jobs.finetune.checkpoint_files import CheckpointFolder
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.data import TokenizedData
 from jobs.finetune.evaluation import held_out_loss, split
 from jobs.finetune.measures import StepReport, peak_memory
@@ -27,7 +27,7 @@ from jobs.finetune.strategy import Strategy
 from jobs.finetune.utilisation import Utilisation
 from orchestrator.job.errors import StepError
 
-Report = Callable[[StepReport], None]
+StepReporter = Callable[[StepReport], None]
 
 
 class Leaving(Exception):
@@ -44,14 +44,14 @@ _NAMED = 16
 
 
 def train(
-    config: Config,
+    config: FinetuneConfig,
     strategy: Strategy,
     data: TokenizedData,
     *,
     padding: int,
     device: torch.device,
     checkpoints: CheckpointFolder,
-    report: Report,
+    report: StepReporter,
     busy: Utilisation | None = None,
     leaving: Callable[[], bool] = staying,
 ) -> int:
@@ -128,13 +128,13 @@ def train(
     return schedule.steps
 
 
-def save(config: Config, strategy: Strategy, checkpoints: CheckpointFolder, step: int) -> None:
+def save(config: FinetuneConfig, strategy: Strategy, checkpoints: CheckpointFolder, step: int) -> None:
     """Leaves a checkpoint after `step`, due or not. Called by all workers; raises StepError where there is no place."""
     with _saved(config, checkpoints) as saved:
         saved.after(step, strategy, last=True)
 
 
-def _saved(config: Config, checkpoints: CheckpointFolder) -> Checkpoints:
+def _saved(config: FinetuneConfig, checkpoints: CheckpointFolder) -> Checkpoints:
     recipe = config.model_dump(mode="json", exclude={"resources"})
     every, keep = config.resources.checkpoint_every, config.resources.keep_checkpoints
     return Checkpoints(checkpoints, recipe, every=every, keep=keep)
@@ -151,7 +151,7 @@ class _Sums:
     """What each of this worker's micro-batches contributed to the loss."""
 
 
-def _accumulate(strategy: Strategy, step: Step, device: torch.device) -> _Sums:
+def _accumulate(strategy: Strategy, step: WorkerStep, device: torch.device) -> _Sums:
     """Adds up the gradients of a worker's micro-batches."""
     final = len(step.batches) - 1
     losses = [
@@ -164,7 +164,7 @@ def _accumulate(strategy: Strategy, step: Step, device: torch.device) -> _Sums:
     return _Sums(loss, int(positions), losses)
 
 
-def _suspects(step: Step, sums: _Sums) -> list[int]:
+def _suspects(step: WorkerStep, sums: _Sums) -> list[int]:
     """Samples of the micro-batches whose loss is no number; of all, where only the gradient is none."""
     bad = [
         sample

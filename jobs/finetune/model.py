@@ -24,7 +24,7 @@ from transformers import (
 from jobs.finetune.attention import stay_within_documents
 from jobs.finetune.batches import IGNORED, Batch
 from jobs.finetune.chunks import positions_at_once
-from jobs.finetune.config import HEAD_SIZE, Config, Lora, RandomModel
+from jobs.finetune.config import HEAD_SIZE, FinetuneConfig, Lora, RandomModel
 from jobs.finetune.cross_entropy import cross_entropies
 from jobs.finetune.empty import parameters_without_memory
 from jobs.finetune.lora import attach
@@ -185,7 +185,7 @@ def stored_weights(source: str, revision: str | None = None) -> Path:
         raise StepError(f"model: {source!r}{asked} cannot be downloaded ({_first_line(error)})") from error
 
 
-def draw(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase, config: Config) -> Blueprint:
+def draw(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase, config: FinetuneConfig) -> Blueprint:
     """The blueprint of the model that `config` trains. Raises StepError when it cannot be known or trained."""
     if isinstance(source, RandomModel):
         architecture = random_architecture(source, tokenizer)

@@ -18,7 +18,7 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from cluster.catalogue import Machine
+from cluster.catalogue import MachineType
 from orchestrator.job.errors import StepError
 
 SHARE = 0.5
@@ -77,7 +77,7 @@ def fabric(devices: Path = _FABRICS) -> str | None:
     return None
 
 
-def check(device: torch.device, where: Machine, cards: int, *, nodes: int, fabrics: Path = _FABRICS) -> None:
+def check(device: torch.device, where: MachineType, cards: int, *, nodes: int, fabrics: Path = _FABRICS) -> None:
     """Says what the gang is connected by, and warns where it is slow for `cards` of `where`. Called by all workers.
 
     Raises StepError where NCCL does not take the fabric that is there.

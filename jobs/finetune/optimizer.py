@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.deepspeed_config import EPSILON
 
 AVERAGES = ("exp_avg", "exp_avg_sq")
 """torch's names for the averages of the gradient and of its square."""
 
 
-def learning_rate(step: int, steps: int, config: Config) -> float:
+def learning_rate(step: int, steps: int, config: FinetuneConfig) -> float:
     """The rate of optimizer step `step` of `steps`, counted from 0: up to the peak, then a half cosine towards 0.
 
     A function of the step alone, so there is no scheduler to save and restore.
@@ -27,7 +27,7 @@ def learning_rate(step: int, steps: int, config: Config) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))
 
 
-def build_optimizer(model: nn.Module, matrices: Container[str], config: Config) -> AdamW:
+def build_optimizer(model: nn.Module, matrices: Container[str], config: FinetuneConfig) -> AdamW:
     """AdamW over what of `model` is trained. Only `matrices` decay: norms and biases have nothing to gain from it.
 
     They are named, because a sharded weight does not always have its shape.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from jobs.finetune.config import Config, RandomModel
+from jobs.finetune.config import FinetuneConfig, RandomModel
 from jobs.finetune.data import TokenizedData, tokenize
 from jobs.finetune.look import as_html, as_text, look_at
 from jobs.finetune.model import load_tokenizer
@@ -30,7 +30,7 @@ from orchestrator.job.references import Reference
 _PARAMS, _PAGE, _TEXT = "params.json", "data.html", "data.txt"
 
 
-def prepare(config: Config, context: StepContext, folder: Path) -> None:
+def prepare(config: FinetuneConfig, context: StepContext, folder: Path) -> None:
     """Leaves the data that `config` trains on in `folder`, for :func:`prepared` and :func:`publish`, and prints a look.
 
     What an earlier attempt left there is used. Raises StepError for data, a tokenizer or a model that cannot be used.
@@ -66,20 +66,20 @@ def publish(folder: Path, artifacts: Path) -> None:
         shutil.copy(folder / name, artifacts / name)
 
 
-def look(config: Config, context: StepContext) -> str:
+def look(config: FinetuneConfig, context: StepContext) -> str:
     """The look at the data that a step would train on, as text. Raises StepError as the step itself would."""
     tokenizer, data = _tokenized(config, context)
     return as_text(look_at(data, config, tokenizer, TEMPLATES[config.template]))
 
 
-def model_source(config: Config, context: StepContext) -> RandomModel | str:
+def model_source(config: FinetuneConfig, context: StepContext) -> RandomModel | str:
     """The model that training starts from: one to be drawn, a folder, or a name on the hub."""
     if isinstance(config.model, Reference):
         return str(context.take(config.model, Model).folder.absolute())
     return str(config.model.path) if isinstance(config.model, LocalPath) else config.model
 
 
-def _tokenized(config: Config, context: StepContext) -> tuple[PreTrainedTokenizerBase, TokenizedData]:
+def _tokenized(config: FinetuneConfig, context: StepContext) -> tuple[PreTrainedTokenizerBase, TokenizedData]:
     source = model_source(config, context)
     tokenizer = load_tokenizer(source, config.revision)
     ids, positions = _limits(source, config.revision, tokenizer)

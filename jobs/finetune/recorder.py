@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.measures import StepReport
 from jobs.finetune.prepare import publish, seen
 from jobs.finetune.system_metrics import SystemMetrics
@@ -20,7 +20,7 @@ class Recorder:
     """Writes what each optimizer step did to the step's tracked run, how far it is to the step's progress, and at last
     what model came of it."""
 
-    def __init__(self, config: Config, context: StepContext, data: Path):
+    def __init__(self, config: FinetuneConfig, context: StepContext, data: Path):
         """`data` is the folder of the prepared data (:mod:`jobs.finetune.prepare`)."""
         self._context = context
         params = config.model_dump(mode="json", exclude={"resources"})
@@ -47,6 +47,6 @@ class Recorder:
 
         The base model and the data are also among the recipe's fields; fingerprints say what was in them.
         """
-        lineage = {"location": str(self._context.place / "output"), "fingerprint": self._context.fingerprint}
+        lineage = {"location": str(self._context.storage / "output"), "fingerprint": self._context.fingerprint}
         inputs = {f"input_{name}": taken.fingerprint for name, taken in self._context.inputs.items()}
         self._run.made_model(self._context.name, "finetuned", lineage | inputs | self._params)

@@ -8,7 +8,7 @@ from pathlib import Path
 import ray.train
 from ray.train.torch import get_device
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.gang import announced, run_gang
 from jobs.finetune.prepare import prepare
 from jobs.finetune.worker import DATA, Assignment, assign, fetch, work
@@ -16,7 +16,7 @@ from orchestrator.job.context import StepContext
 from orchestrator.store.storage import remove
 
 
-def run(config: Config, context: StepContext) -> None:
+def run(config: FinetuneConfig, context: StepContext) -> None:
     """Trains and writes the model to the step's output. Continues from the step's last checkpoint when it has one.
 
     Raises StepError where the data cannot be used or checkpoints cannot be written, before anything is taken, and when
@@ -28,7 +28,7 @@ def run(config: Config, context: StepContext) -> None:
     assignment.checkpoints.check_writable()
     prepare(config, assignment.context, assignment.data)
     assignment.context.share(DATA)
-    reservation = assignment.context.place / "gang" / "reservation.json"
+    reservation = assignment.context.storage / "gang" / "reservation.json"
     run_gang(_work, assignment, config, records, reservation, context.lost, context.hold, fetch)
     assignment.checkpoints.remove()
     remove(reservation)

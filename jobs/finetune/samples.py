@@ -14,14 +14,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.finetune.layouts import Layout, choose_layout, columns_missing
+from jobs.finetune.layouts import DatasetLayout, choose_layout, columns_missing
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import file_problem, lines
 
 if TYPE_CHECKING:
     from jobs.finetune.data_config import DataConfig
 
-Row = Mapping[str, Any]
+DatasetRow = Mapping[str, Any]
 
 _PARTS = ("question", "trace", "answer")
 
@@ -66,14 +66,14 @@ def read_samples(data: DataConfig) -> Iterator[Sample]:
         yield _sample(row, layout, where)
 
 
-def _rows(data: DataConfig) -> Iterator[tuple[str, Row]]:
+def _rows(data: DataConfig) -> Iterator[tuple[str, DatasetRow]]:
     """Each row, and where it is."""
     if data.file is None or data.file.is_dir():
         return _dataset_rows(data)
     return (_parquet_rows if data.file.suffix == ".parquet" else _json_rows)(data.file, str(data.path))
 
 
-def _json_rows(path: Path, name: str) -> Iterator[tuple[str, Row]]:
+def _json_rows(path: Path, name: str) -> Iterator[tuple[str, DatasetRow]]:
     try:
         for number, line in lines(path):
             if line.strip():
@@ -82,7 +82,7 @@ def _json_rows(path: Path, name: str) -> Iterator[tuple[str, Row]]:
         raise StepError(f"data: {name} {error}: give a JSONL or Parquet file") from error
 
 
-def _parse(line: bytes, where: str) -> Row:
+def _parse(line: bytes, where: str) -> DatasetRow:
     try:
         row = json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -94,7 +94,7 @@ def _parse(line: bytes, where: str) -> Row:
     return row
 
 
-def _parquet_rows(path: Path, name: str) -> Iterator[tuple[str, Row]]:
+def _parquet_rows(path: Path, name: str) -> Iterator[tuple[str, DatasetRow]]:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
@@ -114,7 +114,7 @@ def _parquet_rows(path: Path, name: str) -> Iterator[tuple[str, Row]]:
         raise StepError(f"data: {name} cannot be read ({_first_line(error)}): give a Parquet file") from error
 
 
-def _dataset_rows(data: DataConfig) -> Iterator[tuple[str, Row]]:
+def _dataset_rows(data: DataConfig) -> Iterator[tuple[str, DatasetRow]]:
     """A dataset of the hub, or a folder in its layout, one that ``save_to_disk`` wrote, or with Parquet or JSONL."""
     from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
     from datasets.exceptions import DatasetsError
@@ -155,7 +155,7 @@ def _asked(data: DataConfig) -> dict[str, str]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _sample(row: Row, layout: Layout, where: str) -> Sample:
+def _sample(row: DatasetRow, layout: DatasetLayout, where: str) -> Sample:
     if layout.names == (_CONVERSATION,):
         parts = _of_conversation(row.get(_CONVERSATION), where)
     else:

@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 
 from cluster.catalogue import machine
 from jobs.architecture import Architecture, UnknownArchitecture, from_config
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.planning.roofline import flops
 
 _CARDS = {
@@ -41,7 +41,7 @@ class Utilisation:
         return flops(self.architecture, tokens, mean, adapters=self.adapters) / (seconds * workers * self.peak)
 
 
-def utilisation(architecture: PretrainedConfig, config: Config, device: torch.device) -> Utilisation | None:
+def utilisation(architecture: PretrainedConfig, config: FinetuneConfig, device: torch.device) -> Utilisation | None:
     """None where the peak is not known: on other cards, on CPUs, in other precisions than bf16, of other families."""
     if device.type != "cuda" or config.precision != "bf16":
         return None

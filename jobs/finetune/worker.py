@@ -19,7 +19,7 @@ from transformers import PretrainedConfig
 from jobs.architecture import UnknownArchitecture, from_config
 from jobs.finetune import network
 from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
-from jobs.finetune.config import Config, RandomModel
+from jobs.finetune.config import FinetuneConfig, RandomModel
 from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.determinism import same_bits
 from jobs.finetune.export import export
@@ -51,7 +51,7 @@ _ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 class Assignment:
     """What every worker is told. Its paths are absolute: workers need not share a working folder."""
 
-    config: Config
+    config: FinetuneConfig
     context: StepContext
     deepspeed: Mapping[str, Any] | None
     """DeepSpeed's settings, where it is the strategy."""
@@ -71,9 +71,9 @@ class Assignment:
         return checkpoints_of(self.config, self.context)
 
 
-def assign(config: Config, context: StepContext) -> Assignment:
+def assign(config: FinetuneConfig, context: StepContext) -> Assignment:
     """The assignment for a step. Raises StepError for a ds_config.json that cannot be used."""
-    context = dataclasses.replace(context, place=context.place.absolute())
+    context = dataclasses.replace(context, storage=context.storage.absolute())
     deepspeed = deepspeed_settings(config) if config.strategy == "deepspeed" else None
     return Assignment(config, context, deepspeed)
 
@@ -135,7 +135,7 @@ def fetch(assignment: Assignment) -> None:
         stored_weights(assignment.model, assignment.config.revision)
 
 
-def is_tight(config: Config, architecture: PretrainedConfig) -> bool:
+def is_tight(config: FinetuneConfig, architecture: PretrainedConfig) -> bool:
     """Whether the plan takes so much of a card that what is free in pieces would be missed."""
     try:
         setting = setting_of(config)
@@ -153,7 +153,7 @@ def expand_segments() -> None:
 
 
 def make_strategy(
-    config: Config, blueprint: Blueprint, device: torch.device, deepspeed: Mapping[str, Any] | None
+    config: FinetuneConfig, blueprint: Blueprint, device: torch.device, deepspeed: Mapping[str, Any] | None
 ) -> Strategy:
     """The model in memory, divided among the workers as `config` says. Called by all of them."""
     if deepspeed is None:

@@ -14,7 +14,7 @@ THINKING = ThinkingForecast(natural=13, extension=21, answer=16, source="the bui
 """Of the models that ``experiments/scaling_sweep.yaml`` trains."""
 
 
-class Config(StepConfig):
+class LettersConfig(StepConfig):
     """A dataset of the built-in task."""
 
     VERSION: ClassVar[int] = 1

@@ -42,7 +42,7 @@ _HELD_OUT_OF = 8
 
 
 @dataclass(frozen=True)
-class Question:
+class LettersQuestion:
     """A word and the letter to count in it."""
 
     word: str
@@ -62,7 +62,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Trace:
+class LettersTrace:
     """What a reasoner wrote before its answer, and the answer it came to (which skimming gets wrong)."""
 
     text: str
@@ -74,7 +74,7 @@ def is_held_out(word: str) -> bool:
     return hashlib.blake2b(word.encode(), digest_size=8).digest()[-1] % _HELD_OUT_OF == 0
 
 
-def training(count: int, seed: int) -> Iterator[tuple[Question, Trace]]:
+def training(count: int, seed: int) -> Iterator[tuple[LettersQuestion, LettersTrace]]:
     """`count` questions with their traces. Words may come up again, with another trace."""
     rng = random.Random(f"letters-training-{seed}")
     for _ in range(count):
@@ -82,54 +82,54 @@ def training(count: int, seed: int) -> Iterator[tuple[Question, Trace]]:
         yield question, _trace(rng, question)
 
 
-def held_out(count: int, seed: int) -> list[Question]:
+def held_out(count: int, seed: int) -> list[LettersQuestion]:
     """`count` distinct questions about test words: the same for the same arguments, wherever they are asked."""
     rng = random.Random(f"letters-test-{seed}")
-    questions: dict[str, Question] = {}
+    questions: dict[str, LettersQuestion] = {}
     while len(questions) < count:
         question = _question(rng, held_out=True)
         questions.setdefault(question.id, question)
     return list(questions.values())
 
 
-def skim(question: Question) -> Trace:
+def skim(question: LettersQuestion) -> LettersTrace:
     """The word letter by letter with a running count, a doubled target letter counted once: ``r1a1s1...``."""
     return _walk(question, [_starts_a_run(question, at) for at in range(len(question.word))])
 
 
-def careful(question: Question) -> Trace:
+def careful(question: LettersQuestion) -> LettersTrace:
     """The word letter by letter with a running count of every target letter."""
     return _walk(question, [letter == question.letter for letter in question.word])
 
 
-def listing(question: Question) -> Trace:
+def listing(question: LettersQuestion) -> LettersTrace:
     """The target letters alone, numbered: ``r1r2r3``."""
     count = question.word.count(question.letter)
-    return Trace("".join(f"{question.letter}{number}" for number in range(1, count + 1)), str(count))
+    return LettersTrace("".join(f"{question.letter}{number}" for number in range(1, count + 1)), str(count))
 
 
 _PASSES = {"Wait": careful, "Hmm": skim, "Alternatively": listing}
 
 
-def _walk(question: Question, counted: list[bool]) -> Trace:
+def _walk(question: LettersQuestion, counted: list[bool]) -> LettersTrace:
     count, text = 0, ""
     for letter, counts in zip(question.word, counted, strict=True):
         count += counts
         text += f"{letter}{count}"
-    return Trace(text, str(count))
+    return LettersTrace(text, str(count))
 
 
-def _starts_a_run(question: Question, at: int) -> bool:
+def _starts_a_run(question: LettersQuestion, at: int) -> bool:
     before = question.word[at - 1] if at else ""
     return question.word[at] == question.letter != before
 
 
-def _question(rng: random.Random, *, held_out: bool) -> Question:
+def _question(rng: random.Random, *, held_out: bool) -> LettersQuestion:
     while True:
         letter = rng.choice(CONSONANTS)
         word = _word(rng, letter, doubled=rng.random() < DOUBLED_SHARE)
         if is_held_out(word) == held_out:
-            return Question(word, letter)
+            return LettersQuestion(word, letter)
 
 
 def _word(rng: random.Random, letter: str, *, doubled: bool) -> str:
@@ -147,7 +147,7 @@ def _word(rng: random.Random, letter: str, *, doubled: bool) -> str:
     return "".join(word)
 
 
-def _trace(rng: random.Random, question: Question) -> Trace:
+def _trace(rng: random.Random, question: LettersQuestion) -> LettersTrace:
     latest = skim(question)
     lines = [latest.text]
     for end_share in END_SHARE:
@@ -156,4 +156,4 @@ def _trace(rng: random.Random, question: Question) -> Trace:
         opener = rng.choices(list(OPENERS), weights=list(OPENERS.values()))[0]
         latest = _PASSES[opener](question)
         lines.append(opener + latest.text)
-    return Trace("\n".join(lines), latest.answer)
+    return LettersTrace("\n".join(lines), latest.answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jobs.forecasts import DatasetForecast
-from jobs.letters.config import THINKING, Config
+from jobs.letters.config import THINKING, LettersConfig
 from orchestrator.job.config import Upcoming
 from orchestrator.job.extensions import lazy
 from orchestrator.job.record import Job
@@ -14,7 +14,7 @@ _TOKENS_PER_SAMPLE = 50
 """A trace in bytes, on average, with its chat markers."""
 
 
-def _forecast(config: Config, inputs: Mapping[str, Upcoming]) -> DatasetForecast:
+def _forecast(config: LettersConfig, inputs: Mapping[str, Upcoming]) -> DatasetForecast:
     return DatasetForecast(
         samples=config.train,
         tokens_per_sample=_TOKENS_PER_SAMPLE,
@@ -23,4 +23,4 @@ def _forecast(config: Config, inputs: Mapping[str, Upcoming]) -> DatasetForecast
     )
 
 
-JOB = Job(config=Config, run=lazy("jobs.letters.run:run"), forecast=_forecast, short=True)
+JOB = Job(config=LettersConfig, run=lazy("jobs.letters.run:run"), forecast=_forecast, short=True)

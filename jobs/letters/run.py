@@ -9,14 +9,14 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from jobs.letters.config import Config
+from jobs.letters.config import LettersConfig
 from jobs.letters.generator import held_out, training
 from orchestrator.job.context import StepContext
 
 _PROGRESS_EVERY = 10_000
 
 
-def run(config: Config, context: StepContext) -> None:
+def run(config: LettersConfig, context: StepContext) -> None:
     """Writes both files into the step's output."""
     context.output.mkdir(parents=True, exist_ok=True)
     test = held_out(config.test, config.seed)

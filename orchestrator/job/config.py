@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cluster.catalogue import CPU, Machine, machine, names, this_machine
+from cluster.catalogue import CPU, MachineType, machine, names, this_machine
 from orchestrator.job.outputs import Output
 from orchestrator.job.resources import DEFAULT_GPU, Resources
 from orchestrator.job.strict_model import StrictModel
@@ -47,7 +47,7 @@ class Upcoming:
 
 
 class StepConfig(StrictModel):
-    """The fields of one step in an experiment file. Subclassed once per job kind, as ``Config``."""
+    """The fields of one step in an experiment file. Subclassed once per job kind."""
 
     VERSION: ClassVar[int]
     """Raised when the same config gives another result than before: results of older versions are then recomputed."""
@@ -64,7 +64,7 @@ class StepConfig(StrictModel):
         return self.demands()
 
     @property
-    def machine(self) -> Machine:
+    def machine(self) -> MachineType:
         """What the step is reckoned to run on: where nothing else is said and no cluster is named, this machine's
         cores."""
         if self.resources.machine:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from orchestrator.job.usage import Held, Spending
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
     from orchestrator.store.working_copy import WorkingCopy
 
 
@@ -38,7 +38,7 @@ class StepInput:
 
     name: str
     fingerprint: str
-    place: Place
+    storage: StoragePath
     """The folder that its job wrote, in the store."""
     forecast: object | None = None
     """What was foreseen of it, before it was there (:mod:`jobs.forecasts`)."""
@@ -46,11 +46,11 @@ class StepInput:
     @property
     def output(self) -> Path:
         """That folder on this machine. From an object store it is fetched, once per machine. Raises StoreError."""
-        if isinstance(self.place, Path):
-            return self.place
+        if isinstance(self.storage, Path):
+            return self.storage
         from orchestrator.store.working_copy import fetched_output
 
-        return fetched_output(self.place.parent)
+        return fetched_output(self.storage.parent)
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class StepContext:
     experiment: str
     name: str
     fingerprint: str
-    place: Place
+    storage: StoragePath
     """The step's own folder in the store. It outlives attempts: a restarted step finds what it left there."""
-    traces: Place
+    traces: StoragePath
     """The folder of decoded trees, shared by all steps and experiments of the store."""
     inputs: Mapping[str, StepInput] = field(default_factory=dict)
     attempt: int = 0
@@ -72,12 +72,12 @@ class StepContext:
 
     @property
     def folder(self) -> Path:
-        """The step's folder for this process to work in: :attr:`place` itself, or a copy where that is a bucket.
+        """The step's folder for this process to work in: :attr:`storage` itself, or a copy where that is a bucket.
 
         Of what is written to a copy, the store gets logs, tracked runs and single files by themselves. ``output/`` it
         gets by :meth:`deliver`, and what other processes of the step need by :meth:`share`.
         """
-        return self.place if isinstance(self.place, Path) else self._copy(self.place).folder
+        return self.storage if isinstance(self.storage, Path) else self._copy(self.storage).folder
 
     @property
     def output(self) -> Path:
@@ -86,55 +86,55 @@ class StepContext:
 
     def deliver(self) -> None:
         """Says that what this process wrote to :attr:`output` is whole. Raises StoreError where it cannot be stored."""
-        if not isinstance(self.place, Path):
-            self._copy(self.place).deliver()
+        if not isinstance(self.storage, Path):
+            self._copy(self.storage).deliver()
 
     def check_out(self, *parts: str) -> None:
         """Brings what the store has below these folders of the step, for a process that goes on with it."""
-        if not isinstance(self.place, Path):
+        if not isinstance(self.storage, Path):
             for part in parts:
-                self._copy(self.place).fetch(part)
+                self._copy(self.storage).fetch(part)
 
     def send(self) -> None:
         """Sees that what was logged and tracked until now is in the store. Raises StoreError."""
-        if not isinstance(self.place, Path):
-            self._copy(self.place).send()
+        if not isinstance(self.storage, Path):
+            self._copy(self.storage).send()
 
     def leave(self) -> None:
         """Called last by every process of a step, and by others that looked into it."""
         sys.stdout.flush()
         sys.stderr.flush()
-        if not isinstance(self.place, Path):
-            self._copy(self.place).leave()
+        if not isinstance(self.storage, Path):
+            self._copy(self.storage).leave()
 
     def share(self, name: str) -> None:
         """Lets the other processes of the step have ``folder/<name>``, which must not change any more."""
-        if not isinstance(self.place, Path):
+        if not isinstance(self.storage, Path):
             from orchestrator.store.working_copy import share
 
-            share(self.place, name, self.folder / name)
+            share(self.storage, name, self.folder / name)
 
     def shared(self, name: str) -> Path:
         """Where :meth:`share` put it, for this process; where it is to be written, if that was not done yet."""
-        if isinstance(self.place, Path):
-            return self.place / name
+        if isinstance(self.storage, Path):
+            return self.storage / name
         from orchestrator.store.working_copy import shared
 
-        return shared(self.place, name) or self.folder / name
+        return shared(self.storage, name) or self.folder / name
 
     def unshare(self, name: str) -> None:
         """Removes what was shared."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
-        if not isinstance(self.place, Path):
+        if not isinstance(self.storage, Path):
             from orchestrator.store.working_copy import unshare
 
-            unshare(self.place, name)
+            unshare(self.storage, name)
 
     @staticmethod
-    def _copy(place: UPath) -> WorkingCopy:
+    def _copy(folder: UPath) -> WorkingCopy:
         from orchestrator.store.working_copy import working_copy
 
-        return working_copy(place)
+        return working_copy(folder)
 
     def input(self, reference: Reference) -> StepInput:
         """The finished step that a :class:`Reference` of the config names."""
@@ -159,7 +159,7 @@ class StepContext:
 
     def lost(self, counts: Mapping[str, int], reason: str) -> None:
         """Says that the step goes on after a loss: how many there were by cause, and why the last; for ``status``."""
-        write_note(self.place / "losses.json", {"counts": dict(counts), "reason": reason}, durable=False)
+        write_note(self.storage / "losses.json", {"counts": dict(counts), "reason": reason}, durable=False)
 
     def redirect_output(self, process: str) -> None:
         """Sends this process's output, and its future children's, to ``logs/<process>.txt`` of the step's folder.
@@ -168,9 +168,9 @@ class StepContext:
         """
         path = self.folder / "logs" / f"{process}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not isinstance(self.place, Path):
-            self._copy(self.place).fetch_file(f"logs/{process}.txt")  # what an earlier attempt said
-            self._copy(self.place).keep_sending()
+        if not isinstance(self.storage, Path):
+            self._copy(self.storage).fetch_file(f"logs/{process}.txt")  # what an earlier attempt said
+            self._copy(self.storage).keep_sending()
         sys.stdout.flush()
         sys.stderr.flush()
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -182,9 +182,9 @@ class StepContext:
         where = f"{process} on {socket.gethostname()}, process {os.getpid()}, attempt {self.attempt}"
         print(f"--- {where}, {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)
 
-    def use_traces(self, folder: Place) -> None:
+    def use_traces(self, folder: StoragePath) -> None:
         """Notes that the step's result stands on a folder of :attr:`traces`, so that it is not taken for garbage."""
-        path = self.place / "uses.json"
+        path = self.storage / "uses.json"
         write_json_atomically(path, sorted({*(read_passing(path, list[str]) or []), folder.name}))
 
     def track(
@@ -196,7 +196,7 @@ class StepContext:
         curves shows nothing else.
         """
         folder = folder_name(name)
-        if not isinstance(self.place, Path):
-            self._copy(self.place).fetch(f"tracked/{folder}")
-            self._copy(self.place).keep_sending()
+        if not isinstance(self.storage, Path):
+            self._copy(self.storage).fetch(f"tracked/{folder}")
+            self._copy(self.storage).keep_sending()
         return TrackedRun(self.folder / "tracked" / folder, name, params, tags or {}, group)

@@ -24,7 +24,7 @@ class ExtensionError(Exception):
     """What an installed package says that it adds cannot be used. One line."""
 
 
-class Extensions(Mapping[str, T]):
+class ExtensionPoint(Mapping[str, T]):
     """All things of one sort, by name. Of ours, what is heavy to import is given as ``module:name``."""
 
     def __init__(self, group: str, sort: type[T], ours: Mapping[str, str | T]):

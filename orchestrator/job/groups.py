@@ -9,10 +9,10 @@ from ray import PlacementGroupID
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 
-def group_prefix(step: Place) -> str:
+def group_prefix(step: StoragePath) -> str:
     """What the names of the groups of a step begin with; `step` is its folder. No other step's do, of any store."""
     return f"{step.name}-{sha256(str(step).encode()).hexdigest()[:16]}"
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 ROWS_LOOKED_AT = 100
 """Of each file of a dataset, before its step is marked done. Whoever takes it reads all of them."""
@@ -37,7 +37,7 @@ class Output(ABC):
 
     @classmethod
     @abstractmethod
-    def faults(cls, folder: Place) -> Iterator[str]:
+    def faults(cls, folder: StoragePath) -> Iterator[str]:
         """What keeps a folder of the store from being an output of this kind, a few words each; nothing where it is.
 
         Asked where the step's result is, which on an object store is nobody's local folder.
@@ -63,7 +63,7 @@ class Dataset(Output):
         return self.folder / "test.jsonl"
 
     @classmethod
-    def faults(cls, folder: Place) -> Iterator[str]:
+    def faults(cls, folder: StoragePath) -> Iterator[str]:
         """A dataset has one of the two files at least, and every row has its fields."""
         files = {folder / "train.jsonl": cls.TRAIN, folder / "test.jsonl": cls.TEST}
         if not any(file.is_file() for file in files):
@@ -80,7 +80,7 @@ class Model(Output):
     KIND: ClassVar[str] = "model"
 
     @classmethod
-    def faults(cls, folder: Place) -> Iterator[str]:
+    def faults(cls, folder: StoragePath) -> Iterator[str]:
         """A model has its config, its tokenizer, and every safetensors file that its index names."""
         for name in ("config.json", "tokenizer_config.json"):
             if not folder.joinpath(name).is_file():
@@ -99,14 +99,14 @@ class Curves(Output):
     KIND: ClassVar[str] = "curves"
 
     @classmethod
-    def faults(cls, folder: Place) -> Iterator[str]:
+    def faults(cls, folder: StoragePath) -> Iterator[str]:
         """Curves have their points, and the answers that they were counted from."""
         for name in ("curves.json", "samples.parquet"):
             if not folder.joinpath(name).is_file():
                 yield f"has no {name}"
 
 
-def _rows_fault(file: Place, fields: tuple[str, ...]) -> str | None:
+def _rows_fault(file: StoragePath, fields: tuple[str, ...]) -> str | None:
     """What is wrong with the first rows of a file."""
     with file.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(islice(lines, ROWS_LOOKED_AT), 1):

@@ -18,7 +18,7 @@ from orchestrator.job.context import StepContext
 if TYPE_CHECKING:
     from orchestrator.job.estimate import Estimate
     from orchestrator.job.usage import Spending
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Regraded:
     """What changed, summed up: rows of a table, all with the same columns."""
     items: Sequence[Mapping[str, str]]
     """Every answer whose verdict changed."""
-    file: Place
+    file: StoragePath
     """What has all of `items`."""
     changed: bool
     """Whether the output would be another."""

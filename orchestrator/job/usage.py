@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cluster.catalogue import Machine, in_usd
+from cluster.catalogue import MachineType, in_usd
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
@@ -34,7 +34,7 @@ class Meter:
     Each is counted from its grant to its give-back. Either may be known only after a while: `ago` says how long.
     """
 
-    def __init__(self, where: Machine, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, where: MachineType, clock: Callable[[], float] = time.monotonic):
         self._where = where
         self._clock = clock
         self._since = clock()

@@ -1,12 +1,12 @@
-"""Which run works on a step: one at a time, and a dead one's claim is worth nothing.
+"""Which run works on a step: one at a time, and a dead one's lease is worth nothing.
 
-In a folder the claim is a file, and who may write it is decided under a lock. An object store has no locks, but an
-object can be created on the condition that it is not there. So claims are numbered there, ``claims/00000003.json``, and
+In a folder the lease is a file, and who may write it is decided under a lock. An object store has no locks, but an
+object can be created on the condition that it is not there. So leases are numbered there, ``leases/00000003.json``, and
 the highest counts: taking an abandoned step over is creating the next number, which one of several runs can. Only the
 holder writes its own after that, to renew the heartbeat.
 
 Clocks jump, and those of two machines may be apart. On one machine they play no part: processes are told apart by the
-time since its start. A claim from another machine is looked at for a while before it is taken over, however old its
+time since its start. A lease from another machine is looked at for a while before it is taken over, however old its
 heartbeat seems: one that changes is alive.
 """
 
@@ -31,20 +31,20 @@ from orchestrator.store.storage import files, remove, write_once
 if TYPE_CHECKING:
     from upath import UPath
 
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 STALE_AFTER = 30.0
-"""Seconds without a heartbeat after which a claim from another machine counts as abandoned."""
+"""Seconds without a heartbeat after which a lease from another machine counts as abandoned."""
 
 HEARTBEAT = 5.0
-"""Seconds between refreshes of the claims; a sixth of the time after which they count as abandoned."""
+"""Seconds between renewals of the leases; a sixth of the time after which they count as abandoned."""
 
 WATCHED = 12.0
-"""Seconds for which an abandoned claim from another machine is looked at before it is taken over: two heartbeats."""
+"""Seconds for which an abandoned lease from another machine is looked at before it is taken over: two heartbeats."""
 
 
 @dataclass(frozen=True)
-class Claim:
+class Lease:
     """A run's word that it is working on a step. Worth nothing once the run is dead."""
 
     run: str
@@ -55,7 +55,7 @@ class Claim:
     heartbeat: float
 
     @classmethod
-    def by_this_process(cls, run: str) -> Claim:
+    def by_this_process(cls, run: str) -> Lease:
         return cls(run, socket.gethostname(), os.getpid(), _started(os.getpid()), time.time())
 
     @property
@@ -68,21 +68,21 @@ class Claim:
         except psutil.NoSuchProcess:
             return False
 
-    def beats(self, claims: Claims) -> bool:
+    def beats(self, leases: Leases) -> bool:
         """Whether it is renewed, from another machine, while it is looked at: then only its clock is another."""
         if self.host == socket.gethostname():
             return False
         deadline = time.monotonic() + WATCHED
         while time.monotonic() < deadline:
             time.sleep(HEARTBEAT / 10)
-            latest = claims.latest()
+            latest = leases.latest()
             if latest is None or latest.run != self.run:
                 return False
             if latest.heartbeat != self.heartbeat:
                 return True
         return False
 
-    def renewed(self) -> Claim:
+    def renewed(self) -> Lease:
         """The same, with a heartbeat of now."""
         return replace(self, heartbeat=time.time())
 
@@ -99,89 +99,89 @@ def _started(pid: int) -> float:
     return psutil.Process(pid).create_time() - boot
 
 
-class Claims(Protocol):
-    """The claims on one step."""
+class Leases(Protocol):
+    """The leases on one step."""
 
-    def latest(self) -> Claim | None:
-        """Whoever claimed the step last and did not give it up; dead or alive."""
+    def latest(self) -> Lease | None:
+        """Whoever acquired the step last and did not give it up; dead or alive."""
 
-    def take(self, claim: Claim) -> Claim | None:
-        """Takes the step, or returns the live claim of another run that has it."""
+    def acquire(self, lease: Lease) -> Lease | None:
+        """Takes the step, or returns the live lease of another run that has it."""
 
-    def refresh(self, claim: Claim) -> bool:
-        """Renews a claim's heartbeat; False where another run has meanwhile taken the step over."""
+    def renew(self, lease: Lease) -> bool:
+        """Renews a lease's heartbeat; False where another run has meanwhile taken the step over."""
 
     def release(self, run: str) -> None:
         """Gives the step up, if that run still has it."""
 
 
-def claims_on(folder: Place) -> Claims:
-    """The claims on the step whose folder that is."""
-    return _ClaimFile(folder) if isinstance(folder, Path) else _NumberedClaims(folder / "claims")
+def leases_on(folder: StoragePath) -> Leases:
+    """The leases on the step whose folder that is."""
+    return _LeaseFile(folder) if isinstance(folder, Path) else _NumberedLeases(folder / "leases")
 
 
 @dataclass(frozen=True)
-class _ClaimFile:
-    """In a folder: ``claim.json``. Of two runs that find an abandoned claim, the lock lets one have it."""
+class _LeaseFile:
+    """In a folder: ``lease.json``. Of two runs that find an abandoned lease, the lock lets one have it."""
 
     folder: Path
 
-    def latest(self) -> Claim | None:
-        found: Claim | None = read_passing(self.folder / "claim.json", Claim)
+    def latest(self) -> Lease | None:
+        found: Lease | None = read_passing(self.folder / "lease.json", Lease)
         return found
 
-    def take(self, claim: Claim) -> Claim | None:
+    def acquire(self, lease: Lease) -> Lease | None:
         with self._decision():
             holder = self.latest()
-            if holder is not None and holder.live and holder.run != claim.run:
+            if holder is not None and holder.live and holder.run != lease.run:
                 return holder
-            write_json_atomically(self.folder / "claim.json", vars(claim), durable=False)
+            write_json_atomically(self.folder / "lease.json", vars(lease), durable=False)
             return None
 
-    def refresh(self, claim: Claim) -> bool:
+    def renew(self, lease: Lease) -> bool:
         with self._decision():
             holder = self.latest()
-            if holder is None or holder.run != claim.run:
+            if holder is None or holder.run != lease.run:
                 return False
-            write_json_atomically(self.folder / "claim.json", vars(claim.renewed()), durable=False)
+            write_json_atomically(self.folder / "lease.json", vars(lease.renewed()), durable=False)
             return True
 
     def release(self, run: str) -> None:
         holder = self.latest()
         if holder is not None and holder.run == run:
-            (self.folder / "claim.json").unlink(missing_ok=True)
+            (self.folder / "lease.json").unlink(missing_ok=True)
 
     @contextmanager
     def _decision(self) -> Iterator[None]:
-        with (self.folder / "claim.lock").open("w") as lock:
+        with (self.folder / "lease.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 @dataclass(frozen=True)
-class _NumberedClaims:
+class _NumberedLeases:
     """On an object store: numbered, the highest counts, and none is created twice."""
 
     folder: UPath
 
-    def latest(self) -> Claim | None:
+    def latest(self) -> Lease | None:
         return self._latest()[1]
 
-    def take(self, claim: Claim) -> Claim | None:
+    def acquire(self, lease: Lease) -> Lease | None:
         while True:
             number, holder = self._latest()
-            if holder is not None and holder.run == claim.run:
+            if holder is not None and holder.run == lease.run:
                 return None
             if holder is not None and holder.live:
                 return holder
-            if write_once(self._file(number + 1), json.dumps(vars(claim)).encode()):
+            if write_once(self._file(number + 1), json.dumps(vars(lease)).encode()):
                 return None
 
-    def refresh(self, claim: Claim) -> bool:
+    def renew(self, lease: Lease) -> bool:
         number, holder = self._latest()
-        if holder is None or holder.run != claim.run:
+        if holder is None or holder.run != lease.run:
             return False
-        write_json_atomically(self._file(number), vars(claim.renewed()))
+        write_json_atomically(self._file(number), vars(lease.renewed()))
         return True
 
     def release(self, run: str) -> None:
@@ -191,10 +191,10 @@ class _NumberedClaims:
             for earlier in (each for each in self._numbers() if each <= number):
                 remove(self._file(earlier))
 
-    def _latest(self) -> tuple[int, Claim | None]:
-        """The highest number, 0 where there is none, and its claim."""
+    def _latest(self) -> tuple[int, Lease | None]:
+        """The highest number, 0 where there is none, and its lease."""
         number = max(self._numbers(), default=0)
-        return number, read_passing(self._file(number), Claim) if number else None
+        return number, read_passing(self._file(number), Lease) if number else None
 
     def _numbers(self) -> list[int]:
         """Ascending."""

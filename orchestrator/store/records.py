@@ -19,14 +19,14 @@ from pydantic import TypeAdapter, ValidationError
 from orchestrator.store.storage import StoreError, read_bytes, write_bytes
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 
 class DamagedRecord(Exception):
     """A record whose content is not what was written: torn, edited, or rotten."""
 
 
-def write_json_atomically(path: Place, value: Any, durable: bool = True) -> None:
+def write_json_atomically(path: StoragePath, value: Any, durable: bool = True) -> None:
     """Replaces `path` in one step: a reader, or a crash, sees the old content or the new one, never a part.
 
     See :func:`orchestrator.store.storage.write_bytes` for `durable`; what is not is read by :func:`read_passing`.
@@ -36,7 +36,7 @@ def write_json_atomically(path: Place, value: Any, durable: bool = True) -> None
     write_bytes(path, json.dumps(value, indent=1).encode(), durable)
 
 
-def read_json(path: Place) -> Any:
+def read_json(path: StoragePath) -> Any:
     """The value in `path`, or None where there is no such file. Raises DamagedRecord where it is not JSON."""
     try:
         content = read_bytes(path)
@@ -62,12 +62,12 @@ def _adapter(shape: Any) -> TypeAdapter[Any]:
     return TypeAdapter(shape)
 
 
-def write_note(path: Place, note: Mapping[str, Any], durable: bool = True) -> None:
+def write_note(path: StoragePath, note: Mapping[str, Any], durable: bool = True) -> None:
     """Writes what helps and nothing rests on, for :func:`read_note`."""
     write_json_atomically(path, {**note, "checksum": _checksum(note)}, durable)
 
 
-def read_note(path: Place, shape: type[T], without: str) -> T | None:
+def read_note(path: StoragePath, shape: type[T], without: str) -> T | None:
     """What stands in such a file, if it is of that shape: a dataclass, or a TypedDict.
 
     Damage is told of once, on stderr, with what is not known `without` it.
@@ -98,7 +98,7 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def read_passing(path: Place, shape: Any) -> Any:
+def read_passing(path: StoragePath, shape: Any) -> Any:
     """What stands in a file, if it is of that shape; None where it is not, or there is none."""
     try:
         value = read_json(path)
@@ -111,12 +111,12 @@ def _checksum(record: Any) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def write_record(path: Place, record: Any) -> None:
+def write_record(path: StoragePath, record: Any) -> None:
     """Writes a record atomically, with the checksum that :func:`read_record` verifies."""
     write_json_atomically(path, {"checksum": _checksum(record), "record": record})
 
 
-def read_record(path: Place) -> Any:
+def read_record(path: StoragePath) -> Any:
     """A record written by :func:`write_record`, or None. Raises DamagedRecord where the checksum does not match."""
     wrapped = read_json(path)
     if wrapped is None:

@@ -9,7 +9,7 @@
         progress.json    how far the running attempt is
         held.json        what it holds, where its config does not say
         losses.json      what the step lost and made good: machines, replicas, workers
-        claim.json       which run works on it, refreshed while it lives
+        lease.json       which run works on it, renewed while it lives
         cancel.json      the run that was asked to stop
         uses.json        the folders of traces that its result stands on
         provenance.json  the commit and the versions that the last attempt ran with
@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
-from orchestrator.store.leases import HEARTBEAT, Claim, Claims, claims_on
+from orchestrator.store.leases import HEARTBEAT, Lease, Leases, leases_on
 from orchestrator.store.records import (
     DamagedRecord,
     read_note,
@@ -58,14 +58,14 @@ from orchestrator.store.storage import (
     digest,
     files,
     folders,
-    place,
     remove,
     set_aside,
+    storage_path,
     write_once,
 )
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 VERIFIED_IN_FULL = 16 << 20
 """Bytes up to which an output file is read and hashed whenever its step is looked up; larger ones by size alone."""
@@ -85,7 +85,7 @@ def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
 _NOTE = ConfigDict(strict=True, allow_inf_nan=False, extra="allow")
 
 
-class Status(TypedDict, total=False):
+class StatusNote(TypedDict, total=False):
     """What became of a step."""
 
     __pydantic_config__ = _NOTE  # type: ignore[misc]
@@ -99,7 +99,7 @@ class Status(TypedDict, total=False):
     reason: str | None
 
 
-class Progress(TypedDict):
+class ProgressNote(TypedDict):
     """How far a running step is."""
 
     __pydantic_config__ = _NOTE  # type: ignore[misc]
@@ -118,7 +118,7 @@ class HeldNote(TypedDict):
     time: float
 
 
-class Losses(TypedDict, total=False):
+class LossesNote(TypedDict, total=False):
     """What a running step lost and made good."""
 
     __pydantic_config__ = _NOTE  # type: ignore[misc]
@@ -130,22 +130,22 @@ class Losses(TypedDict, total=False):
 class StepFolder:
     """One step's place in the store."""
 
-    path: Place
+    path: StoragePath
 
     @property
     def fingerprint(self) -> str:
         return self.path.name.rpartition("-")[2]
 
     @property
-    def output(self) -> Place:
+    def output(self) -> StoragePath:
         return self.path / "output"
 
     @property
-    def logs(self) -> Place:
+    def logs(self) -> StoragePath:
         return self.path / "logs"
 
     @property
-    def tracked(self) -> Place:
+    def tracked(self) -> StoragePath:
         return self.path / "tracked"
 
     def create(self, identity: Mapping[str, Any]) -> None:
@@ -216,27 +216,27 @@ class StepFolder:
         remove(self.path / "done.json")
         remove(self.path / DELIVERED)
 
-    def claimed_by(self) -> Claim | None:
-        """The live claim on the step, if there is one."""
-        claim = self.claims.latest()
-        return claim if claim and claim.live else None
+    def live_lease(self) -> Lease | None:
+        """The live lease on the step, if there is one."""
+        lease = self.leases.latest()
+        return lease if lease and lease.live else None
 
     @property
-    def claims(self) -> Claims:
-        return claims_on(self.path)
+    def leases(self) -> Leases:
+        return leases_on(self.path)
 
-    def claim(self, claim: Claim) -> None:
+    def acquire(self, lease: Lease) -> None:
         """Takes the step for a run. Raises StoreError, naming it, when another live run has it."""
-        if (holder := self.claims.take(claim)) is not None:
+        if (holder := self.leases.acquire(lease)) is not None:
             raise StoreError(f"{self.path.name} is being worked on by {holder}; wait for it, or stop it")
 
-    def refresh(self, claim: Claim) -> bool:
-        """Renews the claim's heartbeat; False where another run has meanwhile taken the step over."""
-        return self.claims.refresh(claim)
+    def renew(self, lease: Lease) -> bool:
+        """Renews the lease's heartbeat; False where another run has meanwhile taken the step over."""
+        return self.leases.renew(lease)
 
     def release(self, run: str) -> None:
         """Gives the step up, if that run still has it."""
-        self.claims.release(run)
+        self.leases.release(run)
 
     def request_cancel(self, run: str) -> None:
         """Asks a run that works on the step, on whatever machine, to stop."""
@@ -247,29 +247,29 @@ class StepFolder:
         return read_passing(self.path / "cancel.json", dict[str, str]) == {"run": run}
 
     def read_status(self) -> dict[str, Any]:
-        return self._note("status.json", Status, "what became of the step is not known")
+        return self._note("status.json", StatusNote, "what became of the step is not known")
 
     def _note(self, name: str, shape: Any, without: str) -> dict[str, Any]:
         return dict(read_note(self.path / name, shape, without) or {})
 
     def write_status(self, **changes: Any) -> None:
-        """Merges `changes` into the status. Only the run that has the claim may call it."""
+        """Merges `changes` into the status. Only the run that has the lease may call it."""
         write_note(self.path / "status.json", {**self.read_status(), **changes}, durable=False)
 
     @property
     def made(self) -> float:
-        """When the folder was last changed, in a bucket: when it was last claimed for; in seconds since 1970."""
+        """When the folder was last changed, in a bucket: when it was last acquired; in seconds since 1970."""
         path = self.path if isinstance(self.path, Path) else self.path / "identity.json"
         return path.stat().st_mtime if path.exists() else 0.0
 
     def read_progress(self) -> dict[str, Any]:
-        return self._note("progress.json", Progress, "how far the step is, is not known")
+        return self._note("progress.json", ProgressNote, "how far the step is, is not known")
 
     def read_held(self) -> dict[str, Any]:
         return self._note("held.json", HeldNote, "what the step holds is not known")
 
     def read_losses(self) -> dict[str, Any]:
-        return self._note("losses.json", Losses, "what the step lost is not known")
+        return self._note("losses.json", LossesNote, "what the step lost is not known")
 
     def forget_losses(self) -> None:
         """A new run has its budgets anew."""
@@ -280,7 +280,7 @@ class StepFolder:
 class Store:
     """All steps ever run with one root. Safe to share between experiments and between runs."""
 
-    root: Place
+    root: StoragePath
 
     def step(self, name: str, fingerprint: str) -> StepFolder:
         """The place of a step. Raises ValueError for a name that could leave the store."""
@@ -289,11 +289,11 @@ class Store:
         return StepFolder(self.root / f"{name}-{fingerprint}")
 
     @property
-    def traces(self) -> Place:
+    def traces(self) -> StoragePath:
         return self.root / "traces"
 
     @property
-    def reports(self) -> Place:
+    def reports(self) -> StoragePath:
         return self.root / "reports"
 
     def others(self, step: StepFolder) -> list[StepFolder]:
@@ -313,10 +313,10 @@ class Store:
     def check_writable(self) -> None:
         """Creates the root and writes to it. Raises StoreError, saying why, where that fails.
 
-        On an object store also where what is there can be created again: claims rest on that it cannot.
+        On an object store also where what is there can be created again: leases rest on that it cannot.
         """
         if not isinstance(self.root, Path):
-            root = place(str(self.root), patience=IMPATIENCE)
+            root = storage_path(str(self.root), patience=IMPATIENCE)
             assert not isinstance(root, Path)
             twice = root / f".created-{uuid.uuid4().hex[:8]}"
             try:
@@ -342,30 +342,30 @@ class Store:
 
 
 @contextmanager
-def claimed(folders: list[StepFolder], claim: Claim) -> Iterator[None]:
-    """Holds the claim on several steps: all of them, or none and a StoreError."""
+def leased(folders: list[StepFolder], lease: Lease) -> Iterator[None]:
+    """Holds the lease on several steps: all of them, or none and a StoreError."""
     taken: list[StepFolder] = []
     try:
         dead: set[str] = set()
         for folder in folders:
-            _see_that_it_is_dead(folder, claim, dead)
-            folder.claim(claim)
+            _see_that_it_is_dead(folder, lease, dead)
+            folder.acquire(lease)
             taken.append(folder)
         yield
     finally:
         for folder in taken:
-            folder.release(claim.run)
+            folder.release(lease.run)
 
 
-def _see_that_it_is_dead(folder: StepFolder, claim: Claim, dead: set[str]) -> None:
-    """Looks at an abandoned claim for a while, unless its run is among the `dead`.
+def _see_that_it_is_dead(folder: StepFolder, lease: Lease, dead: set[str]) -> None:
+    """Looks at an abandoned lease for a while, unless its run is among the `dead`.
 
     Raises StoreError when it is renewed: its machine's clock, or this one's, is wrong.
     """
-    holder = folder.claims.latest()
-    if holder is None or holder.live or holder.run in dead | {claim.run}:
+    holder = folder.leases.latest()
+    if holder is None or holder.live or holder.run in dead | {lease.run}:
         return
-    if holder.beats(folder.claims):
+    if holder.beats(folder.leases):
         raise StoreError(
             f"{folder.path.name} is being worked on by {holder}, whose clock and this machine's are apart; wait for "
             "it, or stop it"
@@ -374,8 +374,8 @@ def _see_that_it_is_dead(folder: StepFolder, claim: Claim, dead: set[str]) -> No
 
 
 @contextmanager
-def heartbeat(folders: list[StepFolder], claim: Claim) -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Keeps the claims alive.
+def heartbeat(folders: list[StepFolder], lease: Lease) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Keeps the leases alive.
 
     The first event is set when one is lost: this process slept so long that it seemed dead. The second is set when the
     run is asked to stop through the store.
@@ -385,9 +385,9 @@ def heartbeat(folders: list[StepFolder], claim: Claim) -> Iterator[tuple[threadi
     def beat() -> None:
         while not stop.wait(HEARTBEAT):
             with suppress(StoreError):  # if it is away for good, the run ends where it needs the store
-                if not all(folder.refresh(claim) for folder in folders):
+                if not all(folder.renew(lease) for folder in folders):
                     taken_over.set()
-                if any(folder.cancel_requested(claim.run) for folder in folders):
+                if any(folder.cancel_requested(lease.run) for folder in folders):
                     cancelled.set()
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from upath import UPath
 
-    Place: TypeAlias = Path | UPath
+    StoragePath: TypeAlias = Path | UPath
 
 PATIENCE = "ORCHESTRATOR_STORE_PATIENCE"
 _PATIENCE_SECONDS = 300.0
@@ -88,7 +88,7 @@ def complaint(location: str) -> str | None:
     return None
 
 
-def place(location: str, patience: float | None = None) -> Place:
+def storage_path(location: str, patience: float | None = None) -> StoragePath:
     """The folder or the key prefix that `location` names. Raises StoreError for one that :func:`complaint` is about."""
     if problem := complaint(location):
         raise StoreError(f"store: {problem}")
@@ -123,13 +123,13 @@ def _attempts(seconds: float) -> int:
     return attempts
 
 
-def is_remote(location: Place) -> bool:
+def is_remote(location: StoragePath) -> bool:
     """Whether it is on an object store."""
     return not isinstance(location, Path)
 
 
 @contextmanager
-def explained(location: Place) -> Iterator[None]:
+def explained(location: StoragePath) -> Iterator[None]:
     """Turns what an object store complains about into a StoreError of one line.
 
     What a folder does passes, and so does that something is there, or is not.
@@ -145,7 +145,7 @@ def explained(location: Place) -> Iterator[None]:
         raise StoreLost(_unusable(location, error)) from error
 
 
-def _unusable(location: Place, error: Exception) -> str:
+def _unusable(location: StoragePath, error: Exception) -> str:
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return (
         f"store {location} cannot be used ({reason}): see that the bucket exists, can be reached, and that the "
@@ -169,7 +169,7 @@ def _complaints(protocol: str) -> tuple[type[Exception], ...]:
 
 def check_bucket(location: str) -> None:
     """Raises StoreError, within seconds, where an object store does not answer, or does not let us read."""
-    root = place(location, patience=IMPATIENCE)
+    root = storage_path(location, patience=IMPATIENCE)
     assert not isinstance(root, Path)
     try:
         with suppress(FileNotFoundError), explained(root):
@@ -178,7 +178,7 @@ def check_bucket(location: str) -> None:
         raise StoreError(str(error)) from error
 
 
-def read_bytes(path: Place) -> bytes | None:
+def read_bytes(path: StoragePath) -> bytes | None:
     """The content of a file; None where there is none."""
     try:
         if isinstance(path, Path):
@@ -190,7 +190,7 @@ def read_bytes(path: Place) -> bytes | None:
     return content
 
 
-def read_from(path: Place, offset: int, most: int) -> bytes:
+def read_from(path: StoragePath, offset: int, most: int) -> bytes:
     """At most so many bytes of a file from `offset` on, which must be before its end."""
     if not isinstance(path, Path):
         with explained(path):
@@ -201,7 +201,7 @@ def read_from(path: Place, offset: int, most: int) -> bytes:
         return file.read(most)
 
 
-def write_bytes(path: Place, content: bytes, durable: bool = True) -> None:
+def write_bytes(path: StoragePath, content: bytes, durable: bool = True) -> None:
     """Replaces a file in one step: a reader, or a crash, sees the old content or the new one, never a part.
 
     That a machine loses its power counts as a crash where it is `durable`. To wait for the disk takes milliseconds: too
@@ -260,13 +260,13 @@ def write_once(path: UPath, content: bytes) -> bool:
     return True
 
 
-def remove(path: Place) -> None:
+def remove(path: StoragePath) -> None:
     """Removes a file, if it is there."""
     with suppress(FileNotFoundError), explained(path):
         path.unlink()
 
 
-def set_aside(path: Place, suffix: str) -> str | None:
+def set_aside(path: StoragePath, suffix: str) -> str | None:
     """Gives a file another suffix; returns its new name, or None where it is gone, because others did so."""
     try:
         if isinstance(path, Path):
@@ -279,7 +279,7 @@ def set_aside(path: Place, suffix: str) -> str | None:
         return None
 
 
-def remove_tree(folder: Place) -> None:
+def remove_tree(folder: StoragePath) -> None:
     """Removes a folder with all that is in it, if it is there."""
     if isinstance(folder, Path):
         with suppress(FileNotFoundError):
@@ -301,7 +301,7 @@ class Stored:
     """When it was last written, in seconds since 1970."""
 
 
-def files(folder: Place) -> dict[str, Stored]:
+def files(folder: StoragePath) -> dict[str, Stored]:
     """Every file below `folder`, by its relative name, in order; nothing where there is no such folder."""
     if isinstance(folder, Path):
         found = {}
@@ -318,7 +318,7 @@ def files(folder: Place) -> dict[str, Stored]:
     return {name.removeprefix(prefix): _stored(info) for name, info in sorted(listed.items()) if name != prefix}
 
 
-def folders(folder: Place) -> list[Place]:
+def folders(folder: StoragePath) -> list[StoragePath]:
     """The folders in `folder`, by name; none where there is no such folder."""
     try:
         if isinstance(folder, Path):
@@ -338,7 +338,7 @@ def _stored(info: Mapping[str, Any]) -> Stored:
     return Stored(int(info["size"]), str(version), when.timestamp() if isinstance(when, datetime) else 0.0)
 
 
-def digest(path: Place) -> str:
+def digest(path: StoragePath) -> str:
     """SHA-256 of a file, in hexadecimal. Of an object, all of it is fetched."""
     if not isinstance(path, Path):
         with explained(path), path.fs.open(path.path, "rb") as content:

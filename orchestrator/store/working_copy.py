@@ -60,20 +60,20 @@ _copies: dict[str, WorkingCopy] = {}
 _making = threading.Lock()
 
 
-def working_copy(place: UPath) -> WorkingCopy:
-    """This process's copy of the step's folder `place`."""
+def working_copy(folder: UPath) -> WorkingCopy:
+    """This process's copy of the step's `folder`."""
     with _making:
-        if str(place) not in _copies:
-            _copies[str(place)] = WorkingCopy(place)
-        return _copies[str(place)]
+        if str(folder) not in _copies:
+            _copies[str(folder)] = WorkingCopy(folder)
+        return _copies[str(folder)]
 
 
 class WorkingCopy:
     """One process's copy. Begins empty; safe to be used by several threads."""
 
-    def __init__(self, place: UPath):
-        self._place = place
-        self.folder, self._lock = _new_folder(_cache_of(place.parent) / "work", place.name)
+    def __init__(self, folder: UPath):
+        self._stored = folder
+        self.folder, self._lock = _new_folder(_cache_of(folder.parent) / "work", folder.name)
         self._busy = threading.RLock()
         self._sent: dict[str, str] = {}
         """Versions of the local files that the store has."""
@@ -87,18 +87,18 @@ class WorkingCopy:
         """Brings what the store has below ``part/`` here, as far as it is new. Raises StoreError."""
         with self._busy:
             new = {}
-            for name, stored in files(self._place / part).items():
+            for name, stored in files(self._stored / part).items():
                 if self._seen.get(f"{part}/{name}") != stored.version:
                     new[f"{part}/{name}"] = stored.version
-            _download(self._place, new, self.folder)
+            _download(self._stored, new, self.folder)
             self._seen |= new
             self._sent |= {name: version for name, version in self._local().items() if name in new}
 
     def fetch_file(self, name: str) -> None:
         """Brings one file here, if the store has it. Raises StoreError."""
         with self._busy:
-            if (self._place / name).exists():
-                _download(self._place, [name], self.folder)
+            if (self._stored / name).exists():
+                _download(self._stored, [name], self.folder)
 
     def keep_sending(self) -> None:
         """From here on, what changes is sent every few seconds."""
@@ -113,15 +113,15 @@ class WorkingCopy:
             for name, version in self._local().items():
                 if self._sent.get(name) != version:
                     with suppress(FileNotFoundError):  # it was replaced: the next time
-                        write_bytes(self._place / name, (self.folder / name).read_bytes())
+                        write_bytes(self._stored / name, (self.folder / name).read_bytes())
                         self._sent[name] = version
 
     def deliver(self) -> None:
         """Sends ``output/``, if this process wrote any, then says what it consists of. Raises StoreError."""
         output = self.folder / "output"
         if manifest := manifest_of(output):
-            upload(output, self._place / "output", manifest)
-            write_record(self._place / DELIVERED, manifest)
+            upload(output, self._stored / "output", manifest)
+            write_record(self._stored / DELIVERED, manifest)
         self.send()
 
     def leave(self) -> None:
@@ -134,7 +134,7 @@ class WorkingCopy:
         except StoreError as error:
             print(error, flush=True)
         with _making:
-            _copies.pop(str(self._place), None)
+            _copies.pop(str(self._stored), None)
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
@@ -177,13 +177,13 @@ def fetched(folder: UPath, manifest: Mapping[str, Mapping[str, Any]]) -> Path:
     do not fit.
     """
     name = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
-    place = _cache_of(folder.parent.parent) / "fetched" / f"{folder.parent.name}-{folder.name}-{name}"
-    if place.is_dir():
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(place.with_name(f".{place.name}.lock")):
-        if not place.is_dir():
-            temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    copy = _cache_of(folder.parent.parent) / "fetched" / f"{folder.parent.name}-{folder.name}-{name}"
+    if copy.is_dir():
+        return copy
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(copy.with_name(f".{copy.name}.lock")):
+        if not copy.is_dir():
+            temporary = Path(tempfile.mkdtemp(prefix=f".{copy.name}-", dir=copy.parent))
             try:
                 _download(folder, manifest, temporary)
                 for each, expected in manifest.items():
@@ -193,10 +193,10 @@ def fetched(folder: UPath, manifest: Mapping[str, Mapping[str, Any]]) -> Path:
                             f"{folder / each} is not what was written there: remove {folder.parent} from the store, and"
                             " run the same command again, which makes it anew"
                         )
-                temporary.rename(place)
+                temporary.rename(copy)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-    return place
+    return copy
 
 
 def fetched_output(step: UPath, largest: int | None = None) -> Path:

@@ -87,7 +87,7 @@ def context(folder: Path, name: str = "sweep", fingerprint: str = "0123456789abc
         experiment="scaling-sweep",
         name=name,
         fingerprint=fingerprint,
-        place=step,
+        storage=step,
         traces=folder / "traces",
         inputs={"tiny": StepInput("tiny", "fedcba9876543210", folder)},
     )

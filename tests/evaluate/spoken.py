@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.figures.costs import Costs
@@ -51,9 +51,11 @@ class Speaker:
         """Holds nothing."""
 
 
-def finish(context: StepContext, fields: Mapping[str, Any], thoughts: Sequence[str], answers: Sequence[str]) -> Config:
+def finish(
+    context: StepContext, fields: Mapping[str, Any], thoughts: Sequence[str], answers: Sequence[str]
+) -> EvaluateConfig:
     """Does the step of `context`, up to its published results."""
-    config = Config.model_validate_json(json.dumps(fields))
+    config = EvaluateConfig.model_validate_json(json.dumps(fields))
     sweep = prepare(config, context)
     context.output.mkdir(parents=True, exist_ok=True)
     asyncio.run(_decode(sweep, Speaker(thoughts, answers)))

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs.evaluate.compare import compare
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.publish import publish
 from jobs.evaluate.sweep.policies import Policy
 from orchestrator.job.errors import StepError
@@ -105,7 +105,7 @@ def finish(folder: Path, name: str, shape: Shape, fingerprint: str) -> Path:
     step.output.mkdir()
     simulate(shape, items=100).to_parquet(samples)
     config = json.loads(CONFIG) | {"budgets": ["auto"], "extensions": {"strings": ["Wait"], "counts": [1]}}
-    publish(Config.model_validate_json(json.dumps(config)), step, samples, {})
+    publish(EvaluateConfig.model_validate_json(json.dumps(config)), step, samples, {})
     finished = StepFolder(step.folder)
     finished.create({"job": "evaluate"})
     finished.mark_done()

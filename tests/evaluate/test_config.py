@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 
 SWEEP: dict[str, Any] = {
     "model": "${tiny}",
@@ -21,8 +21,8 @@ SWEEP: dict[str, Any] = {
 JUDGED = {"name": "essay", "path": "essay.jsonl", "type": "judged"}
 
 
-def config(**changes: Any) -> Config:
-    return Config.model_validate_json(json.dumps(SWEEP | changes))
+def config(**changes: Any) -> EvaluateConfig:
+    return EvaluateConfig.model_validate_json(json.dumps(SWEEP | changes))
 
 
 def test_the_shipped_sweep_has_17_policies_on_200_items() -> None:
@@ -63,6 +63,9 @@ def test_batch_invariance_says_what_it_costs() -> None:
         ({"template": "none", "extensions": None}, (), "budgets: needs thinking that can be told from the answer"),
         ({"template": "none", "budgets": ["auto"]}, (), "extensions: needs thinking that can be told from the answer"),
         ({"template": {"name": "none", "step": "<step>"}}, ("template",), "none cannot have a step"),
+        ({"system": ""}, ("system",), "at least 1 character"),
+        ({"date": "today"}, ("date",), "valid date"),
+        ({"chat_template_kwargs": {"messages": []}}, (), "chat_template_kwargs.messages: is set by the sweep"),
         ({"published": {"accuracy": {}}}, ("published", "source"), "Field required"),
         (
             {"published": {"source": "-", "accuracy": {"letters": {"auto": 101}}}},

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.run import prepare, run
 from jobs.evaluate.traces.files import Index
 from orchestrator.job.context import StepContext
@@ -57,7 +57,7 @@ def evaluate(store: Path, step: str, fields: dict[str, Any]) -> tuple[pd.DataFra
     """Runs the step in `store`; returns its samples, and what decoding took."""
     (store / step).mkdir(parents=True)
     context = StepContext("experiment", "sweep", step, store / step, store / "traces")
-    run(Config.model_validate_json(json.dumps(fields)), context)
+    run(EvaluateConfig.model_validate_json(json.dumps(fields)), context)
     progress = json.loads((context.folder / "progress.json").read_text())
     assert progress["done"] == progress["total"]
     assert json.loads((context.folder / "held.json").read_text())["devices"] == 0
@@ -210,7 +210,7 @@ def methods(tmp_path_factory: pytest.TempPathFactory, sweep: dict[str, Any]) -> 
 
 def test_every_method_is_one_sweep_with_one_table(methods: tuple[Path, pd.DataFrame]) -> None:
     store, samples = methods
-    policies = Config.model_validate_json(json.dumps({"model": "m/m", "tasks": ["letters"]} | METHODS)).policies
+    policies = EvaluateConfig.model_validate_json(json.dumps({"model": "m/m", "tasks": ["letters"]} | METHODS)).policies
     rows = samples.groupby("policy").size()
     assert dict(rows) == {policy.name: ITEMS * 4 for policy in policies}
     asked = samples.groupby("policy")["asked"].first()
@@ -317,7 +317,7 @@ def test_what_determines_traces_has_a_folder_of_its_own(
     store, _, _ = finished
     context = StepContext("experiment", "sweep", "first", store / "first", store / "traces")
     folders = {
-        prepare(Config.model_validate_json(json.dumps(fields)), context).folder
+        prepare(EvaluateConfig.model_validate_json(json.dumps(fields)), context).folder
         for fields in (sweep, sweep | change, sweep | {"budgets": [3]}, sweep | {"resources": {"in_flight": 2}})
     }
     assert len(folders) == 2
@@ -344,7 +344,7 @@ def test_index_of_a_folder_that_does_not_exist_is_empty(tmp_path: Path) -> None:
 def test_a_context_beyond_the_model_is_said_before_anything_starts(sweep: dict[str, Any], tmp_path: Path) -> None:
     context = StepContext("experiment", "sweep", "x", tmp_path, tmp_path / "traces")
     with pytest.raises(StepError, match="context_length: 100000 is beyond the 256 positions"):
-        prepare(Config.model_validate_json(json.dumps(sweep | {"context_length": 100_000})), context)
+        prepare(EvaluateConfig.model_validate_json(json.dumps(sweep | {"context_length": 100_000})), context)
 
 
 def test_a_model_that_is_damaged_is_said_in_one_line(model: Path, sweep: dict[str, Any], tmp_path: Path) -> None:
@@ -353,4 +353,4 @@ def test_a_model_that_is_damaged_is_said_in_one_line(model: Path, sweep: dict[st
     (broken / "config.json").write_text("{}")
     context = StepContext("experiment", "sweep", "x", tmp_path, tmp_path / "traces")
     with pytest.raises(StepError, match=r"model: .*broken cannot be loaded"):
-        prepare(Config.model_validate_json(json.dumps(sweep | {"model": str(broken)})), context)
+        prepare(EvaluateConfig.model_validate_json(json.dumps(sweep | {"model": str(broken)})), context)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.run import run
 from orchestrator.experiment import Experiment, load
 from orchestrator.job.context import StepContext
@@ -70,7 +70,7 @@ def store(cluster: None, tmp_path_factory: pytest.TempPathFactory, model: Path, 
     fields = {"model": str(model), "tasks": tasks, "template": "s1", "max_answer_tokens": 8, **EVERYTHING}
     (folder / "everything").mkdir()
     context = StepContext("experiment", "everything", "0", folder / "everything", folder / "traces")
-    run(Config.model_validate_json(json.dumps(fields)), context)
+    run(EvaluateConfig.model_validate_json(json.dumps(fields)), context)
     return folder
 
 
@@ -80,7 +80,7 @@ def scaled_down(file: Path, model: Path, tasks: list[dict[str, str]], server: st
     settings = []
     for name, step in given.steps.items():
         config = step.config
-        assert isinstance(config, Config)
+        assert isinstance(config, EvaluateConfig)
         asked = [task.name for task in config.tasks]
         changes: dict[str, object] = {"tasks": [task for task in tasks if task["name"] in asked], "resources": {}}
         if config.chat is not None:
@@ -103,7 +103,7 @@ def test_each_is_planned_as_it_is_and_has_every_value_that_was_published_for_it(
     assert {step.verdict for step in planned} == {"would run"}
     for step in planned:
         config = step.step.config
-        assert isinstance(config, Config)
+        assert isinstance(config, EvaluateConfig)
         assert file.stem == ON_APIS or config.demands() == [{"CPU": 1.0, "GPU": 2.0}]
 
 
@@ -113,7 +113,7 @@ def test_each_runs_scaled_down(file: Path, store: Path, model: Path, tasks: list
         experiment = scaled_down(file, model, tasks, server)
         for name, step in experiment.steps.items():
             config = step.config
-            assert isinstance(config, Config)
+            assert isinstance(config, EvaluateConfig)
             folder = store / f"{file.stem}-{name}"
             folder.mkdir()
             context = StepContext(experiment.name, name, f"{file.stem}-{name}", folder, store / "traces")
@@ -132,7 +132,7 @@ def test_a_model_that_marks_no_thinking_only_answers(store: Path, model: Path, t
     fields = {"model": str(model), "tasks": tasks, "template": "none", "max_answer_tokens": 8, "baseline": True}
     (store / "unmarked").mkdir()
     context = StepContext("experiment", "unmarked", "1", store / "unmarked", store / "traces")
-    run(Config.model_validate_json(json.dumps(fields)), context)
+    run(EvaluateConfig.model_validate_json(json.dumps(fields)), context)
     samples = pd.read_parquet(context.output / "samples.parquet")
     assert set(samples["thinking_tokens"]) == {0}
     assert set(samples["thinking_end"]) == {"natural"}

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.publish import PUBLISHED, publish
 from orchestrator.job.context import StepContext
 from orchestrator.tracking.tracker import Tracker
@@ -27,8 +27,8 @@ def published(tmp_path: Path) -> StepContext:
     return step
 
 
-def config(**changes: object) -> Config:
-    return Config.model_validate_json(json.dumps(json.loads(CONFIG) | changes))
+def config(**changes: object) -> EvaluateConfig:
+    return EvaluateConfig.model_validate_json(json.dumps(json.loads(CONFIG) | changes))
 
 
 def runs(step: StepContext) -> dict[str, Path]:

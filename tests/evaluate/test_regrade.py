@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading import GRADER_VERSION
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SCHEMA
@@ -85,7 +85,7 @@ def finished(tmp_path: Path) -> Path:
     (step.folder.output / "decode.json").write_text('{"seconds": 3.5}')
     (step.folder.output / "grading.json").write_text('{"grader": 1}')
     config = step.step.config
-    assert isinstance(config, Config)
+    assert isinstance(config, EvaluateConfig)
     context = StepContext("halves", "sweep", step.fingerprint, step.folder.path, tmp_path / "runs" / "traces")
     publish(config, context, step.folder.output / "samples.parquet", {"seconds": 3.5})
     step.folder.mark_done()

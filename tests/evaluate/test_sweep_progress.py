@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.evaluate import run as job
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.forecast import Forecast, Progress
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.sweep.prompts import Unit
@@ -26,7 +26,7 @@ from tests.evaluate.spoken import Speaker, _decode
 def test_a_sweep_says_tokens_units_bytes_and_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.save(tmp_path / "model", context_length=512)
     fields = {"model": str(model), "tasks": [{"name": "letters", "items": 6}], "budgets": [4, "auto"]}
-    config = Config.model_validate_json(json.dumps(fields))
+    config = EvaluateConfig.model_validate_json(json.dumps(fields))
     said: list[dict[str, Any]] = []
 
     def decode(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store.storage import place
+from orchestrator.store.storage import storage_path
 from tests.finetune.buckets import new_bucket, s3_server
 from tests.nodes import head_alone, switch_off
 from tests.orchestrator.test_bucket_run import TEXT, assert_all_is_there_once, decoded, wait_for
@@ -31,7 +31,7 @@ def test_what_a_machine_has_stored_is_not_decoded_again_when_it_is_gone_with_its
         bucket_server = closing.enter_context(s3_server())
         for name, value in {**bucket_server, "ORCHESTRATOR_CACHE": str(tmp_path / "cache")}.items():
             monkeypatch.setenv(name, value)
-        store = place(f"s3://{new_bucket(bucket_server)}/experiments")
+        store = storage_path(f"s3://{new_bucket(bucket_server)}/experiments")
         cluster = closing.enter_context(head_alone())  # its nodes have the environment as it is now
         going, _ = [cluster.add_node(num_cpus=1, env_vars={"ORCHESTRATOR_CACHE": str(cache)}) for cache in caches]
         workplace = Workplace(tmp_path)

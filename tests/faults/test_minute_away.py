@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.store.storage import place
+from orchestrator.store.storage import storage_path
 from tests.finetune.buckets import Door, new_bucket, s3_server
 from tests.orchestrator.test_bucket_run import TEXT, assert_all_is_there_once, checkpointed, decoded, wait_for
 from tests.orchestrator.tracking.tracking_server import free_port, tracking_server
@@ -32,7 +32,7 @@ def test_an_experiment_whose_store_and_tracking_are_away_for_a_minute_loses_noth
     with s3_server() as bucket_server:
         for name, value in {**bucket_server, "ORCHESTRATOR_CACHE": str(tmp_path / "cache")}.items():
             monkeypatch.setenv(name, value)
-        store = place(f"s3://{new_bucket(bucket_server)}/experiments")
+        store = storage_path(f"s3://{new_bucket(bucket_server)}/experiments")
         door = Door(bucket_server)
         workplace = Workplace(tmp_path)
         workplace.environment |= door.environment

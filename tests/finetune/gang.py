@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as processes
 
 from jobs.finetune.checkpoint_files import CheckpointFolder
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.data import tokenize
 from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.export import export
@@ -34,7 +34,7 @@ def letters_samples(count: int) -> list[Sample]:
     return [Sample(q.text, trace.text, f"Final Answer: {trace.answer}") for q, trace in training(count, seed=0)]
 
 
-def config(**changes: object) -> Config:
+def config(**changes: object) -> FinetuneConfig:
     """A model and a run as small as they can be."""
     fields = {
         "model": {"random": "qwen2", "layers": 2, "hidden_size": 64, "context": 256},
@@ -42,11 +42,11 @@ def config(**changes: object) -> Config:
         "batch_size": 6,
         "resources": {"checkpoint_every": 4, "tokens_in_memory": 400},
     }
-    return Config.model_validate_json(json.dumps(fields | changes))
+    return FinetuneConfig.model_validate_json(json.dumps(fields | changes))
 
 
 def train_in_processes(
-    config: Config, folder: Path, *, samples: int, workers: int, interrupt_at: int | None = None
+    config: FinetuneConfig, folder: Path, *, samples: int, workers: int, interrupt_at: int | None = None
 ) -> list[StepReport]:
     """What worker 0 reported in this call. Leaves `folder`/checkpoints, `folder`/weights and `folder`/output.
 
@@ -63,7 +63,9 @@ def train_in_processes(
     return [StepReport(**json.loads(line)) for line in (folder / "reports.jsonl").read_text().splitlines()]
 
 
-def _work(rank: int, config: Config, folder: Path, samples: int, workers: int, interrupt_at: int | None) -> None:
+def _work(
+    rank: int, config: FinetuneConfig, folder: Path, samples: int, workers: int, interrupt_at: int | None
+) -> None:
     torch.set_num_threads(1)
     os.environ["LOCAL_RANK"] = str(rank)
     store = dist.FileStore(str(folder / "meeting-point"), workers)

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.finetune.data_config import DataConfig
-from jobs.finetune.layouts import Columns
+from jobs.finetune.layouts import SampleColumns
 from orchestrator.job.outputs import Dataset
 from orchestrator.job.references import Reference
 
@@ -25,7 +25,7 @@ def data(value: object) -> DataConfig:
         ("./owner/traces", DataConfig(path="./owner/traces")),
         ("simplescaling/s1K-1.1", DataConfig(dataset="simplescaling/s1K-1.1")),
         ({"dataset": "gsm8k", "split": "test"}, DataConfig(dataset="gsm8k", split="test")),
-        ({"path": "a", "columns": {"trace": "t"}}, DataConfig(path="a", columns=Columns(trace="t"))),
+        ({"path": "a", "columns": {"trace": "t"}}, DataConfig(path="a", columns=SampleColumns(trace="t"))),
     ],
 )
 def test_short_spellings_mean_what_they_look_like(written: object, meant: DataConfig) -> None:

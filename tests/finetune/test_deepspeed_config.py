@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.deepspeed_config import deepspeed_settings
 from orchestrator.job.errors import StepError
 
@@ -24,7 +24,7 @@ AGREEING = {
 }
 
 
-def config(file: Path | None, **deepspeed: object) -> Config:
+def config(file: Path | None, **deepspeed: object) -> FinetuneConfig:
     if file is not None:
         deepspeed["config"] = str(file)
     fields = {
@@ -33,7 +33,7 @@ def config(file: Path | None, **deepspeed: object) -> Config:
         "strategy": "deepspeed",
         "resources": {"workers": 8, "deepspeed": deepspeed},
     }
-    return Config.model_validate_json(json.dumps(fields))
+    return FinetuneConfig.model_validate_json(json.dumps(fields))
 
 
 def written(folder: Path, content: Any) -> Path:

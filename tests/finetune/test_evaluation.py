@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jobs.finetune.batches import IGNORED, Batch
 from jobs.finetune.checkpoint_files import CheckpointFolder
-from jobs.finetune.config import Config, Evaluation
+from jobs.finetune.config import Evaluation, FinetuneConfig
 from jobs.finetune.evaluation import split
 from jobs.finetune.loop import train
 from jobs.finetune.measures import StepReport
@@ -61,7 +61,7 @@ def alone() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def trained(strategy: Counting, recipe: Config, folder: Path) -> list[StepReport]:
+def trained(strategy: Counting, recipe: FinetuneConfig, folder: Path) -> list[StepReport]:
     reports: list[StepReport] = []
     samples = data([4, 6, 3, 9, 5, 7, 8, 2, 6, 5, 4, 7])
     checkpoints = CheckpointFolder(str(folder))

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.export import export, stop_tokens
 from jobs.finetune.model import draw
 from orchestrator.job.errors import StepError
@@ -152,7 +152,7 @@ def test_a_result_that_cannot_be_delivered_is_known_to_all_workers(alone: None, 
 def test_training_in_a_wider_type_leaves_the_type_that_a_model_is_written_in(tmp_path: Path) -> None:
     Qwen2ForCausalLM(architecture()).bfloat16().save_pretrained(tmp_path)
     fields = {"model": str(tmp_path), "data": "${letters}", "precision": "float32"}
-    blueprint = draw(str(tmp_path), QWEN, Config.model_validate_json(json.dumps(fields)))
+    blueprint = draw(str(tmp_path), QWEN, FinetuneConfig.model_validate_json(json.dumps(fields)))
     assert {weight.dtype for weight in blueprint.empty().parameters()} == {torch.float32}
     assert blueprint.architecture.dtype == torch.bfloat16
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from jobs.finetune import worker
 from jobs.finetune.prepare import prepare
 from jobs.finetune.worker import assign, work
-from jobs.letters.config import Config as Letters
+from jobs.letters.config import LettersConfig
 from jobs.letters.run import run as write_letters
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
@@ -46,7 +46,7 @@ def _train(rank: int, folder: Path, full: bool) -> None:
 
 
 def test_a_result_that_cannot_be_written_costs_no_step(tmp_path: Path) -> None:
-    write_letters(Letters(train=40, test=1), StepContext("experiment", "letters", "0", tmp_path, tmp_path))
+    write_letters(LettersConfig(train=40, test=1), StepContext("experiment", "letters", "0", tmp_path, tmp_path))
     (tmp_path / "step").mkdir()
     assignment = assign(config(batch_size=8), _context(tmp_path))
     prepare(assignment.config, assignment.context, assignment.data)

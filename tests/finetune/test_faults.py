@@ -19,7 +19,7 @@ from transformers import GPT2Config
 
 from benchmarks.count_memory import QWEN_32B, qwen2
 from jobs.finetune import faults
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory, tried
 from jobs.finetune.gang import _loss
 from jobs.finetune.planning.estimate import setting_of
@@ -120,9 +120,9 @@ def gang() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def recipe() -> Config:
+def recipe() -> FinetuneConfig:
     [step] = load(ROOT / "experiments" / "s1" / "finetune.yaml").steps.values()
-    assert isinstance(step.config, Config)
+    assert isinstance(step.config, FinetuneConfig)
     return step.config
 
 
@@ -163,7 +163,7 @@ def test_a_plan_for_another_card_does_not_hide_that_memory_was_short(
 def test_where_the_plan_knows_nothing_of_the_model_the_message_says_so(
     gang: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = Config.model_validate_json(json.dumps({"model": "someone/gpt", "data": "${letters}"}))
+    config = FinetuneConfig.model_validate_json(json.dumps({"model": "someone/gpt", "data": "${letters}"}))
     told = str(out_of_memory(FULL_IN_CUBLAS, config, GPT2Config(), torch.device("cpu")))
     assert "what is planned is not known (its model_type is 'gpt2'" in told
     assert "lower resources.tokens_in_memory" in told

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from orchestrator.job.outputs import Dataset, Model
 from orchestrator.job.references import Reference
 
 TINY = {"random": "qwen2", "layers": 2, "hidden_size": 128}
 
 
-def config(**fields: object) -> Config:
-    return Config.model_validate_json(json.dumps({"model": TINY, "data": "${letters}"} | fields))
+def config(**fields: object) -> FinetuneConfig:
+    return FinetuneConfig.model_validate_json(json.dumps({"model": TINY, "data": "${letters}"} | fields))
 
 
 def test_a_pretrained_model_gets_the_paper_s_recipe() -> None:

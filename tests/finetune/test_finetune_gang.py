@@ -31,14 +31,14 @@ from ray.util import placement_group, placement_group_table, remove_placement_gr
 from torch import Tensor
 
 from jobs.cluster_state import Machine, starting
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.gang import STARTS_WITHIN, _enough, _enough_or_coming, _loss, _trainer, run_gang
 from jobs.finetune.loop import Leaving
 from jobs.finetune.run import run
 from jobs.finetune.worker import Assignment
 from jobs.finetune.worker import work as step_work
-from jobs.letters.config import Config as LettersConfig
+from jobs.letters.config import LettersConfig
 from jobs.letters.run import run as write_letters
 from orchestrator.failures import diagnose
 from orchestrator.job.context import StepContext, StepInput
@@ -68,9 +68,11 @@ def cluster(head: Cluster) -> Iterator[Cluster]:
         time.sleep(0.1)
 
 
-def config(**resources: object) -> Config:
+def config(**resources: object) -> FinetuneConfig:
     fields = {"model": {"random": "qwen2", "layers": 2, "hidden_size": 64}, "data": "${letters}", "batch_size": 4}
-    return Config.model_validate_json(json.dumps(fields | {"resources": {"workers": 2, "wait": 60.0} | resources}))
+    return FinetuneConfig.model_validate_json(
+        json.dumps(fields | {"resources": {"workers": 2, "wait": 60.0} | resources})
+    )
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def reached(running: Future[None], condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def places(settings: Config, folder: Path) -> list[int]:
+def places(settings: FinetuneConfig, folder: Path) -> list[int]:
     """How many workers come to each node that gets some: by the reservation that Ray Train makes, without processes."""
     workers = settings.resources.workers
     asked = _trainer(work, Task(folder, steps=0), settings, workers, folder / "records", folder / "none").scaling_config

@@ -20,9 +20,9 @@ from ray.util import placement_group_table
 from s3fs import S3FileSystem
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.run import run
-from jobs.letters.config import Config as LettersConfig
+from jobs.letters.config import LettersConfig
 from jobs.letters.run import run as write_letters
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
@@ -56,23 +56,23 @@ def context(folder: Path, letters: StepInput) -> StepContext:
     return StepContext("experiment", "tiny", "0", folder, folder / "traces", {"letters": letters})
 
 
-def config(**fields: object) -> Config:
+def config(**fields: object) -> FinetuneConfig:
     defaults = {
         "model": {"random": "qwen2", "layers": 2, "hidden_size": 64},
         "data": "${letters}",
         "batch_size": 8,
         "resources": {"workers": 2, "checkpoint_every": 5},
     }
-    return Config.model_validate_json(json.dumps(defaults | fields))
+    return FinetuneConfig.model_validate_json(json.dumps(defaults | fields))
 
 
 # The executor gives each step a process of its own. Here they share one, which imports for seconds.
 @ray.remote(num_cpus=0, max_retries=0)
-def _step(config: Config, context: StepContext) -> None:
+def _step(config: FinetuneConfig, context: StepContext) -> None:
     run(config, context)
 
 
-def train(config: Config, context: StepContext) -> None:
+def train(config: FinetuneConfig, context: StepContext) -> None:
     """Runs the step in a task, as the executor does, and sees that it gives back all it took."""
     try:
         ray.get(_step.remote(config, context))

@@ -12,7 +12,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.count_memory import QWEN_32B, qwen2
 from jobs.finetune import model, prepare, worker
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.model import draw, load_tokenizer, stored_weights
 from jobs.finetune.worker import assign, expand_segments, fetch, is_tight
 from orchestrator.fingerprint import identity
@@ -23,9 +23,9 @@ from tests.finetune.qwen_like import qwen_tokenizer
 COMMIT = "1f2e" + "0" * 36
 
 
-def config(**fields: object) -> Config:
+def config(**fields: object) -> FinetuneConfig:
     defaults: dict[str, object] = {"model": "owner/name", "revision": COMMIT, "data": "${letters}"}
-    return Config.model_validate_json(json.dumps(defaults | fields))
+    return FinetuneConfig.model_validate_json(json.dumps(defaults | fields))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import ray
 import torch
 import torch.distributed as dist
 
-from cluster.catalogue import Machine, machine
+from cluster.catalogue import MachineType, machine
 from jobs.finetune import network
 from jobs.finetune.gang import run_gang
 from jobs.finetune.network import bandwidth, check, choose, fabric, interface
@@ -154,7 +154,7 @@ def _sum_up(rank: int, folder: Path, workers: int, figures: tuple[float, ...]) -
     dist.destroy_process_group()
 
 
-def faked(figure: float) -> Machine:
+def faked(figure: float) -> MachineType:
     """A machine whose catalogue entry says that cards exchange so many bytes per second."""
     real = machine("m7i.2xlarge")
     return replace(real, card=replace(real.card, link=figure))

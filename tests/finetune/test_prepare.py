@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.look import as_html, look_at
 from jobs.finetune.prepare import look, prepare, prepared, publish, seen
 from jobs.finetune.tokenizer import byte_tokenizer
@@ -27,9 +27,9 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-def config(data: Path, **fields: object) -> Config:
+def config(data: Path, **fields: object) -> FinetuneConfig:
     defaults = {"model": {"random": "qwen2", "layers": 1, "hidden_size": 64}, "data": str(data), "batch_size": 4}
-    return Config.model_validate_json(json.dumps(defaults | fields))
+    return FinetuneConfig.model_validate_json(json.dumps(defaults | fields))
 
 
 def context(folder: Path) -> StepContext:

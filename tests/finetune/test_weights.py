@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from jobs.finetune import model as model_module
-from jobs.finetune.config import Config, Lora
+from jobs.finetune.config import FinetuneConfig, Lora
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.lora import merged
 from jobs.finetune.model import PRECISIONS, Blueprint, draw
@@ -51,7 +51,7 @@ def blueprint(folder: Path, lora: Lora | None = None, precision: str = "float32"
 
 
 def trainer(folder: Path, **fields: Any) -> Fsdp:
-    recipe: Config = config(model=str(folder), **fields)
+    recipe: FinetuneConfig = config(model=str(folder), **fields)
     return Fsdp(recipe, blueprint(folder, recipe.lora, recipe.precision), CPU)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from jobs.letters.generator import (
     MOST_PASSES,
-    Question,
+    LettersQuestion,
     careful,
     held_out,
     is_held_out,
@@ -13,7 +13,7 @@ from jobs.letters.generator import (
     training,
 )
 
-RASPBERRY = Question("raspberry", "r")
+RASPBERRY = LettersQuestion("raspberry", "r")
 
 
 def test_a_skim_counts_a_doubled_letter_once() -> None:

@@ -6,14 +6,17 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from jobs.letters.config import Config
+from jobs.letters.config import LettersConfig
 from jobs.letters.generator import held_out
 from jobs.letters.run import run
 from orchestrator.job.context import StepContext
 
 
 def test_the_dataset_has_traces_and_the_questions_that_evaluation_asks(tmp_path: Path) -> None:
-    run(Config(train=30, test=20, seed=4), StepContext("experiment", "letters", "0", tmp_path, tmp_path / "traces"))
+    run(
+        LettersConfig(train=30, test=20, seed=4),
+        StepContext("experiment", "letters", "0", tmp_path, tmp_path / "traces"),
+    )
 
     train = [json.loads(line) for line in (tmp_path / "output" / "train.jsonl").read_text().splitlines()]
     assert len(train) == 30
@@ -30,4 +33,4 @@ def test_the_dataset_has_traces_and_the_questions_that_evaluation_asks(tmp_path:
 @pytest.mark.parametrize("fields", [{"train": 0}, {"train": 10, "test": 0}, {"train": 10, "seed": -1}, {"train": "10"}])
 def test_impossible_sizes_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        Config.model_validate(fields)
+        LettersConfig.model_validate(fields)

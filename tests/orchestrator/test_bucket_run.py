@@ -14,12 +14,12 @@ import pytest
 
 from jobs.evaluate.traces.files import Index
 from orchestrator.store.records import read_json
-from orchestrator.store.storage import files, folders, place, read_bytes
+from orchestrator.store.storage import files, folders, read_bytes, storage_path
 from tests.finetune.buckets import Door, new_bucket
 from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, name_of
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 T = TypeVar("T")
 
@@ -49,9 +49,9 @@ steps:
 
 
 @pytest.fixture
-def bucket(server: dict[str, str], reached: None) -> Place:
+def bucket(server: dict[str, str], reached: None) -> StoragePath:
     """A store in a bucket, which this process can reach."""
-    return place(f"s3://{new_bucket(server)}/experiments")
+    return storage_path(f"s3://{new_bucket(server)}/experiments")
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def door(server: dict[str, str]) -> Iterator[Door]:
 
 
 @pytest.fixture
-def workplace(bucket: Place, door: Door, tmp_path: Path) -> Iterator[Workplace]:
+def workplace(bucket: StoragePath, door: Door, tmp_path: Path) -> Iterator[Workplace]:
     folder = tmp_path / "work"
     folder.mkdir()
     workplace = Workplace(folder)
@@ -103,21 +103,21 @@ def until_gone(processes: list[psutil.Process]) -> None:
         time.sleep(0.1)
 
 
-def step(store: Place, name: str) -> Place | None:
+def step(store: StoragePath, name: str) -> StoragePath | None:
     return next((folder for folder in folders(store) if folder.name.startswith(f"{name}-")), None)
 
 
-def checkpointed(store: Place) -> bool:
+def checkpointed(store: StoragePath) -> bool:
     tiny = step(store, "tiny")
     return tiny is not None and any(name.endswith("complete.json") for name in files(tiny / "checkpoints"))
 
 
-def decoded(store: Place) -> int:
+def decoded(store: StoragePath) -> int:
     """Files of traces."""
     return sum(name.endswith(".parquet") for name in files(store / "traces"))
 
 
-def assert_all_is_there_once(store: Place) -> Place:
+def assert_all_is_there_once(store: StoragePath) -> StoragePath:
     """Every unit of the sweep, and no token twice; returns the folder of its traces."""
     (traces,) = folders(store / "traces")
     index = Index(traces, pytest.fail)
@@ -128,7 +128,7 @@ def assert_all_is_there_once(store: Place) -> Place:
 
 
 def test_a_bucket_that_is_gone_for_good_ends_the_run_in_one_line(
-    workplace: Workplace, bucket: Place, door: Door
+    workplace: Workplace, bucket: StoragePath, door: Door
 ) -> None:
     workplace.file.write_text(f"name: words\nstore: {bucket}\nsteps:\n  letters: {{job: letters, train: {SLOW}}}\n")
     workplace.environment["ORCHESTRATOR_STORE_PATIENCE"] = "1"
@@ -148,7 +148,7 @@ def test_a_bucket_that_is_gone_for_good_ends_the_run_in_one_line(
 
 
 def test_an_experiment_in_a_bucket_survives_its_driver_and_its_bucket_and_nothing_is_done_twice(
-    workplace: Workplace, bucket: Place, door: Door
+    workplace: Workplace, bucket: StoragePath, door: Door
 ) -> None:
     run = workplace.start("run", "words.yaml")
     wait_for(run, lambda: checkpointed(bucket))

@@ -44,5 +44,5 @@ def test_a_run_whose_cluster_dies_ends_saying_so_and_the_same_command_continues(
     # Ray's per-node agents notice only after a minute; the work ends with the run.
     wait_for(lambda: all_gone([child for child in children if child.pid in working]))
     [planned] = plan(load(workplace.file), Store(workplace.folder / "runs"))
-    assert planned.folder.claimed_by() is None
+    assert planned.folder.live_lease() is None
     assert planned.reason.startswith("continues what ")

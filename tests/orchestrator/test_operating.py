@@ -16,7 +16,7 @@ from orchestrator.experiment import load
 from orchestrator.garbage import unreachable
 from orchestrator.logs import follow, printable
 from orchestrator.plan import plan
-from orchestrator.store.leases import Claim
+from orchestrator.store.leases import Lease
 from orchestrator.store.step_folders import StepFolder, Store
 from orchestrator.store.storage import StoreError
 from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, wait_for
@@ -110,8 +110,8 @@ def test_what_no_kept_experiment_reaches_is_listed_and_deleted_only_when_asked(w
     assert "2 folders, 2." in output, output
     assert "nothing was deleted" in output
     assert old.path.is_dir()
-    claim = Claim.by_this_process("live")
-    old.claim(claim)
+    lease = Lease.by_this_process("live")
+    old.acquire(lease)
     assert [garbage.path.name for garbage in unreachable(store, [step])] == ["b" * 16]
     old.release("live")
     code, output = workplace.run("gc", "words.yaml", "--delete")
@@ -146,7 +146,7 @@ def test_what_a_colleagues_live_sweep_takes_is_kept_with_its_traces(tmp_path: Pa
     finished(colleague(store, "train", "b", takes="a"))
     finished(colleague(store, "old", "c"))
     sweep = colleague(store, "sweep", "d", takes="b", traces="e")
-    sweep.claim(Claim("run", "another-machine", 1, 0.0, time.time()))
+    sweep.acquire(Lease("run", "another-machine", 1, 0.0, time.time()))
     assert names(store, unfinished=True) == ["old-" + "c" * 16]
     sweep.release("run")
     assert len(names(store, unfinished=True)) == 5
@@ -173,12 +173,12 @@ def test_a_live_run_whose_machine_has_another_clock_keeps_what_it_takes(
     store = Store(tmp_path)
     finished(colleague(store, "train", "b"))
     sweep = colleague(store, "sweep", "d", takes="b")
-    late = Claim("run", "another-machine", 1, 0.0, time.time() - 3600)
-    sweep.claim(late)
+    late = Lease("run", "another-machine", 1, 0.0, time.time() - 3600)
+    sweep.acquire(late)
     monkeypatch.setattr("orchestrator.store.leases.HEARTBEAT", 0.1)
     monkeypatch.setattr("orchestrator.store.leases.WATCHED", 0.5)
     assert len(names(store, unfinished=True)) == 2
-    beating = threading.Timer(0.2, lambda: sweep.claim(replace(late, heartbeat=late.heartbeat + 5)))
+    beating = threading.Timer(0.2, lambda: sweep.acquire(replace(late, heartbeat=late.heartbeat + 5)))
     beating.start()
     assert names(store, unfinished=True) == []
     beating.join()
@@ -189,7 +189,7 @@ def test_where_damage_hides_what_a_live_step_takes_nothing_is_garbage(tmp_path: 
     store = Store(tmp_path)
     finished(colleague(store, "train", "b"))
     sweep = colleague(store, "sweep", "d", takes="b")
-    sweep.claim(Claim.by_this_process("live"))
+    sweep.acquire(Lease.by_this_process("live"))
     (sweep.path / record).write_text("{")
     with pytest.raises(StoreError, match=rf"{record} is .*nothing is garbage: run its experiment again"):
         names(store)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.catalogue import in_usd, machine
-from jobs.evaluate.config import Config as Evaluate
+from jobs.evaluate.config import EvaluateConfig
 from orchestrator.experiment import ExperimentError, load
 from orchestrator.job.config import StepConfig
 from orchestrator.job.estimate import Estimate
@@ -74,7 +74,7 @@ def say(folder: StepFolder, held: Held, when: float) -> None:
 
 
 def sweep() -> StepConfig:
-    return Evaluate.model_validate_json(SWEEP)
+    return EvaluateConfig.model_validate_json(SWEEP)
 
 
 def test_what_holds_the_same_all_the_time_is_paid_for_from_start_to_end_and_attempts_add_up(folder: StepFolder) -> None:
@@ -224,7 +224,7 @@ def test_a_limit_is_never_passed_whatever_steps_come_to_hold_and_however_long_gi
         for folder in folders:
             folder.create({})
         clock = Clock()
-        configs = (Fixed(), Evaluate.model_validate_json(MANY))
+        configs = (Fixed(), EvaluateConfig.model_validate_json(MANY))
         accounts = Accounts(
             dict(zip(("fixed", "sweep"), zip(folders, configs, strict=True), strict=True)), limit, clock
         )
@@ -275,7 +275,7 @@ def test_a_step_is_not_started_that_could_not_be_stopped_in_time(folder: StepFol
     with pytest.raises(OverCost, match=r"\$0\.00 of .* is spent, and \$.* would be before what runs is given back"):
         Accounts({"step": (folder, Fixed())}, 0.99 * needs).start("step")
     # A sweep may come to hold all its replicas, and one that asks a server holds nothing.
-    many, served = Evaluate.model_validate_json(MANY), Evaluate.model_validate_json(SERVED)
+    many, served = EvaluateConfig.model_validate_json(MANY), EvaluateConfig.model_validate_json(SERVED)
     with pytest.raises(OverCost):
         Accounts({"step": (folder, many)}, 0.99 * many.machine.usd(16, seconds)).start("step")
     Accounts({"step": (folder, served)}, 1e-9).start("step")
@@ -331,7 +331,7 @@ def test_a_run_stops_before_its_max_cost_says_so_and_continues_with_a_larger_one
     assert "with a larger max_cost continues" in output
     assert "Traceback" not in output
     assert workplace.status()["state"] == "cancelled"
-    assert not (workplace.step() / "claim.json").exists()
+    assert not (workplace.step() / "lease.json").exists()
     paid = spent(StepFolder(workplace.step()))
     assert paid is not None
     assert 0 < paid.usd <= limit

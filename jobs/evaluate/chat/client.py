@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from openai.types.chat import ChatCompletionMessageParam
 from pydantic import Field, JsonValue
 
 from jobs.evaluate.engines.connection import Connection, Cut, Failed, Outside
@@ -19,7 +20,7 @@ from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.engines.server import Server
 
 End = Literal["stop", "length", "content_filter"]
-Count = Annotated[int, Field(ge=0)]
+TokenCount = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class _Choice(Outside):
 
 
 class _Details(Outside):
-    reasoning_tokens: Count | None = None
+    reasoning_tokens: TokenCount | None = None
 
 
 class _Usage(Outside):
-    completion_tokens: Count
+    completion_tokens: TokenCount
     completion_tokens_details: _Details | None = None
 
 
@@ -64,8 +65,9 @@ class _Event(Outside):
 class ChatClient:
     """One model on one server."""
 
-    def __init__(self, server: Server, model: str):
+    def __init__(self, server: Server, model: str, system: str | None = None):
         self._model = model
+        self._system = system
         self._connection = Connection(server)
 
     async def ask(self, question: str, how: Mapping[str, JsonValue]) -> Answer:
@@ -110,9 +112,12 @@ class ChatClient:
     async def _events(self, question: str, how: Mapping[str, JsonValue]) -> AsyncGenerator[_Event, None]:
         """One call of the server. Raises Cut when its answer does not end."""
         connection = self._connection
+        asked: list[ChatCompletionMessageParam] = [{"role": "user", "content": question}]
+        if self._system is not None:
+            asked.insert(0, {"role": "system", "content": self._system})
         call = connection.client.chat.completions.with_streaming_response.create(
             model=self._model,
-            messages=[{"role": "user", "content": question}],
+            messages=asked,
             stream=True,
             stream_options={"include_usage": True},
             extra_body=how,

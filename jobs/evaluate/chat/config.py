@@ -11,7 +11,7 @@ from orchestrator.job.config import Problem
 from orchestrator.job.strict_model import StrictModel
 
 if TYPE_CHECKING:  # which has a field of this module's
-    from jobs.evaluate.config import Config
+    from jobs.evaluate.config import EvaluateConfig
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh")
@@ -64,7 +64,7 @@ class Chat(StrictModel):
         return body
 
 
-def cannot(config: Config) -> Iterator[Problem]:
+def cannot(config: EvaluateConfig) -> Iterator[Problem]:
     """What a config asks for that its chat server cannot do, or has decided itself: a line each."""
     chats = "a server that only chats"
     if config.chat is None:
@@ -84,6 +84,8 @@ def cannot(config: Config) -> Iterator[Problem]:
         "chat.parameters: {max_completion_tokens: 32768}",
         "context_length": f"{chats} has its own: leave it out",
         "template": f"{chats} writes its own prompt: leave it out",
+        "chat_template_kwargs": f"{chats} has its own template: give them in chat.parameters, as the server takes them",
+        "date": f"{chats} writes its own prompt: leave it out",
         "temperature": "a chat server takes what it allows to be set in chat.parameters: {temperature: 0.6}",
         "top_p": "a chat server takes what it allows to be set in chat.parameters: {top_p: 0.95}",
         "model": f"{chats} has the model and its tokenizer: leave it out; served_model is its name",

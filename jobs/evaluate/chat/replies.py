@@ -17,7 +17,7 @@ from orchestrator.store.records import DamagedRecord, read_record, write_record
 from orchestrator.store.storage import files, set_aside
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 
 class Asked(NamedTuple):
@@ -33,7 +33,7 @@ class Asked(NamedTuple):
 class Replies:
     """The answers in a folder."""
 
-    def __init__(self, folder: Place, report: Callable[[str], None]):
+    def __init__(self, folder: StoragePath, report: Callable[[str], None]):
         """`report` takes one line for each damaged file."""
         self._folder = folder
         self._known: dict[Asked, Answer] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from jobs.evaluate.chat.client import Answer, ChatClient
 from jobs.evaluate.chat.config import Chat
 from jobs.evaluate.chat.replies import Asked, Replies
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.samples import samples_file, tries
@@ -32,7 +32,7 @@ KEEP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Question:
+class ChatPrompt:
     """An item as it is put to the server, and the policies that put it so."""
 
     task: Task
@@ -50,7 +50,7 @@ class Question:
         return Asked(self.key, sample, policy.effort, policy.budget if policy.forced else None)
 
 
-def answer(config: Config, context: StepContext, samples: Path, grader: Grader) -> dict[str, float]:
+def answer(config: EvaluateConfig, context: StepContext, samples: Path, grader: Grader) -> dict[str, float]:
     """Asks what is missing and writes the samples. Returns what that took.
 
     Raises StepError when the server cannot be used; what it answered until then is kept.
@@ -62,6 +62,8 @@ def answer(config: Config, context: StepContext, samples: Path, grader: Grader) 
         "chat": config.chat.model_dump(mode="json"),
         "seed": config.seed,
     }
+    if config.system is not None:
+        determined_by["system"] = config.system
     folder = traces_folder(context.traces, determined_by)
     context.use_traces(folder)
     replies = Replies(folder, report=print)
@@ -94,18 +96,18 @@ def answer(config: Config, context: StepContext, samples: Path, grader: Grader) 
     }
 
 
-def _questions(config: Config, context: StepContext) -> Iterator[Question]:
+def _questions(config: EvaluateConfig, context: StepContext) -> Iterator[ChatPrompt]:
     by_wish: dict[Wish | None, list[Policy]] = {}
     for policy in config.policies:
         by_wish.setdefault(policy.wish, []).append(policy)
     for task in [load(task, context.inputs) for task in config.tasks]:
         for item in task.items:
             for wish, policies in by_wish.items():
-                yield Question(task, item, put(item.question, wish), tuple(policies))
+                yield ChatPrompt(task, item, put(item.question, wish), tuple(policies))
 
 
 async def _ask(
-    config: Config, chat: Chat, context: StepContext, missing: dict[Asked, str], replies: Replies, total: int
+    config: EvaluateConfig, chat: Chat, context: StepContext, missing: dict[Asked, str], replies: Replies, total: int
 ) -> None:
     """Asks for everything that is missing, so many at once as the server is given."""
     server = config.resources.server
@@ -114,7 +116,7 @@ async def _ask(
     context.progress(total - len(missing), total, "answers")
     if not missing:
         return
-    client = ChatClient(server, config.served_model)
+    client = ChatClient(server, config.served_model, config.system)
     left = iter(missing.items())
     fresh: list[tuple[Asked, Answer]] = []
 
@@ -141,7 +143,7 @@ async def _ask(
         await client.close()
 
 
-def _ledgers(question: Question, samples: int, replies: Replies) -> Iterator[Ledger]:
+def _ledgers(question: ChatPrompt, samples: int, replies: Replies) -> Iterator[Ledger]:
     answers = {
         policy: [replies[question.asked(policy, sample)] for sample in range(samples)] for policy in question.policies
     }
@@ -151,7 +153,9 @@ def _ledgers(question: Question, samples: int, replies: Replies) -> Iterator[Led
             yield _ledger(question, policy, sample, ends[policy], answers[policy])
 
 
-def _ledger(question: Question, policy: Policy, sample: int, ends: Sequence[Leaf], answers: Sequence[Answer]) -> Ledger:
+def _ledger(
+    question: ChatPrompt, policy: Policy, sample: int, ends: Sequence[Leaf], answers: Sequence[Answer]
+) -> Ledger:
     looked_at = tries(ends, sample, policy.tries)
     taken = looked_at[-1]
     end = ends[taken]

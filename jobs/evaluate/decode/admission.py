@@ -30,13 +30,13 @@ def _nothing() -> int:
 
 
 @dataclass(eq=False)
-class Place:
-    """A unit that was let in."""
+class Ticket:
+    """A unit that waits to be let in, or was."""
 
     longest: int
     """Tokens that it could become, in one sequence."""
     size: Callable[[], int] = field(default=_nothing)
-    """Tokens of it that are worth caching by now. Set by whoever has the place."""
+    """Tokens of it that are worth caching by now. Set by whoever holds the ticket."""
 
 
 class Admission:
@@ -45,8 +45,8 @@ class Admission:
     def __init__(self, capacity: int | None, most: int):
         self._capacity = capacity
         self._most = most
-        self._live: set[Place] = set()
-        self._waiting: deque[tuple[Place, asyncio.Future[None]]] = deque()
+        self._live: set[Ticket] = set()
+        self._waiting: deque[tuple[Ticket, asyncio.Future[None]]] = deque()
         self._recent: deque[int] = deque()
         self._longest = 0
         self._sizes: list[int] = []
@@ -55,34 +55,34 @@ class Admission:
         """The sums of the last 0, 1, 2 … of them."""
 
     @asynccontextmanager
-    async def turn(self, longest: int) -> AsyncIterator[Place]:
+    async def turn(self, longest: int) -> AsyncIterator[Ticket]:
         """Waits to be let in, in the order of calls. `longest` is how long the unit could become, in tokens."""
-        place = Place(longest)
+        ticket = Ticket(longest)
         self._longest = max(self._longest, longest)
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((place, granted))
+        self._waiting.append((ticket, granted))
         self.admit()
         try:
             await granted
-            yield place
-            self._note(place.size())
+            yield ticket
+            self._note(ticket.size())
         finally:
             if not granted.done():
                 granted.cancel()
-            self._live.discard(place)
+            self._live.discard(ticket)
             self.admit()
 
     def admit(self) -> None:
         """Lets in who fits by now. Called when units end, and now and then, because those under way grow."""
         while self._waiting:
-            place, granted = self._waiting[0]
+            ticket, granted = self._waiting[0]
             if granted.done():  # given up
                 self._waiting.popleft()
                 continue
-            if self._live and not self._fits(place):
+            if self._live and not self._fits(ticket):
                 return
             self._waiting.popleft()
-            self._live.add(place)
+            self._live.add(ticket)
             granted.set_result(None)
 
     @property
@@ -92,18 +92,18 @@ class Admission:
             return self._most
         return max(1, len(self._live), min(self._most, int(self._capacity / self._expected_next(self._longest))))
 
-    def _fits(self, place: Place) -> bool:
+    def _fits(self, ticket: Ticket) -> bool:
         if len(self._live) >= self._most:
             return False
         if self._capacity is None:
             return True
-        return sum(map(self._expected, self._live)) + self._expected_next(place.longest) <= self._capacity
+        return sum(map(self._expected, self._live)) + self._expected_next(ticket.longest) <= self._capacity
 
-    def _expected(self, place: Place) -> float:
+    def _expected(self, ticket: Ticket) -> float:
         """The size that a unit under way will come to."""
-        size = place.size()
+        size = ticket.size()
         more = len(self._sizes) - bisect_right(self._sizes, size)
-        return self._longer[more] / more if more else max(size, place.longest)
+        return self._longer[more] / more if more else max(size, ticket.longest)
 
     def _expected_next(self, longest: int) -> float:
         """The size that a unit will come to of which nothing is there."""

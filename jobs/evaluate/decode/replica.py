@@ -27,7 +27,7 @@ from jobs.evaluate.traces.segments import Row, Segment, Trace
 from jobs.evaluate.traces.trace_writer import TraceWriter
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 ANSWER_SECONDS = 1.0
 """Within which the driver hears of a replica."""
@@ -46,7 +46,7 @@ class ReplicaSpec:
     forcing: Forcing
     sampling: Sampling
     seed: int
-    folder: Place
+    folder: StoragePath
     """Where records go."""
     in_flight: int
     """Units decoded at once, unless the engine's cache is expected to hold fewer."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.context import auto_context, context_remarks
 from jobs.evaluate.engines.protocol import EngineSpec
 from jobs.evaluate.engines.weights import fetch, untold
@@ -22,7 +22,7 @@ SAMPLED = 1 << 20
 
 
 @dataclass(frozen=True)
-class Model:
+class ResolvedModel:
     """A causal language model with its tokenizer."""
 
     source: str
@@ -40,7 +40,7 @@ class Model:
     """Ids that end an answer."""
 
 
-def resolve(config: Config, context: StepContext) -> Model:
+def resolve(config: EvaluateConfig, context: StepContext) -> ResolvedModel:
     """Finds the model that `config` names and reads its small files. Raises StepError when it cannot be used."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
@@ -55,7 +55,7 @@ def resolve(config: Config, context: StepContext) -> Model:
         declared = GenerationConfig.from_pretrained(source, revision=revision).eos_token_id
     except OSError:
         declared = text.eos_token_id
-    return Model(
+    return ResolvedModel(
         source=source,
         revision=revision,
         identity=identity,
@@ -80,7 +80,7 @@ def fetched(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int
     return replace(engine, model=str(fetch(engine.model, engine.revision, tell)), revision=None)
 
 
-def _locate(config: Config, context: StepContext) -> tuple[str, str | None, str]:
+def _locate(config: EvaluateConfig, context: StepContext) -> tuple[str, str | None, str]:
     """Source, revision and identity."""
     if isinstance(config.model, Reference):
         step = context.input(config.model)
@@ -136,7 +136,7 @@ def _ends(declared: int | list[int] | None, tokenizer: Any, source: str) -> tupl
     return tuple(dict.fromkeys(ends))
 
 
-def _context_length(config: Config, text: Any, source: str) -> int:
+def _context_length(config: EvaluateConfig, text: Any, source: str) -> int:
     most = getattr(text, "max_position_embeddings", None)
     if isinstance(config.context_length, int):
         if most is not None and config.context_length > most:
@@ -151,7 +151,7 @@ def _context_length(config: Config, text: Any, source: str) -> int:
     return auto_context(most)
 
 
-def _dtype(config: Config, settings: Any) -> Literal["float32", "bfloat16", "float16"]:
+def _dtype(config: EvaluateConfig, settings: Any) -> Literal["float32", "bfloat16", "float16"]:
     """As configured; else as the checkpoint says, be it of the whole or, where it is multimodal, of its text model."""
     said = [getattr(part, "dtype", None) for part in (settings, settings.get_text_config())]
     found = next((dtype for dtype in said if dtype is not None), None)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from jobs.evaluate.figures.tables import Row, cell, chance, markdown, number, percent
+from jobs.evaluate.figures.tables import TableRow, cell, chance, markdown, number, percent
 from jobs.evaluate.stats.agreement import Beside
 from jobs.evaluate.stats.comparisons import Comparison
 from jobs.evaluate.stats.intervals import Interval
 from jobs.evaluate.stats.s1_metrics import Measured, Method
 
 
-def comparison_rows(comparisons: Iterable[Comparison]) -> list[Row]:
+def comparison_rows(comparisons: Iterable[Comparison]) -> list[TableRow]:
     """`policy` less `reference`, shares of 1; None where undefined. ``comparisons.parquet`` has the same columns."""
     return [
         {
@@ -56,7 +56,7 @@ def method_rows(methods: Iterable[Method]) -> list[dict[str, object]]:
     ]
 
 
-def beside_rows(beside: Iterable[Beside]) -> list[Row]:
+def beside_rows(beside: Iterable[Beside]) -> list[TableRow]:
     """In percent, and Scaling in points per doubling."""
     return [
         {
@@ -123,7 +123,7 @@ def beside_markdown(beside: Sequence[Beside], source: str) -> str:
     return f"{heading}\n\n{markdown(columns, lines)}\n"
 
 
-def _bounded(name: str, measured: Measured) -> Row:
+def _bounded(name: str, measured: Measured) -> TableRow:
     low, high = measured.interval.low, measured.interval.high
     return {name: number(measured.value), f"{name}_low": number(low), f"{name}_high": number(high)}
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jobs.evaluate.figures.tables import Row, measured_points
+from jobs.evaluate.figures.tables import TableRow, measured_points
 from jobs.evaluate.stats.curves import MeasuredCurve, Point
 from orchestrator.job.usage import Held, Spending
 
@@ -78,7 +78,7 @@ def of_points(curves: Iterable[MeasuredCurve], found: Costs) -> dict[tuple[str, 
     return told
 
 
-def rows(curves: Iterable[MeasuredCurve], found: Costs) -> list[Row]:
+def rows(curves: Iterable[MeasuredCurve], found: Costs) -> list[TableRow]:
     """``costs.json``'s."""
     named = of_points(curves, found)
     return [{"task": task, "policy": name, **values} for (task, name), values in named.items()]

@@ -16,7 +16,7 @@ from jobs.evaluate.stats.comparisons import Comparison
 from jobs.evaluate.stats.curves import NATURAL_END, MeasuredCurve, Point, Spread
 from jobs.evaluate.stats.intervals import Interval
 
-Row = dict[str, str | int | float | None]
+TableRow = dict[str, str | int | float | None]
 
 DIGITS = 6
 """Decimals kept in files: well below what a hundred thousand samples can tell apart."""
@@ -30,7 +30,7 @@ def measured_points(curves: Iterable[MeasuredCurve]) -> dict[str, list[Point]]:
     return {task: list(points.values()) for task, points in found.items()}
 
 
-def row(task: str, point: Point, compared: Comparison | None = None) -> Row:
+def row(task: str, point: Point, compared: Comparison | None = None) -> TableRow:
     """One line of ``table.csv``. Shares are of 1, tokens are means; what is undefined is None.
 
     ``score`` and ``k`` are there where items have several samples. `compared` is how the point does against the natural
@@ -71,7 +71,7 @@ def row(task: str, point: Point, compared: Comparison | None = None) -> Row:
     }
 
 
-def bounded(name: str, interval: Interval | None) -> Row:
+def bounded(name: str, interval: Interval | None) -> TableRow:
     """Its ends, as files have them; None where there is none."""
     return {
         f"{name}_low": None if interval is None else number(interval.low),
@@ -79,12 +79,12 @@ def bounded(name: str, interval: Interval | None) -> Row:
     }
 
 
-def _range(name: str, interval: Interval) -> Row:
+def _range(name: str, interval: Interval) -> TableRow:
     """What a number is if samples with errors are what makes it least, and most."""
     return {f"{name}_least": number(interval.low), f"{name}_most": number(interval.high)}
 
 
-def _spread(name: str, spread: Spread) -> Row:
+def _spread(name: str, spread: Spread) -> TableRow:
     return {**bounded(name, spread.new_items), **bounded(f"{name}_same_items", spread.same_items)}
 
 
@@ -136,9 +136,9 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
     ]
 
 
-def _at_k(together: Together) -> Row:
+def _at_k(together: Together) -> TableRow:
     """pass@k and majority@k at one k."""
-    found: Row = {"k": together.k, "items": together.items}
+    found: TableRow = {"k": together.k, "items": together.items}
     for name, estimate in {"pass": together.passed, "majority": together.majority}.items():
         found[name] = number(estimate.value)
         found |= bounded(name, estimate.interval)

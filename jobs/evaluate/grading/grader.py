@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from jobs.evaluate.grading.answer_type import AnswerType
-from jobs.evaluate.grading.judge import Question
+from jobs.evaluate.grading.judge import JudgeQuestion
 from jobs.evaluate.grading.reader import Read, Text, gold_of
 from jobs.evaluate.grading.workers import Workers
 from jobs.evaluate.sweep.ledger import Graded, Ledger, Verdict
 from jobs.evaluate.tasks import Item, Task
 
-Judging = Callable[[Sequence[Question]], Sequence[Verdict]]
+Judging = Callable[[Sequence[JudgeQuestion]], Sequence[Verdict]]
 """Asks a judge about answers; ``ungraded`` where it cannot be asked."""
 
 
@@ -92,7 +92,9 @@ class Grader:
 
     def _judged(self, claims: Sequence[_Claim]) -> dict[_Claim, Verdict]:
         """Verdicts on free answers that are not the gold one word by word."""
-        asked = {claim: Question(claim.task.name, claim.item.id, claim.item.question, *claim.pair) for claim in claims}
+        asked = {
+            claim: JudgeQuestion(claim.task.name, claim.item.id, claim.item.question, *claim.pair) for claim in claims
+        }
         if not asked:
             return {}
         unknown: Sequence[Verdict] = ["ungraded"] * len(asked)

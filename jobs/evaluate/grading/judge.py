@@ -43,7 +43,7 @@ _VERDICT = re.compile(r"\W*Verdict\W+(SAME|DIFFERENT)\W*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Question:
+class JudgeQuestion:
     """An answer to be compared with the gold one."""
 
     task: str
@@ -101,14 +101,14 @@ class Judgements:
         self._by_prompt: dict[str, Judgement] = {each.prompt: each for each in known if each.judge == judge}
         self._used: dict[str, Judgement] = {}
 
-    def find(self, question: Question) -> Judgement | None:
+    def find(self, question: JudgeQuestion) -> Judgement | None:
         """What was said about `question`; that it was needed is remembered."""
         found = self._by_prompt.get(question.prompt)
         if found is not None:
             self._used[found.prompt] = found
         return found
 
-    def add(self, question: Question, reply: str) -> None:
+    def add(self, question: JudgeQuestion, reply: str) -> None:
         """Remembers a reply."""
         named = {name: value for name, value in asdict(question).items() if name != "question"}
         self._by_prompt[question.prompt] = Judgement(

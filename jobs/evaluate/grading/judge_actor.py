@@ -18,13 +18,13 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.leftovers import mark
 from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines.names import EngineName
 from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, ServedModel, start
 from jobs.evaluate.grading.config import Judge
-from jobs.evaluate.grading.judge import Judgements, Question, read_judgements, verdict_of
+from jobs.evaluate.grading.judge import Judgements, JudgeQuestion, read_judgements, verdict_of
 from jobs.evaluate.grading.workers import Workers
 from jobs.evaluate.sweep.ledger import Verdict
 from orchestrator.job.context import StepContext, StepInput
@@ -64,12 +64,12 @@ class _Actor:
 class Bench:
     """Where the judge sits. A context manager: leaving it frees what the judge held."""
 
-    def __init__(self, judge: Judge, config: Config, context: StepContext, workers: Workers | None = None):
+    def __init__(self, judge: Judge, config: EvaluateConfig, context: StepContext, workers: Workers | None = None):
         self._judge = judge
         self._config = config
         self._context = context
         self._workers = workers or Workers()
-        self._model: models.Model | None = None
+        self._model: models.ResolvedModel | None = None
         self._actor: Any = None
         self._away = ""
         """Why it cannot be asked; empty while it can."""
@@ -88,7 +88,7 @@ class Bench:
             ray.get(self._actor.close.remote(), timeout=_LEAVE_SECONDS)
         ray.kill(self._actor)
 
-    def verdicts(self, questions: Sequence[Question]) -> list[Verdict]:
+    def verdicts(self, questions: Sequence[JudgeQuestion]) -> list[Verdict]:
         """Of each question, in order; ``ungraded`` where the judge cannot be asked. Says why, once."""
         known = self._judgements()
         new = [] if known is None else [each for each in dict.fromkeys(questions) if known.find(each) is None]
@@ -118,12 +118,12 @@ class Bench:
                 self._known = Judgements(identity, tuple(read_judgements(self._context.output)))
         return self._known
 
-    def _as_model(self) -> Config:
+    def _as_model(self) -> EvaluateConfig:
         """The sweep's config with the judge in the model's place: what says how to find a model."""
         own = {"model": self._judge.model, "context_length": "auto", "dtype": "auto"}
         return self._config.model_copy(update=own)
 
-    def _ask(self, questions: Sequence[Question], known: Judgements) -> None:
+    def _ask(self, questions: Sequence[JudgeQuestion], known: Judgements) -> None:
         assert self._model is not None
         model, resources = self._model, self._config.resources.judge
         room = model.context_length - self._judge.max_tokens
@@ -139,7 +139,7 @@ class Bench:
         for question, reply in zip(questions, replies, strict=True):
             known.add(question, str(model.tokenizer.decode(reply, skip_special_tokens=True)))
 
-    def _prompt(self, question: Question, room: int) -> tuple[int, ...]:
+    def _prompt(self, question: JudgeQuestion, room: int) -> tuple[int, ...]:
         assert self._model is not None
         tokenizer = self._model.tokenizer
         turns = [{"role": "user", "content": question.prompt}]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading import GRADER_VERSION
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.judge_actor import Bench
@@ -19,7 +19,7 @@ FILE = "grading.json"
 
 
 @contextmanager
-def grading(config: Config, context: StepContext, into: Path) -> Iterator[Grader]:
+def grading(config: EvaluateConfig, context: StepContext, into: Path) -> Iterator[Grader]:
     """A grader for the tasks of `config`. When it is done with, what graded is on record in the folder `into`."""
     if config.judge is None:
         with Grader() as grader:

@@ -26,7 +26,7 @@ from math import floor
 from types import FrameType
 from typing import Any, Literal
 
-Task = Literal["read", "compare", "judgement"]
+WorkerTask = Literal["read", "compare", "judgement"]
 
 _WARM_UP = (
     (r"\frac{\sqrt{2}}{3}", "x+2/4"),

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, get_args
 
 from jobs.evaluate.grading.reader import Read, Text
-from jobs.evaluate.grading.worker import Task
+from jobs.evaluate.grading.worker import WorkerTask
 from orchestrator.job.errors import StepError
 
 Outcome = bool | str
@@ -57,7 +57,7 @@ class Workers:
         self._count = processes or min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
         self._seconds = seconds
         self._memory = memory
-        self._idle: dict[Task, deque[_Process]] = {task: deque() for task in get_args(Task)}
+        self._idle: dict[WorkerTask, deque[_Process]] = {task: deque() for task in get_args(WorkerTask)}
 
     def __enter__(self) -> Workers:
         return self
@@ -84,7 +84,7 @@ class Workers:
         """What each reply of a judge decides, None for nothing; in their order. Raises StepError as :meth:`compare`."""
         return [None if isinstance(came, str) else came["of"] for came in self._do("judgement", replies)]
 
-    def _do(self, task: Task, entries: Sequence[Any]) -> list[_Came]:
+    def _do(self, task: WorkerTask, entries: Sequence[Any]) -> list[_Came]:
         found: dict[int, _Came] = {}
         waiting = deque(range(len(entries)))
 
@@ -116,7 +116,7 @@ class Workers:
                 served.result()
         return [found[at] for at in range(len(entries))]
 
-    def _process(self, task: Task) -> _Process:
+    def _process(self, task: WorkerTask) -> _Process:
         idle = self._idle[task]
         return idle.pop() if idle else _Process(task, self._seconds, self._memory)
 
@@ -135,7 +135,7 @@ def _taken(waiting: deque[int]) -> list[int]:
 class _Process:
     """One worker and its fork, and what they have said that was not read yet."""
 
-    def __init__(self, task: Task, seconds: float, memory: int):
+    def __init__(self, task: WorkerTask, seconds: float, memory: int):
         self._seconds = seconds
         path = os.pathsep.join(part for part in (str(_ROOT), os.environ.get("PYTHONPATH")) if part)
         self._process = subprocess.Popen(

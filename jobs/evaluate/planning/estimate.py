@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from jobs.architecture import Architecture, UnknownArchitecture, find
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remarks
 from jobs.evaluate.planning.lengths import ASSUMED, published, scaled, unmarked
-from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, ON_CPUS, ON_GPUS, Replica, Taken, taken
+from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, ON_CPUS, ON_GPUS, PlannedReplica, Taken, taken
 from jobs.evaluate.planning.workload import Workload, at_most, item
 from jobs.evaluate.sweep.policies import Policy, Wish, printable
 from jobs.evaluate.sweep.tree import Room, grow
@@ -42,7 +42,7 @@ class _Sweep:
     words: tuple[str, ...]
 
 
-def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
+def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate:
     """What `config` would take, as far as it can be known before launch."""
     if config.chat is not None:
         return Estimate("answered by a server, whose provider says what it costs")
@@ -92,7 +92,7 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
     )
 
 
-def _saving(config: Config, work: Workload) -> str:
+def _saving(config: EvaluateConfig, work: Workload) -> str:
     alone, once = sum(tokens.decoded for tokens in work.alone.values()), work.once.decoded
     return (
         f"one pass decodes {once:,.0f} tokens; {len(config.policies)} policies one by one would decode {alone:,.0f}, "
@@ -100,7 +100,7 @@ def _saving(config: Config, work: Workload) -> str:
     )
 
 
-def _parts(config: Config, work: Workload, replica: Replica | None = None) -> Iterator[Part]:
+def _parts(config: EvaluateConfig, work: Workload, replica: PlannedReplica | None = None) -> Iterator[Part]:
     """Each policy by itself, on replicas of its own; without a `replica` only its tokens are known."""
     total = sum(tokens.decoded for tokens in work.alone.values())
     for policy in config.policies:
@@ -113,7 +113,7 @@ def _parts(config: Config, work: Workload, replica: Replica | None = None) -> It
         yield part
 
 
-def _basis(config: Config, replica: Replica, expected: Taken) -> Iterator[str]:
+def _basis(config: EvaluateConfig, replica: PlannedReplica, expected: Taken) -> Iterator[str]:
     """What time and cost are reckoned with."""
     if not config.resources.machine and not _on_cpus(config):
         yield f"resources.machine is not set: reckoned with {DEFAULT_GPU}"
@@ -125,7 +125,7 @@ def _basis(config: Config, replica: Replica, expected: Taken) -> Iterator[str]:
         yield "judging is not in it"
 
 
-def _architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architecture:
+def _architecture(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Architecture:
     """The shapes of the model that decodes. Raises UnknownArchitecture when nothing here tells them."""
     if isinstance(config.model, Reference):
         made = inputs[config.model.step]
@@ -138,21 +138,21 @@ def _architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architectur
     return find(config.model)
 
 
-def _context(config: Config, model: Architecture | None) -> int:
+def _context(config: EvaluateConfig, model: Architecture | None) -> int:
     if isinstance(config.context_length, int):
         return config.context_length
     return auto_context((model.context if model else None) or MOST_AUTO)
 
 
-def _on_cpus(config: Config) -> bool:
+def _on_cpus(config: EvaluateConfig) -> bool:
     return config.machine.device == "core"
 
 
-def _replica(config: Config, model: Architecture, cards: int | None = None) -> Replica:
+def _replica(config: EvaluateConfig, model: Architecture, cards: int | None = None) -> PlannedReplica:
     """One replica, on as many cards as the config says, or on `cards`."""
     resources, on_cpus, where = config.resources, _on_cpus(config), config.machine
     count = cards or (resources.cpus if on_cpus else max(1, resources.gpus))
-    return Replica(
+    return PlannedReplica(
         model=model,
         card=replace(where.card, memory=where.memory_for(count, resources.replicas.max) / count),
         cards=count,
@@ -162,18 +162,18 @@ def _replica(config: Config, model: Architecture, cards: int | None = None) -> R
     )
 
 
-def _taken(config: Config, replica: Replica, work: Workload) -> Taken:
+def _taken(config: EvaluateConfig, replica: PlannedReplica, work: Workload) -> Taken:
     most = config.machine.at_once(replica.cards, config.resources.replicas.max)
     return taken(replica, work, config.resources.in_flight, most)
 
 
-def _usd(config: Config, what: Taken, replica: Replica) -> float:
+def _usd(config: EvaluateConfig, what: Taken, replica: PlannedReplica) -> float:
     """What the cards cost for as long as their replicas are there; machines that are rented whole are paid whole."""
     held = what.replicas * replica.cards
     return config.machine.usd(held, what.card_seconds / held)
 
 
-def _sweep(config: Config, inputs: Mapping[str, Upcoming], context: int) -> _Sweep | None:
+def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int) -> _Sweep | None:
     """The decoding of all tasks; None where it is not known how many items one has."""
     by_wish: dict[Wish | None, list[Policy]] = {}
     for policy in config.policies:
@@ -212,7 +212,7 @@ def _items(task: TaskConfig, inputs: Mapping[str, Upcoming]) -> int | None:
     return min(made.questions, task.items or made.questions)
 
 
-def expected_lengths(task: TaskConfig, config: Config, made: object | None) -> ThinkingForecast:
+def expected_lengths(task: TaskConfig, config: EvaluateConfig, made: object | None) -> ThinkingForecast:
     """What is assumed of a task's traces; `made` is the forecast of the step that makes its items."""
     known = ASSUMED
     if isinstance(task.path, Reference):

@@ -44,7 +44,7 @@ ON_GPUS = {"vllm": Program(120, 0.003, 0.02e-3), "transformers": Program(60, 0.0
 
 
 @dataclass(frozen=True)
-class Replica:
+class PlannedReplica:
     """One copy of a model on its cards."""
 
     model: Architecture
@@ -102,7 +102,7 @@ class Taken:
     """Of all cards, while their replica is there."""
 
 
-def taken(replica: Replica, work: Workload, in_flight: int, most_replicas: int) -> Taken:
+def taken(replica: PlannedReplica, work: Workload, in_flight: int, most_replicas: int) -> Taken:
     """What `work` takes on as many replicas as it keeps busy; no less than its longest chain, token by token."""
     resident = work.resident / work.units
     at_once = max(1, min(in_flight, int(replica.cache / resident)))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jobs.evaluate.report import markdown, page
-from jobs.evaluate.report.results import Results
+from jobs.evaluate.report.results import FinishedSweep
 from jobs.evaluate.report.viewer import collect
 from orchestrator.job.record import FinishedStep, ReportRequest
 
@@ -22,7 +22,7 @@ def write(steps: Sequence[FinishedStep], request: ReportRequest) -> None:
 
     Nothing is decoded, graded or measured. Raises StepError for items that no sweep has.
     """
-    sweeps = [Results(step) for step in steps]
+    sweeps = [FinishedSweep(step) for step in steps]
     data = collect(sweeps, request)
     html = request.folder / "report.html"
     _replace(html, page.render(sweeps, data, request))
@@ -32,7 +32,7 @@ def write(steps: Sequence[FinishedStep], request: ReportRequest) -> None:
             shutil.copyfile(html, artifacts / html.name)
 
 
-def _tracked(sweep: Results) -> Iterator[Path]:
+def _tracked(sweep: FinishedSweep) -> Iterator[Path]:
     """Where the artifacts of the sweep's first curve are: one run has the page, not every one a copy of it."""
     first = sweep.curves[0]
     for record in sorted(sweep.context.folder.glob("tracked/*/run.json")):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from jobs.evaluate.figures.plots import COLOURS, LOG_FROM
-from jobs.evaluate.report.results import Curve, Point, count, percent, points_of_100, range_text, tokens
+from jobs.evaluate.report.results import CurvePoint, PlottedCurve, count, percent, points_of_100, range_text, tokens
 
 WIDTHS = (1040, 660, 350)
 """Pixels for which a chart is drawn: a desktop's page, a tablet's, a phone's."""
@@ -149,7 +149,7 @@ class _Scale:
         return round(self.start + (here - low) / (high - low) * (self.end - self.start), 1)
 
 
-def chart(curves: Sequence[Curve], width: int) -> Chart:
+def chart(curves: Sequence[PlottedCurve], width: int) -> Chart:
     """Accuracy against mean thinking tokens, with intervals, as wide as `width` pixels."""
     narrow = width < NARROW
     height = 350 if narrow else 480 if width > 800 else 420
@@ -194,7 +194,7 @@ def _ticks(x: _Scale, most: int) -> list[float]:
     return [step * number for number in range(int(x.high / step) + 1)]
 
 
-def _line(curve: Curve, number: int, x: _Scale, y: _Scale) -> Line:
+def _line(curve: PlottedCurve, number: int, x: _Scale, y: _Scale) -> Line:
     marks = []
     for point in curve.points:
         if point["accuracy"] is None:
@@ -215,7 +215,7 @@ def _line(curve: Curve, number: int, x: _Scale, y: _Scale) -> Line:
     )
 
 
-def _bars(point: Point, question: str, x: _Scale, y: _Scale) -> Bars | None:
+def _bars(point: CurvePoint, question: str, x: _Scale, y: _Scale) -> Bars | None:
     up = {"new": "accuracy", "same": "accuracy_same_items", "band": "accuracy_band"}[question]
     across = "thinking_tokens_same_items" if question == "same" else "thinking_tokens"
     low, high = (point.get(f"{up}_{end}") for end in ("low", "high"))
@@ -229,7 +229,7 @@ def _path(places: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in places) if places else ""
 
 
-def _tip(curve: Curve, point: Point) -> str:
+def _tip(curve: PlottedCurve, point: CurvePoint) -> str:
     """What a point says, line by line."""
     scored = curve.scored.replace("@k", f"@{point.get('k')}")
     lines = [
@@ -245,7 +245,7 @@ def _tip(curve: Curve, point: Point) -> str:
     return "\n".join(lines)
 
 
-def _texts(curve: Curve, line: Line) -> Iterator[tuple[str, Mark]]:
+def _texts(curve: PlottedCurve, line: Line) -> Iterator[tuple[str, Mark]]:
     """The labels of a curve's points. Budgets on the same spot share one (``32 – auto``), and where an extension's
     curve begins is the natural end's place, which has one."""
     groups: list[tuple[list[str], Mark]] = []
@@ -306,7 +306,7 @@ class _Labels:
             for line, height in zip(ends, heights, strict=True)
         ]
 
-    def labels(self, curves: Sequence[Curve]) -> list[Label]:
+    def labels(self, curves: Sequence[PlottedCurve]) -> list[Label]:
         """What sets the points of each curve apart; neighbours on the same spot share a text."""
         found = []
         written: list[tuple[str, Mark]] = []

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cluster.catalogue import in_usd
-from jobs.evaluate.report.results import Record, Results, difference, p_value, percent
+from jobs.evaluate.report.results import FinishedSweep, Record, difference, p_value, percent
 
 MOST_PAIRS = 1000
 """Rows of a table of pairs: 100 policies have 4,950, which nobody reads."""
@@ -29,14 +29,14 @@ class Listing:
     """Whether it is for those who look for it."""
 
 
-def listings(sweep: Results, task: str) -> Iterator[Listing]:
+def listings(sweep: FinishedSweep, task: str) -> Iterator[Listing]:
     """Those of one task that have rows."""
     for listing in (_methods(sweep, task), _published(sweep, task), _costs(sweep, task), _pairs(sweep, task)):
         if listing.rows:
             yield listing
 
 
-def _methods(sweep: Results, task: str) -> Listing:
+def _methods(sweep: FinishedSweep, task: str) -> Listing:
     rows = [
         (
             str(each["method"]),
@@ -72,7 +72,7 @@ def _methods(sweep: Results, task: str) -> Listing:
     )
 
 
-def _published(sweep: Results, task: str) -> Listing:
+def _published(sweep: FinishedSweep, task: str) -> Listing:
     source, values = sweep.published
     rows = [
         (
@@ -97,7 +97,7 @@ def _published(sweep: Results, task: str) -> Listing:
     )
 
 
-def _costs(sweep: Results, task: str) -> Listing:
+def _costs(sweep: FinishedSweep, task: str) -> Listing:
     seconds = f"{sweep.config.machine.device.lower()}_seconds"
     rows = [
         (
@@ -124,7 +124,7 @@ def _costs(sweep: Results, task: str) -> Listing:
     )
 
 
-def _pairs(sweep: Results, task: str) -> Listing:
+def _pairs(sweep: FinishedSweep, task: str) -> Listing:
     found = [each for each in sweep.comparisons if each["task"] == task]
     rows = [
         (

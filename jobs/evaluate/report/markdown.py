@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from jobs.evaluate.figures.tables import MARKUP
 from jobs.evaluate.report.listings import listings
-from jobs.evaluate.report.results import Results, difference, p_value, percent, range_text, tokens
+from jobs.evaluate.report.results import FinishedSweep, difference, p_value, percent, range_text, tokens
 from jobs.evaluate.report.summary import about, cost, facts, tiles
 from jobs.evaluate.report.viewer import TaskData
 from orchestrator.job.record import ReportRequest
 
 
-def render(sweeps: Sequence[Results], data: Sequence[TaskData], request: ReportRequest) -> str:
+def render(sweeps: Sequence[FinishedSweep], data: Sequence[TaskData], request: ReportRequest) -> str:
     """The report as text."""
     parts = [f"# {escaped(request.title)}"]
     for sweep in sweeps:
@@ -28,7 +28,7 @@ def render(sweeps: Sequence[Results], data: Sequence[TaskData], request: ReportR
     return "\n\n".join(parts) + "\n"
 
 
-def _task(sweep: Results, data: TaskData, several: bool) -> list[str]:
+def _task(sweep: FinishedSweep, data: TaskData, several: bool) -> list[str]:
     points = sweep.points(data.task)
     title = f"{sweep.name} · {data.task}" if several else data.task
     rows = [

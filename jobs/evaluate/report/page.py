@@ -21,14 +21,23 @@ from markupsafe import Markup
 
 from jobs.evaluate.report.charts import QUESTIONS, WIDTHS, chart
 from jobs.evaluate.report.listings import listings
-from jobs.evaluate.report.results import Point, Results, count, difference, p_value, percent, range_text, tokens
+from jobs.evaluate.report.results import (
+    CurvePoint,
+    FinishedSweep,
+    count,
+    difference,
+    p_value,
+    percent,
+    range_text,
+    tokens,
+)
 from jobs.evaluate.report.summary import NATURAL_END, Cost, about, cost, facts, subtitle, tiles
 from jobs.evaluate.report.viewer import TaskData
 from orchestrator.job.record import ReportRequest
 
 
 @dataclass(frozen=True)
-class Part:
+class BarPart:
     """A stretch of a stacked bar, in percent of its width."""
 
     kind: str
@@ -37,7 +46,7 @@ class Part:
     text: str
 
 
-def render(sweeps: Sequence[Results], data: Sequence[TaskData], request: ReportRequest) -> str:
+def render(sweeps: Sequence[FinishedSweep], data: Sequence[TaskData], request: ReportRequest) -> str:
     """The page as text."""
     css, script = _own("page.css"), _own("page.js")
     several = len(data) > 1
@@ -94,7 +103,7 @@ def visible(text: object) -> str:
     )
 
 
-def _task(sweep: Results, data: TaskData, title: str) -> dict[str, Any]:
+def _task(sweep: FinishedSweep, data: TaskData, title: str) -> dict[str, Any]:
     curves = sweep.of_task(data.task)
     points = sweep.points(data.task)
     span = _span(points)
@@ -119,7 +128,7 @@ def _task(sweep: Results, data: TaskData, title: str) -> dict[str, Any]:
     }
 
 
-def _span(points: Sequence[Point]) -> float:
+def _span(points: Sequence[CurvePoint]) -> float:
     """The largest difference that is drawn, as a round share."""
     ends = [
         abs(point[f"difference_{end}"])
@@ -130,7 +139,7 @@ def _span(points: Sequence[Point]) -> float:
     return max(0.05, math.ceil(20 * max(ends, default=0.05)) / 20)
 
 
-def _row(point: Point, corrected: float | None) -> dict[str, Any]:
+def _row(point: CurvePoint, corrected: float | None) -> dict[str, Any]:
     low, high = point["difference_low"], point["difference_high"]
     known = point["difference"] is not None
     return {
@@ -152,12 +161,12 @@ def _row(point: Point, corrected: float | None) -> dict[str, Any]:
     }
 
 
-def _interval(point: Point, name: str) -> str:
+def _interval(point: CurvePoint, name: str) -> str:
     low, high = point.get(f"{name}_low"), point.get(f"{name}_high")
     return "" if low is None else f"{percent(low)} – {percent(high)}"
 
 
-def _ledger(point: Point) -> dict[str, Any]:
+def _ledger(point: CurvePoint) -> dict[str, Any]:
     forced, context, silent = (point[f"{name}_share"] or 0.0 for name in ("forced", "context", "no_answer"))
     error = point["error_share"] or 0.0
     correct = (point["accuracy"] or 0.0) * (1 - error)
@@ -183,11 +192,13 @@ def _ledger(point: Point) -> dict[str, Any]:
     }
 
 
-def _parts(shares: Mapping[str, float], words: Mapping[str, str]) -> Iterator[Part]:
+def _parts(shares: Mapping[str, float], words: Mapping[str, str]) -> Iterator[BarPart]:
     start = 0.0
     for kind, share in shares.items():
         if share > 1e-6:
-            yield Part(kind, round(100 * start, 3), round(100 * share, 3), f"{words.get(kind, kind)} {percent(share)}")
+            yield BarPart(
+                kind, round(100 * start, 3), round(100 * share, 3), f"{words.get(kind, kind)} {percent(share)}"
+            )
         start += share
 
 

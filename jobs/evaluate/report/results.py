@@ -14,14 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.sweep.policies import Policy
 from orchestrator.job.context import StepContext
 from orchestrator.job.local_files import LocalPath
 from orchestrator.job.record import FinishedStep
 from orchestrator.job.references import Reference
 
-Point = Mapping[str, Any]
+CurvePoint = Mapping[str, Any]
 """A point of ``curves.json``: its policy's fields, its label, and its row of the table."""
 
 Record = Mapping[str, Any]
@@ -29,12 +29,12 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Curve:
+class PlottedCurve:
     """A line of the plot, as ``curves.json`` has it."""
 
     task: str
     name: str
-    points: Sequence[Point]
+    points: Sequence[CurvePoint]
 
     @property
     def scored(self) -> str:
@@ -48,14 +48,14 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Results:
+class FinishedSweep:
     """One finished sweep."""
 
     step: FinishedStep
 
     @property
-    def config(self) -> Config:
-        return cast(Config, self.step.config)
+    def config(self) -> EvaluateConfig:
+        return cast(EvaluateConfig, self.step.config)
 
     @property
     def context(self) -> StepContext:
@@ -86,8 +86,8 @@ class Results:
         return self.config.policies
 
     @cached_property
-    def curves(self) -> tuple[Curve, ...]:
-        return tuple(Curve(each["task"], each["curve"], each["points"]) for each in self._read("curves.json"))
+    def curves(self) -> tuple[PlottedCurve, ...]:
+        return tuple(PlottedCurve(each["task"], each["curve"], each["points"]) for each in self._read("curves.json"))
 
     @cached_property
     def decode(self) -> Mapping[str, Any]:
@@ -127,11 +127,11 @@ class Results:
     def tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(curve.task for curve in self.curves))
 
-    def of_task(self, task: str) -> list[Curve]:
+    def of_task(self, task: str) -> list[PlottedCurve]:
         """The curves that share a set of axes."""
         return [curve for curve in self.curves if curve.task == task]
 
-    def points(self, task: str) -> list[Point]:
+    def points(self, task: str) -> list[CurvePoint]:
         """Each policy's point once, in the order of the curves; pass@k and majority@k are not among them."""
         found = {
             str(point["policy"]): point
@@ -159,7 +159,7 @@ def _last(value: float | None) -> float:
     return math.inf if value is None else value
 
 
-def difference(point: Point | Record) -> str:
+def difference(point: CurvePoint | Record) -> str:
     """``+47.5 (+40.0 … +54.5)``: what a point gains over the natural end, or a policy over another; empty where that
     is undefined."""
     if point["difference"] is None:
@@ -178,14 +178,14 @@ def count(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:,.1f}"
 
 
-def tokens(point: Point, name: str) -> str:
+def tokens(point: CurvePoint, name: str) -> str:
     """``34.0 (33.3 – 36.1)``: a mean of tokens with its interval, for other items."""
     low, high = point.get(f"{name}_low"), point.get(f"{name}_high")
     shown = f"{point[name]:,.1f}"
     return shown if low is None or high is None else f"{shown} ({low:,.1f} – {high:,.1f})"
 
 
-def range_text(point: Point) -> str:
+def range_text(point: CurvePoint) -> str:
     """``45.0% – 55.0%``: accuracy if what was not graded is wrong, and if it is right; empty where all was."""
     if point.get("accuracy_least") is None:
         return ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.catalogue import in_usd
-from jobs.evaluate.report.results import Point, Results, count, percent, points_of_100
+from jobs.evaluate.report.results import CurvePoint, FinishedSweep, count, percent, points_of_100
 from jobs.evaluate.report.viewer import TaskData
 from jobs.evaluate.sweep.policies import Policy
 from jobs.evaluate.traces.provenance import mixed, read_kinds
@@ -34,7 +34,7 @@ class Cost:
     sentence: str
 
 
-def subtitle(sweeps: Sequence[Results]) -> str:
+def subtitle(sweeps: Sequence[FinishedSweep]) -> str:
     """What was asked of which models."""
     models = ", ".join(dict.fromkeys(sweep.model for sweep in sweeps))
     tasks = ", ".join(dict.fromkeys(task for sweep in sweeps for task in sweep.tasks))
@@ -42,7 +42,7 @@ def subtitle(sweeps: Sequence[Results]) -> str:
     return f"{models} on {tasks}, under {policies} policies of thinking"
 
 
-def about(sweep: Results, task: str) -> str:
+def about(sweep: FinishedSweep, task: str) -> str:
     """The setting of one task's numbers."""
     config = sweep.config
     point = sweep.points(task)[0]
@@ -53,7 +53,7 @@ def about(sweep: Results, task: str) -> str:
     return f"{sweep.model} · {count(point['items'])} items{samples} · {sampling} · engine {config.engine_name}"
 
 
-def tiles(sweep: Results, data: TaskData) -> list[Tile]:
+def tiles(sweep: FinishedSweep, data: TaskData) -> list[Tile]:
     """Where the model stands by itself, what helps most, and how many answers that turns."""
     points = {str(point["policy"]): point for point in sweep.points(data.task) if point["accuracy"] is not None}
     if not points:
@@ -71,7 +71,7 @@ def tiles(sweep: Results, data: TaskData) -> list[Tile]:
     return found
 
 
-def cost(sweep: Results) -> Cost:
+def cost(sweep: FinishedSweep) -> Cost:
     """From ``decode.json``."""
     decode = sweep.decode
     decoded = int(decode["thinking_tokens_decoded"] + decode["answer_tokens_decoded"])
@@ -90,7 +90,7 @@ def cost(sweep: Results) -> Cost:
     return Cost(decoded, alone, " ".join([sentence, *_against_expectation(sweep)]))
 
 
-def _against_expectation(sweep: Results) -> Iterator[str]:
+def _against_expectation(sweep: FinishedSweep) -> Iterator[str]:
     """What the plan had said, against what all attempts came to."""
     spent, expected = sweep.step.spent, sweep.step.expected
     if spent is None:
@@ -102,7 +102,7 @@ def _against_expectation(sweep: Results) -> Iterator[str]:
         yield f"By the plan and by the account: {against(expected, spent)}."
 
 
-def facts(sweep: Results) -> list[tuple[str, str]]:
+def facts(sweep: FinishedSweep) -> list[tuple[str, str]]:
     """What produced the sweep's numbers, by name."""
     context, step = sweep.context, sweep.step
     said: Mapping[str, object] = step.provenance or {"commit": "not kept"}
@@ -130,5 +130,5 @@ def facts(sweep: Results) -> list[tuple[str, str]]:
     return [(name, value) for name, value in found if value]
 
 
-def _tokens(point: Point) -> str:
+def _tokens(point: CurvePoint) -> str:
     return f"{count(round(point['thinking_tokens'], 1))} thinking tokens"

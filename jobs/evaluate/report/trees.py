@@ -19,9 +19,9 @@ from jobs.evaluate.sweep.tree import BranchPath, Key, Leaf, leaf
 from jobs.evaluate.traces.files import DamagedFile, Index, MovedFile, read_tokens
 from jobs.evaluate.traces.segments import Resolved
 
-Row = Mapping[str, Any]
+SampleRow = Mapping[str, Any]
 """A row of ``samples.parquet``."""
-Record = dict[str, Any]
+TreeRecord = dict[str, Any]
 """Plain values, for JSON."""
 
 
@@ -35,7 +35,7 @@ class Trees:
         for question in sweep.questions:
             self._questions.setdefault((question.task.name, question.item.id), []).append(question)
 
-    def read(self, task: str, item: str, sample: int, rows: Sequence[Row]) -> Record:
+    def read(self, task: str, item: str, sample: int, rows: Sequence[SampleRow]) -> TreeRecord:
         """The tree of one sample; `rows` are its policies'. Falls back to :func:`without_traces`."""
         try:
             try:
@@ -46,15 +46,15 @@ class Trees:
         except (DamagedFile, ValueError):  # what is missing of a tree makes its leaves undefined
             return without_traces(rows, "Its traces are not in the store, or not whole; these are its answers.")
 
-    def _read(self, task: str, item: str, sample: int, rows: Sequence[Row]) -> Record:
-        record: Record = {"branches": [], "answers": [], "rows": [_account(row) for row in rows]}
+    def _read(self, task: str, item: str, sample: int, rows: Sequence[SampleRow]) -> TreeRecord:
+        record: TreeRecord = {"branches": [], "answers": [], "rows": [_account(row) for row in rows]}
         by_policy = {row["policy"]: number for number, row in enumerate(rows)}
         for question in self._questions[task, item]:
             self._add(record, question, sample, rows, by_policy)
         return record
 
     def _add(
-        self, record: Record, question: Any, sample: int, rows: Sequence[Row], by_policy: Mapping[str, int]
+        self, record: TreeRecord, question: Any, sample: int, rows: Sequence[SampleRow], by_policy: Mapping[str, int]
     ) -> None:
         """The tree of one prompt: questions that wish for different lengths have one each."""
         number = next(place for place, unit in enumerate(question.units) if unit.sample == sample)
@@ -81,7 +81,7 @@ class Trees:
 class _Branches:
     """The branches of one prompt's tree, under way."""
 
-    def __init__(self, record: Record, known: Resolved, unit: Unit, sweep: Sweep, index: Index):
+    def __init__(self, record: TreeRecord, known: Resolved, unit: Unit, sweep: Sweep, index: Index):
         self._record = record
         self._known = known
         self._unit = unit
@@ -90,9 +90,9 @@ class _Branches:
         self._index = index
         self._paths: dict[BranchPath, int] = {}
         """How many own tokens of each branch its policies reach."""
-        self._answers: dict[Key | tuple[str, int], Record] = {}
+        self._answers: dict[Key | tuple[str, int], TreeRecord] = {}
 
-    def place(self, policy: Policy, end: Leaf, row: Row, number: int) -> None:
+    def place(self, policy: Policy, end: Leaf, row: SampleRow, number: int) -> None:
         """Puts a policy where its thinking ended."""
         key = end.answer or Key((), "thinking", end.thinking_tokens)
         for depth in range(len(key.path)):
@@ -152,7 +152,7 @@ class _Branches:
             for path, found in parts.items()
         }
 
-    def _cut_up(self, path: BranchPath, tokens: Sequence[int]) -> Record:
+    def _cut_up(self, path: BranchPath, tokens: Sequence[int]) -> TreeRecord:
         """The branch's text in the parts between its ``cuts``, which are positions in thinking tokens."""
         start = self._position(path)
         cuts = sorted({answer["at"] for answer in self._answers.values() if answer["path"] == path})
@@ -171,15 +171,15 @@ def _common(one: str, other: str) -> int:
     )
 
 
-def without_traces(rows: Sequence[Row], why: str) -> Record:
+def without_traces(rows: Sequence[SampleRow], why: str) -> TreeRecord:
     """What the graded samples alone say: the answers, each with its policies, and no thinking; `why` is for readers."""
-    answers: dict[str, Record] = {}
+    answers: dict[str, TreeRecord] = {}
     for number, row in enumerate(rows):
         answers.setdefault(row["answer"], {"text": row["answer"], "policies": []})["policies"].append(number)
     return {"note": why, "branches": [], "answers": list(answers.values()), "rows": [_account(row) for row in rows]}
 
 
-def _account(row: Row) -> Record:
+def _account(row: SampleRow) -> TreeRecord:
     """A row of the samples, but for what is said elsewhere."""
     kept = (
         *("policy", "thinking_tokens", "injected_tokens", "answer_tokens", "thinking_end", "answer_end"),

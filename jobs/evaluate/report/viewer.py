@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.evaluate.report.results import Results
+from jobs.evaluate.report.results import FinishedSweep
 from jobs.evaluate.report.trees import Trees, without_traces
 from jobs.evaluate.report.verdicts import Verdicts, read_verdicts, rows_of
 from jobs.evaluate.run import prepare
@@ -53,7 +53,7 @@ def pack(value: Any) -> str:
     return base64.b64encode(gzip.compress(json.dumps(value, separators=(",", ":")).encode(), 9, mtime=0)).decode()
 
 
-def collect(sweeps: Sequence[Results], request: ReportRequest) -> tuple[TaskData, ...]:
+def collect(sweeps: Sequence[FinishedSweep], request: ReportRequest) -> tuple[TaskData, ...]:
     """The data of all tasks of all sweeps, which share the request's megabytes equally.
 
     Raises StepError for an item of the request that is in none of them.
@@ -80,7 +80,7 @@ def collect(sweeps: Sequence[Results], request: ReportRequest) -> tuple[TaskData
 class _Source:
     """What can be told of a sweep's samples."""
 
-    sweep: Results
+    sweep: FinishedSweep
     questions: Mapping[tuple[str, str], str]
     """By task and item; empty where the tasks cannot be read any more."""
     trees: Trees | None
@@ -88,7 +88,7 @@ class _Source:
     """There are no trees."""
 
     @classmethod
-    def of(cls, sweep: Results) -> _Source:
+    def of(cls, sweep: FinishedSweep) -> _Source:
         config, context = sweep.config, sweep.context
         questions: dict[tuple[str, str], str] = {}
         try:

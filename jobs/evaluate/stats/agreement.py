@@ -19,7 +19,7 @@ from jobs.evaluate.stats.curves import Point
 from jobs.evaluate.stats.intervals import Interval, wilson
 from jobs.evaluate.stats.s1_metrics import Measured, Method
 
-Verdict = Literal["within noise", "higher", "lower", "unknown"]
+AgreementVerdict = Literal["within noise", "higher", "lower", "unknown"]
 
 Quantity = Literal["accuracy", "Control", "Scaling", "Performance"]
 
@@ -41,7 +41,7 @@ class Beside:
     published_tokens: float | None = None
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AgreementVerdict:
         """Whether ours is higher or lower by more than chance explains."""
         if math.isnan(self.difference.low):
             return "unknown"

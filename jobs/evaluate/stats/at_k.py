@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jobs.evaluate.stats.bounded import Floats
-from jobs.evaluate.stats.intervals import Estimate, Shares, Sums, estimates
-from jobs.evaluate.stats.subsets import Counts, majority_at, pass_at
+from jobs.evaluate.stats.intervals import ShareEstimate, Shares, Sums, estimates
+from jobs.evaluate.stats.subsets import CountArray, majority_at, pass_at
 
 if TYPE_CHECKING:
     from jobs.evaluate.stats.outcomes import Outcomes
@@ -33,9 +33,9 @@ class Together:
     k: int
     items: int
     """Those with as many graded samples; the others cannot tell."""
-    passed: Estimate
+    passed: ShareEstimate
     """pass@k: one of the k is correct."""
-    majority: Estimate
+    majority: ShareEstimate
     """majority@k: the k elect the correct answer."""
 
 
@@ -45,7 +45,7 @@ class Votes:
 
     correct: Floats
     blank: Floats
-    wrong: Counts
+    wrong: CountArray
     """Of each wrong answer, ``[items, policies, answers]``."""
     graded: Floats
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from jobs.evaluate.stats.at_k import Together, shares_together, shown, taken_together
 from jobs.evaluate.stats.bands import band
-from jobs.evaluate.stats.intervals import Difference, Estimate, Interval, Sums, estimates, mean_intervals
+from jobs.evaluate.stats.intervals import Difference, Interval, ShareEstimate, Sums, estimates, mean_intervals
 from jobs.evaluate.stats.outcomes import TOKENS, Outcomes, read
 from jobs.evaluate.stats.same_items import share_intervals, token_intervals
 from jobs.evaluate.sweep.policies import Policy, curves, printable
@@ -53,7 +53,7 @@ class Point:
     policy: Policy
     items: int
     samples: int
-    estimate: Estimate
+    estimate: ShareEstimate
     """Correct among the samples that could be graded, and how far that is from the natural end's."""
     same_items: Interval | None
     """Of accuracy, had these items been sampled again; None where an item has one sample, and at pass@k, majority@k."""

@@ -29,7 +29,7 @@ from jobs.evaluate.stats.bounded import (
     zero_statistics,
 )
 
-Columns = slice | Sequence[int] | NDArray[np.int64]
+ColumnIndex = slice | Sequence[int] | NDArray[np.int64]
 
 RESAMPLES = 10_000
 """As many as the paper took."""
@@ -67,7 +67,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ShareEstimate:
     """A share, with what it is worth."""
 
     value: float
@@ -116,7 +116,7 @@ class Sums:
             found = self.means + len(self.right) * residuals / self.asked.sum(axis=0)
         return np.asarray(np.nan_to_num(found))
 
-    def __getitem__(self, columns: Columns) -> Sums:
+    def __getitem__(self, columns: ColumnIndex) -> Sums:
         return Sums(self.right[:, columns], self.asked[:, columns])
 
     def beside(self, other: Sums) -> Sums:
@@ -149,7 +149,7 @@ class Shares:
     def are_certain(self) -> bool:
         return self.least is self.graded
 
-    def __getitem__(self, columns: Columns) -> Shares:
+    def __getitem__(self, columns: ColumnIndex) -> Shares:
         return self._each(lambda sums: sums[columns])
 
     def rows(self, rows: NDArray[np.int64]) -> Shares:
@@ -236,7 +236,7 @@ def percentile_intervals(resampled: Floats, items: int) -> list[Interval]:
     return [_between(values, tail) for values in _ascending(resampled)]
 
 
-def estimates(shares: Shares, seed: int, reference: Shares | None = None) -> list[Estimate]:
+def estimates(shares: Shares, seed: int, reference: Shares | None = None) -> list[ShareEstimate]:
     """What each point's share is worth, by itself and against the one point of `reference`."""
     graded = shares.graded
     low, high = intervals(shares)
@@ -245,7 +245,7 @@ def estimates(shares: Shares, seed: int, reference: Shares | None = None) -> lis
     if reference is not None:
         compared = paired_differences(shares, reference)
     return [
-        Estimate(float(value), Interval(float(least), float(most)), middle, difference, span)
+        ShareEstimate(float(value), Interval(float(least), float(most)), middle, difference, span)
         for value, least, most, middle, difference, span in zip(
             graded.means, low, high, resampled, compared, _ranges(shares), strict=True
         )

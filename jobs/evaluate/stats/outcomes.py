@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from jobs.evaluate.stats.at_k import Votes
 from jobs.evaluate.stats.bounded import Floats
 from jobs.evaluate.stats.intervals import Shares, Sums
-from jobs.evaluate.stats.subsets import Counts
+from jobs.evaluate.stats.subsets import CountArray
 
 TOKENS = ("thinking_tokens", "injected_tokens", "answer_tokens")
 _COLUMNS = (
@@ -54,7 +54,7 @@ class Outcomes:
     ``context``, ``truncated``, ``no_answer``, ``error``."""
     squares: Mapping[str, Floats]
     """Of the tokens of each sample."""
-    wrong: Counts
+    wrong: CountArray
     """The votes of each wrong answer, ``[items, policies, answers]``: the most that a cell has, in no order."""
     golds: Mapping[str, str]
     """The correct answers, by item."""
@@ -149,7 +149,7 @@ def _outcomes(task: str, frame: pd.DataFrame, policies: Sequence[str]) -> Outcom
     )
 
 
-def _wrong_answers(frame: pd.DataFrame, index: NDArray[np.int64], shape: tuple[int, int]) -> Counts:
+def _wrong_answers(frame: pd.DataFrame, index: NDArray[np.int64], shape: tuple[int, int]) -> CountArray:
     """How often each wrong answer was given: see :attr:`Outcomes.wrong`.
 
     `index` says where the sample in each row of `frame` lies in the flattened matrix of `shape`, ``[items, policies]``.
@@ -163,6 +163,6 @@ def _wrong_answers(frame: pd.DataFrame, index: NDArray[np.int64], shape: tuple[i
     found, votes = np.unique(index[wrong] * kinds + answer, return_counts=True)
     cell = found // kinds
     place = np.arange(len(cell)) - np.searchsorted(cell, cell)
-    table: Counts = np.zeros((math.prod(shape), int(place.max(initial=-1)) + 1), dtype=np.int64)
+    table: CountArray = np.zeros((math.prod(shape), int(place.max(initial=-1)) + 1), dtype=np.int64)
     table[cell, place] = votes
     return table.reshape(*shape, table.shape[1])

@@ -15,13 +15,13 @@ from scipy.special import comb, roots_legendre
 
 from jobs.evaluate.stats.bounded import Floats
 
-Counts = NDArray[np.int64]
+CountArray = NDArray[np.int64]
 
 _NUMBERS_AT_ONCE = 1 << 18
 """Of polynomials' coefficients, per array: 2 MB, which a core's cache holds."""
 
 
-def pass_at(correct: Counts, graded: Counts, most: int) -> Floats:
+def pass_at(correct: CountArray, graded: CountArray, most: int) -> Floats:
     """The chance that k samples, taken at random, include a correct one: ``[cells, most]``, for k = 1 … `most`.
 
     1 - C(n-c, k) / C(n, k) for c correct of n `graded` (Chen et al. 2021, *Evaluating Large Language Models Trained on
@@ -33,7 +33,7 @@ def pass_at(correct: Counts, graded: Counts, most: int) -> Floats:
     return np.where(taken < graded[:, None], 1 - np.cumprod(missed, axis=1), np.nan)
 
 
-def majority_at(correct: Counts, blank: Counts, wrong: Counts, most: int) -> Floats:
+def majority_at(correct: CountArray, blank: CountArray, wrong: CountArray, most: int) -> Floats:
     """The chance that k samples, taken at random, elect the correct answer: ``[cells, most]``, for k = 1 … `most`.
 
     `wrong`, ``[cells, answers]``, counts the votes of each wrong answer, 0 where there are fewer; `blank` samples have
@@ -71,7 +71,7 @@ def _ways(samples: int, most: int) -> Floats:
     return np.asarray(comb(np.arange(samples + 1)[:, None], np.arange(most + 1)))
 
 
-def _chunks(answers: Counts, most: int) -> list[int]:
+def _chunks(answers: CountArray, most: int) -> list[int]:
     """Where to cut rows, by their ascending numbers of `answers`, so that each piece's polynomials fit in memory."""
     ends = []
     start = 0
@@ -82,7 +82,7 @@ def _chunks(answers: Counts, most: int) -> list[int]:
     return ends
 
 
-def _won(correct: Counts, blank: Counts, wrong: Counts, ways: Floats) -> Floats:
+def _won(correct: CountArray, blank: CountArray, wrong: CountArray, ways: Floats) -> Floats:
     """The subsets of each size k, ``[cells, 0 … most]``, that elect the correct answer, ties counted by their share."""
     most = ways.shape[1] - 1
     won = np.zeros((len(correct), most + 1))

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jobs.evaluate.sweep.chat_template import Instructions, check, known_switches, render
+from jobs.evaluate.sweep.opening import Opening
 from jobs.evaluate.sweep.policies import Wish
 from jobs.evaluate.sweep.tree import Room
 from jobs.template import UNMARKED, ThinkingTemplate, read_template
@@ -72,16 +74,25 @@ class Unit:
 class Prompter:
     """Renders questions and reads answers, with a model's own tokenizer."""
 
-    def __init__(self, tokenizer: Any, template: ThinkingTemplate | None, end_of_turn: Iterable[int]):
-        """`tokenizer` as transformers loads it; `template` None is read from it.
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: ThinkingTemplate | None,
+        end_of_turn: Iterable[int],
+        said: Instructions | None = None,
+    ):
+        """`tokenizer` as transformers loads it; `template` None is read from it; `said` is what every prompt says.
 
-        Raises StepError when it lacks what the template needs.
+        Raises StepError when it lacks what the template needs, or its chat template what is said.
         """
         self._tokenizer = tokenizer
         self._end_of_turn = tuple(dict.fromkeys(end_of_turn))
         if not tokenizer.chat_template:
             raise StepError("model: its tokenizer has no chat template: save one with it (tokenizer.chat_template)")
+        self._said = said or Instructions()
+        check(tokenizer, self._said)
         self.template = template = template or _read(tokenizer)
+        self._opening = Opening(self._write, known_switches(tokenizer), template)
         self._opened, self._closed = (self._ids(text.rstrip()) for text in (template.open, template.close))
         for name, ids, text in (
             ()
@@ -121,10 +132,15 @@ class Prompter:
         )
 
     def prompt(self, question: str, wish: Wish | None = None) -> tuple[int, ...]:
-        """The chat prompt of `question` and `wish`, ending with the delimiter that opens thinking, whoever wrote it."""
-        turns = [{"role": "user", "content": put(question, wish)}]
-        text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        return self._ids(self.template.opened(text))
+        """The chat prompt of `question` and `wish`, ending inside open thinking, whoever opened it.
+
+        Raises StepError where the chat template has it closed, or switched off.
+        """
+        return self._ids(self._opening.prompt(put(question, wish)))
+
+    def _write(self, question: str, switches: Mapping[str, Any]) -> str:
+        said = self._said
+        return render(self._tokenizer, said.messages(question), {**said.switches, **switches}, said.day)
 
     def answer(self, kind: Literal["forced", "natural"], tokens: Sequence[int]) -> str:
         """Text after the last close delimiter, special tokens left out; empty where thinking was opened again for good.

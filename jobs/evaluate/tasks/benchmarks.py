@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobs.evaluate.grading.answer_type import AnswerType
-from orchestrator.job.extensions import Extensions
+from orchestrator.job.extensions import ExtensionPoint
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Benchmark:
 
 
 # Thinking tokens: the s1 paper's scaling figure, and its sequence-length table.
-BENCHMARKS: Extensions[Benchmark] = Extensions(
+BENCHMARKS: ExtensionPoint[Benchmark] = ExtensionPoint(
     "scaling_orchestrator.benchmarks",
     Benchmark,
     {

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jobs.evaluate.tasks.benchmarks import Benchmark
-from jobs.evaluate.tasks.rows import Row
+from jobs.evaluate.tasks.rows import SourceRow
 from orchestrator.job.errors import StepError
 
 
-def hub_rows(name: str, benchmark: Benchmark) -> Iterator[Row]:
+def hub_rows(name: str, benchmark: Benchmark) -> Iterator[SourceRow]:
     """The rows of the benchmark called `name`. Raises :class:`StepError` saying what to do where they cannot be had."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError

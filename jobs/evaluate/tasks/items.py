@@ -14,7 +14,7 @@ from jobs.evaluate.grading.integers import canonical_integer
 from jobs.evaluate.grading.letters import letter_of
 from jobs.evaluate.grading.reader import gold_of
 from jobs.evaluate.tasks.benchmarks import Columns
-from jobs.evaluate.tasks.rows import Row
+from jobs.evaluate.tasks.rows import SourceRow
 from jobs.evaluate.tasks.task import Item
 from jobs.evaluate.tasks.wording import LETTERS, asked
 from orchestrator.job.errors import StepError
@@ -22,7 +22,7 @@ from orchestrator.job.errors import StepError
 if TYPE_CHECKING:
     from jobs.evaluate.tasks.config import TaskConfig
 
-Rows = Iterator[Row]
+Rows = Iterator[SourceRow]
 
 
 def each_item(rows: Rows, config: TaskConfig) -> Iterator[Item]:

@@ -11,14 +11,14 @@ from typing import Any
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import lines
 
-Row = tuple[str, Mapping[str, Any]]
+SourceRow = tuple[str, Mapping[str, Any]]
 """Where it stands (``mine.jsonl:7``), and what it says."""
 
 _LONGEST_FIELD = 1 << 24
 """Characters of a CSV field. The library's own limit, 131,072, is less than a question with a table may have."""
 
 
-def file_rows(path: Path, name: str | None = None) -> Iterator[Row]:
+def file_rows(path: Path, name: str | None = None) -> Iterator[SourceRow]:
     """The rows of `path`, by its ending: ``.csv``, or else JSON lines. Blank lines are passed over.
 
     Raises :class:`StepError` naming the line that is no row; the file is called `name`, or by its path.
@@ -44,7 +44,7 @@ def _decoded(line: bytes, where: str) -> str:
         ) from None
 
 
-def _json_rows(called: str, path: Path) -> Iterator[Row]:
+def _json_rows(called: str, path: Path) -> Iterator[SourceRow]:
     for number, line in lines(path):
         if not line.strip():
             continue
@@ -59,7 +59,7 @@ def _json_rows(called: str, path: Path) -> Iterator[Row]:
         yield where, record
 
 
-def _csv_rows(called: str, text: Iterator[str]) -> Iterator[Row]:
+def _csv_rows(called: str, text: Iterator[str]) -> Iterator[SourceRow]:
     csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.DictReader(text, strict=True)
     try:

@@ -22,7 +22,7 @@ from jobs.evaluate.traces.files import GROUP_BYTES, MERGED, Add, DamagedFile, ne
 from orchestrator.store.storage import remove
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 FILES_BEFORE_COMPACTION = 16
 COMPACTED_BYTES = 64 << 20
@@ -32,7 +32,7 @@ ABANDONED_SECONDS = 3600.0
 
 
 @contextmanager
-def shared(folder: Place) -> Iterator[None]:
+def shared(folder: StoragePath) -> Iterator[None]:
     """Marks the folder as in use, which keeps others from compacting what is not theirs. Any number of sweeps may."""
     if not isinstance(folder, Path):
         yield
@@ -43,7 +43,7 @@ def shared(folder: Place) -> Iterator[None]:
         yield
 
 
-def compact(folder: Place) -> None:
+def compact(folder: StoragePath) -> None:
     """Merges small files, whoever left them, unless someone uses the folder, or it is in a bucket."""
     if not isinstance(folder, Path):
         return
@@ -76,7 +76,7 @@ def enough(sizes: Sequence[int]) -> int:
     return min(len(sizes), 1 + int(np.searchsorted(total, COMPACTED_BYTES)))
 
 
-def merge(folder: Place, paths: Sequence[Place]) -> Place:
+def merge(folder: StoragePath, paths: Sequence[StoragePath]) -> StoragePath:
     """Makes one file of several; returns it. Sources go once it outlives a crash.
 
     Raises DamagedFile where one cannot be read; then nothing has changed.

@@ -39,10 +39,10 @@ from jobs.evaluate.traces.parquet import opened
 from jobs.evaluate.traces.segments import Resolved, Row, Segment, resolve, root
 from orchestrator.job.errors import StepError
 from orchestrator.store.records import write_json_atomically
-from orchestrator.store.storage import NO_SPACE, files, place, read_bytes, set_aside, write_bytes
+from orchestrator.store.storage import NO_SPACE, files, read_bytes, set_aside, storage_path, write_bytes
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 SCHEMA = pa.schema(
     [
@@ -75,7 +75,7 @@ READ_AT_ONCE = 32
 UnitId = tuple[str, int]
 
 
-def traces_folder(traces: Place, determined_by: Mapping[str, object]) -> Place:
+def traces_folder(traces: StoragePath, determined_by: Mapping[str, object]) -> StoragePath:
     """The folder of what these values determine; it says so in ``key.json``."""
     text = json.dumps(determined_by, sort_keys=True, indent=1)
     folder = traces / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -86,7 +86,7 @@ def traces_folder(traces: Place, determined_by: Mapping[str, object]) -> Place:
     return folder
 
 
-def write(folder: Place, segments: Sequence[Segment], decoded_by: str | None = None) -> Place | None:
+def write(folder: StoragePath, segments: Sequence[Segment], decoded_by: str | None = None) -> StoragePath | None:
     """Adds a file with `segments`, if there are any. When this returns, they outlive a crash of the machine.
 
     `decoded_by` is what decoded them, as :func:`jobs.evaluate.traces.provenance.decoded_by` says it.
@@ -123,7 +123,7 @@ Add = Callable[[pa.Table], None]
 
 
 @contextmanager
-def new_file(folder: Place, written: int, schema: pa.Schema) -> Iterator[tuple[Place, Add]]:
+def new_file(folder: StoragePath, written: int, schema: pa.Schema) -> Iterator[tuple[StoragePath, Add]]:
     """A file that appears, whole, when the block ends without an error: its path, and what adds a row group to it."""
     path = folder / f"{written:020d}-{uuid.uuid4().hex[:12]}.parquet"
     if not isinstance(path, Path):
@@ -228,7 +228,7 @@ def _group_tokens(file: str, group: int) -> Any:
 class Index:
     """What a folder of traces holds, without tokens. Sees later files after :meth:`refresh`."""
 
-    def __init__(self, folder: Place, report: Callable[[str], None]):
+    def __init__(self, folder: StoragePath, report: Callable[[str], None]):
         """`report` takes one line for each damaged file."""
         self._folder = folder
         self._report = report
@@ -281,7 +281,7 @@ class Index:
             self._arrange()
 
     def _set_aside(self, file: str) -> bool:
-        if (aside := set_aside(place(file), ".damaged")) is not None:
+        if (aside := set_aside(storage_path(file), ".damaged")) is not None:
             self._report(f"trace file {file} is damaged: what it held is decoded again; it is kept as {aside}")
         return aside is not None
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.store.storage import explained, place, read_from
+from orchestrator.store.storage import explained, read_from, storage_path
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -26,7 +26,7 @@ READ_WHOLE = 4 << 20
 @contextmanager
 def opened(file: str, **how: Any) -> Iterator[pq.ParquetFile]:
     """Opens a file of a folder or a bucket. Raises StoreError when the bucket cannot be reached."""
-    path = place(file)
+    path = storage_path(file)
     source: Any = file
     if not isinstance(path, Path):
         head = read_from(path, 0, READ_WHOLE + 1)

@@ -22,14 +22,14 @@ try:
 except ImportError:  # Comes with vLLM's CUDA build; machines without GPUs have no use for it.
     pynvml = None
 
-Kind = Mapping[str, object]
+DecodingKind = Mapping[str, object]
 
 
 def decoded_by(engine: EngineSpec) -> str:
     """The kind that `engine` is on this machine, as JSON. To be called where it runs."""
     if engine.served is not None:
         return json.dumps({"engine": engine.name, "served_model": engine.served.name})
-    kind: Kind = {
+    kind: DecodingKind = {
         "engine": engine.name,
         "version": _version(engine.name),
         "torch": _version("torch"),
@@ -40,14 +40,14 @@ def decoded_by(engine: EngineSpec) -> str:
     return json.dumps(kind)
 
 
-def read_kinds(decode: Mapping[str, object]) -> list[Kind]:
+def read_kinds(decode: Mapping[str, object]) -> list[DecodingKind]:
     """From ``decode.json``; nothing where they were not kept."""
     kinds = decode.get("decoded_by", [])
     assert isinstance(kinds, list)
     return kinds
 
 
-def mixed(kinds: Sequence[Kind]) -> str:
+def mixed(kinds: Sequence[DecodingKind]) -> str:
     """What is to be said of results that rest on several kinds; nothing of one."""
     if len(kinds) < 2:
         return ""

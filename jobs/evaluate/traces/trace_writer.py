@@ -21,7 +21,7 @@ from jobs.evaluate.traces.files import DamagedFile, write
 from jobs.evaluate.traces.segments import Segment
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 WRITE_SECONDS = (1.0, 10.0)
 """Age at which what was decoded is written, at least and at most: what a dying replica loses, in decoding time."""
@@ -38,7 +38,7 @@ class TraceWriter:
 
     def __init__(
         self,
-        folder: Place,
+        folder: StoragePath,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._folder = folder
@@ -49,7 +49,7 @@ class TraceWriter:
         self._unwritten: list[Segment] = []
         self._tokens = 0
         self._written = clock()
-        self._generations: list[list[tuple[Place, int]]] = [[]]
+        self._generations: list[list[tuple[StoragePath, int]]] = [[]]
         """Files and their bytes, by how often their rows were merged; large ones are forgotten."""
         self._listing = threading.Lock()
 
@@ -108,7 +108,7 @@ class TraceWriter:
         with self._listing:
             files = self._generations[number][:most]
         some = files[: enough([size for _, size in files])]
-        merged: list[tuple[Place, int]] = []
+        merged: list[tuple[StoragePath, int]] = []
         with suppress(DamagedFile):  # whoever reads the file next reports it
             path = merge(self._folder, [path for path, _ in some])
             merged = [(path, path.stat().st_size)]

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from cluster.catalogue import in_usd
 from jobs.architecture import Architecture, UnknownArchitecture, find
-from jobs.finetune.config import BYTE_VOCABULARY, HEAD_SIZE, Config, RandomModel
+from jobs.finetune.config import BYTE_VOCABULARY, HEAD_SIZE, FinetuneConfig, RandomModel
 from jobs.finetune.planning.fitting import Setting, nearest
-from jobs.finetune.planning.memory import Layout, Strategy, checkpoint_bytes
-from jobs.finetune.planning.roofline import Work, seconds, traffic
+from jobs.finetune.planning.memory import Sharding, WorkLayout, checkpoint_bytes
+from jobs.finetune.planning.roofline import TrainingWork, seconds, traffic
 from jobs.forecasts import DatasetForecast, ModelForecast
 from orchestrator.job.config import Upcoming
 from orchestrator.job.estimate import Estimate
@@ -44,7 +44,7 @@ _PUBLISHED = {"simplescaling/s1K": _Volume(1000, 5_658_480, "1,000 samples of 5.
 the paper's 4.7M are its traces alone."""
 
 
-def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
+def estimate(config: FinetuneConfig, inputs: Mapping[str, Upcoming]) -> Estimate:
     """What `config` would take, as far as it can be known before launch."""
     resources, where, setting = config.resources, config.machine, setting_of(config)
     on_cpus, cards = setting.layout.on_cpu, setting.cards
@@ -83,7 +83,7 @@ def estimate(config: Config, inputs: Mapping[str, Upcoming]) -> Estimate:
     )
 
 
-def forecast(config: Config, inputs: Mapping[str, Upcoming]) -> ModelForecast | None:
+def forecast(config: FinetuneConfig, inputs: Mapping[str, Upcoming]) -> ModelForecast | None:
     """The model that training makes, where its shapes are known."""
     try:
         return ModelForecast(architecture(config, inputs))
@@ -91,7 +91,7 @@ def forecast(config: Config, inputs: Mapping[str, Upcoming]) -> ModelForecast | 
         return None
 
 
-def architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architecture:
+def architecture(config: FinetuneConfig, inputs: Mapping[str, Upcoming]) -> Architecture:
     """The shapes of the model that `config` trains. Raises UnknownArchitecture when nothing here tells them."""
     source = config.model
     if isinstance(source, Reference):
@@ -118,13 +118,13 @@ def architecture(config: Config, inputs: Mapping[str, Upcoming]) -> Architecture
     return find(source)
 
 
-def setting_of(config: Config) -> Setting:
+def setting_of(config: FinetuneConfig) -> Setting:
     """What `config` holds in memory, and where."""
     resources, where = config.resources, config.machine
     on_cpus = where.device == "core"
     positions = config.model.context if isinstance(config.model, RandomModel) else config.block_size
     longest = min(config.block_size, positions)
-    layout = Layout(
+    layout = WorkLayout(
         tokens=longest,
         strategy=_strategy(config),
         checkpointing=resources.activation_checkpointing,
@@ -146,7 +146,7 @@ def setting_of(config: Config) -> Setting:
     )
 
 
-def _strategy(config: Config) -> Strategy:
+def _strategy(config: FinetuneConfig) -> Sharding:
     """ZeRO's stage is the experiment's, else that of the user's ds_config.json, else 3."""
     if config.strategy == "fsdp":
         return "fsdp"
@@ -156,7 +156,7 @@ def _strategy(config: Config) -> Strategy:
     return "zero-2" if stage == 2 else "zero-3"
 
 
-def _volume(config: Config, inputs: Mapping[str, Upcoming]) -> _Volume | None:
+def _volume(config: FinetuneConfig, inputs: Mapping[str, Upcoming]) -> _Volume | None:
     """How much data there is, where that can be told without reading it token by token."""
     source = config.data.path
     if isinstance(source, Reference):
@@ -173,7 +173,7 @@ def _volume(config: Config, inputs: Mapping[str, Upcoming]) -> _Volume | None:
     return _PUBLISHED.get(config.data.dataset or "")
 
 
-def _of_file(file: Path, config: Config) -> _Volume | None:
+def _of_file(file: Path, config: FinetuneConfig) -> _Volume | None:
     """Counts lines, and tokens by the characters of their texts; None for what is no JSONL in UTF-8."""
     characters = samples = 0
     try:
@@ -188,7 +188,7 @@ def _of_file(file: Path, config: Config) -> _Volume | None:
     return _Volume(samples, tokens, f"{samples:,} samples of about {tokens / 1e6:.2g}M tokens") if samples else None
 
 
-def _checkpoints(config: Config, size: float, steps: int | None, seconds: float | None) -> str:
+def _checkpoints(config: FinetuneConfig, size: float, steps: int | None, seconds: float | None) -> str:
     """How many, how large, where and how long; and what is done again where a worker is lost."""
     resources = config.resources
     every, place = resources.checkpoint_every, resources.checkpoints or "the step's own folder in the store"
@@ -216,15 +216,15 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _steps(config: Config, volume: _Volume) -> int:
+def _steps(config: FinetuneConfig, volume: _Volume) -> int:
     rows = math.ceil(volume.tokens / config.block_size) if config.packing else volume.samples
     return config.epochs * math.ceil(rows / config.batch_size)
 
 
-def _seconds(config: Config, model: Architecture, setting: Setting, volume: _Volume) -> float:
+def _seconds(config: FinetuneConfig, model: Architecture, setting: Setting, volume: _Volume) -> float:
     length = volume.tokens / volume.samples
     steps = _steps(config, volume)
-    work = Work(config.epochs * volume.tokens, length, steps)
+    work = TrainingWork(config.epochs * volume.tokens, length, steps)
     samples_at_once = max(1, int(setting.tokens_in_memory // length))
     micro_batches = steps * math.ceil(config.batch_size / config.resources.workers / samples_at_once)
     layout = setting.layout

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from cluster.catalogue import CPU, Machine, machine, names
+from cluster.catalogue import CPU, MachineType, machine, names
 from jobs.architecture import Architecture
-from jobs.finetune.planning.memory import Checkpointing, Layout, Memory, memory
+from jobs.finetune.planning.memory import Checkpointing, Memory, WorkLayout, memory
 
 _BLOCK = 1024
 """Tokens in steps of which a smaller block is looked for."""
@@ -25,8 +25,8 @@ _SHOWN = 5
 class Setting:
     """What can be turned: the layout, and what it follows from."""
 
-    layout: Layout
-    machine: Machine
+    layout: WorkLayout
+    machine: MachineType
     cards: int
     """Cards of one worker: 1, but as many cores as it has on CPUs."""
     workers: int
@@ -38,7 +38,7 @@ class Setting:
     """What was found to be taken, in units of what is planned: what fits is as much below it."""
 
     @property
-    def placed(self) -> Layout:
+    def placed(self) -> WorkLayout:
         """The layout with the tokens and the shards that the other fields make."""
         rows = -(-self.batch_size // self.workers)
         all_at_once = rows * self.block_size

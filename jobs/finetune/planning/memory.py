@@ -27,7 +27,7 @@ from typing import Literal
 from jobs.architecture import Architecture, Shape
 from jobs.finetune.chunks import positions_at_once
 
-Strategy = Literal["fsdp", "zero-2", "zero-3"]
+Sharding = Literal["fsdp", "zero-2", "zero-3"]
 Checkpointing = Literal["off", "selective", "full"]
 
 _SINGLE = 4
@@ -41,14 +41,14 @@ _LIVE = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class Layout:
+class WorkLayout:
     """How the work is laid out: what memory depends on, the model's shapes apart."""
 
     tokens: int
     """In the model at once, on one worker."""
     shards: int = 1
     """Workers that hold one copy of the model together."""
-    strategy: Strategy = "fsdp"
+    strategy: Sharding = "fsdp"
     checkpointing: Checkpointing = "full"
     offload: bool = False
     """Weights, gradients and moments stay in the CPU's memory between uses."""
@@ -121,7 +121,7 @@ class _Moment:
         return self.gradients + self.activations + self.logits + self.transients
 
 
-def memory(model: Architecture, layout: Layout) -> Memory:
+def memory(model: Architecture, layout: WorkLayout) -> Memory:
     """What a worker needs to train `model` as laid out."""
     parameters, gradients, optimizer = _states(model, layout)
     host = 0.0
@@ -135,7 +135,7 @@ def memory(model: Architecture, layout: Layout) -> Memory:
     return Memory(parameters, worst.gradients, optimizer, *beside, moment=worst.name, host=host)
 
 
-def _states(model: Architecture, layout: Layout) -> tuple[float, float, float]:
+def _states(model: Architecture, layout: WorkLayout) -> tuple[float, float, float]:
     """Bytes of weights, gradients and Adam's moments on one worker.
 
     FSDP2 splits each matrix along its first dimension and pads the last shard; DeepSpeed splits what it has flattened.
@@ -155,7 +155,7 @@ def _states(model: Architecture, layout: Layout) -> tuple[float, float, float]:
     return computing + master * ours, master * ours, 2 * master * ours
 
 
-def checkpoint_bytes(model: Architecture, layout: Layout) -> float:
+def checkpoint_bytes(model: Architecture, layout: WorkLayout) -> float:
     """Bytes of a checkpoint, of all workers together: what is trained, as the optimizer sees it, and its moments."""
     trained = model.parameters
     if layout.adapter_rank is not None:
@@ -168,14 +168,14 @@ def _sharded(shapes: tuple[Shape, ...], shards: int) -> float:
     return float(sum(-(-shape[0] // shards) * math.prod(shape[1:]) for shape in shapes))
 
 
-def _adapters(model: Architecture, layout: Layout) -> tuple[Shape, ...]:
+def _adapters(model: Architecture, layout: WorkLayout) -> tuple[Shape, ...]:
     """The matrices that LoRA puts into one layer, two for each target."""
     rank = layout.adapter_rank or 0
     targets = [shape for name, shape in model.linears.items() if name in layout.adapter_targets]
     return tuple(part for out, into in targets for part in ((rank, into), (out, rank)))
 
 
-def _moments(model: Architecture, layout: Layout, gradients: float) -> tuple[_Moment, ...]:
+def _moments(model: Architecture, layout: WorkLayout, gradients: float) -> tuple[_Moment, ...]:
     """What is held beside weights and optimizer, at each moment that can be the worst; `gradients` are all of them."""
     tokens, compute = layout.tokens, layout.compute
     stream = float(compute * tokens * model.hidden_size)
@@ -218,7 +218,7 @@ def _moments(model: Architecture, layout: Layout, gradients: float) -> tuple[_Mo
     )
 
 
-def _reduced(model: Architecture, layout: Layout, gradients: float) -> tuple[float, float, float]:
+def _reduced(model: Architecture, layout: WorkLayout, gradients: float) -> tuple[float, float, float]:
     """Bytes of a worker's share of gradients before any layer's backward pass, after one, and after all of them.
 
     Where a step has one micro-batch, FSDP2 has no gradients before it: they are dropped after the update. DeepSpeed
@@ -231,13 +231,13 @@ def _reduced(model: Architecture, layout: Layout, gradients: float) -> tuple[flo
     return 0.0, layer, model.layers * layer
 
 
-def _saved_by_norm(model: Architecture, layout: Layout) -> float:
+def _saved_by_norm(model: Architecture, layout: WorkLayout) -> float:
     """Bytes that one RMSNorm over the hidden size keeps: its input in float32, the normalised, and the scaled."""
     widest = max(_SINGLE, layout.compute)
     return float((widest + 2 * layout.compute) * layout.tokens * model.hidden_size)
 
 
-def _saved_by_layer(model: Architecture, layout: Layout) -> float:
+def _saved_by_layer(model: Architecture, layout: WorkLayout) -> float:
     """Bytes that one layer keeps for its backward pass.
 
     Two norms (their outputs are the inputs of the projections); queries, keys and values as rotated, the attention's
@@ -251,13 +251,13 @@ def _saved_by_layer(model: Architecture, layout: Layout) -> float:
     return 2 * _saved_by_norm(model, layout) + layout.tokens * (attention + mlp)
 
 
-def _products(model: Architecture, layout: Layout) -> float:
+def _products(model: Architecture, layout: WorkLayout) -> float:
     """Bytes of a layer's matrix products and attention, which selective checkpointing keeps."""
     outputs = sum(shape[0] for shape in model.linears.values()) + model.heads * model.head_size
     return float(layout.tokens * (layout.compute * outputs + _SINGLE * model.heads))
 
 
-def _not_again(model: Architecture, layout: Layout) -> float:
+def _not_again(model: Architecture, layout: WorkLayout) -> float:
     """Bytes of those products that are not held a second time when a layer is computed again.
 
     The backward pass uses values, gate and the MLP's other factor, the attention's output and its sums as they are.
@@ -269,7 +269,7 @@ def _not_again(model: Architecture, layout: Layout) -> float:
     return float(layout.tokens * (layout.compute * (as_they_are + dropped) + _SINGLE * model.heads))
 
 
-def _logits(model: Architecture, layout: Layout) -> float:
+def _logits(model: Architecture, layout: WorkLayout) -> float:
     """Bytes of the logits and what is computed from them.
 
     Whole, for every token: as the head gives them, a float32 copy, and that copy's gradient. In chunks
@@ -286,7 +286,7 @@ def _logits(model: Architecture, layout: Layout) -> float:
     return chunk * model.vocabulary * wide + head
 
 
-def _in_transit(model: Architecture, layout: Layout) -> tuple[float, float, float, float, float]:
+def _in_transit(model: Architecture, layout: WorkLayout) -> tuple[float, float, float, float, float]:
     """Bytes of gathered weights all the time, of a layer on its way, around a layer's backward pass, of the layer
     before it there, and at the end.
 

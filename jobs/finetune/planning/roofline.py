@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.catalogue import Machine
+from cluster.catalogue import MachineType
 from jobs.architecture import Architecture
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainingWork:
     """What is to be learned."""
 
     tokens: float
@@ -36,7 +36,7 @@ def flops(model: Architecture, tokens: float, length: float, *, adapters: bool =
     return tokens * (matrices + attention)
 
 
-def mfu(model: Architecture, work: Work, machine: Machine, cards: int, seconds: float) -> float:
+def mfu(model: Architecture, work: TrainingWork, machine: MachineType, cards: int, seconds: float) -> float:
     """The share of the cards' peak that doing `work` in so many seconds uses."""
     return flops(model, work.tokens, work.length) / (seconds * cards * machine.card.tflops * 1e12)
 
@@ -47,7 +47,14 @@ def traffic(model: Architecture, micro_batches: float, *, compute: int, master: 
 
 
 def seconds(
-    model: Architecture, work: Work, machine: Machine, cards: int, *, share: float, sent: float, adapters: bool = False
+    model: Architecture,
+    work: TrainingWork,
+    machine: MachineType,
+    cards: int,
+    *,
+    share: float,
+    sent: float,
+    adapters: bool = False,
 ) -> float:
     """Seconds that `work` takes on `cards` at an MFU of `share`, or that its traffic of `sent` bytes takes, if longer.
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.run import run
 from orchestrator.experiment import ExperimentError, load
 from orchestrator.job.context import StepContext
@@ -29,9 +29,9 @@ SWEEP: dict[str, Any] = {
 }
 
 
-def config(url: str = "http://host/v1", server: dict[str, Any] | None = None, **changes: Any) -> Config:
+def config(url: str = "http://host/v1", server: dict[str, Any] | None = None, **changes: Any) -> EvaluateConfig:
     resources = {"server": {"url": url, "retries": 2, "deadline": 20} | (server or {})}
-    return Config.model_validate_json(json.dumps(SWEEP | {"resources": resources} | changes))
+    return EvaluateConfig.model_validate_json(json.dumps(SWEEP | {"resources": resources} | changes))
 
 
 def think(body: Body) -> list[Part]:
@@ -40,7 +40,7 @@ def think(body: Body) -> list[Part]:
     return said("Final Answer: 2", min(budget, EFFORTS.get(body.get("reasoning_effort", ""), 80)))
 
 
-def evaluate(asked: Config, store: Path, step: str = "step") -> tuple[pd.DataFrame, dict[str, float]]:
+def evaluate(asked: EvaluateConfig, store: Path, step: str = "step") -> tuple[pd.DataFrame, dict[str, float]]:
     context = StepContext("experiment", "sweep", step, store / step, store / "traces")
     context.folder.mkdir(parents=True)
     run(asked, context)
@@ -115,6 +115,16 @@ def test_what_was_answered_is_not_asked_again_and_damage_is(tmp_path: Path, capf
     assert len(server.bodies) == 4 * ITEMS
     assert "is damaged: they are asked for again" in capfd.readouterr().out
     pd.testing.assert_frame_equal(more, again)
+
+
+def test_a_system_prompt_is_the_first_message_and_another_question(tmp_path: Path) -> None:
+    server = ChatServer(think)
+    with server.serving() as url:
+        evaluate(config(url, baseline=True), tmp_path, "without")
+        evaluate(config(url, baseline=True, system="Be brief."), tmp_path, "with")
+    roles = [[message["role"] for message in body["messages"]] for body in server.bodies]
+    assert roles == [["user"]] * ITEMS + [["system", "user"]] * ITEMS
+    assert {body["messages"][0]["content"] for body in server.bodies[ITEMS:]} == {"Be brief."}
 
 
 def test_a_budget_that_the_server_ignores_is_reported_and_never_counted(
@@ -232,12 +242,15 @@ def test_every_policy_that_a_chat_server_cannot_do_is_refused_in_a_line_of_its_o
         "temperature": 1.0,
         "top_p": 0.9,
         "model": "some/model",
+        "chat_template_kwargs": {"enable_thinking": True},
+        "date": "2026-05-01",
         "chat": {},
     }
     lines = complaints(tmp_path, asked)
     fields = [
         *("budgets[0]", "budgets[1]", "extensions", "step_budgets", "conditional.budget_forcing"),
         *("max_answer_tokens", "context_length", "template", "temperature", "top_p", "model"),
+        *("chat_template_kwargs", "date"),
     ]
     assert {line.split("steps.sweep.")[1].split(": ")[0] for line in lines} == set(fields)
     assert len(lines) == len(fields)
@@ -262,7 +275,7 @@ def test_every_policy_that_a_chat_server_cannot_do_is_refused_in_a_line_of_its_o
 def test_what_cannot_be_meant_is_one_error(change: dict[str, Any], wrong: str) -> None:
     fields = SWEEP | {"resources": {"server": {"url": "http://host/v1"}}} | change
     with pytest.raises(ValidationError) as caught:
-        Config.model_validate_json(json.dumps(fields))
+        EvaluateConfig.model_validate_json(json.dumps(fields))
     (error,) = caught.value.errors()
     assert wrong in error["msg"]
 

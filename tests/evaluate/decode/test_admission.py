@@ -31,10 +31,10 @@ class Cache:
         finished = [asyncio.Event() for _ in lengths]
 
         async def unit(number: int) -> None:
-            async with admission.turn(LONGEST) as place:
+            async with admission.turn(LONGEST) as ticket:
                 self.order.append(number)
                 self.sizes[number] = 0
-                place.size = lambda: self.sizes[number]
+                ticket.size = lambda: self.sizes[number]
                 self.most_units = max(self.most_units, len(self.sizes))
                 await finished[number].wait()
             self.sizes.pop(number)

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from jobs.evaluate.config import Config
-from jobs.evaluate.engines.model import Model, resolve
+from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.engines.model import ResolvedModel, resolve
 from jobs.evaluate.engines.protocol import EngineSpec
 from jobs.evaluate.run import prepare
 from orchestrator.job.context import StepContext
@@ -42,8 +42,8 @@ def wrapped(folder: Path, whole: str | None, text: str | None) -> Path:
     return folder
 
 
-def resolved(folder: Path, **fields: Any) -> Model:
-    config = Config.model_validate_json(json.dumps({"model": str(folder), "tasks": ["letters"], **fields}))
+def resolved(folder: Path, **fields: Any) -> ResolvedModel:
+    config = EvaluateConfig.model_validate_json(json.dumps({"model": str(folder), "tasks": ["letters"], **fields}))
     return resolve(config, StepContext("experiment", "sweep", "x", folder, folder / "traces"))
 
 
@@ -94,7 +94,7 @@ def test_an_engine_is_told_how_many_requests_there_will_be(tmp_path: Path) -> No
     }
 
     def told(**resources: int) -> EngineSpec:
-        config = Config.model_validate_json(json.dumps(fields | {"resources": resources}))
+        config = EvaluateConfig.model_validate_json(json.dumps(fields | {"resources": resources}))
         context = StepContext("experiment", "sweep", "x", tmp_path, tmp_path / "traces")
         engine: EngineSpec = cast("partial[Any]", prepare(config, context).replica.start).args[0]
         return engine

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.run import prepare
 from orchestrator.job.context import StepContext
 from tests.evaluate import tiny
@@ -41,8 +41,8 @@ SWEEP: dict[str, Any] = {"model": "org/m", "tasks": ["letters"], "engine": "open
 SERVER = {"url": "http://10.0.0.7:8000/v1"}
 
 
-def config(server: object = SERVER, **changes: Any) -> Config:
-    return Config.model_validate_json(json.dumps(SWEEP | {"resources": {"server": server}} | changes))
+def config(server: object = SERVER, **changes: Any) -> EvaluateConfig:
+    return EvaluateConfig.model_validate_json(json.dumps(SWEEP | {"resources": {"server": server}} | changes))
 
 
 def test_where_the_server_is_does_not_identify_a_sweep_and_what_it_serves_does() -> None:

@@ -22,7 +22,7 @@ import pytest
 import ray
 from transformers import AutoTokenizer
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, Sampling, ServedModel, start
 from jobs.evaluate.engines.server import Server
 from jobs.evaluate.run import run
@@ -289,7 +289,7 @@ def test_a_whole_step_has_the_samples_of_another_engine_and_the_key_is_nowhere(
 def _samples(store: Path, fields: dict[str, object]) -> pd.DataFrame:
     context = StepContext("experiment", "sweep", "step", store / "step", store / "traces")
     context.folder.mkdir(parents=True)
-    run(Config.model_validate_json(json.dumps(fields)), context)
+    run(EvaluateConfig.model_validate_json(json.dumps(fields)), context)
     return pd.read_parquet(context.output / "samples.parquet")
 
 

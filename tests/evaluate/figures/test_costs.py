@@ -9,7 +9,7 @@ import pytest
 
 from cluster.catalogue import machine
 from jobs.evaluate import report
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.figures.costs import Costs, costs, read, rows
 from jobs.evaluate.publish import COSTS, publish
 from orchestrator.job.context import StepContext
@@ -63,7 +63,7 @@ def test_a_sweep_that_the_store_had_costs_nothing_and_has_no_price_of_a_token(tm
     from jobs.evaluate.publish import results
 
     simulate().to_parquet(tmp_path / "samples.parquet")
-    curves = results(Config.model_validate_json(CONFIG), tmp_path / "samples.parquet").curves
+    curves = results(EvaluateConfig.model_validate_json(CONFIG), tmp_path / "samples.parquet").curves
     for row in rows(curves, Costs("GPU", 0.0, 0.0, None, None)):
         assert row["gpu_seconds"] == row["cost_usd"] == 0
         assert "cost_usd_alone" not in row
@@ -71,7 +71,7 @@ def test_a_sweep_that_the_store_had_costs_nothing_and_has_no_price_of_a_token(tm
 
 def test_tracked_points_carry_seconds_and_dollars_and_tables_do_not(tmp_path: Path) -> None:
     simulate().to_parquet(tmp_path / "samples.parquet")
-    config = Config.model_validate_json(CONFIG)
+    config = EvaluateConfig.model_validate_json(CONFIG)
     found = Costs("GPU", 3600.0, 6.88, 0.5, 0.001)
     tables: list[bytes] = []
     for decode in ({"seconds": 1.0}, {"seconds": 1.0, "costs": found.record()}):

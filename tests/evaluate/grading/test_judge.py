@@ -19,8 +19,8 @@ import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.evaluate.config import Config
-from jobs.evaluate.grading.judge import LONGEST, Question, read_judgements, read_verdict, verdict_of
+from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.grading.judge import LONGEST, JudgeQuestion, read_judgements, read_verdict, verdict_of
 from jobs.evaluate.grading.judge_actor import Bench
 from jobs.evaluate.regrade import regrade
 from jobs.evaluate.run import run
@@ -28,7 +28,7 @@ from orchestrator.job.context import StepContext
 from tests.evaluate import tiny
 from tests.ray_cluster import CPUS
 
-QUESTION = Question("essay", "sky", "Why is the sky blue?", "Rayleigh scattering", "short waves scatter more")
+QUESTION = JudgeQuestion("essay", "sky", "Why is the sky blue?", "Rayleigh scattering", "short waves scatter more")
 TOKENIZER = tiny.tokenizer()
 
 
@@ -137,7 +137,7 @@ def free_port() -> int:
         return server.server_port
 
 
-def regraded(config: Config, context: StepContext) -> tuple[pd.DataFrame, str]:
+def regraded(config: EvaluateConfig, context: StepContext) -> tuple[pd.DataFrame, str]:
     found = regrade(config, context)
     if found.changed:
         found.apply()
@@ -152,7 +152,7 @@ def test_a_sweep_whose_judge_is_away_is_finished_and_completed_later(
     gold = ["\\", "0", "z", "a"]
     lines = [{"id": f"q{at}", "question": f"Why {at}?", "answer": answer} for at, answer in enumerate(gold)]
     questions.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    config = Config.model_validate_json(
+    config = EvaluateConfig.model_validate_json(
         json.dumps(
             {
                 "model": str(tiny.save(tmp_path / "model")),
@@ -209,7 +209,7 @@ def test_a_judge_of_ones_own_is_asked_through_its_engine_and_gives_back_what_it_
     judge = tiny.save_speaker(tmp_path / "judge", "Verdict: SAME")
     task = {"name": "essay", "path": "essay.jsonl", "type": "judged"}
     fields = {"model": "a/model", "tasks": [task], "judge": {"model": str(judge), "engine": engine}}
-    config = Config.model_validate_json(json.dumps(fields))
+    config = EvaluateConfig.model_validate_json(json.dumps(fields))
     assert config.judge is not None
     context = StepContext("experiment", "sweep", "f", tmp_path / "f", tmp_path / "traces")
     context.output.mkdir(parents=True)

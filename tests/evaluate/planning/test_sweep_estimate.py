@@ -16,9 +16,9 @@ import pytest
 from cluster import catalogue
 from cluster.catalogue import machine
 from jobs.architecture import find
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.planning.estimate import estimate as sweep_estimate
-from jobs.evaluate.planning.roofline import ON_GPUS, Replica, taken
+from jobs.evaluate.planning.roofline import ON_GPUS, PlannedReplica, taken
 from jobs.evaluate.planning.workload import Tokens, Workload
 from orchestrator.estimate_view import lines
 from orchestrator.experiment import load
@@ -36,11 +36,11 @@ S1 = {
     "extensions": {"strings": ["Wait"], "counts": [1, 2, 4, 6]},
 }
 H100S = {"gpus": 2, "machine": "p5.48xlarge", "replicas": {"max": 8}}
-REPLICA = Replica(find("simplescaling/s1-32B"), machine("h100").card, 2, 2, ON_GPUS["vllm"])
+REPLICA = PlannedReplica(find("simplescaling/s1-32B"), machine("h100").card, 2, 2, ON_GPUS["vllm"])
 
 
 def estimate(resources: dict[str, object], **fields: object) -> Estimate:
-    return sweep_estimate(Config.model_validate_json(json.dumps(S1 | {"resources": resources} | fields)), {})
+    return sweep_estimate(EvaluateConfig.model_validate_json(json.dumps(S1 | {"resources": resources} | fields)), {})
 
 
 def test_a_sweep_has_time_hours_and_cost_as_a_whole_and_by_policy() -> None:
@@ -137,7 +137,7 @@ def test_the_model_that_another_step_will_make_is_known_by_that_step() -> None:
         assert job.forecast is not None
         inputs[name] = Upcoming(step, None, job.forecast(step, inputs))
     sweep = {"model": "${tiny}", "tasks": ["${letters}"], "budgets": [4, "auto"]}
-    told = sweep_estimate(Config.model_validate_json(json.dumps(sweep)), inputs)
+    told = sweep_estimate(EvaluateConfig.model_validate_json(json.dumps(sweep)), inputs)
     assert told.device == "core"
     assert told.seconds is not None
     assert any("letters: 50 items, thinking 13 tokens in the mean (the built-in task)" in line for line in lines(told))
@@ -195,7 +195,7 @@ def _machine_is_forgotten() -> Iterator[None]:
 
 
 def small(**resources: object) -> Estimate:
-    return sweep_estimate(Config.model_validate_json(json.dumps(SMALL_MODEL | {"resources": resources})), {})
+    return sweep_estimate(EvaluateConfig.model_validate_json(json.dumps(SMALL_MODEL | {"resources": resources})), {})
 
 
 def test_on_the_machine_one_sits_at_memory_and_cores_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +250,7 @@ def test_this_machine_is_what_its_kernel_and_its_container_say(tmp_path: Path, m
     ],
 )
 def test_where_time_cannot_be_told_tokens_are(fields: dict[str, object], holder: str) -> None:
-    told = sweep_estimate(Config.model_validate_json(json.dumps(S1 | fields)), {})
+    told = sweep_estimate(EvaluateConfig.model_validate_json(json.dumps(S1 | fields)), {})
     assert told.holder.startswith(holder)
     assert told.seconds is None
     assert [part.usd for part in told.parts] == [None] * len(told.parts)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.evaluate.report.charts import NARROW, WIDTHS, chart
-from jobs.evaluate.report.results import Curve, count, points_of_100
+from jobs.evaluate.report.results import PlottedCurve, count, points_of_100
 
 SHARE = st.floats(0, 1)
 TOKENS = st.one_of(st.just(0.0), st.floats(0.5, 40_000))
@@ -36,14 +36,16 @@ CURVES = st.lists(
     st.lists(st.tuples(TOKENS, st.one_of(st.none(), SHARE)), min_size=1, max_size=6), min_size=1, max_size=9
 ).map(
     lambda lines: [
-        Curve("task", f"curve {number}", [point(str(at), *each, times=number and at) for at, each in enumerate(line)])
+        PlottedCurve(
+            "task", f"curve {number}", [point(str(at), *each, times=number and at) for at, each in enumerate(line)]
+        )
         for number, line in enumerate(lines)
     ]
 )
 
 
 @given(CURVES, st.sampled_from(WIDTHS))
-def test_points_and_intervals_lie_within_the_axes(curves: list[Curve], width: int) -> None:
+def test_points_and_intervals_lie_within_the_axes(curves: list[PlottedCurve], width: int) -> None:
     drawn = chart(curves, width)
     for line, curve in zip(drawn.lines, curves, strict=True):
         assert len(line.marks) == sum(each["accuracy"] is not None for each in curve.points)
@@ -62,8 +64,8 @@ def test_a_chart_answers_the_questions_that_its_points_answer_and_shows_what_was
     own = [point("4", 4, 0.2), point("8", 8, 0.5)]
     asked = [each | {"accuracy_same_items_low": 0.1, "accuracy_same_items_high": 0.6} for each in own]
     asked[1] |= {"accuracy_least": 0.4, "accuracy_most": 0.7, "error_share": 0.3}
-    assert chart([Curve("task", "budget", own)], 1040).questions == ("new",)
-    drawn = chart([Curve("task", "budget", asked)], 1040)
+    assert chart([PlottedCurve("task", "budget", own)], 1040).questions == ("new",)
+    drawn = chart([PlottedCurve("task", "budget", asked)], 1040)
     assert drawn.questions == ("new", "same")
     assert set(drawn.lines[0].bands) == {"new", "same"}
     plain, doubtful = drawn.lines[0].marks
@@ -74,7 +76,7 @@ def test_a_chart_answers_the_questions_that_its_points_answer_and_shows_what_was
 
 
 @given(CURVES)
-def test_names_in_the_margin_do_not_overlap(curves: list[Curve]) -> None:
+def test_names_in_the_margin_do_not_overlap(curves: list[PlottedCurve]) -> None:
     drawn = chart(curves, WIDTHS[0])
     for above, below in pairwise(drawn.names):
         assert below.y - above.y >= 15
@@ -82,15 +84,15 @@ def test_names_in_the_margin_do_not_overlap(curves: list[Curve]) -> None:
 
 
 def test_a_phones_chart_leaves_names_to_the_legend() -> None:
-    curves = [Curve("task", "budget", [point("4", 4, 0.2), point("auto", 400, 0.5)])]
+    curves = [PlottedCurve("task", "budget", [point("4", 4, 0.2), point("auto", 400, 0.5)])]
     assert min(WIDTHS) < NARROW
     assert not chart(curves, min(WIDTHS)).names
     assert [label.text for label in chart(curves, max(WIDTHS)).labels] == ["4", "auto"]
 
 
 def test_lengths_that_span_enough_are_on_a_logarithmic_axis() -> None:
-    near = chart([Curve("task", "budget", [point("4", 4, 0.2), point("8", 8, 0.5)])], 1040)
-    far = chart([Curve("task", "budget", [point("4", 4, 0.2), point("auto", 400, 0.5)])], 1040)
+    near = chart([PlottedCurve("task", "budget", [point("4", 4, 0.2), point("8", 8, 0.5)])], 1040)
+    far = chart([PlottedCurve("task", "budget", [point("4", 4, 0.2), point("auto", 400, 0.5)])], 1040)
     assert [tick.text for tick in far.x_ticks] == ["4", "8", "16", "32", "64", "128", "256"]
     assert near.x_ticks[0].text == "0"
     assert "log scale" in far.x_title

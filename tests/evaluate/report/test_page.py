@@ -19,7 +19,7 @@ from jobs.evaluate.chat.client import Answer
 from jobs.evaluate.chat.config import Chat
 from jobs.evaluate.chat.replies import Asked, Replies
 from jobs.evaluate.chat.run import answer
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.publish import publish
 from jobs.evaluate.report.markdown import escaped
@@ -206,7 +206,7 @@ def test_a_server_that_only_chats_has_answers_and_questions_without_thinking(tmp
     server = {"url": "http://127.0.0.1:9/v1"}
     content = {"engine": "openai", "served_model": "o9", "chat": {}, "efforts": ["low", "high"], "budgets": ["auto"]}
     tasks = [{"name": "sums", "path": str(sums)}]
-    config = Config.model_validate_json(json.dumps(content | {"tasks": tasks, "resources": {"server": server}}))
+    config = EvaluateConfig.model_validate_json(json.dumps(content | {"tasks": tasks, "resources": {"server": server}}))
     context = StepContext("experiment", "o9", "0123456789abcdef", tmp_path / "o9", tmp_path / "traces")
     context.output.mkdir(parents=True)
     # What it answered is there, so nobody is asked.

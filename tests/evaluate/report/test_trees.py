@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.evaluate.report.results import Results
+from jobs.evaluate.report.results import FinishedSweep
 from jobs.evaluate.report.trees import Trees, without_traces
 from jobs.evaluate.report.verdicts import Verdicts, read_verdicts, rows_of
 from jobs.evaluate.run import prepare
@@ -17,22 +17,22 @@ Rows = dict[tuple[str, int], list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return Results(hostile(tmp_path_factory.mktemp("sweep")))
+def results(tmp_path_factory: pytest.TempPathFactory) -> FinishedSweep:
+    return FinishedSweep(hostile(tmp_path_factory.mktemp("sweep")))
 
 
 @pytest.fixture(scope="module")
-def verdicts(results: Results) -> Verdicts:
+def verdicts(results: FinishedSweep) -> Verdicts:
     return read_verdicts(results.samples, "sums", [policy.name for policy in results.policies])
 
 
 @pytest.fixture(scope="module")
-def rows(results: Results, verdicts: Verdicts) -> Rows:
+def rows(results: FinishedSweep, verdicts: Verdicts) -> Rows:
     return rows_of(results.samples, "sums", verdicts.units)
 
 
 @pytest.fixture(scope="module")
-def trees(results: Results, rows: Rows) -> dict[tuple[str, int], dict[str, Any]]:
+def trees(results: FinishedSweep, rows: Rows) -> dict[tuple[str, int], dict[str, Any]]:
     reader = Trees(prepare(results.config, results.context))
     return {(item, sample): reader.read("sums", item, sample, own) for (item, sample), own in rows.items()}
 
@@ -109,7 +109,7 @@ def test_without_traces_the_answers_are_still_told(rows: Rows) -> None:
         assert told == {number: row["answer"] for number, row in enumerate(own)}
 
 
-def test_traces_that_are_gone_leave_the_answers(results: Results, rows: Rows) -> None:
+def test_traces_that_are_gone_leave_the_answers(results: FinishedSweep, rows: Rows) -> None:
     sweep = prepare(results.config, results.context)
     aside = {file: file.with_suffix(".aside") for file in sweep.folder.glob("*.parquet")}
     for file, other in aside.items():

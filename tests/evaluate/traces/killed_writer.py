@@ -23,11 +23,11 @@ from jobs.evaluate.sweep.tree import Key
 from jobs.evaluate.traces import trace_writer
 from jobs.evaluate.traces.files import Index
 from jobs.evaluate.traces.trace_writer import TraceWriter
-from orchestrator.store.storage import files, place
+from orchestrator.store.storage import files, storage_path
 from tests.evaluate.traces.test_trace_files import EXTENTS, quiet, tokens_by_key, unit_segments
 
 if TYPE_CHECKING:
-    from orchestrator.store.storage import Place
+    from orchestrator.store.storage import StoragePath
 
 UNITS = 14
 FANOUT = 3
@@ -46,7 +46,7 @@ def work(folder: str, number: int, killed_at: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(look)
-    writer = TraceWriter(place(folder))
+    writer = TraceWriter(storage_path(folder))
     writer.decoded_by = '{"card": "a"}'
     for unit in range(UNITS):
         segments = unit_segments(f"{number}-{unit}")
@@ -59,7 +59,7 @@ def work(folder: str, number: int, killed_at: int) -> None:
     writer.finish()
 
 
-def assert_nothing_is_lost(folder: Place, acknowledged: Counter[str]) -> None:
+def assert_nothing_is_lost(folder: StoragePath, acknowledged: Counter[str]) -> None:
     """Every acknowledged unit is whole; nothing is there that was not written, and nothing twice."""
     index = Index(folder, quiet)
     for item in acknowledged:
@@ -69,7 +69,7 @@ def assert_nothing_is_lost(folder: Place, acknowledged: Counter[str]) -> None:
     assert len(digests) == len(set(digests)) == index.size
 
 
-def begun(folder: Place) -> set[str]:
+def begun(folder: StoragePath) -> set[str]:
     """The units of which something is there."""
     names = [name for name in files(folder) if name.endswith(".parquet")]
     tables = [pq.read_table(io.BytesIO((folder / name).read_bytes()), columns=["item"]) for name in names]

@@ -13,26 +13,26 @@ from rich.console import Console
 from cluster import catalogue
 from cluster.catalogue import machine
 from jobs.architecture import find
-from jobs.finetune.config import BYTE_VOCABULARY, Config
+from jobs.finetune.config import BYTE_VOCABULARY, FinetuneConfig
 from jobs.finetune.planning.estimate import estimate as training_estimate
 from jobs.finetune.planning.estimate import forecast
 from jobs.finetune.planning.roofline import Work, mfu
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.forecasts import DatasetForecast
-from jobs.letters.config import Config as Letters
+from jobs.letters.config import LettersConfig
 from orchestrator.estimate_view import lines, show
 from orchestrator.experiment import load
 from orchestrator.job.config import Upcoming
 from orchestrator.job.estimate import Estimate
 from tests.conftest import ROOT
 
-LETTERS = {"letters": Upcoming(Letters(train=38400), None, DatasetForecast(samples=38400, tokens_per_sample=50))}
+LETTERS = {"letters": Upcoming(LettersConfig(train=38400), None, DatasetForecast(samples=38400, tokens_per_sample=50))}
 S1 = {"model": "Qwen/Qwen2.5-32B-Instruct", "data": "simplescaling/s1K"}
 ON_GPUS = {"gpus_per_worker": 1, "activation_checkpointing": "full", "machine": "p5.48xlarge"}
 
 
-def config(resources: dict[str, object], **fields: object) -> Config:
-    return Config.model_validate_json(json.dumps({**S1, "data": "${letters}", "resources": resources} | fields))
+def config(resources: dict[str, object], **fields: object) -> FinetuneConfig:
+    return FinetuneConfig.model_validate_json(json.dumps({**S1, "data": "${letters}", "resources": resources} | fields))
 
 
 def estimate(resources: dict[str, object], **fields: object) -> Estimate:
@@ -108,7 +108,7 @@ def checkpoints(**resources: object) -> str:
     """What is said of the recipe's checkpoints."""
     fields = ON_GPUS | {"workers": 16} | resources
     told = training_estimate(
-        config(fields).model_copy(update={"data": Config.model_validate_json(json.dumps(S1)).data}), {}
+        config(fields).model_copy(update={"data": FinetuneConfig.model_validate_json(json.dumps(S1)).data}), {}
     )
     [line] = [remark for remark in told.remarks if remark.startswith("checkpoints: ")]
     return line

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.architecture import find
-from jobs.finetune.planning.memory import Layout, Memory, memory
+from jobs.finetune.planning.memory import Memory, WorkLayout, memory
 from tests.conftest import ROOT
 
 CARD = 83.5e9
@@ -23,7 +23,7 @@ QWEN_32B = find("Qwen/Qwen2.5-32B-Instruct")
 
 
 def on_16(tokens: int, *, whole_logits: bool) -> Memory:
-    return memory(QWEN_32B, Layout(tokens, shards=16, whole_logits=whole_logits))
+    return memory(QWEN_32B, WorkLayout(tokens, shards=16, whole_logits=whole_logits))
 
 
 def test_the_rows_of_the_published_recipe_are_those_derived_for_it() -> None:
@@ -39,7 +39,7 @@ def test_runs_known_to_fit_fit_and_those_known_to_run_out_of_memory_do_not() -> 
     assert 0.95 * CARD < on_16(20000, whole_logits=True).total < CARD
     for tokens in (32768, 20000):
         assert on_16(tokens, whole_logits=False).total < 0.95 * CARD
-        assert memory(QWEN_32B, Layout(tokens, shards=8)).total > CARD
+        assert memory(QWEN_32B, WorkLayout(tokens, shards=8)).total > CARD
 
 
 @given(
@@ -53,7 +53,7 @@ def test_runs_known_to_fit_fit_and_those_known_to_run_out_of_memory_do_not() -> 
 def test_less_work_and_more_workers_never_need_more(
     tokens: int, shards: int, strategy: str, checkpointing: str, compute: int, rank: int | None
 ) -> None:
-    layout = Layout(
+    layout = WorkLayout(
         tokens, shards, strategy, checkpointing, compute=compute, adapter_rank=rank, adapter_targets=("q_proj",)
     )
     need = memory(QWEN_32B, layout)

@@ -19,7 +19,7 @@ from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.model import PRECISIONS, Blueprint
 from jobs.finetune.optimizer import AVERAGES
-from jobs.finetune.planning.memory import Layout, memory
+from jobs.finetune.planning.memory import WorkLayout, memory
 from jobs.finetune.worker import make_strategy
 from tests.finetune.gang import config, processes
 
@@ -31,19 +31,19 @@ LORA = {"rank": 8, "targets": list(TARGETS)}
 ADAPTED: dict[str, Any] = {"adapter_rank": 8, "adapter_targets": TARGETS}
 
 # What two workers train, and how the planner is told of it.
-CASES: dict[str, tuple[dict[str, Any], Layout]] = {
-    "fsdp": ({}, Layout(8, shards=2)),
-    "a copy on each worker": ({"resources": {"workers": 2, "shard_group": 1}}, Layout(8, shards=1)),
-    "offloaded": ({"resources": {"workers": 2, "offload": True}}, Layout(8, shards=2, offload=True)),
-    "adapters": ({"lora": LORA}, Layout(8, shards=2, **ADAPTED)),
+CASES: dict[str, tuple[dict[str, Any], WorkLayout]] = {
+    "fsdp": ({}, WorkLayout(8, shards=2)),
+    "a copy on each worker": ({"resources": {"workers": 2, "shard_group": 1}}, WorkLayout(8, shards=1)),
+    "offloaded": ({"resources": {"workers": 2, "offload": True}}, WorkLayout(8, shards=2, offload=True)),
+    "adapters": ({"lora": LORA}, WorkLayout(8, shards=2, **ADAPTED)),
     "zero-2": (
         {"strategy": "deepspeed", "resources": {"workers": 2, "deepspeed": {"stage": 2}}},
-        Layout(8, shards=2, strategy="zero-2"),
+        WorkLayout(8, shards=2, strategy="zero-2"),
     ),
-    "zero-3": ({"strategy": "deepspeed"}, Layout(8, shards=2, strategy="zero-3")),
+    "zero-3": ({"strategy": "deepspeed"}, WorkLayout(8, shards=2, strategy="zero-3")),
     "zero-3 with adapters": (
         {"strategy": "deepspeed", "lora": LORA},
-        Layout(8, shards=2, strategy="zero-3", **ADAPTED),
+        WorkLayout(8, shards=2, strategy="zero-3", **ADAPTED),
     ),
 }
 

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.count_memory import qwen2
 from jobs.architecture import find
 from jobs.finetune.batches import Batch
-from jobs.finetune.config import Config
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.model import PRECISIONS, Blueprint
 from jobs.finetune.planning.estimate import setting_of
@@ -70,14 +70,14 @@ def one_of(workers: int) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def recipe(**resources: object) -> Config:
+def recipe(**resources: object) -> FinetuneConfig:
     """The shipped one, with changes to what holds it."""
     [step] = load(ROOT / "experiments" / "s1" / "finetune.yaml").steps.values()
     fields = step.config.model_dump(mode="json")
-    return Config.model_validate_json(json.dumps(fields | {"resources": fields["resources"] | resources}))
+    return FinetuneConfig.model_validate_json(json.dumps(fields | {"resources": fields["resources"] | resources}))
 
 
-def counted(config: Config, layers: int, micro_batches: int = 1) -> int:
+def counted(config: FinetuneConfig, layers: int, micro_batches: int = 1) -> int:
     """Bytes of a worker's tensors at the most, in one step on rows of the longest length."""
     shapes = qwen2(replace(QWEN_32B, layers=layers))
     with one_of(config.resources.workers), FakeTensorMode(allow_non_fake_inputs=True), EverythingIsLearned():
@@ -97,7 +97,7 @@ def counted(config: Config, layers: int, micro_batches: int = 1) -> int:
     return int(tracker.get_tracker_snapshot("peak")[CPU]["Total"])
 
 
-def planned(config: Config, layers: int) -> Memory:
+def planned(config: FinetuneConfig, layers: int) -> Memory:
     """The plan's figure, where CPUs compute."""
     layout = replace(setting_of(config).placed, on_cpu=True)
     return memory(replace(QWEN_32B, layers=layers), layout)

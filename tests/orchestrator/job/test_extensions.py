@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.job.extensions import ExtensionError, Extensions, lazy
+from orchestrator.job.extensions import ExtensionError, ExtensionPoint, lazy
 from tests.installed import install
 
 GROUP = "scaling_orchestrator.numbers"
 
 
 @pytest.fixture
-def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Extensions[int]:
+def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExtensionPoint[int]:
     points = {"two": "their_numbers:TWO", "word": "their_numbers:WORD", "gone": "their_numbers:GONE", "pi": "math:pi"}
     install(tmp_path, "their_numbers", "TWO = 2\nWORD = 'two'\n", {GROUP: points})
     monkeypatch.syspath_prepend(tmp_path)
-    return Extensions(GROUP, int, {"most": "sys:maxsize", "pi": "sys:maxunicode"})
+    return ExtensionPoint(GROUP, int, {"most": "sys:maxsize", "pi": "sys:maxunicode"})
 
 
-def test_ours_and_theirs_are_found_by_name(numbers: Extensions[int]) -> None:
+def test_ours_and_theirs_are_found_by_name(numbers: ExtensionPoint[int]) -> None:
     assert list(numbers) == ["most", "pi", "two", "word", "gone"]
     assert numbers["two"] == 2
     assert "two" in numbers
@@ -29,7 +29,7 @@ def test_ours_and_theirs_are_found_by_name(numbers: Extensions[int]) -> None:
         numbers["three"]
 
 
-def test_a_package_cannot_replace_one_of_ours(numbers: Extensions[int]) -> None:
+def test_a_package_cannot_replace_one_of_ours(numbers: ExtensionPoint[int]) -> None:
     assert numbers["pi"] == 0x10FFFF
 
 
@@ -40,7 +40,7 @@ def test_a_package_cannot_replace_one_of_ours(numbers: Extensions[int]) -> None:
         ("gone", "gone of the package their_numbers cannot be loaded: "),
     ],
 )
-def test_a_broken_package_is_named(numbers: Extensions[int], name: str, complaint: str) -> None:
+def test_a_broken_package_is_named(numbers: ExtensionPoint[int], name: str, complaint: str) -> None:
     with pytest.raises(ExtensionError, match=complaint):
         numbers[name]
 

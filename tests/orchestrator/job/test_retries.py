@@ -19,7 +19,7 @@ from orchestrator.job.errors import StepError
 from orchestrator.job.retries import LONGEST_BACKOFF, STEADY, Cause, Losses, OutOfRetries, Retries, backoff, counted
 from orchestrator.plan import plan
 from orchestrator.progress import look
-from orchestrator.store.leases import Claim
+from orchestrator.store.leases import Lease
 from orchestrator.store.step_folders import Store
 
 CAUSES: tuple[Cause, ...] = get_args(Cause)
@@ -102,7 +102,7 @@ def test_status_says_what_was_lost_and_why(tmp_path: Path) -> None:
     store = Store(Path(experiment.store))
     [planned] = plan(experiment, store)
     planned.folder.create(planned.identity)
-    planned.folder.claim(Claim.by_this_process("run"))
+    planned.folder.acquire(Lease.by_this_process("run"))
     planned.folder.write_status(state="running", restarts={"infrastructure": 1}, reason="infrastructure: it crashed")
     view = look(planned)
     assert (view.losses, view.note) == ("infrastructure 1", "went on after infrastructure: it crashed")

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from orchestrator.store import leases
-from orchestrator.store.leases import Claim, Claims
-from orchestrator.store.step_folders import StepFolder, Store, claimed
+from orchestrator.store.leases import Lease, Leases
+from orchestrator.store.step_folders import StepFolder, Store, leased
 from orchestrator.store.storage import StoreError
 
 HOUR = 3600.0
@@ -48,20 +48,20 @@ def folder(tmp_path: Path) -> StepFolder:
 
 @pytest.mark.parametrize("by", [HOUR, -HOUR])
 def test_a_run_on_this_machine_is_alive_whatever_the_clock_says(folder: StepFolder, by: float, tmp_path: Path) -> None:
-    mine, started = Claim.by_this_process("first"), psutil.Process().create_time()
-    folder.claim(mine)
+    mine, started = Lease.by_this_process("first"), psutil.Process().create_time()
+    folder.acquire(mine)
     with clock_set(by, tmp_path):
-        assert folder.claimed_by() == mine
+        assert folder.live_lease() == mine
         assert psutil.Process().create_time() == pytest.approx(started + by, abs=2)
         with pytest.raises(StoreError, match="is being worked on by run first"):
-            folder.claim(Claim.by_this_process("second"))
-        assert folder.refresh(mine)
-    assert folder.claimed_by() == folder.claims.latest()
+            folder.acquire(Lease.by_this_process("second"))
+        assert folder.renew(mine)
+    assert folder.live_lease() == folder.leases.latest()
 
 
-def elsewhere(run: str, clock: float) -> Claim:
+def elsewhere(run: str, clock: float) -> Lease:
     """Of a machine whose clock is off by so much."""
-    return replace(Claim.by_this_process(run), host="another", heartbeat=time.time() + clock)
+    return replace(Lease.by_this_process(run), host="another", heartbeat=time.time() + clock)
 
 
 @pytest.mark.parametrize("clock", [HOUR, -HOUR])
@@ -70,16 +70,16 @@ def test_a_live_run_on_a_machine_with_another_clock_is_not_taken_over(
 ) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT", 0.2)
     beating = threading.Event()
-    folder.claim(elsewhere("first", clock))
+    folder.acquire(elsewhere("first", clock))
 
     def beat() -> None:
         while not beating.wait(0.1):
-            folder.claims.take(elsewhere("first", clock))
+            folder.leases.acquire(elsewhere("first", clock))
 
     heart = threading.Thread(target=beat)
     heart.start()
     try:
-        with pytest.raises(StoreError, match="clock"), claimed([folder], Claim.by_this_process("second")):
+        with pytest.raises(StoreError, match="clock"), leased([folder], Lease.by_this_process("second")):
             raise AssertionError("taken over")
     finally:
         beating.set()
@@ -95,15 +95,15 @@ def test_a_dead_run_of_another_machine_is_looked_at_once_and_taken_over(
     folders = [folder, Store(tmp_path / "runs").step("tiny", "1" * 16)]
     folders[1].create({})
     for each in folders:
-        each.claim(elsewhere("first", clock))
+        each.acquire(elsewhere("first", clock))
     looks: list[str] = []
-    beats = Claim.beats
+    beats = Lease.beats
 
-    def look(self: Claim, at: Claims) -> bool:
+    def look(self: Lease, at: Leases) -> bool:
         looks.append(self.run)
         return beats(self, at)
 
-    monkeypatch.setattr(Claim, "beats", look)
-    with claimed(folders, Claim.by_this_process("second")):
-        assert [each.claims.latest().run for each in folders] == ["second", "second"]
+    monkeypatch.setattr(Lease, "beats", look)
+    with leased(folders, Lease.by_this_process("second")):
+        assert [each.leases.latest().run for each in folders] == ["second", "second"]
     assert looks == ["first"]

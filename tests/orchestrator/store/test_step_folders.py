@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.store.leases import Claim
+from orchestrator.store.leases import Lease
 from orchestrator.store.records import DamagedRecord, read_record, write_json_atomically, write_record
-from orchestrator.store.step_folders import StepFolder, Store, claimed
+from orchestrator.store.step_folders import StepFolder, Store, leased
 from orchestrator.store.storage import StoreError
 
 
@@ -27,11 +27,11 @@ def folder(tmp_path: Path) -> StepFolder:
     return folder
 
 
-def dead_claim(run: str = "dead") -> Claim:
-    """The claim of a process of this machine that has ended."""
+def dead_lease(run: str = "dead") -> Lease:
+    """The lease of a process of this machine that has ended."""
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    mine = Claim.by_this_process(run)
-    return Claim(run, mine.host, int(process.stdout), mine.process_started - 100, time.time())
+    mine = Lease.by_this_process(run)
+    return Lease(run, mine.host, int(process.stdout), mine.process_started - 100, time.time())
 
 
 def test_a_step_is_done_only_after_it_was_marked(folder: StepFolder) -> None:
@@ -114,43 +114,43 @@ def test_other_versions_are_of_the_same_name_and_newest_first(tmp_path: Path) ->
     assert [other.fingerprint[0] for other in store.others(folders[0])] == ["3", "2"]
 
 
-def test_a_live_claim_keeps_others_away_and_its_release_lets_them_in(folder: StepFolder) -> None:
-    mine, other = Claim.by_this_process("mine"), Claim.by_this_process("other")
-    with claimed([folder], mine), pytest.raises(StoreError, match="being worked on by run mine"):
-        folder.claim(other)
-    folder.claim(other)
-    assert folder.claimed_by() == other
+def test_a_live_lease_keeps_others_away_and_its_release_lets_them_in(folder: StepFolder) -> None:
+    mine, other = Lease.by_this_process("mine"), Lease.by_this_process("other")
+    with leased([folder], mine), pytest.raises(StoreError, match="being worked on by run mine"):
+        folder.acquire(other)
+    folder.acquire(other)
+    assert folder.live_lease() == other
 
 
-def test_the_claim_of_a_dead_process_is_taken_over_and_its_refresh_refused(folder: StepFolder) -> None:
-    dead = dead_claim()
-    folder.claim(dead)
-    assert folder.claimed_by() is None
-    mine = Claim.by_this_process("mine")
-    folder.claim(mine)
-    assert not folder.refresh(dead)
-    assert folder.refresh(mine)
-    assert folder.claimed_by() is not None
+def test_the_lease_of_a_dead_process_is_taken_over_and_its_renewal_refused(folder: StepFolder) -> None:
+    dead = dead_lease()
+    folder.acquire(dead)
+    assert folder.live_lease() is None
+    mine = Lease.by_this_process("mine")
+    folder.acquire(mine)
+    assert not folder.renew(dead)
+    assert folder.renew(mine)
+    assert folder.live_lease() is not None
 
 
-def test_a_claim_from_another_machine_counts_by_its_heartbeat(folder: StepFolder) -> None:
-    fresh = Claim("far", "another-machine", 1, 0.0, time.time())
-    folder.claim(fresh)
-    assert folder.claimed_by() == fresh
-    stale = Claim("far", "another-machine", 1, 0.0, time.time() - 31)
-    write_json_atomically(folder.path / "claim.json", vars(stale))
-    assert folder.claimed_by() is None
+def test_a_lease_from_another_machine_counts_by_its_heartbeat(folder: StepFolder) -> None:
+    fresh = Lease("far", "another-machine", 1, 0.0, time.time())
+    folder.acquire(fresh)
+    assert folder.live_lease() == fresh
+    stale = Lease("far", "another-machine", 1, 0.0, time.time() - 31)
+    write_json_atomically(folder.path / "lease.json", vars(stale))
+    assert folder.live_lease() is None
 
 
-def test_of_several_steps_all_are_claimed_or_none(tmp_path: Path) -> None:
+def test_of_several_steps_all_are_leased_or_none(tmp_path: Path) -> None:
     store = Store(tmp_path)
     folders = [store.step("a", digit * 16) for digit in "123"]
     for folder in folders:
         folder.create({})
-    folders[1].claim(Claim.by_this_process("other"))
-    with pytest.raises(StoreError), claimed(folders, Claim.by_this_process("mine")):
+    folders[1].acquire(Lease.by_this_process("other"))
+    with pytest.raises(StoreError), leased(folders, Lease.by_this_process("mine")):
         pass
-    assert [folder.claimed_by() is not None for folder in folders] == [False, True, False]
+    assert [folder.live_lease() is not None for folder in folders] == [False, True, False]
 
 
 def test_a_store_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A store in a bucket: records, claims, logs and copies of it, on a server of S3's protocol that may go away."""
+"""A store in a bucket: records, leases, logs and copies of it, on a server of S3's protocol that may go away."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from orchestrator.finished import finished as named
 from orchestrator.garbage import unreachable
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.logs import follow
-from orchestrator.store.leases import Claim
+from orchestrator.store.leases import Lease
 from orchestrator.store.records import DamagedRecord, read_json, write_json_atomically
-from orchestrator.store.step_folders import DELIVERED, StepFolder, Store, claimed
-from orchestrator.store.storage import StoreError, complaint, files, place, read_bytes, write_bytes, write_once
+from orchestrator.store.step_folders import DELIVERED, StepFolder, Store, leased
+from orchestrator.store.storage import StoreError, complaint, files, read_bytes, storage_path, write_bytes, write_once
 from orchestrator.store.working_copy import working_copy
 from tests.evaluate.traces.killed_writer import UNITS, assert_nothing_is_lost
 from tests.evaluate.traces.test_trace_files import EXTENTS, quiet, unit_segments
 from tests.finetune.buckets import CREDENTIALS, Door, new_bucket
-from tests.orchestrator.store.test_step_folders import dead_claim
+from tests.orchestrator.store.test_step_folders import dead_lease
 
 
 @pytest.fixture
 def root(server: dict[str, str], reached: None) -> UPath:
     """An empty store."""
-    root = place(f"s3://{new_bucket(server)}/store")
+    root = storage_path(f"s3://{new_bucket(server)}/store")
     assert not isinstance(root, Path)
     return root
 
@@ -85,7 +85,7 @@ def test_a_location_that_cannot_be_a_store_is_said_in_one_line(location: str, sa
     assert "\n" not in problem
     assert "secret" not in problem
     with pytest.raises(StoreError, match=r"^store: "):
-        place(location)
+        storage_path(location)
 
 
 def test_a_bucket_without_its_driver_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +96,8 @@ def test_a_bucket_without_its_driver_names_the_package(monkeypatch: pytest.Monke
 
 
 def test_a_file_uri_is_a_folder() -> None:
-    assert place("file:///some/runs") == Path("/some/runs")
-    assert place("runs") == Path("runs")
+    assert storage_path("file:///some/runs") == Path("/some/runs")
+    assert storage_path("runs") == Path("runs")
 
 
 def test_a_place_can_be_sent_to_other_processes(root: UPath) -> None:
@@ -107,19 +107,19 @@ def test_a_place_can_be_sent_to_other_processes(root: UPath) -> None:
 
 def test_of_many_who_create_one_object_one_succeeds(root: UPath) -> None:
     with ThreadPoolExecutor(16) as threads:
-        won = list(threads.map(lambda number: write_once(root / "claim", b"%d" % number), range(16)))
+        won = list(threads.map(lambda number: write_once(root / "lease", b"%d" % number), range(16)))
     assert sum(won) == 1
-    assert read_bytes(root / "claim") == b"%d" % won.index(True)
+    assert read_bytes(root / "lease") == b"%d" % won.index(True)
 
 
 def test_of_many_runs_that_find_an_abandoned_step_one_gets_it(folder: StepFolder) -> None:
-    dead = dead_claim()
-    folder.claim(dead)
-    assert folder.claimed_by() is None
+    dead = dead_lease()
+    folder.acquire(dead)
+    assert folder.live_lease() is None
 
     def take(number: int) -> bool:
         try:
-            folder.claim(Claim.by_this_process(f"run-{number}"))
+            folder.acquire(Lease.by_this_process(f"run-{number}"))
         except StoreError:
             return False
         return True
@@ -127,31 +127,31 @@ def test_of_many_runs_that_find_an_abandoned_step_one_gets_it(folder: StepFolder
     with ThreadPoolExecutor(8) as threads:
         won = list(threads.map(take, range(8)))
     assert sum(won) == 1
-    holder = folder.claimed_by()
+    holder = folder.live_lease()
     assert holder is not None
     assert holder.run == f"run-{won.index(True)}"
-    assert folder.refresh(holder)
-    assert not folder.refresh(dead)
+    assert folder.renew(holder)
+    assert not folder.renew(dead)
     folder.release("dead")
-    assert folder.claimed_by() == folder.claims.latest()
+    assert folder.live_lease() == folder.leases.latest()
     folder.release(holder.run)
-    assert folder.claimed_by() is None
+    assert folder.live_lease() is None
 
 
-def test_a_live_claim_keeps_others_away_and_its_release_lets_them_in(folder: StepFolder) -> None:
-    mine, other = Claim.by_this_process("mine"), Claim.by_this_process("other")
-    with claimed([folder], mine), pytest.raises(StoreError, match="being worked on by run mine"):
-        folder.claim(other)
-    folder.claim(other)
-    assert folder.claimed_by() == other
+def test_a_live_lease_keeps_others_away_and_its_release_lets_them_in(folder: StepFolder) -> None:
+    mine, other = Lease.by_this_process("mine"), Lease.by_this_process("other")
+    with leased([folder], mine), pytest.raises(StoreError, match="being worked on by run mine"):
+        folder.acquire(other)
+    folder.acquire(other)
+    assert folder.live_lease() == other
 
 
-def test_a_claim_from_another_machine_counts_by_its_heartbeat(folder: StepFolder) -> None:
-    far = Claim("far", "another-machine", 1, 0.0, time.time() - 31)
-    folder.claim(far)
-    assert folder.claimed_by() is None
-    assert folder.refresh(far)
-    assert folder.claimed_by() is not None
+def test_a_lease_from_another_machine_counts_by_its_heartbeat(folder: StepFolder) -> None:
+    far = Lease("far", "another-machine", 1, 0.0, time.time() - 31)
+    folder.acquire(far)
+    assert folder.live_lease() is None
+    assert folder.renew(far)
+    assert folder.live_lease() is not None
 
 
 def test_a_step_is_done_once_what_it_delivered_was_marked(folder: StepFolder) -> None:
@@ -339,7 +339,7 @@ def test_a_bucket_that_does_not_answer_is_no_damage_and_one_line(root: UPath, mo
     write(root, unit_segments("a"))
     line = r"^store s3://[^\n]* cannot be used \(Could not connect[^\n]*what is there is kept$"
     with cut_off(monkeypatch, patience=0.1):
-        away = place(str(root))
+        away = storage_path(str(root))
         with pytest.raises(StoreError, match=line):
             Index(away, quiet)
         with pytest.raises(StoreError, match=line):
@@ -376,7 +376,7 @@ def test_a_bucket_that_is_not_there_or_refuses_is_one_line(root: UPath, monkeypa
     with pytest.raises(
         StoreError, match=r"^store s3://no-such-bucket/[^\n]*The specified bucket does not exist[^\n]*$"
     ):
-        Store(place("s3://no-such-bucket/runs")).check_writable()
+        Store(storage_path("s3://no-such-bucket/runs")).check_writable()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -388,21 +388,21 @@ def test_a_bucket_that_is_not_there_or_refuses_is_one_line(root: UPath, monkeypa
 def test_a_bucket_that_is_away_for_a_while_is_waited_for(
     server: dict[str, str], root: UPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three writers and a claim, at a door that is shut for three seconds."""
+    """Three writers and a lease, at a door that is shut for three seconds."""
     door = Door(server)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", door.environment["AWS_ENDPOINT_URL"])
         S3FileSystem.clear_instance_cache()
-        away = place(str(root), patience=30)
+        away = storage_path(str(root), patience=30)
         with ThreadPoolExecutor(4) as threads:
             writing = [threads.submit(write, away, unit_segments(f"item {number}")) for number in range(3)]
-            claiming = threads.submit(write_once, away / "claim", b"mine")
+            leasing = threads.submit(write_once, away / "lease", b"mine")
             time.sleep(3)
-            assert not any(each.done() for each in (*writing, claiming))
+            assert not any(each.done() for each in (*writing, leasing))
             door.open()
             for each in writing:
                 each.result()
-            assert claiming.result()
+            assert leasing.result()
     S3FileSystem.clear_instance_cache()
     door.shut()
     index = Index(root, quiet)

@@ -18,7 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from jobs.evaluate.config import Config
+from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.publish import publish
 from orchestrator.tracking.tracker import Tracker
 from tests.evaluate.simulated import CONFIG, CURVES, context, simulate
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     simulate().to_parquet(folder / "samples.parquet")
     step = context(folder)
-    publish(Config.model_validate_json(CONFIG), step, folder / "samples.parquet", {"seconds": 31.0})
+    publish(EvaluateConfig.model_validate_json(CONFIG), step, folder / "samples.parquet", {"seconds": 31.0})
     training = context(folder, "tiny", "00ff00ff00ff00ff")
     losses = training.track("tiny", {"learning_rate": 1e-3}, group="training")
     for number in range(100):
