@@ -487,17 +487,23 @@ def _not_on_the_hub(experiment: Experiment, planned: list[PlannedStep]) -> Itera
     """What steps that would run take from the hub, and it has not."""
     from orchestrator.experiment import Complaint
 
+    steps = [item.step for item in planned if item.verdict != "done"]
     named = {
-        replace(each, field=("steps", item.step.name, *each.field)): None
-        for item in planned
-        if item.verdict != "done"
-        for each in item.step.config.hub_names()
+        replace(each, field=("steps", step.name, *each.field)): None
+        for step in steps
+        for each in step.config.hub_names()
     }
     if not named:
         return
     from orchestrator.hub import missing
 
-    for name in missing(named):
+    gone = missing(named)
+    if not gone:
+        for step in steps:
+            for problem in step.config.hub_problems():
+                field = ("steps", step.name, *problem.field)
+                yield Complaint(experiment.document.line(field), f"{'.'.join(map(str, field))}: {problem.message}")
+    for name in gone:
         field = ".".join(map(str, name.field))
         at = "" if name.revision is None else f" at {name.revision}"
         yield Complaint(

@@ -345,11 +345,19 @@ class EvaluateConfig(StepConfig):
                 yield replace(problem, field=("judge", *problem.field))
 
     def hub_names(self) -> Iterator[HubName]:
-        """The model and the judge. Benchmarks are there."""
+        """The model, the judge and the user's datasets. Benchmarks are there."""
+        for index, task in enumerate(self.tasks):
+            if task.dataset is not None:
+                yield HubName(("tasks", index, "dataset"), "dataset", task.dataset, task.revision)
         if isinstance(self.model, str):
             yield HubName(("model",), "model", self.model)
         if self.judge is not None and isinstance(self.judge.model, str):
             yield HubName(("judge", "model"), "model", self.judge.model)
+
+    def hub_problems(self) -> Iterator[Problem]:
+        """Rows of datasets that are no questions."""
+        for index, task in enumerate(self.tasks):
+            yield from task.hub_problems(("tasks", index))
 
     def external_inputs(self) -> Mapping[str, Path]:
         """The user's own task files and model folders."""
@@ -362,7 +370,9 @@ class EvaluateConfig(StepConfig):
         """``17 policies x 200 items``, or ``x the items of ${letters}`` where only that step knows how many."""
         counts = {task: task.known_items() for task in self.tasks}
         known = sum(count for count in counts.values() if count is not None)
-        others = ", ".join(f"the items of {task.path}" for task, count in counts.items() if count is None)
+        others = ", ".join(
+            f"the items of {task.path or task.dataset}" for task, count in counts.items() if count is None
+        )
         items = " and ".join([f"{known} items"] * (known > 0) + [others] * (others != ""))
         samples = f" x {self.samples} samples" if self.samples > 1 else ""
         return f"{len(self.policies)} policies x {items}{samples}"

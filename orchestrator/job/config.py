@@ -119,6 +119,10 @@ class StepConfig(StrictModel):
         """What it takes from Hugging Face's hub."""
         return iter(())
 
+    def hub_problems(self) -> Iterator[Problem]:
+        """Checks of what it takes from the hub, which is downloaded for them: asked of steps that would run."""
+        return iter(())
+
     def external_inputs(self) -> Mapping[str, Path]:
         """Local files and folders that the result depends on, by field: their content enters the fingerprint."""
         return {}

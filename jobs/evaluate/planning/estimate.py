@@ -219,7 +219,7 @@ def expected_lengths(task: TaskConfig, config: EvaluateConfig, made: object | No
         known = (isinstance(made, DatasetForecast) and made.thinking) or ASSUMED
     elif task.benchmark is not None:
         known = ASSUMED if task.benchmark.thinking_tokens is None else published(task.benchmark.thinking_tokens)
-    elif task.file is None:
+    elif task.generated:
         known = LETTERS
     given = config.resources.expected_thinking_tokens
     if config.template.style == UNMARKED:

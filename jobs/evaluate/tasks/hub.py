@@ -1,4 +1,4 @@
-"""A benchmark's rows from Hugging Face's hub, at the commit it is pinned to.
+"""A dataset's rows from Hugging Face's hub, at the commit it is pinned to.
 
 The commit's files are fetched first, by name and hash, and read from there: ``datasets`` by itself takes whatever
 version it has in its cache when the hub cannot be reached.
@@ -13,10 +13,15 @@ from jobs.evaluate.tasks.rows import SourceRow
 from orchestrator.job.errors import StepError
 
 
+class OutOfReach(StepError):
+    """The hub cannot be asked from here, and nothing of the commit is in the cache."""
+
+
 def hub_rows(name: str, benchmark: Benchmark) -> Iterator[SourceRow]:
-    """The rows of the benchmark called `name`. Raises :class:`StepError` saying what to do where they cannot be had."""
+    """The rows of the task called `name`. Raises :class:`StepError` saying what to do where they cannot be had."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
+    from datasets.features.features import require_decoding
 
     folder = _fetched(name, benchmark)
     where = f"{benchmark.dataset}@{benchmark.revision[:8]}"
@@ -24,7 +29,8 @@ def hub_rows(name: str, benchmark: Benchmark) -> Iterator[SourceRow]:
         rows = load_dataset(folder, benchmark.subset, split=benchmark.split)
     except (DatasetsError, OSError, ValueError) as error:
         raise StepError(f"task {name}: {where} cannot be read ({_first_line(error)}): {_instead(name)}") from error
-    for number, row in enumerate(rows, 1):
+    pictures = [column for column, feature in rows.features.items() if require_decoding(feature)]
+    for number, row in enumerate(rows.remove_columns(pictures), 1):
         yield f"{where}:{number}", row
 
 
@@ -41,7 +47,14 @@ def _fetched(name: str, benchmark: Benchmark) -> str:
 
     where = f"{benchmark.dataset}@{benchmark.revision[:8]}"
     try:
-        return str(snapshot_download(benchmark.dataset, repo_type="dataset", revision=benchmark.revision))
+        return str(
+            snapshot_download(
+                benchmark.dataset,
+                repo_type="dataset",
+                revision=benchmark.revision,
+                allow_patterns=None if benchmark.files is None else list(benchmark.files),
+            )
+        )
     except (GatedRepoError, RepositoryNotFoundError) as error:
         if benchmark.gated:
             raise StepError(
@@ -55,7 +68,7 @@ def _fetched(name: str, benchmark: Benchmark) -> str:
             f"{_instead(name)}"
         ) from error
     except LocalEntryNotFoundError as error:
-        raise StepError(
+        raise OutOfReach(
             f"task {name}: {where} is not in the cache, and the hub cannot be reached: connect, or {_instead(name)}"
         ) from error
     except (HfHubHTTPError, OSError) as error:

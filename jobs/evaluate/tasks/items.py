@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jobs.evaluate.grading.integers import canonical_integer
@@ -24,19 +26,30 @@ if TYPE_CHECKING:
 
 Rows = Iterator[SourceRow]
 
+_MOST_NAMED = 20
+"""Columns, in a message."""
+_NEEDED = (
+    "each row needs an id, a question and an answer; columns: {question: …} names columns that are called otherwise"
+)
+
 
 def each_item(rows: Rows, config: TaskConfig) -> Iterator[Item]:
     """The items of a task, in the order of its rows. Raises :class:`StepError` naming the row that is none, and where
     there is not one. Of those before, only the ids are kept in memory."""
     place: dict[str, str] = {}
-    for where, row in rows:
-        item = _item(row, where, config)
+    columns = config.row_columns
+    for number, (where, row) in enumerate(rows, 1):
+        if number == 1 and config.may_lack_ids and not any(name in row for name in columns.id):
+            columns = replace(columns, id=())
+        if columns.picture is not None and row.get(columns.picture):
+            continue
+        item = _item(row, where, number, columns, config)
         if item.id in place:
             raise StepError(f"{where}: id {item.id!r} is that of {place[item.id]}: make each id unique")
         place[item.id] = _line(where)
         yield item
     if not place:
-        raise StepError(f"{config.path} has no items: give one JSON object per line with id, question and answer")
+        raise StepError(f"{config.path or config.dataset or config.name} has no items: {_NEEDED}")
 
 
 def permuted(options: Sequence[str], seed: int, item: str) -> tuple[str, ...]:
@@ -48,13 +61,12 @@ def permuted(options: Sequence[str], seed: int, item: str) -> tuple[str, ...]:
     return tuple(options[at] for at in sorted(range(len(options)), key=place))
 
 
-def _item(row: Mapping[str, Any], where: str, config: TaskConfig) -> Item:
-    columns = config.columns
-    identity = _text(row, columns.id, "id", where)
+def _item(row: Mapping[str, Any], where: str, number: int, columns: Columns, config: TaskConfig) -> Item:
+    identity = _text(row, columns.id, "id", where) if columns.id else str(number)
     question = _text(row, columns.question, "question", where)
-    answer = _text(row, columns.answer, "answer", where)
+    answer = _text(_joined(row, columns.answer) if config.answers == "math" else row, columns.answer, "answer", where)
     if config.answers == "choice":
-        options, right = _options(row, columns, answer, where)
+        options, right = _options(row, columns, answer, where, config)
         shown = permuted(options, config.seed, identity)
         letter = LETTERS[shown.index(right)] if right is not None else str(letter_of(answer, LETTERS))
         return Item(identity, asked(question, shown, config.prompt), letter, letters=LETTERS[: len(shown)] or LETTERS)
@@ -65,7 +77,19 @@ def _item(row: Mapping[str, Any], where: str, config: TaskConfig) -> Item:
     return Item(identity, asked(question, (), config.prompt), answer)
 
 
-def _options(row: Mapping[str, Any], columns: Columns, answer: str, where: str) -> tuple[list[str], str | None]:
+def _joined(row: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    """`row` with an answer of several parts, all of which are asked for, as the list that it is when written."""
+    return {
+        name: ", ".join(value)
+        if name in names and isinstance(value, list) and all(isinstance(part, str) for part in value)
+        else value
+        for name, value in row.items()
+    }
+
+
+def _options(
+    row: Mapping[str, Any], columns: Columns, answer: str, where: str, config: TaskConfig
+) -> tuple[list[str], str | None]:
     """The options as the file lists them, and the right one. None are listed where the question itself has them."""
     if columns.wrong_options and columns.wrong_options[0] in row:
         options = [answer, *(_text(row, (name,), name, where) for name in columns.wrong_options)]
@@ -80,11 +104,15 @@ def _options(row: Mapping[str, Any], columns: Columns, answer: str, where: str) 
         if options:
             right = options[LETTERS.index(letter)]
     if len(set(options)) != len(options):
-        raise StepError(f"{where}: two options are the same: make each one different")
+        if config.file is not None and config.benchmark is None:
+            raise StepError(f"{where}: two options are the same: make each one different")
+        options = list(dict.fromkeys(options))  # what others published, nobody here can correct
     return options, right
 
 
 def _listed(row: Mapping[str, Any], columns: Columns, where: str) -> list[str]:
+    if columns.each_option:
+        return [_text(row, (name,), name, where) for name in columns.each_option]
     value: Any = next((row[name] for name in columns.options if name in row), [])
     if not isinstance(value, list) or not all(isinstance(option, str) and option.strip() for option in value):
         raise StepError(f"{where}: options is {_shown(value)}: give a list of texts that are not empty")
@@ -94,14 +122,16 @@ def _listed(row: Mapping[str, Any], columns: Columns, where: str) -> list[str]:
 
 
 def _text(row: Mapping[str, Any], names: Sequence[str], field: str, where: str) -> str:
-    """The value of the first of `names` that the row has, as text; whole numbers are taken for what they say."""
+    """The value of the first of `names` that the row has, as text; numbers are taken for what they say."""
     name = next((name for name in names if name in row), None)
     value = None if name is None else row[name]
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = repr(value)
     if not isinstance(value, str) or not value.strip():
-        state = f"{' or '.join(names)} is missing" if name is None else f"{name} is {_shown(value)}"
-        raise StepError(f"{where}: {state}: each item needs a non-empty id, question and answer")
+        there = f"{', '.join(islice(row, _MOST_NAMED))}{', …' * (len(row) > _MOST_NAMED)}" or "none"
+        if name is not None:
+            raise StepError(f"{where}: {name} is {_shown(value)}: each item needs a non-empty id, question and answer")
+        raise StepError(f"{where}: {' or '.join(names)} is missing, there are {there}: {_NEEDED}")
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Where items come from: the letters generator, another step's held-out file, a benchmark on the hub, or a user's file.
+"""Where items come from: the letters generator, another step's held-out file, the hub, or a user's file.
 
 Files have a row per item: JSON lines, or CSV with a header. Wherever rows come from, each becomes an item by the same
 rules, and the first that cannot be one stops the step with its place, before anything is decoded.
@@ -22,7 +22,7 @@ def load(config: TaskConfig, inputs: Mapping[str, StepInput]) -> Task:
 
     Raises :class:`StepError` naming file and line when an item is unusable, and what to do when the hub gives none.
     """
-    if config.path is None and config.benchmark is None:
+    if config.generated:
         items = _letters(LETTERS_ITEMS if config.items is None else config.items, config)
         return Task(config.name, items, config.answers, config.fallback)
     items = tuple(each_item(_rows(config, inputs), config))
@@ -34,8 +34,8 @@ def _rows(config: TaskConfig, inputs: Mapping[str, StepInput]) -> Rows:
         return file_rows(inputs[config.path.step].output / "test.jsonl")
     if config.path is not None:
         return file_rows(config.path.path, str(config.path))
-    assert config.benchmark is not None
-    return hub_rows(config.name, config.benchmark)
+    assert config.published is not None
+    return hub_rows(config.name, config.published)
 
 
 def _letters(count: int, config: TaskConfig) -> tuple[Item, ...]:
