@@ -58,7 +58,8 @@ class Funnel:
         counts: dict[str, Counter[str]] = {}
         for source, cause in dropped:
             counts.setdefault(source, Counter())[cause] += 1
-        stage = Stage(name, dict(self.out), {source: dict(causes) for source, causes in sorted(counts.items())})
+        ordered = {source: dict(sorted(causes.items())) for source, causes in sorted(counts.items())}
+        stage = Stage(name, dict(self.out), ordered)
         for source, causes in stage.dropped.items():
             taken, there = sum(causes.values()), stage.came.get(source, 0)
             assert taken <= there, f"{name} dropped {taken} rows of {source}, which had {there}"

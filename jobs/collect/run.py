@@ -87,6 +87,7 @@ def run(config: CollectConfig, context: StepContext) -> None:
     """Writes ``test.jsonl``, ``dropped.jsonl``, ``funnel.json`` and ``README.md``."""
     import ray
 
+    context.output.mkdir(parents=True, exist_ok=True)
     held = []
     count = 0
     for block in blocks(_rows(config, context.inputs), BLOCK):
