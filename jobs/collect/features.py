@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -50,7 +50,7 @@ question of few words has no bands."""
 COMPARED = pa.schema([("number", pa.int64()), ("shingles", pa.list_(pa.uint64())), ("figures", pa.string())])
 """What near duplicates are compared by."""
 
-Block = pa.Table
+Block: TypeAlias = pa.Table
 Function = Callable[[Block], Block]
 Mapped = Callable[[Function], Iterator[Block]]
 """Gives a function's result for every block, in any order."""

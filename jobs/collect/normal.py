@@ -41,7 +41,9 @@ _FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|([^\s{}\\]))\s*(?:\{([^{
 _CHOOSE = re.compile(r"\\[dt]binom\b")
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?")
 _ESCAPED = re.compile(r"\\([{}%#&_|])")
-_TYPED = str.maketrans("‘’‚‛′“”„″‐‑‒–—−∕⁄∗⋅", "'''''\"\"\"\"------//*·", "\u200b\u200c\u200d\ufeff\u00ad")
+_TYPED: dict[int, int | str | None] = dict(
+    str.maketrans("‘’‚‛′“”„″‐‑‒–—−∕⁄∗⋅", "'''''\"\"\"\"------//*·", "\u200b\u200c\u200d\ufeff\u00ad")
+)
 _TYPED |= {ord(digit): f"^{value}" for value, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 """Characters that are typed in several ways."""
 _SCRIPT = re.compile(r"([\^_])\s*\{([^{}]*)\}")
