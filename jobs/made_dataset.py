@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -43,8 +43,11 @@ class Lines:
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def describe(context: StepContext, what: str, funnel: Funnel, facts: Mapping[str, str]) -> None:
-    """Writes ``funnel.json`` and the card of a dataset of `what`, and tracks both."""
+def describe(
+    context: StepContext, what: str, funnel: Funnel, facts: Mapping[str, str], more: Sequence[str] = ()
+) -> None:
+    """Writes ``funnel.json`` and the card of a dataset of `what`, and tracks both, and files of the output that are
+    named in `more`."""
     output = context.output
     (output / FILE).write_text(json.dumps(funnel.record(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     made = [f"- {name}: {value}" for name, value in facts.items()]
@@ -54,5 +57,5 @@ def describe(context: StepContext, what: str, funnel: Funnel, facts: Mapping[str
     run = context.track(context.name, facts, group=GROUP)
     run.rewind(-1)
     run.metrics(funnel.metrics(), step=0)
-    for name in (FILE, CARD):
+    for name in (FILE, CARD, *more):
         shutil.copy(output / name, run.artifacts / name)

@@ -9,16 +9,20 @@ from jobs.forecasts import DatasetForecast
 from orchestrator.job.config import Upcoming
 from orchestrator.job.extensions import lazy
 from orchestrator.job.record import Job
+from orchestrator.job.references import Reference
 
 
 def _forecast(config: CollectConfig, inputs: Mapping[str, Upcoming]) -> DatasetForecast:
     """At most so many questions: as if none were dropped, where it is known how many there are."""
-    counts = []
+    counts: list[int] = []
+    made = []
     for source in config.sources:
-        known = source.known_items()
-        counts.append(known if source.quota is None else min(source.quota, known or source.quota))
-    known_counts = [count for count in counts if count is not None]
-    return DatasetForecast(questions=sum(known_counts) if len(known_counts) == len(counts) else None)
+        before = inputs[source.path.step].forecast if isinstance(source.path, Reference) else None
+        made.append(before.thinking if isinstance(before, DatasetForecast) else None)
+        known = before.questions if isinstance(before, DatasetForecast) else source.known_items()
+        counts += [min(each for each in (known, source.items, source.quota) if each is not None)] if known else []
+    alike = made[0] if len(set(made)) == 1 else None
+    return DatasetForecast(questions=sum(counts) if len(counts) == len(config.sources) else None, thinking=alike)
 
 
 JOB = Job(config=CollectConfig, run=lazy("jobs.collect.run:run"), forecast=_forecast)
