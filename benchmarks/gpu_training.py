@@ -30,6 +30,7 @@ from transformers import AutoModelForCausalLM
 
 from jobs.architecture import Architecture
 from jobs.finetune import checkpoint, worker
+from jobs.finetune.assignment import BACKENDS, DATA, assign
 from jobs.finetune.batches import Batch
 from jobs.finetune.checkpoint import Checkpoints
 from jobs.finetune.checkpoint_files import CheckpointFolder
@@ -114,7 +115,7 @@ def gang(device: torch.device) -> Iterator[None]:
     """The process group of a gang of one."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group(worker.BACKENDS[device.type], store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group(BACKENDS[device.type], store=dist.HashStore(), rank=0, world_size=1)
     try:
         yield
     finally:
@@ -253,9 +254,9 @@ def part_d(where: Where, record: Record) -> None:
     )
     context = StepContext("gpu-check", "memory", "0", where.scratch / "step", where.scratch / "traces")
     with gang(device), patch.object(worker, "train", _in_little_memory(worker.train, device)):
-        assignment = worker.assign(config, context)
+        assignment = assign(config, context)
         prepare(config, context, assignment.data)
-        context.share(worker.DATA)
+        context.share(DATA)
         try:
             worker.work(assignment, device)
         except (RuntimeError, MemoryError, StepError) as error:

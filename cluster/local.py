@@ -77,8 +77,8 @@ def answers(address: str) -> bool:
     """
     try:
         with urllib.request.urlopen(f"{address}/api/version", timeout=2) as answer:
-            told = json.loads(answer.read(LONGEST_ANSWER))
-            return isinstance(told, dict) and "ray_version" in told
+            version = json.loads(answer.read(LONGEST_ANSWER))
+            return isinstance(version, dict) and "ray_version" in version
     except urllib.error.HTTPError as error:
         return error.code in (401, 403) and b"authentication token" in error.read(LONGEST_ANSWER)
     except (OSError, ValueError, http.client.HTTPException):
@@ -169,8 +169,8 @@ def _autoscaled(file: Path, port: int, filled_in: Path) -> list[str]:
         )
     provider["gcs_address"] = f"127.0.0.1:{port}"
     filled_in.write_text(yaml.safe_dump(cluster))
-    own = cluster["available_node_types"][cluster["head_node_type"]]["resources"]
-    counts = [f"--num-{kind.lower()}s={own.get(kind, 0)}" for kind in ("CPU", "GPU")]
+    head = cluster["available_node_types"][cluster["head_node_type"]]["resources"]
+    counts = [f"--num-{kind.lower()}s={head.get(kind, 0)}" for kind in ("CPU", "GPU")]
     return [f"--port={port}", f"--autoscaling-config={filled_in}", *counts]
 
 
@@ -200,12 +200,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _session(leader: int) -> list[psutil.Process]:
     """The processes of a session."""
-    found = []
+    processes = []
     for candidate in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError):
             if os.getsid(candidate.pid) == leader:
-                found.append(candidate)
-    return found
+                processes.append(candidate)
+    return processes
 
 
 def main(command: list[str]) -> int:

@@ -51,13 +51,13 @@ def read(file: Path) -> list[NodeType]:
     except (OSError, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
         raise ClusterFileError(f"{file}: is no cluster file: {str(error).partition(chr(10))[0]}") from None
     try:
-        found = [each for document in documents for each in (*_launched(document), *_pods(document))]
+        node_types = [each for document in documents for each in (*_launched(document), *_pods(document))]
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ClusterFileError(f"{file}: is no cluster file of Ray's or KubeRay's ({what}): see cluster/") from None
-    if not found:
+    if not node_types:
         raise ClusterFileError(f"{file}: has no available_node_types and no workerGroupSpecs: give a cluster file")
-    return [each for each in found if each.most > 0]
+    return [each for each in node_types if each.most > 0]
 
 
 def unplaceable(demands: Sequence[Bundle], types: Sequence[NodeType]) -> str:

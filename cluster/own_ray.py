@@ -35,10 +35,10 @@ def new_token(folder: Path) -> Path:
 def own_cluster() -> Iterator[None]:
     """What this process starts of Ray meanwhile is closed, whatever the environment said before."""
     with tempfile.TemporaryDirectory(prefix="ray-token-") as folder:
-        told = closed(new_token(Path(folder)))
-        before = {name: os.environ.get(name) for name in (*told, "RAY_AUTH_TOKEN")}
+        environment = closed(new_token(Path(folder)))
+        before = {name: os.environ.get(name) for name in (*environment, "RAY_AUTH_TOKEN")}
         os.environ.pop("RAY_AUTH_TOKEN", None)
-        os.environ.update(told)
+        os.environ.update(environment)
         loopback_before = _look_again(loopback=True)
         try:
             yield

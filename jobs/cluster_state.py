@@ -108,12 +108,12 @@ def _all_together(names: Iterable[str], there: Sequence[Machine]) -> str:
 
 def _by_type(names: Iterable[str], there: Sequence[Machine]) -> str:
     """`` on 2 x gpu-spot of 192 CPU, 8 GPU``; empty where no machine has any of it."""
-    found = Counter(
+    counts = Counter(
         f"{machine.kind} of {amounts({name: machine.total.get(name, 0) for name in names})}"
         for machine in there
         if any(machine.total.get(name, 0) for name in names)
     )
-    return f" on {' and '.join(f'{count} x {kind}' for kind, count in found.items())}" if found else ""
+    return f" on {' and '.join(f'{count} x {kind}' for kind, count in counts.items())}" if counts else ""
 
 
 def _what_would_fit(bundle: Mapping[str, float], count: int, there: Sequence[Machine]) -> str:

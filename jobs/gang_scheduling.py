@@ -86,7 +86,7 @@ class Granted:
 def granted_here(worker: str) -> dict[str, Granted]:
     """The groups, by id, that actors hold which the process `worker` of Ray's started."""
     accessor = state._connect_and_get_accessor()
-    found = {}
+    grants = {}
     for group in _table():
         if group.state != PlacementGroupTableData.CREATED or ActorID(group.creator_actor_id).is_nil():
             continue
@@ -95,8 +95,8 @@ def granted_here(worker: str) -> dict[str, Granted]:
             stats = group.stats
             when = stats.creation_request_received_ns / 1e9 + stats.end_to_end_creation_latency_us / 1e6
             bundles = tuple(dict(each.unit_resources) for each in group.bundles)
-            found[group.placement_group_id.hex()] = Granted(when, bundles)
-    return found
+            grants[group.placement_group_id.hex()] = Granted(when, bundles)
+    return grants
 
 
 class WaitingGangs:

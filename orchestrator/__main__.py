@@ -1,7 +1,7 @@
 """The command line. Thin: each verb parses, checks the experiment, and imports what it needs only then.
 
-Exit status: 0 finished, 1 a step failed, 2 bad input and nothing started, 3 stopped by max_cost, 130 or 143
-interrupted.
+Exit status: 0 finished, 1 a step failed, 2 bad input and nothing started, 3 stopped by max_cost, 4 steps would run
+(only where that is asked), 130 or 143 interrupted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.store.storage import StoragePath
     from orchestrator.tracking.mirror import Mirror
 
-FAILED, BAD_INPUT, OVER_COST = 1, 2, 3
+FAILED, BAD_INPUT, OVER_COST, WOULD_RUN = 1, 2, 3, 4
 
 _OF_PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ENXIO)
 """What a file system answers about a path that someone gave, and no mistake of the program's."""
@@ -85,10 +85,10 @@ class _Megabytes(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Raises click.BadParameter."""
-        found = float(super().convert(value, param, ctx))
-        if math.isnan(found):
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
             self.fail(f"{value} is no number: give megabytes from 0 to {MOST_MEGABYTES:,.0f}", param, ctx)
-        return found
+        return number
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -171,7 +171,8 @@ def _execute(
 @click.option(
     "--cluster", type=click.Path(path_type=Path), help="A cluster file: whether its machines can ever hold each step."
 )
-def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None) -> None:
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 4 where steps would run, with 0 only where none do.")
+def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None, detailed_exitcode: bool) -> None:
     """Show each step: done or would run, why, and what it would take."""
     experiment, _, planned = _prepare(file, overrides, starts=True)
     if cluster is not None:
@@ -197,8 +198,11 @@ def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None) -> None:
     show_table(table, out)
     for name, estimate in estimates(planned, ESTIMATED).items():
         show(name, estimate, out)
-    if (more := sum(item.verdict != "done" for item in planned) - ESTIMATED) > 0:
-        click.echo(f"and {more:,} steps more, whose estimates are not shown")
+    would_run = sum(item.verdict != "done" for item in planned)
+    if would_run > ESTIMATED:
+        click.echo(f"and {would_run - ESTIMATED:,} steps more, whose estimates are not shown")
+    if detailed_exitcode and would_run:
+        sys.exit(WOULD_RUN)
 
 
 @main.command()
@@ -261,17 +265,19 @@ def status(file: Path, overrides: tuple[str, ...], watch: bool) -> None:
 def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> None:
     """Show what the processes of STEP said: controller, ranks, replicas."""
     _, _, planned = _prepare(file, overrides)
-    found = next((item for item in planned if item.step.name == step), None)
-    if found is None:
+    planned_step = next((item for item in planned if item.step.name == step), None)
+    if planned_step is None:
         names = [item.step.name for item in planned]
         raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
     from orchestrator.logs import follow as lines
     from orchestrator.store.storage import files
 
-    if not files(found.folder.logs):
+    if not files(planned_step.folder.logs):
         raise _Refused(f"{step}: nothing was logged, because it never ran as it is written now")
     with suppress(KeyboardInterrupt):
-        for process, line in lines(found.folder.logs, lambda: not follow or found.folder.live_lease() is None):
+        for process, line in lines(
+            planned_step.folder.logs, lambda: not follow or planned_step.folder.live_lease() is None
+        ):
             click.echo(f"{process} | {line}")
 
 
@@ -501,14 +507,14 @@ def _not_on_the_hub(experiment: Experiment, planned: list[PlannedStep]) -> Itera
     if not gone:
         for step in steps:
             for problem in step.config.hub_problems():
-                field = ("steps", step.name, *problem.field)
-                yield Complaint(experiment.document.line(field), f"{'.'.join(map(str, field))}: {problem.message}")
+                at = ("steps", step.name, *problem.field)
+                yield Complaint(experiment.document.line(at), f"{'.'.join(map(str, at))}: {problem.message}")
     for name in gone:
         field = ".".join(map(str, name.field))
-        at = "" if name.revision is None else f" at {name.revision}"
+        pinned = "" if name.revision is None else f" at {name.revision}"
         yield Complaint(
             experiment.document.line(name.field),
-            f"{field}: {name.name!r}{at} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
+            f"{field}: {name.name!r}{pinned} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
             "log in with `hf auth login` or HF_TOKEN, or give a folder (./name)",
         )
 
@@ -544,10 +550,10 @@ def _placed_on(cluster: Path, planned: list[PlannedStep]) -> None:
         types = read(cluster)
     except ClusterFileError as error:
         raise _Refused(str(error)) from None
-    told = {
+    reasons = {
         item.step.name: unplaceable(item.step.config.demands(), types) for item in planned if item.verdict != "done"
     }
-    lines = [f"steps.{name}.resources: {why} of {cluster}" for name, why in told.items() if why]
+    lines = [f"steps.{name}.resources: {why} of {cluster}" for name, why in reasons.items() if why]
     if lines:
         raise _Refused("\n".join(lines))
 

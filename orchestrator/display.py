@@ -36,8 +36,8 @@ class PlainConsole(Console):
 
 def console() -> Console:
     """The console that everything is said on: as wide as the terminal, or as `LOG_WIDTH` in a log."""
-    found = PlainConsole(highlight=False)
-    return found if found.is_terminal else PlainConsole(highlight=False, width=LOG_WIDTH)
+    terminal = PlainConsole(highlight=False)
+    return terminal if terminal.is_terminal else PlainConsole(highlight=False, width=LOG_WIDTH)
 
 
 def show_table(table: Table, out: Console) -> None:

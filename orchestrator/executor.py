@@ -175,9 +175,9 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
     accounts.check()
     for step in todo:
         step.folder.create(step.identity)
-    told = estimates(planned)
+    foreseen = estimates(planned)
     for step in todo:
-        if estimate := told.get(step.step.name):
+        if estimate := foreseen.get(step.step.name):
             expect(step.folder, estimate)
     folders = [step.folder for step in todo]
     lease = Lease.by_this_process(uuid.uuid4().hex[:8])

@@ -241,8 +241,8 @@ class _Checker:
             if isinstance(raw, dict) and (step := self._step(name, raw, names)) is not None:
                 steps[name] = step
         if isinstance(data, dict) and not data.get("store"):
-            told = os.environ.get("ORCHESTRATOR_STORE", "")
-            if problem := storage.complaint(told):
+            location = os.environ.get("ORCHESTRATOR_STORE", "")
+            if problem := storage.complaint(location):
                 self.complain((), f"ORCHESTRATOR_STORE: {problem}")
             self._see("ORCHESTRATOR_STORE")
         if isinstance(data, dict) and not data.get("tracking"):
@@ -403,7 +403,9 @@ def _messages(error: ValidationError, data: Any, model: type[BaseModel]) -> Iter
         path, value, missing = _locate(detail["loc"], data)
         kind, context = detail["type"], detail.get("ctx", {})
         if kind == "extra_forbidden":
-            message = f"is not a key here; {_offer(path[-1], _keys_beside(path, model))}"
+            renamed = model.RENAMED.get(str(path[-1])) if issubclass(model, StepConfig) and len(path) == 1 else None
+            offer = f"did you mean {renamed!r}?" if renamed else _offer(path[-1], _keys_beside(path, model))
+            message = f"is not a key here; {offer}"
         elif kind == "missing":
             path, message = (path, f"has no {missing}, which is needed")
         elif kind == "value_error":

@@ -75,10 +75,10 @@ def unreachable(store: Store, kept: Iterable[PlannedStep], unfinished: bool = Fa
         if not names.isdisjoint(read_passing(path / "steps.json", list[str]) or [])
     ]
     for path in gone:
-        found = files(path).values()
+        contents = files(path).values()
         within = path.name if path.parent == store.root else f"{path.parent.name}/{path.name}"
         yield Garbage(
-            path, within, sum(file.size for file in found), max((file.changed for file in found), default=0.0)
+            path, within, sum(file.size for file in contents), max((file.changed for file in contents), default=0.0)
         )
 
 

@@ -88,12 +88,12 @@ def estimates(planned: list[PlannedStep], most: int | None = None) -> dict[str, 
         )
         for item in planned
     }
-    told = {}
+    by_step = {}
     for item in [item for item in planned if item.verdict != "done"][:most]:
         estimate = JOBS[item.step.kind].estimate
         if estimate is not None:
-            told[item.step.name] = estimate(item.step.config, known)
-    return told
+            by_step[item.step.name] = estimate(item.step.config, known)
+    return by_step
 
 
 def _looked_into(folder: StepFolder) -> Path:

@@ -81,20 +81,20 @@ def _eta(progress: Mapping[str, Any], elapsed: float) -> str:
 
 def table(experiment: Experiment, planned: Sequence[PlannedStep]) -> Table:
     """The page of ``status``: a row per step, and what all of it costs."""
-    found = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left", caption_justify="left")
+    shown = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left", caption_justify="left")
     for column in ("step", "state", "progress", "elapsed", "ETA", "lost", "spent", "projected", "note"):
-        found.add_column(column, overflow="fold")
-    told = estimates(list(planned))
-    views = [look(item, told.get(item.step.name)) for item in planned]
+        shown.add_column(column, overflow="fold")
+    foreseen = estimates(list(planned))
+    views = [look(item, foreseen.get(item.step.name)) for item in planned]
     for item, view in zip(planned, views, strict=True):
         paid, whole = in_usd(view.spent), "" if view.projected is None else in_usd(view.projected)
         cells = (view.state, view.progress, view.elapsed, view.eta, view.losses, paid, whole, view.note)
-        found.add_row(item.step.name, *cells)
+        shown.add_row(item.step.name, *cells)
     limit = "" if experiment.max_cost is None else f" of max_cost {in_usd(experiment.max_cost)}"
     known = [view.projected for view in views if view.projected is not None]
     rest = "" if len(known) == len(views) else " and what cannot be told"
-    found.caption = f"spent {in_usd(sum(view.spent for view in views))}{limit}; projected {in_usd(sum(known))}{rest}"
-    return found
+    shown.caption = f"spent {in_usd(sum(view.spent for view in views))}{limit}; projected {in_usd(sum(known))}{rest}"
+    return shown
 
 
 def running(planned: Sequence[PlannedStep]) -> bool:

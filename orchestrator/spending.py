@@ -87,8 +87,8 @@ class Account:
     def tick(self) -> None:
         """Counts up to now."""
         now = self._clock()
-        if (told := self._what_it_says()) and told != self._told:
-            self._told, self._heard = told, now
+        if (statement := self._what_it_says()) and statement != self._told:
+            self._told, self._heard = statement, now
         # What it last said it held is held until it says otherwise: it may be long in giving back, or killed.
         devices, device_seconds, usd, tokens, since = self._holds, 0.0, 0.0, None, self._began
         if self._told != self._stale:

@@ -75,7 +75,8 @@ def test_a_benchmark_and_a_template_style_of_another_package_are_planned_like_ou
 def test_what_is_not_there_is_offered_what_is(tmp_path: Path, site: Path) -> None:
     code, output = plan(tmp_path, site, task="ridles", template="think")
     assert code == 2
-    assert "known are letters, aime24, aime25, math500, gpqa_diamond, riddles" in output
+    assert "known are letters, aime24, " in output
+    assert ", riddles; for your own questions" in output
     code, output = plan(tmp_path, site, task="riddles", template="asyde")
     assert code == 2
     assert "aside" in output

@@ -123,6 +123,11 @@ def test_submitting_again_does_nothing_and_shows_the_table(
     output = submit(["ray", "job", "submit", EXPERIMENT], checkout, cluster)
     assert "everything is done, nothing to run" in output
     assert "| policy | thinking tokens |" in output
+    # make starts no cluster for it.
+    output = submit(["make", "sweep", "INSTALLED="], checkout, cluster)
+    assert "everything is done, nothing to run" in output
+    assert "policy" in output
+    assert "using the Ray cluster" not in output
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()} == before
 
 

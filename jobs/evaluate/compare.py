@@ -32,23 +32,23 @@ def compare(first: Compared, second: Compared, points: tuple[str, str] | None = 
         raise StepError(
             f"compare: no task is in both: {first.name} has {', '.join(before)}, {second.name} has {', '.join(after)}"
         )
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     values: dict[tuple[str, str, str], tuple[float, float]] = {}
     for task in shared:
         for comparison, pair in _compared(before[task], after[task], points):
-            found.append(comparison)
+            comparisons.append(comparison)
             values[task, comparison.reference, comparison.policy] = pair
     heading = f"{second.name} against {first.name}. Intervals and differences are at 95%, paired by item."
-    if any(each.difference.has_range for each in found):
+    if any(each.difference.has_range for each in comparisons):
         heading += (
             " Some samples could not be graded: differences are of the others, intervals and p hold whatever those "
             "were, and the range is from all of them speaking against the second to all for it."
         )
     sections = [heading]
     for task in shared:
-        own = [each for each in corrected(found) if each.task == task]
-        sections.append(f"{task}: {own[0].items} items of both.")
-        sections.append(_table(own, first.name, second.name, values))
+        of_task = [each for each in corrected(comparisons) if each.task == task]
+        sections.append(f"{task}: {of_task[0].items} items of both.")
+        sections.append(_table(of_task, first.name, second.name, values))
     return "\n\n".join(sections) + "\n"
 
 
@@ -88,11 +88,11 @@ def _on_shared_items(before: Outcomes, after: Outcomes) -> tuple[Scores, Scores]
                 f"compare: {before.task}: the correct answer to item {item!r} is {answers[0]!r} in one and "
                 f"{answers[1]!r} in the other: they are not the same questions"
             )
-    found = []
+    scores_of = []
     for side in (before, after):
         points, rows = scores(side, NATURAL_END.name), np.searchsorted(np.array(side.items), items)
-        found.append(Scores(points.points, points.shares.rows(rows)))
-    return found[0], found[1]
+        scores_of.append(Scores(points.points, points.shares.rows(rows)))
+    return scores_of[0], scores_of[1]
 
 
 def _table(

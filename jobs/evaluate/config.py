@@ -22,11 +22,11 @@ from jobs.evaluate.fields import (
     Conditional,
     Efforts,
     Extensions,
+    Ks,
     Length,
     Limits,
     Rejection,
     Template,
-    Together,
     canonical_budgets,
     filled,
     ordered_efforts,
@@ -82,6 +82,7 @@ class EvaluateConfig(StepConfig):
 
     VERSION: ClassVar[int] = 3
     PRODUCES: ClassVar[type[Output]] = Curves
+    RENAMED: ClassVar[Mapping[str, str]] = {"together": "at_k"}
 
     model: ModelSource | None = Field(
         default=None, description="${step}, a folder in Hugging Face's layout, or a model's name on its hub"
@@ -101,7 +102,7 @@ class EvaluateConfig(StepConfig):
     )
     date: datetime.date = Field(default=DATE, description="the day that a chat template writes which writes the date")
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
-    together: Together | None = Field(default=None, description="the k of pass@k and majority@k; None: 1, 2, 4, 8 …")
+    at_k: Ks | None = Field(default=None, description="the k of pass@k and majority@k; None: 1, 2, 4, 8 …")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0, le=MAX_LENGTH)
@@ -153,9 +154,9 @@ class EvaluateConfig(StepConfig):
                 f"batch_invariant: true is for vllm on GPUs, and this is {self.engine_name} with "
                 f"{self.resources.gpus} GPUs: set resources.gpus, or leave it out"
             )
-        if self.together is not None and max(self.together) > self.samples:
+        if self.at_k is not None and max(self.at_k) > self.samples:
             raise ValueError(
-                f"together: {max(self.together)} is more than the {self.samples} samples that each item has: raise "
+                f"at_k: {max(self.at_k)} is more than the {self.samples} samples that each item has: raise "
                 "samples, or lower it"
             )
         for key in OURS & self.chat_template_kwargs.keys():
@@ -236,21 +237,21 @@ class EvaluateConfig(StepConfig):
         """What is compared, in the order of tables."""
         # What is cut where the context ends has no meaning on a server that only chats.
         budgets = [each for each in policy_budgets(self.budgets) if each is not None or self.chat is None]
-        found = grid(budgets)
+        policies = grid(budgets)
         if self.extensions is not None:
             extensions = self.extensions
-            found = grid(budgets, extensions.strings, extensions.counts, policy_budgets(extensions.budgets))
-        found += step_budgets(self.step_budgets or ())
+            policies = grid(budgets, extensions.strings, extensions.counts, policy_budgets(extensions.budgets))
+        policies += step_budgets(self.step_budgets or ())
         if self.baseline:
-            found += no_forcing()
-        found += efforts(ordered_efforts(self.efforts or ()))
+            policies += no_forcing()
+        policies += efforts(ordered_efforts(self.efforts or ()))
         if self.conditional is not None:
-            found += conditional(
+            policies += conditional(
                 self.conditional.wishes, self.conditional.budget_forcing, self.template.step is not None
             )
         if self.rejection is not None:
-            found += rejection(self.rejection.limits, self.rejection.max_tries)
-        return found
+            policies += rejection(self.rejection.limits, self.rejection.max_tries)
+        return policies
 
     @property
     def instructions(self) -> Instructions:
@@ -314,8 +315,8 @@ class EvaluateConfig(StepConfig):
             given.append(("efforts", self.efforts, ordered_efforts(self.efforts)))
         if self.rejection is not None:
             given.append(("rejection.limits", self.rejection.limits, sorted(set(self.rejection.limits))))
-        if self.together is not None:
-            given.append(("together", self.together, sorted(set(self.together))))
+        if self.at_k is not None:
+            given.append(("at_k", self.at_k, sorted(set(self.at_k))))
         notes = [
             f"{name}: {list(written)} taken as {list(understood)}"
             for name, written, understood in given

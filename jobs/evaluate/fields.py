@@ -93,7 +93,7 @@ Count = Annotated[int, BeforeValidator(_count)]
 Counts = Annotated[tuple[Count, ...], AfterValidator(filled), PlainSerializer(lambda counts: sorted(set(counts)))]
 Limit = Annotated[int, BeforeValidator(_limit)]
 Limits = Annotated[tuple[Limit, ...], AfterValidator(filled), PlainSerializer(lambda limits: sorted(set(limits)))]
-Together = Annotated[
+Ks = Annotated[
     tuple[Annotated[int, BeforeValidator(_drawn)], ...],
     AfterValidator(filled),
     PlainSerializer(lambda counts: sorted(set(counts))),

@@ -77,8 +77,8 @@ def results(config: EvaluateConfig, samples: Path) -> SweepResults:
     """What `samples` come to: a parquet file with a row per :class:`~jobs.evaluate.sweep.ledger.Graded`."""
     outcomes = read(samples, [policy.name for policy in config.policies])
     return SweepResults(
-        curves=drawn(outcomes, config.policies, config.seed, config.together),
-        comparisons=compare(outcomes, NATURAL_END.name, config.together),
+        curves=drawn(outcomes, config.policies, config.seed, config.at_k),
+        comparisons=compare(outcomes, NATURAL_END.name, config.at_k),
         methods=measure_methods(outcomes, config.policies, config.seed),
         published=config.published,
     )
@@ -87,40 +87,40 @@ def results(config: EvaluateConfig, samples: Path) -> SweepResults:
 def publish(config: EvaluateConfig, context: StepContext, samples: Path, decode: Mapping[str, object]) -> None:
     """Writes the sweep's results from `samples`. `decode` says what decoding took; its numbers are tracked as
     ``sweep_<name>``."""
-    found = results(config, samples)
-    write(found, _title(config), _subtitle(config, found.curves), context.output, mixed(read_kinds(decode)))
+    sweep = results(config, samples)
+    write(sweep, _title(config), _subtitle(config, sweep.curves), context.output, mixed(read_kinds(decode)))
     hashes = {task.name: tasks.load(task, context.inputs).hash for task in config.tasks}
-    compared = tables.against_natural_end(found.comparisons)
+    compared = tables.against_natural_end(sweep.comparisons)
     spent = costs.read(decode)
-    own = {} if spent is None else costs.of_points(found.curves, spent)
+    cost_of = {} if spent is None else costs.of_points(sweep.curves, spent)
     if spent is not None:
-        _write_json(context.output / COSTS, {**spent.record(), "points": costs.rows(found.curves, spent)})
-    for members in plots.by_task(found.curves).values():
+        _write_json(context.output / COSTS, {**spent.record(), "points": costs.rows(sweep.curves, spent)})
+    for members in plots.by_task(sweep.curves).values():
         for number, curve in enumerate(members):
             totals = {
                 f"sweep_{name}": float(value)
                 for name, value in decode.items()
                 if isinstance(value, int | float) and math.isfinite(value)
             }
-            once = method_metrics(curve, found.methods) | totals
-            _track(config, context, curve, compared, own, number, hashes[curve.task], samples, once)
+            once = method_metrics(curve, sweep.methods) | totals
+            _track(config, context, curve, compared, cost_of, number, hashes[curve.task], samples, once)
 
 
-def write(found: SweepResults, title: str, subtitle: str, folder: Path, remark: str = "") -> None:
+def write(sweep: SweepResults, title: str, subtitle: str, folder: Path, remark: str = "") -> None:
     """The files of :data:`PUBLISHED`. `remark` is said below the tables."""
     folder.mkdir(parents=True, exist_ok=True)
-    curves, beside = found.curves, found.beside
-    (folder / "table.csv").write_text(tables.as_csv(curves, found.comparisons))
-    sections = [tables.as_markdown(curves, found.comparisons), comparison_tables.methods_markdown(found.methods)]
-    if found.published is not None:
-        sections.append(comparison_tables.beside_markdown(beside, found.published.source))
+    curves, beside = sweep.curves, sweep.beside
+    (folder / "table.csv").write_text(tables.as_csv(curves, sweep.comparisons))
+    sections = [tables.as_markdown(curves, sweep.comparisons), comparison_tables.methods_markdown(sweep.methods)]
+    if sweep.published is not None:
+        sections.append(comparison_tables.beside_markdown(beside, sweep.published.source))
         values = comparison_tables.beside_rows(beside)
-        _write_json(folder / "published.json", {"source": found.published.source, "values": values})
+        _write_json(folder / "published.json", {"source": sweep.published.source, "values": values})
     sections.append(f"{remark}\n" if remark else "")
     (folder / "table.md").write_text("\n".join(section for section in sections if section))
     _write_json(folder / "curves.json", tables.as_record(curves))
-    _write_json(folder / "methods.json", comparison_tables.method_rows(found.methods))
-    compared = comparison_tables.comparison_rows(found.comparisons)
+    _write_json(folder / "methods.json", comparison_tables.method_rows(sweep.methods))
+    compared = comparison_tables.comparison_rows(sweep.comparisons)
     how = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "power": POWER}
     _write_json(folder / "comparisons.json", {**how, "comparisons": compared})
     pq.write_table(pa.Table.from_pylist(compared, COMPARISONS), folder / "comparisons.parquet")
@@ -156,13 +156,13 @@ def method_metrics(curve: MeasuredCurve, methods: Sequence[Method]) -> dict[str,
 
     They are named as in ``methods.json``; ``with_budgets_…`` are those of the curve together with the budgets.
     """
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for prefix, name in (("", curve.name), ("with_budgets_", f"budget + {curve.name}")):
-        own = [method for method in methods if (method.task, method.name) == (curve.task, name)]
-        for row in comparison_tables.method_rows(own):
+        of_curve = [method for method in methods if (method.task, method.name) == (curve.task, name)]
+        for row in comparison_tables.method_rows(of_curve):
             numbers = {field: value for field, value in row.items() if isinstance(value, float)}
-            found |= {f"{prefix}{field}": value for field, value in numbers.items() if math.isfinite(value)}
-    return found
+            metrics |= {f"{prefix}{field}": value for field, value in numbers.items() if math.isfinite(value)}
+    return metrics
 
 
 def steps(curve: MeasuredCurve) -> dict[int, Point]:
@@ -171,8 +171,8 @@ def steps(curve: MeasuredCurve) -> dict[int, Point]:
     Points that round to the same place differ by less than a token; a chart can show one of them. The last is taken:
     the largest budget, or the most extensions. The table has them all.
     """
-    found = {round(point.thinking_tokens): point for point in curve.points}
-    return dict(sorted(found.items()))
+    at_step = {round(point.thinking_tokens): point for point in curve.points}
+    return dict(sorted(at_step.items()))
 
 
 def _track(
@@ -224,9 +224,9 @@ def _write_samples(curve: MeasuredCurve, samples: Path, path: Path) -> None:
     """Copies the samples of a curve, batch by batch: answers of a large sweep need not fit in memory."""
     names = [point.policy.name for point in curve.points]
     source = ds.dataset(samples, format="parquet")
-    own = (ds.field("task") == curve.task) & ds.field("policy").isin(names)
+    of_curve = (ds.field("task") == curve.task) & ds.field("policy").isin(names)
     with pq.ParquetWriter(path, source.schema, compression="zstd") as writer:
-        for batch in source.scanner(filter=own).to_batches():
+        for batch in source.scanner(filter=of_curve).to_batches():
             if batch.num_rows:
                 writer.write_batch(batch)
 

@@ -103,10 +103,10 @@ def _by_policy(counts: Mapping[tuple[str, str, Verdict, Verdict], int]) -> list[
     """For each policy with a change: how many changed from what to what, and its accuracy before and after."""
     table = []
     for task, policy in dict.fromkeys((task, policy) for task, policy, _, _ in counts):
-        own = {key[2:]: count for key, count in counts.items() if key[:2] == (task, policy)}
-        moved = [f"{before} → {after}: {count}" for (before, after), count in own.items() if before != after]
+        of_policy = {key[2:]: count for key, count in counts.items() if key[:2] == (task, policy)}
+        moved = [f"{before} → {after}: {count}" for (before, after), count in of_policy.items() if before != after]
         if moved:
-            accuracies = [_accuracy([(pair[side], count) for pair, count in own.items()]) for side in (0, 1)]
+            accuracies = [_accuracy([(pair[side], count) for pair, count in of_policy.items()]) for side in (0, 1)]
             table.append(
                 {"task": task, "policy": policy, "changed": ", ".join(moved), "accuracy": " → ".join(accuracies)}
             )

@@ -211,12 +211,12 @@ def missing(sweep: Sweep, index: Index) -> list[Work]:
 
     A unit that was begun is expected to be long, because the others were finished first; then, a long question is.
     """
-    found: dict[tuple[str, int], Work] = {}
+    works: dict[tuple[str, int], Work] = {}
     for unit in sweep.units:
         known = index.unit(unit.item, unit.sample)
         if any(True for _ in wanted(sweep.replica.trees[unit.tree], unit.room, known.extent)):
-            found[unit.item, unit.sample] = Work(unit, tuple(known.rows), tuple(index.places(known.rows)))
-    return sorted(found.values(), key=lambda work: (-sum(row.length for row in work.rows), -len(work.unit.prompt)))
+            works[unit.item, unit.sample] = Work(unit, tuple(known.rows), tuple(index.places(known.rows)))
+    return sorted(works.values(), key=lambda work: (-sum(row.length for row in work.rows), -len(work.unit.prompt)))
 
 
 def _complete(
@@ -272,14 +272,14 @@ def _planned(config: EvaluateConfig, context: StepContext, sweep: Sweep) -> floa
     """Tokens of a unit in the mean, as the plan has it, of each task's first question on each of its trees."""
     firsts = {(question.task.name, question.units[0].tree): question for question in reversed(sweep.questions)}
     tasks = {task.name: task for task in config.tasks}
-    found = []
+    means = []
     for (name, tree), question in firsts.items():
         task, unit = tasks[name], question.units[0]
         made = context.input(task.path).forecast if isinstance(task.path, Reference) else None
         lengths, trees = expected_lengths(task, config, made), sweep.replica.trees
         mean = workload.item(trees[tree], question.policies, unit.room, len(unit.prompt), lengths)
-        found.append(mean.once.decoded)
-    return sum(found) / len(found)
+        means.append(mean.once.decoded)
+    return sum(means) / len(means)
 
 
 def _most(

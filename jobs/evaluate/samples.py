@@ -150,8 +150,8 @@ def _read(questions: Sequence[SampledPrompt], index: Index) -> list[tuple[Sample
     for (_, number, row), stretch in zip(wanted, tokens, strict=True):
         stretches[number].setdefault(row.key, []).append((row.start, stretch))
     units = (
-        _Decoded(known, {key: [token for _, part in sorted(parts) for token in part] for key, parts in found.items()})
-        for found, known in zip(stretches, resolved, strict=True)
+        _Decoded(known, {key: [token for _, part in sorted(parts) for token in part] for key, parts in pieces.items()})
+        for pieces, known in zip(stretches, resolved, strict=True)
     )
     return [(question, list(islice(units, len(question.units)))) for question in questions]
 
@@ -170,8 +170,8 @@ def _ledgers(
     """
     ends = {
         policy: [
-            leaf(trees[unit.tree], policy, unit.room, own.known.extent)
-            for unit, own in zip(question.units, decoded, strict=True)
+            leaf(trees[unit.tree], policy, unit.room, of_unit.known.extent)
+            for unit, of_unit in zip(question.units, decoded, strict=True)
         ]
         for policy in question.policies
     }

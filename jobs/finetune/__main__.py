@@ -99,9 +99,10 @@ def _train(planned: PlannedStep, config: FinetuneConfig, context: StepContext) -
     import torch
     import torch.distributed as dist
 
+    from jobs.finetune.assignment import BACKENDS, DATA, assign, fetch
     from jobs.finetune.network import choose, nodes
     from jobs.finetune.prepare import prepare
-    from jobs.finetune.worker import BACKENDS, DATA, assign, fetch, work
+    from jobs.finetune.worker import work
 
     device = torch.device("cpu")
     if config.resources.gpus_per_worker:

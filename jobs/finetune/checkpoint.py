@@ -100,8 +100,8 @@ class Checkpoints:
                 f"A checkpoint, every {self._every} steps, has {_gb(_bytes(state))}: {self._folder.location}",
                 flush=True,
             )
-        found = self._found()
-        for step, contents in found:
+        checkpoints = self._found()
+        for step, contents in checkpoints:
             self._refuse_another(step, contents, state)
             reader = FsspecReader(self._folder.step(step), **self._folder.options)
             try:
@@ -112,10 +112,10 @@ class Checkpoints:
                 continue
             trained.load_state(state[_STATE])
             return step
-        if found:
+        if checkpoints:
             raise StepError(
-                f"resources.checkpoints: none of the {len(found)} checkpoints in {self._folder.location} can be read; "
-                "remove that folder to train from the start"
+                f"resources.checkpoints: none of the {len(checkpoints)} checkpoints in {self._folder.location} can be "
+                "read; remove that folder to train from the start"
             )
         return 0
 

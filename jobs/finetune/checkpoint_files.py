@@ -103,15 +103,15 @@ class CheckpointFolder:
         else:
             self._files.pipe_file(f"{self.step(number)}/{_MARKER}", json.dumps(record).encode())
 
-    def retain(self, number: int, newest: int) -> None:
-        """Drops all but the `newest` whole checkpoints up to `number`, which was just written.
+    def retain(self, latest: int, newest: int) -> None:
+        """Drops all but the `newest` whole checkpoints up to `latest`, which was just written.
 
         Torn ones go, and later ones: the run has gone back before them, because they could not be read.
         """
-        kept = [whole for whole, _ in self.whole() if whole <= number][:newest]
-        for found in self._numbers():
-            if found not in kept:
-                self.drop(found)
+        kept = [whole for whole, _ in self.whole() if whole <= latest][:newest]
+        for number in self._numbers():
+            if number not in kept:
+                self.drop(number)
 
     def drop(self, number: int) -> None:
         """Removes a checkpoint, whole or torn, if it is there."""
@@ -162,12 +162,12 @@ class CheckpointFolder:
         return fsspec.url_to_fs(self.location, **self.options)[0]
 
     def _numbers(self) -> list[int]:
-        names = (Path(found).name for found in self._listed(self.location))
+        names = (Path(path).name for path in self._listed(self.location))
         return [int(name.removeprefix(_PREFIX)) for name in names if name.removeprefix(_PREFIX).isdecimal()]
 
     def _contents(self, number: int) -> Contents | None:
         folder = self.step(number)
-        sizes = {Path(name).name: found["size"] for name, found in self._listed(folder).items()}
+        sizes = {Path(name).name: entry["size"] for name, entry in self._listed(folder).items()}
         if _MARKER not in sizes:
             return None
         try:
@@ -180,7 +180,7 @@ class CheckpointFolder:
         files = self._files
         files.invalidate_cache()
         try:
-            return {found["name"]: found for found in files.ls(folder, detail=True)}
+            return {entry["name"]: entry for entry in files.ls(folder, detail=True)}
         except FileNotFoundError:
             return {}
 

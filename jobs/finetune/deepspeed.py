@@ -136,8 +136,8 @@ def _fill(model: nn.Module, blueprint: Blueprint, device: torch.device, settings
     for name, whole in blueprint.values(model, device):
         empty = model.get_parameter(name)
         weight = nn.Parameter(whole.to(blueprint.precision.compute), requires_grad=empty.requires_grad)
-        for module, own in owners[empty]:
-            setattr(module, own, weight)
+        for module, attribute in owners[empty]:
+            setattr(module, attribute, weight)
         if settings is None:
             dist.broadcast(weight.data, src=0)
         else:

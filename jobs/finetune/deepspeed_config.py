@@ -78,9 +78,9 @@ def conflicts(theirs: Mapping[str, Any], config: FinetuneConfig) -> Iterator[Con
         ("optimizer.params.eps", EPSILON),
         *((("zero_optimization.stage", stage),) if stage else ()),
     ):
-        found = _at(theirs, key)
-        if found not in (None, AUTO, ours):
-            yield Conflict(key, found, ours)
+        their_value = _at(theirs, key)
+        if their_value not in (None, AUTO, ours):
+            yield Conflict(key, their_value, ours)
     for key in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps"):
         if _at(theirs, key) not in (None, AUTO):
             yield Conflict(key, theirs[key], _LOOP)

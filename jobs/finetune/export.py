@@ -58,8 +58,10 @@ def export(
             refusal = [error]
         except (OSError, SafetensorError) as error:
             reason = str(error).strip().partition("\n")[0]
-            told = f"store: {folder} cannot be written ({reason}): make room there, and run the same command again: it "
-            refusal = [StepError(f"{told}continues from the last checkpoint, which is kept")]
+            prefix = (
+                f"store: {folder} cannot be written ({reason}): make room there, and run the same command again: it "
+            )
+            refusal = [StepError(f"{prefix}continues from the last checkpoint, which is kept")]
     dist.broadcast_object_list(refusal, src=0)
     if refusal[0] is not None:
         raise refusal[0]
@@ -90,5 +92,5 @@ def stop_tokens(tokenizer: PreTrainedTokenizerBase, architecture: PretrainedConf
     """
     declared = architecture.get_text_config().eos_token_id
     others = declared if isinstance(declared, list) else [declared]
-    found = [end_of_turn(tokenizer)[0], tokenizer.eos_token_id, *others]
-    return list(dict.fromkeys(token for token in found if token is not None))
+    tokens = [end_of_turn(tokenizer)[0], tokenizer.eos_token_id, *others]
+    return list(dict.fromkeys(token for token in tokens if token is not None))

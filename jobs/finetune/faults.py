@@ -77,8 +77,8 @@ def out_of_memory(
     need = setting.needs(model)
     # What is looked for must fit with as much more than is planned as was taken, and on this card.
     measured = max(1.0, (taken + more) / need.total) * setting.available / has
-    found = nearest(model, replace(setting, measured=measured))
-    remedy = f"these would fit: {'; '.join(found)}" if found else _ANY
+    fitting = nearest(model, replace(setting, measured=measured))
+    remedy = f"these would fit: {'; '.join(fitting)}" if fitting else _ANY
     return StepError(f"{said}; the plan reckons with {_size(need.total)}, {need.moment}: {remedy}")
 
 
@@ -95,8 +95,8 @@ def out_of_memory_somewhere(error: BaseException) -> StepError:
 
 def tried(error: BaseException) -> float:
     """Bytes that were asked for in vain; 0 where the error does not say."""
-    found = _TRIED.search(str(error))
-    return float(found[1]) * _UNITS[found[2]] if found else 0.0
+    match = _TRIED.search(str(error))
+    return float(match[1]) * _UNITS[match[2]] if match else 0.0
 
 
 def _size_of(device: torch.device, setting: Setting) -> float:

@@ -33,12 +33,12 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from torch.distributed import DistError
 
 from jobs.cluster_state import amounts, gone, leaving, machines, shortage, starting
+from jobs.finetune.assignment import BACKENDS
 from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.connecting import GangTorchConfig, packed, raise_what_was_before
 from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory_somewhere
 from jobs.finetune.holding import held
-from jobs.finetune.loop import Leaving
-from jobs.finetune.worker import BACKENDS
+from jobs.finetune.leaving import Leaving
 from jobs.gang_scheduling import will_fit
 from orchestrator.job.errors import StepError
 from orchestrator.job.retries import Cause, Losses, OutOfRetries, field_of

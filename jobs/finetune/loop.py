@@ -21,6 +21,7 @@ from jobs.finetune.checkpoint_files import CheckpointFolder
 from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.data import TokenizedData
 from jobs.finetune.evaluation import held_out_loss, split
+from jobs.finetune.leaving import Leaving, staying
 from jobs.finetune.measures import StepReport, peak_memory
 from jobs.finetune.optimizer import learning_rate
 from jobs.finetune.strategy import Strategy
@@ -28,15 +29,6 @@ from jobs.finetune.utilisation import Utilisation
 from orchestrator.job.errors import StepError
 
 StepReporter = Callable[[StepReport], None]
-
-
-class Leaving(Exception):
-    """Training stopped because a machine is about to go; a checkpoint of the last step is saved."""
-
-
-def staying() -> bool:
-    """Nobody announces that a machine goes."""
-    return False
 
 
 _NAMED = 16

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedTokenizerBase,
     Qwen2Config,
@@ -28,7 +27,6 @@ from jobs.finetune.config import HEAD_SIZE, FinetuneConfig, Lora, RandomModel
 from jobs.finetune.cross_entropy import cross_entropies
 from jobs.finetune.empty import parameters_without_memory
 from jobs.finetune.lora import attach
-from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.finetune.weights import AdaptedWeights, MadeWeights, StoredWeights, Weights
 from orchestrator.job.errors import StepError
 
@@ -97,17 +95,6 @@ def sum_of_losses(hidden: Tensor, vocabulary: Tensor, labels: Tensor, weights: T
     if weights is not None:
         losses = losses.to(wide) * weights.to(wide)
     return losses.sum(dtype=wide)
-
-
-def load_tokenizer(source: RandomModel | str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model. Raises StepError when it cannot be loaded."""
-    if isinstance(source, RandomModel):
-        return byte_tokenizer(source.context)
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, revision=revision)
-    except (OSError, ValueError) as error:
-        raise StepError(f"model: the tokenizer of {source!r} cannot be loaded ({_first_line(error)})") from error
-    return tokenizer
 
 
 @dataclass(frozen=True)
@@ -201,8 +188,8 @@ def draw(source: RandomModel | str, tokenizer: PreTrainedTokenizerBase, config: 
 def set_buffers(module: nn.Module, buffers: Mapping[str, Tensor], device: torch.device) -> None:
     """Puts `buffers`, by name, into `module`, on `device`: what moves or converts a module takes them along."""
     for name, value in buffers.items():
-        owner, _, own = name.rpartition(".")
-        setattr(module.get_submodule(owner), own, value.to(device))
+        owner, _, attribute = name.rpartition(".")
+        setattr(module.get_submodule(owner), attribute, value.to(device))
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:

@@ -38,8 +38,8 @@ _TAKEN = re.compile(r"Using network (.+)")
 
 def choose(master: str, *, nodes: int, fabrics: Path = _FABRICS) -> None:
     """Sets this process's environment for gloo and NCCL, before it connects to the gang at `master`."""
-    if (found := interface(master)) is not None:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", found)
+    if (device := interface(master)) is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", device)
     if nodes > 1 and (kind := fabric(fabrics)) is not None:
         os.environ.setdefault("NCCL_NET", _NETS[kind])
     if "NCCL_DEBUG" not in os.environ:
@@ -58,10 +58,10 @@ def interface(address: str) -> str | None:
         family, kind, protocol, _, target = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.connect(target)  # sends nothing
-            own = probe.getsockname()[0]
+            local = probe.getsockname()[0]
     except OSError:
         return None
-    names = (name for name, known in psutil.net_if_addrs().items() if own in {each.address for each in known})
+    names = (name for name, known in psutil.net_if_addrs().items() if local in {each.address for each in known})
     return next(names, None)
 
 
@@ -115,8 +115,8 @@ def transport() -> str | None:
     file = os.environ.get("NCCL_DEBUG_FILE")
     if file is None or not Path(file).is_file():
         return None
-    found = _TAKEN.findall(Path(file).read_text(errors="replace"))
-    return found[-1].strip() if found else None
+    transports = _TAKEN.findall(Path(file).read_text(errors="replace"))
+    return transports[-1].strip() if transports else None
 
 
 def bandwidth(device: torch.device) -> float:
@@ -147,9 +147,9 @@ def _log() -> Path:
     return Path(tempfile.gettempdir()) / f"nccl-{os.getpid()}.log"
 
 
-def _without_fabric(net: str, found: str) -> str:
+def _without_fabric(net: str, used: str) -> str:
     return (
-        f"resources.machine: the machines have a fabric that NCCL calls {net!r}, and {found}: it would train over TCP, "
+        f"resources.machine: the machines have a fabric that NCCL calls {net!r}, and {used}: it would train over TCP, "
         "many times slower. Install its plugin where workers run (aws-ofi-nccl for EFA, which Amazon's deep learning "
         "images have), or accept TCP with NCCL_NET=Socket in their environment"
     )

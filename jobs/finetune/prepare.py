@@ -17,9 +17,9 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from jobs.finetune.config import FinetuneConfig, RandomModel
 from jobs.finetune.data import TokenizedData, tokenize
 from jobs.finetune.look import as_html, as_text, look_at
-from jobs.finetune.model import load_tokenizer
 from jobs.finetune.packing import pack
 from jobs.finetune.samples import read_samples
+from jobs.finetune.tokenizer import load_tokenizer
 from jobs.template import TEMPLATES
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError

@@ -8,10 +8,10 @@ from pathlib import Path
 import ray.train
 from ray.train.torch import get_device
 
+from jobs.finetune.assignment import DATA, Assignment, assign, fetch
 from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.gang import announced, run_gang
 from jobs.finetune.prepare import prepare
-from jobs.finetune.worker import DATA, Assignment, assign, fetch, work
 from orchestrator.job.context import StepContext
 from orchestrator.store.storage import remove
 
@@ -43,6 +43,9 @@ def _records(assignment: Assignment) -> Path:
 
 def _work(assignment: Assignment) -> None:
     """What one worker does, in its own process, as a member of an initialised process group."""
+    # Takes seconds to import, which only workers need to spend.
+    from jobs.finetune.worker import work
+
     assignment.context.redirect_output(f"rank-{ray.train.get_context().get_world_rank()}")
     try:
         work(assignment, get_device(), announced)

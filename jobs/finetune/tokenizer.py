@@ -12,7 +12,10 @@ model as this class, whatever class wrote it, and its text normalisation with it
 from __future__ import annotations
 
 from tokenizers import AddedToken, pre_tokenizers
-from transformers import Qwen2Tokenizer
+from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
+
+from jobs.finetune.config import RandomModel
+from orchestrator.job.errors import StepError
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TURN = "<|im_end|>"
@@ -42,4 +45,19 @@ def byte_tokenizer(context: int) -> Qwen2Tokenizer:
     tokenizer.add_tokens([AddedToken(marker, special=True, normalized=False) for marker in _MARKERS])
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in _WORDS])
     tokenizer.chat_template = _CHAT_TEMPLATE
+    return tokenizer
+
+
+def load_tokenizer(source: RandomModel | str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model. Raises StepError when it cannot be loaded."""
+    if isinstance(source, RandomModel):
+        return byte_tokenizer(source.context)
+    # Brings transformers' models with it, which takes seconds to import.
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise StepError(f"model: the tokenizer of {source!r} cannot be loaded ({reason})") from error
     return tokenizer

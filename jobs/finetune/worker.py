@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,64 +15,28 @@ from transformers import PretrainedConfig
 
 from jobs.architecture import UnknownArchitecture, from_config
 from jobs.finetune import network
-from jobs.finetune.checkpoint_files import CheckpointFolder, checkpoints_of
-from jobs.finetune.config import FinetuneConfig, RandomModel
-from jobs.finetune.deepspeed_config import deepspeed_settings
+from jobs.finetune.assignment import Assignment
+from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.determinism import same_bits
 from jobs.finetune.export import export
 from jobs.finetune.faults import is_out_of_memory, out_of_memory
 from jobs.finetune.fsdp import Fsdp
-from jobs.finetune.loop import save, staying, train
+from jobs.finetune.leaving import staying
+from jobs.finetune.loop import save, train
 from jobs.finetune.measures import StepReport
-from jobs.finetune.model import Blueprint, draw, load_tokenizer, stored_weights
+from jobs.finetune.model import Blueprint, draw
 from jobs.finetune.planning.estimate import setting_of
-from jobs.finetune.prepare import model_source, prepared
+from jobs.finetune.prepare import prepared
 from jobs.finetune.recorder import Recorder
 from jobs.finetune.strategy import Strategy
+from jobs.finetune.tokenizer import load_tokenizer
 from jobs.finetune.utilisation import utilisation
-from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.store.storage import StoreError
-
-DATA = "data"
-"""What is prepared for all workers, by the name under which they share it."""
-BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
-"""Of the process group, by device. Checkpoints and what is offloaded travel between CPUs on GPU machines too."""
 
 _TIGHT = 0.9
 """Share of the memory above which fragmentation is to be avoided."""
 _ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What every worker is told. Its paths are absolute: workers need not share a working folder."""
-
-    config: FinetuneConfig
-    context: StepContext
-    deepspeed: Mapping[str, Any] | None
-    """DeepSpeed's settings, where it is the strategy."""
-
-    @property
-    def model(self) -> RandomModel | str:
-        """A random model, a folder of the machine that asks, or a hub name."""
-        return model_source(self.config, self.context)
-
-    @property
-    def data(self) -> Path:
-        """What was prepared to be trained on (:mod:`jobs.finetune.prepare`)."""
-        return self.context.shared(DATA)
-
-    @property
-    def checkpoints(self) -> CheckpointFolder:
-        return checkpoints_of(self.config, self.context)
-
-
-def assign(config: FinetuneConfig, context: StepContext) -> Assignment:
-    """The assignment for a step. Raises StepError for a ds_config.json that cannot be used."""
-    context = dataclasses.replace(context, storage=context.storage.absolute())
-    deepspeed = deepspeed_settings(config) if config.strategy == "deepspeed" else None
-    return Assignment(config, context, deepspeed)
 
 
 def work(assignment: Assignment, device: torch.device, leaving: Callable[[], bool] = staying) -> None:
@@ -126,13 +87,6 @@ def _work(assignment: Assignment, device: torch.device, leaving: Callable[[], bo
     if recorder is not None:
         recorder.made_model()
     dist.barrier()
-
-
-def fetch(assignment: Assignment) -> None:
-    """Brings the weights of a hub's model to this machine. For worker 0, before it joins others: they would wait for
-    it in an operation that has a time limit. Raises StepError where they cannot be had."""
-    if isinstance(assignment.model, str):
-        stored_weights(assignment.model, assignment.config.revision)
 
 
 def is_tight(config: FinetuneConfig, architecture: PretrainedConfig) -> bool:

@@ -52,6 +52,8 @@ class StepConfig(StrictModel):
     VERSION: ClassVar[int]
     """Raised when the same config gives another result than before: results of older versions are then recomputed."""
     PRODUCES: ClassVar[type[Output]]
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Keys of before whose names do not resemble those of now, for whoever still writes them."""
 
     resources: Resources = Resources()
 

@@ -56,21 +56,21 @@ class ExtensionPoint(Mapping[str, T]):
     def _load(self, name: str) -> T:
         if name in self._ours:
             given = self._ours[name]
-            found = resolve_name(given) if isinstance(given, str) else given
-            assert isinstance(found, self._sort), f"{given} is no {self._sort.__name__}"
-            return found
+            extension = resolve_name(given) if isinstance(given, str) else given
+            assert isinstance(extension, self._sort), f"{given} is no {self._sort.__name__}"
+            return extension
         point = self._theirs[name]
         package = point.dist.name if point.dist else point.module
         try:
-            found = point.load()
+            extension = point.load()
         except (ImportError, AttributeError) as error:
             raise ExtensionError(f"{self.group}: {name} of the package {package} cannot be loaded: {error}") from error
-        if not isinstance(found, self._sort):
+        if not isinstance(extension, self._sort):
             raise ExtensionError(
-                f"{self.group}: {name} of the package {package} is a {type(found).__name__}: "
+                f"{self.group}: {name} of the package {package} is a {type(extension).__name__}: "
                 f"{point.value} must be a {self._sort.__name__}"
             )
-        return found
+        return extension
 
 
 def lazy(target: str) -> Callable[..., Any]:

@@ -142,8 +142,8 @@ def _entries(folder: Path) -> Iterator[None]:
     """One for each thing below a folder. Links to folders are not followed."""
     open_folders = [folder]
     while open_folders:
-        with os.scandir(open_folders.pop()) as found:
-            for entry in found:
+        with os.scandir(open_folders.pop()) as entries:
+            for entry in entries:
                 yield
                 if entry.is_dir(follow_symlinks=False):
                     open_folders.append(Path(entry.path))

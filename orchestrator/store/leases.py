@@ -127,8 +127,8 @@ class _LeaseFile:
     folder: Path
 
     def latest(self) -> Lease | None:
-        found: Lease | None = read_passing(self.folder / "lease.json", Lease)
-        return found
+        lease: Lease | None = read_passing(self.folder / "lease.json", Lease)
+        return lease
 
     def acquire(self, lease: Lease) -> Lease | None:
         with self._decision():

@@ -81,8 +81,8 @@ def read_note(path: StoragePath, shape: type[T], without: str) -> T | None:
         checksum = note.pop("checksum", None)
         if checksum is not None and checksum != _checksum(note):
             raise DamagedRecord(f"{path} is damaged: its content does not match its checksum")
-        found: T = _adapter(shape).validate_python(note)  # type: ignore[arg-type]
-        return found
+        read: T = _adapter(shape).validate_python(note)  # type: ignore[arg-type]
+        return read
     except ValidationError as error:
         first = error.errors()[0]
         damage = f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -300,10 +300,10 @@ class Store:
         """Other versions of the step of that name, the newest first."""
         name = step.path.name.rpartition("-")[0]
         there = self.root.glob(f"{name}-*/") if isinstance(self.root, Path) else folders(self.root)
-        found = [
+        others = [
             StepFolder(path) for path in there if path.name.rpartition("-")[0] == name and path.name != step.path.name
         ]
-        return sorted(found, key=lambda folder: folder.made, reverse=True)
+        return sorted(others, key=lambda folder: folder.made, reverse=True)
 
     def check_reachable(self) -> None:
         """Raises StoreError, within seconds, where an object store does not answer, or does not let us read."""

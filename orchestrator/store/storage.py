@@ -304,14 +304,14 @@ class Stored:
 def files(folder: StoragePath) -> dict[str, Stored]:
     """Every file below `folder`, by its relative name, in order; nothing where there is no such folder."""
     if isinstance(folder, Path):
-        found = {}
+        local = {}
         for path in sorted(folder.rglob("*")):
             with suppress(FileNotFoundError):  # it may go at any time
                 stat = path.stat()
                 if path.is_file():
                     version = f"{stat.st_size}-{stat.st_mtime_ns}"
-                    found[path.relative_to(folder).as_posix()] = Stored(stat.st_size, version, stat.st_mtime)
-        return found
+                    local[path.relative_to(folder).as_posix()] = Stored(stat.st_size, version, stat.st_mtime)
+        return local
     prefix = f"{folder.path.rstrip('/')}/"
     with explained(folder):
         listed: Mapping[str, Mapping[str, Any]] = folder.fs.find(prefix, detail=True)

@@ -150,15 +150,15 @@ class WorkingCopy:
 
     def _local(self) -> dict[str, str]:
         """The versions of the files that are sent: not those that are being written under a temporary name."""
-        found: dict[str, str] = {}
+        versions: dict[str, str] = {}
         for part in (self.folder, *(self.folder / name for name in _SENT)):
             below = part.glob("*") if part == self.folder else part.rglob("*")
             for path in below:
                 with suppress(FileNotFoundError):
                     if path.is_file() and not path.name.startswith("."):
                         stat = path.stat()
-                        found[path.relative_to(self.folder).as_posix()] = f"{stat.st_size}-{stat.st_mtime_ns}"
-        return found
+                        versions[path.relative_to(self.folder).as_posix()] = f"{stat.st_size}-{stat.st_mtime_ns}"
+        return versions
 
 
 def upload(folder: Path, to: UPath, manifest: Mapping[str, Any]) -> None:

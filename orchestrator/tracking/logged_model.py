@@ -60,11 +60,11 @@ def log_model(client: MlflowClient, model: MadeModel, run: Run, identity: Mappin
 
     tags = {**identity, DIGEST_TAG: model.digest, EXTERNAL_TAG: "true"}
     there: LoggedModel | None = None
-    for found in _of(client, run.info.experiment_id, identity):
-        if there is None and found.source_run_id == run.info.run_id and found.tags.get(DIGEST_TAG) == model.digest:
-            there = found
+    for logged in _of(client, run.info.experiment_id, identity):
+        if there is None and logged.source_run_id == run.info.run_id and logged.tags.get(DIGEST_TAG) == model.digest:
+            there = logged
         else:
-            client.delete_logged_model(found.model_id)
+            client.delete_logged_model(logged.model_id)
     if there is None:
         there = client.create_logged_model(
             run.info.experiment_id, model.name, run.info.run_id, tags, dict(model.facts), model.kind

@@ -141,6 +141,6 @@ def _already_told(folder: StepFolder, uri: str, state: str) -> str | None:
     database = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not database.exists():
         return None
-    told = read_passing(folder.path / "mirrored.json", dict[str, str]) or {}
-    page = told.pop("page", None)
-    return page if told == _receipt(folder, uri, state) else None
+    receipt = read_passing(folder.path / "mirrored.json", dict[str, str]) or {}
+    page = receipt.pop("page", None)
+    return page if receipt == _receipt(folder, uri, state) else None

@@ -221,19 +221,19 @@ class Tracker:
         from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
         name = _fitting(self.experiment) if group is None else f"{_fitting(self.experiment)} · {group}"
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 self._client.create_experiment(name)
             except MlflowException as error:  # another run of the experiment may have made it just now
                 if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                     raise
-            found = self._client.get_experiment_by_name(name)
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        if group is None and found.tags.get(chart_view.TAG) != chart_view.STATE:
-            self._client.set_experiment_tag(found.experiment_id, chart_view.TAG, chart_view.STATE)
-        return str(found.experiment_id)
+            experiment = self._client.get_experiment_by_name(name)
+        if experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(experiment.experiment_id)
+        if group is None and experiment.tags.get(chart_view.TAG) != chart_view.STATE:
+            self._client.set_experiment_tag(experiment.experiment_id, chart_view.TAG, chart_view.STATE)
+        return str(experiment.experiment_id)
 
     def _find(self, experiment: str, key: str) -> Run | None:
         """The run with that key. There are several where an experiment was restored with runs replaced before."""

@@ -140,10 +140,10 @@ def test_every_point_carries_its_own_pass_and_majority(sampled: StepContext) -> 
     (record,) = (
         curve for curve in json.loads((sampled.output / "curves.json").read_text()) if curve["curve"] == "Wait"
     )
-    together = record["points"][1]["together"]
-    assert [each["k"] for each in together] == list(range(1, 9))
-    assert together[7]["pass"] == wait["accuracy"]
-    assert together[7]["pass_low"] <= together[7]["pass"] <= together[7]["pass_high"]
+    at_k = record["points"][1]["at_k"]
+    assert [each["k"] for each in at_k] == list(range(1, 9))
+    assert at_k[7]["pass"] == wait["accuracy"]
+    assert at_k[7]["pass_low"] <= at_k[7]["pass"] <= at_k[7]["pass_high"]
 
 
 def test_mlflow_takes_them_as_runs_that_overlay_the_other_curves(sampled: StepContext, tmp_path: Path) -> None:

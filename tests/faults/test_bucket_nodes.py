@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.store.storage import storage_path
+from tests.faults.test_bucket_run import TEXT, assert_all_is_there_once, decoded, wait_for
 from tests.finetune.buckets import new_bucket, s3_server
 from tests.nodes import head_alone, switch_off
-from tests.orchestrator.test_bucket_run import TEXT, assert_all_is_there_once, decoded, wait_for
 from tests.orchestrator.workplace import Workplace
 
 ON_BOTH = "    resources: {in_flight: 1, replicas: {min: 1, max: 2}}\n"

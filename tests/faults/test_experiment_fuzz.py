@@ -198,7 +198,7 @@ KEYS = [
     *(
         "template",
         "samples",
-        "together",
+        "at_k",
         "temperature",
         "top_p",
         "seed",

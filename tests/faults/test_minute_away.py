@@ -2,7 +2,7 @@
 
     make test-faults
 
-`make test` has the same for seconds. This takes some minutes, in most of which nothing happens.
+tests/faults/test_bucket_run.py has the same for seconds. This takes some minutes, in most of which nothing happens.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator.store.storage import storage_path
+from tests.faults.test_bucket_run import TEXT, assert_all_is_there_once, checkpointed, decoded, wait_for
 from tests.finetune.buckets import Door, new_bucket, s3_server
-from tests.orchestrator.test_bucket_run import TEXT, assert_all_is_there_once, checkpointed, decoded, wait_for
 from tests.orchestrator.tracking.tracking_server import free_port, tracking_server
 from tests.orchestrator.workplace import Workplace
 

@@ -20,8 +20,9 @@ from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.export import export
 from jobs.finetune.loop import train
 from jobs.finetune.measures import StepReport
-from jobs.finetune.model import draw, load_tokenizer
+from jobs.finetune.model import draw
 from jobs.finetune.samples import Sample
+from jobs.finetune.tokenizer import load_tokenizer
 from jobs.finetune.worker import make_strategy
 from jobs.letters.generator import training
 from jobs.template import TEMPLATES

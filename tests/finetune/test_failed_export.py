@@ -10,8 +10,9 @@ import torch
 import torch.distributed as dist
 
 from jobs.finetune import worker
+from jobs.finetune.assignment import assign
 from jobs.finetune.prepare import prepare
-from jobs.finetune.worker import assign, work
+from jobs.finetune.worker import work
 from jobs.letters.config import LettersConfig
 from jobs.letters.run import run as write_letters
 from orchestrator.job.context import StepContext, StepInput

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import subprocess
@@ -12,22 +11,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-import ray
 import torch
-from ray.util import placement_group_table
 from s3fs import S3FileSystem
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from jobs.finetune.config import FinetuneConfig
-from jobs.finetune.run import run
-from jobs.letters.config import LettersConfig
-from jobs.letters.run import run as write_letters
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
 from tests.finetune.buckets import new_bucket, s3_server
-from tests.ray_cluster import CPUS, ray_cluster
+from tests.finetune.steps import config, context, losses, processes_of, train, write
+from tests.ray_cluster import ray_cluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,60 +40,7 @@ def cluster(s3: dict[str, str]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory: pytest.TempPathFactory) -> StepInput:
-    folder = tmp_path_factory.mktemp("letters")
-    write_letters(LettersConfig(train=240, test=1), StepContext("experiment", "letters", "0", folder, folder))
-    return StepInput("letters", "0", folder / "output")
-
-
-def context(folder: Path, letters: StepInput) -> StepContext:
-    return StepContext("experiment", "tiny", "0", folder, folder / "traces", {"letters": letters})
-
-
-def config(**fields: object) -> FinetuneConfig:
-    defaults = {
-        "model": {"random": "qwen2", "layers": 2, "hidden_size": 64},
-        "data": "${letters}",
-        "batch_size": 8,
-        "resources": {"workers": 2, "checkpoint_every": 5},
-    }
-    return FinetuneConfig.model_validate_json(json.dumps(defaults | fields))
-
-
-# The executor gives each step a process of its own. Here they share one, which imports for seconds.
-@ray.remote(num_cpus=0, max_retries=0)
-def _step(config: FinetuneConfig, context: StepContext) -> None:
-    run(config, context)
-
-
-def train(config: FinetuneConfig, context: StepContext) -> None:
-    """Runs the step in a task, as the executor does, and sees that it gives back all it took."""
-    try:
-        ray.get(_step.remote(config, context))
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    finally:
-        deadline = time.monotonic() + 30
-        while ray.available_resources().get("CPU") != CPUS or processes_of(context):
-            assert time.monotonic() < deadline, "the gang is still there"
-            time.sleep(0.2)
-        assert {group["state"] for group in placement_group_table().values()} <= {"REMOVED"}
-
-
-def processes_of(context: StepContext) -> list[psutil.Process]:
-    """The workers of a gang: they write the step's logs."""
-    logs = str(context.folder / "logs")
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if any(file.path.startswith(logs) for file in process.open_files()):
-                found.append(process)
-    return found
-
-
-def losses(context: StepContext) -> list[tuple[int, float]]:
-    lines = (context.folder / "tracked" / "finetune" / "metrics.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    return [(record["step"], record["values"]["loss"]) for record in records]
+    return write(tmp_path_factory.mktemp("letters"))
 
 
 @pytest.fixture(scope="module")
@@ -249,24 +189,6 @@ def test_a_bucket_that_is_not_there_ends_the_step_before_a_gang_is_asked_for(
     recipe = config(resources={"workers": 64, "checkpoints": "s3://no-such-bucket/key"})
     with pytest.raises(StepError, match=r"^resources.checkpoints: s3://no-such-bucket/[^\n]*does not exist[^\n]*$"):
         train(recipe, context(tmp_path, letters))
-
-
-def test_a_killed_step_continues_when_it_is_run_again(trained: StepContext, letters: StepInput, tmp_path: Path) -> None:
-    disturbed = context(tmp_path, letters)
-    task = _step.remote(config(), disturbed)
-    while not list((tmp_path / "checkpoints").glob("step-*/complete.json")):
-        time.sleep(0.05)
-    ray.cancel(task, force=True)
-    with pytest.raises(ray.exceptions.RayError):
-        ray.get(task)
-    while processes_of(disturbed):
-        time.sleep(0.1)
-    first = json.loads((tmp_path / "progress.json").read_text())["done"]
-    assert first < 30
-
-    train(config(), disturbed)
-
-    assert losses(disturbed) == losses(trained)
 
 
 def test_a_mistake_in_the_data_ends_the_step_with_one_line_before_a_gang_is_asked_for(

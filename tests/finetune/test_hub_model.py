@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.count_memory import QWEN_32B, qwen2
 from jobs.finetune import model, prepare, worker
+from jobs.finetune.assignment import assign, fetch
 from jobs.finetune.config import FinetuneConfig
-from jobs.finetune.model import draw, load_tokenizer, stored_weights
-from jobs.finetune.worker import assign, expand_segments, fetch, is_tight
+from jobs.finetune.model import draw, stored_weights
+from jobs.finetune.tokenizer import load_tokenizer
+from jobs.finetune.worker import expand_segments, is_tight
 from orchestrator.fingerprint import identity
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
@@ -45,9 +47,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, st
         return answer
 
     monkeypatch.setattr(model, "snapshot_download", hub("weights", str))
-    for module, name in ((model, "AutoConfig"), (model, "AutoTokenizer"), (prepare, "AutoConfig")):
+    for module, name in ((model, "AutoConfig"), (prepare, "AutoConfig")):
         kind = getattr(module, name)
         monkeypatch.setattr(module, name, type(name, (), {"from_pretrained": hub(name, kind.from_pretrained)}))
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", hub("AutoTokenizer", AutoTokenizer.from_pretrained))
     return told
 
 

@@ -18,8 +18,9 @@ from transformers import AutoModelForCausalLM
 from jobs.finetune.batches import IGNORED, Batch, Loss, Schedule, plan_step
 from jobs.finetune.data import TokenizedData, tokenize
 from jobs.finetune.evaluation import held_out_loss
-from jobs.finetune.model import CausalLoss, load_tokenizer, random_architecture
+from jobs.finetune.model import CausalLoss, random_architecture
 from jobs.finetune.packing import pack
+from jobs.finetune.tokenizer import load_tokenizer
 from jobs.template import TEMPLATES
 from tests.finetune.gang import config, letters_samples, train_in_processes
 

@@ -118,6 +118,10 @@ def test_unordered_and_repeated_budgets_are_sorted_and_that_is_said(file: Path) 
 
 
 BAD = {
+    "renamed key": (
+        ("budgets: [", "together: [1]\n    budgets: ["),
+        "19: steps.sweep.together: is not a key here; did you mean 'at_k'?",
+    ),
     "unknown key": (("budgets:", "budget:"), "19: steps.sweep.budget: is not a key here; did you mean 'budgets'?"),
     "unknown key in a mapping": (
         ("counts:", "count:"),

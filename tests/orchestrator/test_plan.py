@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from orchestrator.__main__ import main
 from orchestrator.experiment import load
 from orchestrator.plan import PlannedStep, plan
 from orchestrator.store.step_folders import Store
@@ -55,6 +57,18 @@ def test_a_new_experiment_would_run_in_order(store: Store) -> None:
 def test_what_is_done_stays_done_and_the_rest_would_run(store: Store) -> None:
     finish(planned(store)["letters"])
     assert verdicts(planned(store)) == {"letters": ("done", ""), "tiny": ("would run", "not in the store")}
+
+
+@pytest.mark.parametrize(("option", "status"), [([], 0), (["--detailed-exitcode"], 4)])
+def test_scripts_can_ask_whether_anything_would_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch, option: list[str], status: int
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_STORE", str(store.root))
+    finish(planned(store)["letters"])
+    ask = ["plan", *option, str(store.root.parent / "experiment.yaml")]
+    assert CliRunner().invoke(main, ask).exit_code == status
+    finish(planned(store)["tiny"])
+    assert CliRunner().invoke(main, ask).exit_code == 0
 
 
 def test_a_change_is_named_and_reaches_what_depends_on_it(store: Store) -> None:

@@ -118,7 +118,7 @@ def _ledgers(question: ChatPrompt, samples: int, replies: Replies) -> Iterator[L
     answers = {
         policy: [replies[question.asked(policy, sample)] for sample in range(samples)] for policy in question.policies
     }
-    ends = {policy: [_leaf(policy, answer) for answer in own] for policy, own in answers.items()}
+    ends = {policy: [_leaf(policy, answer) for answer in by_sample] for policy, by_sample in answers.items()}
     for sample in range(samples):
         for policy in question.policies:
             yield _ledger(question, policy, sample, ends[policy], answers[policy])

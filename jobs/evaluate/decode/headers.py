@@ -15,12 +15,12 @@ class Headers:
 
     def fresh(self, tokens: Sequence[int]) -> list[int]:
         """Where in `tokens` those begin that have become whole since the last call."""
-        found = []
+        starts = []
         size = len(self._header)
         while self._searched + size <= len(tokens):
             if list(tokens[self._searched : self._searched + size]) == self._header:
-                found.append(self._searched)
+                starts.append(self._searched)
                 self._searched += size
             else:
                 self._searched += 1
-        return found
+        return starts

@@ -133,12 +133,12 @@ def _card(name: str) -> Any:
 
 def _holders(card: Any) -> str:
     """Who is on a card, the largest first."""
-    found = sorted(
+    processes = sorted(
         pynvml.nvmlDeviceGetComputeRunningProcesses(card), key=lambda each: each.usedGpuMemory or 0, reverse=True
     )
-    if not found:
+    if not processes:
         return "nobody that can be seen from here (a process of another container, or one that is being ended)"
-    return " and ".join(f"{_of_id(each.pid)} with {(each.usedGpuMemory or 0) / 1e9:.1f} GB" for each in found)
+    return " and ".join(f"{_of_id(each.pid)} with {(each.usedGpuMemory or 0) / 1e9:.1f} GB" for each in processes)
 
 
 def _of_id(pid: int) -> str:

@@ -99,9 +99,9 @@ class _Member:
 
     def place(self) -> bool:
         """Whether it was given its resources. Ray's head knows; `PlacementGroup.wait(0)` says so only now and then."""
-        if not self.machine and (told := placement_group_table(self.group))["state"] == "CREATED":
-            self.machine = told["bundles_to_node_id"][0]
-            latency = told["stats"]["end_to_end_creation_latency_ms"] / 1000
+        if not self.machine and (state := placement_group_table(self.group))["state"] == "CREATED":
+            self.machine = state["bundles_to_node_id"][0]
+            latency = state["stats"]["end_to_end_creation_latency_ms"] / 1000
             self.granted = min(time.monotonic(), self.asked + latency)
         return bool(self.machine)
 

@@ -154,8 +154,8 @@ def _context_length(config: EvaluateConfig, text: Any, source: str) -> int:
 def _dtype(config: EvaluateConfig, settings: Any) -> Literal["float32", "bfloat16", "float16"]:
     """As configured; else as the checkpoint says, be it of the whole or, where it is multimodal, of its text model."""
     said = [getattr(part, "dtype", None) for part in (settings, settings.get_text_config())]
-    found = next((dtype for dtype in said if dtype is not None), None)
-    name = config.dtype if config.dtype != "auto" else str(found).removeprefix("torch.")
+    dtype_named = next((dtype for dtype in said if dtype is not None), None)
+    name = config.dtype if config.dtype != "auto" else str(dtype_named).removeprefix("torch.")
     if name == "bfloat16":
         return "bfloat16"
     return "float16" if name == "float16" else "float32"

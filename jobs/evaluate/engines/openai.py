@@ -18,7 +18,7 @@ import openai
 from pydantic import Field
 
 from jobs.evaluate.engines.connection import Connection, Cut, Failed, Outside
-from jobs.evaluate.engines.priority_semaphore import Turns
+from jobs.evaluate.engines.priority_semaphore import PrioritySemaphore
 from jobs.evaluate.engines.protocol import Chunk, EngineError, EngineSpec, Request, ServedModel
 
 FORBIDDEN = -100
@@ -69,7 +69,7 @@ class OpenaiEngine:
         self._served = served
         self._vocabulary = vocabulary
         self._padding = {str(token): FORBIDDEN for token in range(vocabulary, served.ids)}
-        self._turns = Turns(served.server.requests)
+        self._semaphore = PrioritySemaphore(served.server.requests)
         self._connection = Connection(served.server)
 
     @property
@@ -84,13 +84,13 @@ class OpenaiEngine:
             async with connection.deadline():
                 answer = await connection.client.models.with_raw_response.list()
                 models = connection.read(_Models, answer.content).data
-        found = next((model for model in models if model.id == self._served.name), None)
-        if found is None:
+        served = next((model for model in models if model.id == self._served.name), None)
+        if served is None:
             known = ", ".join(repr(model.id) for model in models)
             raise EngineError(connection.shown(f"the server has no model {self._served.name!r}: it serves {known}"))
-        if found.max_model_len is not None and found.max_model_len < context_length:
+        if served.max_model_len is not None and served.max_model_len < context_length:
             raise EngineError(
-                f"the server's context is {found.max_model_len} tokens, and {context_length} are needed: "
+                f"the server's context is {served.max_model_len} tokens, and {context_length} are needed: "
                 "set context_length, or start the server with more"
             )
         async with aclosing(self.stream(Request((0,), 1, ()))) as probe:
@@ -99,7 +99,7 @@ class OpenaiEngine:
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`."""
-        async with self._turns.turn(request.priority):
+        async with self._semaphore.held(request.priority):
             decoded: list[int] = []
             for attempt in itertools.count(1):
                 end = None

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Turns:
-    """`count` turns at once. Who waits is served by priority, lower first, then by arrival."""
+class PrioritySemaphore:
+    """At most `count` holders at once. Who waits is served by priority, lower first, then by arrival."""
 
     def __init__(self, count: int):
         self._free = count
@@ -19,8 +19,8 @@ class Turns:
         self._arrivals = itertools.count()
 
     @asynccontextmanager
-    async def turn(self, priority: int) -> AsyncIterator[None]:
-        """Waits for a turn, and has it until left."""
+    async def held(self, priority: int) -> AsyncIterator[None]:
+        """Waits to hold it, and does until left."""
         if self._free:
             self._free -= 1
         else:

@@ -243,10 +243,10 @@ class VllmEngine:
 
     async def close(self) -> None:
         """Stops the engine's processes, and no others; raises EngineError when one of them does not go."""
-        own = list({*self._processes, *_processes(self._engine)})
+        processes = list({*self._processes, *_processes(self._engine)})
         self._watch.cancel()
         self._engine.shutdown()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, own, CLOSING_SECONDS)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, processes, CLOSING_SECONDS)
         for process in alive:
             process.kill()
         _, alive = await asyncio.to_thread(psutil.wait_procs, alive, CLOSING_SECONDS)
@@ -256,12 +256,12 @@ class VllmEngine:
 
 def _processes(engine: Any) -> list[psutil.Process]:
     """The engine's core, and what it started (a worker per GPU). Once the core is dead, nobody can tell the latter."""
-    found = []
+    processes = []
     for core in engine.engine_core.resources.engine_manager.processes:
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(core.pid)
-            found += [process, *process.children(recursive=True)]
-    return found
+            processes += [process, *process.children(recursive=True)]
+    return processes
 
 
 def _with_reason(error: Exception, tail: deque[str]) -> str:

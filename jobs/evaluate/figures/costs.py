@@ -56,31 +56,31 @@ def read(decode: Mapping[str, Any]) -> Costs | None:
     return None if record is None else Costs(**record)
 
 
-def of_points(curves: Iterable[MeasuredCurve], found: Costs) -> dict[tuple[str, str], dict[str, float]]:
+def of_points(curves: Iterable[MeasuredCurve], costs: Costs) -> dict[tuple[str, str], dict[str, float]]:
     """What each point cost, by its task and name: ``gpu_seconds`` and ``cost_usd`` are its share, and the same with
     ``_alone`` what it is by itself. Those of pass@k and majority@k are made of the natural end's samples: they have no
     share."""
     points = {(task, each.name): each for task, members in measured_points(curves).items() for each in members}
     total = sum(_tokens(point) for point in points.values() if point.score == "accuracy")
-    seconds = f"{found.device.lower()}_seconds"
-    told: dict[tuple[str, str], dict[str, float]] = {}
+    seconds = f"{costs.device.lower()}_seconds"
+    by_point: dict[tuple[str, str], dict[str, float]] = {}
     for key, point in points.items():
         tokens = _tokens(point)
-        own = {"tokens_alone": tokens}
-        if found.device_seconds_per_token is not None and found.usd_per_token is not None:
-            own[f"{seconds}_alone"] = tokens * found.device_seconds_per_token
-            own["cost_usd_alone"] = tokens * found.usd_per_token
+        of_point = {"tokens_alone": tokens}
+        if costs.device_seconds_per_token is not None and costs.usd_per_token is not None:
+            of_point[f"{seconds}_alone"] = tokens * costs.device_seconds_per_token
+            of_point["cost_usd_alone"] = tokens * costs.usd_per_token
         if point.score == "accuracy" and total:
-            own["share"] = tokens / total
-            own[seconds] = own["share"] * found.device_seconds
-            own["cost_usd"] = own["share"] * found.usd
-        told[key] = own
-    return told
+            of_point["share"] = tokens / total
+            of_point[seconds] = of_point["share"] * costs.device_seconds
+            of_point["cost_usd"] = of_point["share"] * costs.usd
+        by_point[key] = of_point
+    return by_point
 
 
-def rows(curves: Iterable[MeasuredCurve], found: Costs) -> list[TableRow]:
+def rows(curves: Iterable[MeasuredCurve], costs: Costs) -> list[TableRow]:
     """``costs.json``'s."""
-    named = of_points(curves, found)
+    named = of_points(curves, costs)
     return [{"task": task, "policy": name, **values} for (task, name), values in named.items()]
 
 

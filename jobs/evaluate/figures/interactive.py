@@ -106,13 +106,13 @@ def write_html(curves: Sequence[MeasuredCurve], title: str, subtitle: str, path:
 
 def _trace(curve: MeasuredCurve, number: int, show_legend: bool) -> Any:
     points = curve.points
-    own = colour(number)
+    shade = colour(number)
     return Scatter(
         x=[point.thinking_tokens for point in points],
         y=[point.accuracy for point in points],
         **_bars(curve, "new items"),
         mode="lines+markers",
-        line={"color": own, "width": 2.5, **({"dash": "dash"} if curve.varies == "k" else {})},
+        line={"color": shade, "width": 2.5, **({"dash": "dash"} if curve.varies == "k" else {})},
         marker={
             "symbol": _MARKERS[number % len(_MARKERS)] + ("-open" if curve.varies == "k" else ""),
             "size": 9,

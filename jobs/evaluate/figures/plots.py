@@ -61,10 +61,10 @@ def colour(number: int) -> str:
 
 def by_task(curves: Sequence[MeasuredCurve]) -> dict[str, list[MeasuredCurve]]:
     """The curves that share a set of axes."""
-    found: dict[str, list[MeasuredCurve]] = {}
+    tasks: dict[str, list[MeasuredCurve]] = {}
     for curve in curves:
-        found.setdefault(curve.task, []).append(curve)
-    return found
+        tasks.setdefault(curve.task, []).append(curve)
+    return tasks
 
 
 def logarithmic(curves: Sequence[MeasuredCurve]) -> bool:
@@ -115,13 +115,13 @@ def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
     for number, curve in enumerate(curves):
         x = [point.thinking_tokens for point in curve.points]
         y = [point.accuracy for point in curve.points]
-        own = colour(number)
+        shade = colour(number)
         order = 3 + 0.01 * number
-        bars: dict[str, Any] = {"fmt": "none", "ecolor": own, "zorder": order}
+        bars: dict[str, Any] = {"fmt": "none", "ecolor": shade, "zorder": order}
         if curve.varies == "budget":
             for interval, alpha in (([point.interval for point in curve.points], 0.13), (curve.band, 0.07)):
                 low, high = ([getattr(each, end) for each in interval] for end in ("low", "high"))
-                axes.fill_between(x, low, high, color=own, alpha=alpha, linewidth=0, zorder=order)
+                axes.fill_between(x, low, high, color=shade, alpha=alpha, linewidth=0, zorder=order)
         else:
             own_intervals = [point.interval for point in curve.points]
             axes.errorbar(x, y, _arms(y, own_intervals), elinewidth=1.3, alpha=0.45, **bars)
@@ -138,11 +138,11 @@ def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
             look |= {
                 "linestyle": (0, (3, 1.2)),
                 "markerfacecolor": "white",
-                "markeredgecolor": own,
+                "markeredgecolor": shade,
                 "markevery": slice(1, None),
             }
             look["markeredgewidth"] = 1.6
-        axes.plot(x, y, color=own, markersize=6, linewidth=2, zorder=order, **look)
+        axes.plot(x, y, color=shade, markersize=6, linewidth=2, zorder=order, **look)
     axes.set_ylim(0, 1.04)
     axes.margins(x=0.05)
     _Labels(figure, axes, curves).place(curves)
@@ -179,10 +179,10 @@ class _Labels:
             ((curve, colour(number)) for number, curve in enumerate(curves) if curve.varies != "budget"),
             key=lambda end: self._pixel(end[0].points[-1])[1],
         )
-        for curve, own in ends:
+        for curve, shade in ends:
             last = curve.points[-1]
             name = last.scored if curve.varies == "k" else curve.name
-            self._write(last, name, own, ((10, 0), (10, 7), (10, -7), (10, 14), (10, -14)), size=11)
+            self._write(last, name, shade, ((10, 0), (10, 7), (10, -7), (10, 14), (10, -14)), size=11)
         for number, curve in enumerate(curves):
             if curve.varies == "budget":
                 around = ((12, -4), (12, -12), (0, -16), (12, 10), (0, 16))
@@ -200,12 +200,12 @@ class _Labels:
         x, y = self.axes.transData.transform((point.thinking_tokens, point.accuracy))
         return float(x), float(y)
 
-    def _write(self, point: Point, text: str, own: str, offsets: Sequence[tuple[float, float]], size: float) -> None:
+    def _write(self, point: Point, text: str, shade: str, offsets: Sequence[tuple[float, float]], size: float) -> None:
         x, y = self._pixel(point)
         if any(text == other and math.hypot(x - a, y - b) < 14 * self.dot for other, a, b in self.written):
             return
         self.written.append((text, x, y))
-        tried = [self._annotate(point, text, own, offset, size) for offset in offsets]
+        tried = [self._annotate(point, text, shade, offset, size) for offset in offsets]
         label, box = min(tried, key=lambda candidate: self._cost(candidate[1]))
         self.taken.append(box.extents)
         for other, _ in tried:
@@ -221,7 +221,7 @@ class _Labels:
         return float(covered.sum()) + 50 * _outside(box, self.axes)
 
     def _annotate(
-        self, point: Point, text: str, own: str, offset: tuple[float, float], size: float
+        self, point: Point, text: str, shade: str, offset: tuple[float, float], size: float
     ) -> tuple[Text, Bbox]:
         label = self.axes.annotate(
             text,
@@ -230,7 +230,7 @@ class _Labels:
             textcoords="offset points",
             ha="left" if offset[0] > 0 else "right" if offset[0] < 0 else "center",
             va="center",
-            color=own,
+            color=shade,
             fontsize=size,
             fontweight="bold" if size > 10 else "normal",
             path_effects=[withStroke(linewidth=2.5, foreground="white")],

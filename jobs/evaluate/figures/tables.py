@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from jobs.evaluate.stats.at_k import Together
+from jobs.evaluate.stats.at_k import AtK
 from jobs.evaluate.stats.comparisons import Comparison
 from jobs.evaluate.stats.curves import NATURAL_END, MeasuredCurve, Point, Spread
 from jobs.evaluate.stats.intervals import Interval
@@ -24,10 +24,10 @@ DIGITS = 6
 
 def measured_points(curves: Iterable[MeasuredCurve]) -> dict[str, list[Point]]:
     """Each point once, by task, in the order of the curves."""
-    found: dict[str, dict[str, Point]] = {}
+    by_task: dict[str, dict[str, Point]] = {}
     for curve in curves:
-        found.setdefault(curve.task, {}).update({point.name: point for point in curve.points})
-    return {task: list(points.values()) for task, points in found.items()}
+        by_task.setdefault(curve.task, {}).update({point.name: point for point in curve.points})
+    return {task: list(points.values()) for task, points in by_task.items()}
 
 
 def row(task: str, point: Point, compared: Comparison | None = None) -> TableRow:
@@ -127,7 +127,7 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
                     "label": curve.label(point),
                     **row(curve.task, point),
                     **bounded("accuracy_band", band),
-                    **({"together": [_at_k(each) for each in point.together]} if point.together else {}),
+                    **({"at_k": [_at_k(each) for each in point.at_k]} if point.at_k else {}),
                 }
                 for point, band in zip(curve.points, curve.band, strict=True)
             ],
@@ -136,16 +136,16 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
     ]
 
 
-def _at_k(together: Together) -> TableRow:
+def _at_k(scores: AtK) -> TableRow:
     """pass@k and majority@k at one k."""
-    found: TableRow = {"k": together.k, "items": together.items}
-    for name, estimate in {"pass": together.passed, "majority": together.majority}.items():
-        found[name] = number(estimate.value)
-        found |= bounded(name, estimate.interval)
-        found |= bounded(f"{name}_bootstrap", estimate.bootstrap)
+    row: TableRow = {"k": scores.k, "items": scores.items}
+    for name, estimate in {"pass": scores.passed, "majority": scores.majority}.items():
+        row[name] = number(estimate.value)
+        row |= bounded(name, estimate.interval)
+        row |= bounded(f"{name}_bootstrap", estimate.bootstrap)
         if estimate.has_range:
-            found |= _range(name, estimate.range)
-    return found
+            row |= _range(name, estimate.range)
+    return row
 
 
 def as_markdown(curves: Sequence[MeasuredCurve], comparisons: Iterable[Comparison]) -> str:
@@ -247,8 +247,8 @@ def _tokens(value: float, interval: Interval) -> str:
 
 
 def _shown_range(line: _Line) -> str:
-    found = line.point.range
-    return "" if found is None else f"{100 * found.low:.1f} – {100 * found.high:.1f}"
+    interval = line.point.range
+    return "" if interval is None else f"{100 * interval.low:.1f} – {100 * interval.high:.1f}"
 
 
 def _interval(line: _Line) -> str:

@@ -41,9 +41,9 @@ def _is_known(side: str) -> bool:
 
 def outside(text: str) -> str:
     """`text` with what is within brackets of any kind blotted out, character by character."""
-    found, depth = [], 0
+    letters, depth = [], 0
     for letter in text:
         depth = max(0, depth - (letter in ")]}"))
-        found.append(_BLOT if depth else letter)
+        letters.append(_BLOT if depth else letter)
         depth += letter in "([{"
-    return "".join(found)
+    return "".join(letters)

@@ -157,30 +157,30 @@ def _is_open(line: str) -> bool:
 
 def _last_value(text: str, answers: AnswerType) -> str | None:
     """The value of the last sentence that has a number, or that sentence; None where none has."""
-    found = has_expression if answers == "math" else has_value
+    has_answer = has_expression if answers == "math" else has_value
     for sentence in reversed(list(sentences(_UNBALANCED.sub(" ", text)))):
-        if found(sentence):
+        if has_answer(sentence):
             return _narrowed(sentence, answers, "") or sentence
     return None
 
 
-def _narrowed(found: str, answers: AnswerType, letters: str) -> str | None:
-    """The part of `found` that is the answer, where the type of the task tells; None where there is none."""
+def _narrowed(candidate: str, answers: AnswerType, letters: str) -> str | None:
+    """The part of `candidate` that is the answer, as far as the type of the task tells; None where there is none."""
     if answers == "choice":
-        return letter_of(found, letters)
+        return letter_of(candidate, letters)
     if answers == "integer":
-        return _first(found, lambda said: canonical_integer(said) is not None)
+        return _first(candidate, lambda said: canonical_integer(said) is not None)
     if answers == "text":
-        return told(found)
+        return told(candidate)
     if answers == "math":
-        return _first(found, lambda said: has_expression(said) or len(said.split()) <= _FEW_WORDS)
-    return found
+        return _first(candidate, lambda said: has_expression(said) or len(said.split()) <= _FEW_WORDS)
+    return candidate
 
 
-def _first(found: str, fits: Callable[[str], bool]) -> str | None:
-    """The value of `found`, or of the first of its sentences that has a number, if it `fits`."""
-    parts = list(sentences(found))
-    for part in (found, *parts[:1]) if len(parts) > 1 and has_value(parts[0]) else (found, *parts):
+def _first(candidate: str, fits: Callable[[str], bool]) -> str | None:
+    """The value of `candidate`, or of the first of its sentences that has a number, if it `fits`."""
+    parts = list(sentences(candidate))
+    for part in (candidate, *parts[:1]) if len(parts) > 1 and has_value(parts[0]) else (candidate, *parts):
         said = value(part)
         if said is not None and fits(said):
             return said

@@ -24,8 +24,8 @@ def canonical_integer(text: str) -> str | None:
     no integer, nor does ``32/2``.
     """
     digits = _MARKUP.sub("", text.replace("{,}", ",")).strip()
-    if (found := _canonical(digits)) is not None or len(text) > LONGEST:
-        return found
+    if (integer := _canonical(digits)) is not None or len(text) > LONGEST:
+        return integer
     said = value(text)
     if said is None:
         return None

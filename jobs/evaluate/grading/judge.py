@@ -103,10 +103,10 @@ class Judgements:
 
     def find(self, question: JudgeQuestion) -> Judgement | None:
         """What was said about `question`; that it was needed is remembered."""
-        found = self._by_prompt.get(question.prompt)
-        if found is not None:
-            self._used[found.prompt] = found
-        return found
+        judgement = self._by_prompt.get(question.prompt)
+        if judgement is not None:
+            self._used[judgement.prompt] = judgement
+        return judgement
 
     def add(self, question: JudgeQuestion, reply: str) -> None:
         """Remembers a reply."""

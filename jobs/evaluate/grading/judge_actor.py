@@ -61,8 +61,8 @@ class _Actor:
         await self._engine.close()
 
 
-class Bench:
-    """Where the judge sits. A context manager: leaving it frees what the judge held."""
+class JudgeSession:
+    """The judge while a step grades. A context manager: leaving it frees what the judge held."""
 
     def __init__(self, judge: Judge, config: EvaluateConfig, context: StepContext, workers: Workers | None = None):
         self._judge = judge
@@ -75,7 +75,7 @@ class Bench:
         """Why it cannot be asked; empty while it can."""
         self._known: Judgements | None = None
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> JudgeSession:
         return self
 
     def __exit__(
@@ -96,10 +96,10 @@ class Bench:
             if self._away or known is None:
                 break
             self._ask(new[at : at + _AT_ONCE], known)
-        found = [None if known is None else known.find(each) for each in questions]
-        decided = self._workers.judgements([each.reply for each in found if each is not None])
+        judgements = [None if known is None else known.find(each) for each in questions]
+        decided = self._workers.judgements([each.reply for each in judgements if each is not None])
         of_found = iter(decided)
-        return ["ungraded" if each is None else verdict_of(next(of_found)) for each in found]
+        return ["ungraded" if each is None else verdict_of(next(of_found)) for each in judgements]
 
     def write(self, folder: Path) -> None:
         """Puts what verdicts were taken from into `folder`."""
@@ -120,8 +120,8 @@ class Bench:
 
     def _as_model(self) -> EvaluateConfig:
         """The sweep's config with the judge in the model's place: what says how to find a model."""
-        own = {"model": self._judge.model, "context_length": "auto", "dtype": "auto"}
-        return self._config.model_copy(update=own)
+        changes = {"model": self._judge.model, "context_length": "auto", "dtype": "auto"}
+        return self._config.model_copy(update=changes)
 
     def _ask(self, questions: Sequence[JudgeQuestion], known: Judgements) -> None:
         assert self._model is not None

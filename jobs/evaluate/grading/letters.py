@@ -117,7 +117,7 @@ def _only(named: Sequence[_Named], text: str, letters: str, *, last: bool) -> st
 
 
 def _standing(text: str) -> list[_Named]:
-    found = []
+    named = []
     for match in _STANDING.finditer(text):
         if match["bare"] and _ARTICLE.match(text, match.start()):
             continue
@@ -126,8 +126,8 @@ def _standing(text: str) -> list[_Named]:
         if _REFUSED.search(before) or _REFUSED_AFTER.match(text, end):
             continue
         chosen = match["within"] is not None or _CHOSEN.search(before) is not None
-        found.append(_Named((match["within"] or match["bare"]).upper(), chosen, start, end))
-    return found
+        named.append(_Named((match["within"] or match["bare"]).upper(), chosen, start, end))
+    return named
 
 
 def _has_other(text: str, end: int, letters: str) -> bool:

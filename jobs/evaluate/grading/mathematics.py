@@ -225,10 +225,10 @@ def _parsed(text: str) -> Any:
     """What ``math-verify`` reads in `text`: a list of an expression and the text, or of the text alone."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
-    found = parse(
+    expressions = parse(
         f"${text}$", [LatexExtractionConfig(), ExprExtractionConfig()], parsing_timeout=None, raise_on_error=True
     )
-    return [_with_imaginary(each) for each in found]
+    return [_with_imaginary(each) for each in expressions]
 
 
 def _with_imaginary(value: Any) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading import GRADER_VERSION
 from jobs.evaluate.grading.grader import Grader
-from jobs.evaluate.grading.judge_actor import Bench
+from jobs.evaluate.grading.judge_actor import JudgeSession
 from jobs.evaluate.grading.workers import Workers
 from orchestrator.job.context import StepContext
 
@@ -25,10 +25,10 @@ def grading(config: EvaluateConfig, context: StepContext, into: Path) -> Iterato
         with Grader() as grader:
             yield grader
     else:
-        with Workers() as workers, Bench(config.judge, config, context, workers) as bench:
-            grader = Grader(bench.verdicts, workers)
+        with Workers() as workers, JudgeSession(config.judge, config, context, workers) as session:
+            grader = Grader(session.verdicts, workers)
             yield grader
-            bench.write(into)
+            session.write(into)
     (into / FILE).write_text(json.dumps(graded_by(), indent=1) + "\n")
 
 

@@ -133,17 +133,17 @@ def has_expression(sentence: str) -> bool:
 
 def listed(text: str) -> list[str]:
     """The parts of a list, ``1, -2`` or ``1 and -2``; commas within brackets are no list's."""
-    found, depth, start = [], 0, 0
+    members, depth, start = [], 0, 0
     if "\\begin" in text:
         return [text]
     text = re.sub(r"\s+(?:and|or|&)\s+", ", ", text.replace("\\text{and}", "and").replace("\\text{or}", "or"))
     for at, letter in enumerate(text):
         depth += (letter in "([{") - (letter in ")]}")
         if not depth and letter in ",;" and not re.match(r"\d{3}(?!\d)", text[at + 1 :]):
-            found.append(text[start:at])
+            members.append(text[start:at])
             start = at + 1
-    found.append(text[start:])
-    return [part.strip() for part in found if part.strip()]
+    members.append(text[start:])
+    return [part.strip() for part in members if part.strip()]
 
 
 def _without_asides(text: str) -> str:
@@ -168,10 +168,10 @@ def _parts(text: str) -> list[_Part]:
     for _ in range(2):
         text = _BRACKETED.sub(lambda match: match[0].replace(" ", _GLUE).translate(_KEPT), text)
     text = text.translate(_GIVEN_BACK)
-    found: list[_Part] = []
+    pieces: list[_Part] = []
     for word in re.sub(r"\s*([\^_/])\s*", r"\1", text).replace("%", "% ").split():
-        found += _of_word(word, bold)
-    return list(_joined(found))
+        pieces += _of_word(word, bold)
+    return list(_joined(pieces))
 
 
 def _opened(match: re.Match[str]) -> str:
@@ -293,8 +293,8 @@ def _chosen(parts: Sequence[_Part]) -> int | None:
     """The place of the expression that a sentence is about."""
     start = max((at + 1 for at, part in enumerate(parts) if part.says in CONCLUDES), default=0)
     if start and any(_counts(part) for part in parts[start:]):
-        found = _chosen(parts[start:])
-        return None if found is None else start + found
+        chosen = _chosen(parts[start:])
+        return None if chosen is None else start + chosen
     claim = _before_reasons(parts)
     if not any(_counts(part) for part in claim):
         claim = parts

@@ -159,5 +159,5 @@ def plain(text: str) -> str:
 
 def words(text: str) -> str:
     """`text` as words in lower case, one space between them, articles and punctuation left out."""
-    found = _NOT_WORDS.sub(" ", unwrapped(_DELIMITERS.sub("", text))).casefold().split()
-    return " ".join(word for word in found if word not in _ARTICLES) or " ".join(found)
+    tokens = _NOT_WORDS.sub(" ", unwrapped(_DELIMITERS.sub("", text))).casefold().split()
+    return " ".join(word for word in tokens if word not in _ARTICLES) or " ".join(tokens)

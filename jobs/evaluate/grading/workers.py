@@ -85,7 +85,7 @@ class Workers:
         return [None if isinstance(came, str) else came["of"] for came in self._do("judgement", replies)]
 
     def _do(self, task: WorkerTask, entries: Sequence[Any]) -> list[_Came]:
-        found: dict[int, _Came] = {}
+        results: dict[int, _Came] = {}
         waiting = deque(range(len(entries)))
 
         def serve() -> None:
@@ -99,11 +99,11 @@ class Workers:
                     answered = 0
                     try:
                         for answered, came in enumerate(process.ask([entries[at] for at in batch]), 1):
-                            found[batch[answered - 1]] = came
+                            results[batch[answered - 1]] = came
                     except _Gone as gone:
                         process.close()
                         process = None
-                        found[batch[answered]] = str(gone)
+                        results[batch[answered]] = str(gone)
                         answered += 1
                     waiting.extendleft(reversed(batch[answered:]))
             finally:
@@ -114,7 +114,7 @@ class Workers:
         with ThreadPoolExecutor(max(1, threads), thread_name_prefix="grading") as pool:
             for served in [pool.submit(serve) for _ in range(threads)]:
                 served.result()
-        return [found[at] for at in range(len(entries))]
+        return [results[at] for at in range(len(entries))]
 
     def _process(self, task: WorkerTask) -> _Process:
         idle = self._idle[task]

@@ -65,7 +65,7 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
     longest = sweep.most.resident / sweep.most.units
     memory = {"weights": replica.weights / replica.cards, "longest trace": longest * replica.kept / replica.cards}
     kind = config.machine.card.title
-    found = Estimate(
+    foreseen = Estimate(
         holder=f"each of {replica.cards} x {kind}" if replica.cards > 1 else kind,
         memory=memory,
         moment="while it decodes",
@@ -73,14 +73,14 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
         device=config.machine.device,
         remarks=remarks,
     )
-    if found.verdict == "does not fit":
+    if foreseen.verdict == "does not fit":
         splits = () if _on_cpus(config) else _SPLITS
         enough = [split for split in splits if _replica(config, model, split).cache >= longest]
-        return replace(found, remedies=tuple(f"resources.gpus: {split}" for split in enough[:1]))
+        return replace(foreseen, remedies=tuple(f"resources.gpus: {split}" for split in enough[:1]))
     expected = _taken(config, replica, sweep.expected)
     most = _taken(config, replica, sweep.most)
     return replace(
-        found,
+        foreseen,
         seconds=expected.seconds,
         device_hours=expected.card_seconds / 3600,
         usd=_usd(config, expected, replica),
@@ -107,9 +107,9 @@ def _parts(config: EvaluateConfig, work: Workload, replica: PlannedReplica | Non
         tokens = work.alone[policy.name]
         part = Part(printable(policy.name), tokens.decoded, tokens.decoded / total)
         if replica is not None:
-            own = _taken(config, replica, work.only(policy.name))
-            hours, usd = own.card_seconds / 3600, _usd(config, own, replica)
-            part = replace(part, seconds=own.seconds, device_hours=hours, usd=usd)
+            alone = _taken(config, replica, work.only(policy.name))
+            hours, usd = alone.card_seconds / 3600, _usd(config, alone, replica)
+            part = replace(part, seconds=alone.seconds, device_hours=hours, usd=usd)
         yield part
 
 

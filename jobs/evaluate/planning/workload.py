@@ -58,8 +58,8 @@ class Workload:
 
     def only(self, policy: str) -> Workload:
         """The part of one policy, run by itself."""
-        own = self.alone[policy]
-        return replace(self, alone={policy: own}, once=own, chains={policy: self.chains[policy]})
+        tokens = self.alone[policy]
+        return replace(self, alone={policy: tokens}, once=tokens, chains={policy: self.chains[policy]})
 
     def __add__(self, other: Workload) -> Workload:
         names = dict.fromkeys((*self.alone, *other.alone))
@@ -85,9 +85,9 @@ def unit(tree: Tree, policies: Iterable[Policy], room: Room, prompt: int, known:
     chains: dict[str, float] = {}
     for policy in policies:
         end = leaf(tree, policy, room, known)
-        own = _own(tree, policy, end, known)
+        needed = _path_to(tree, policy, end, known)
         spent = Tokens(prompts=prompt)
-        for path, (start, length) in own.items():
+        for path, (start, length) in needed.items():
             spent += Tokens.stretch(prompt + start, length)
             branches[path] = (start, max(length, branches.get(path, (0, 0))[1]))
         if end.answer is not None:
@@ -108,14 +108,14 @@ def item(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int, length
     total = Workload()
     for known in drawn:
         total += unit(tree, policies, room, prompt, known)
-    found = total.times(1 / len(drawn))
-    alone = dict(found.alone)
+    mean = total.times(1 / len(drawn))
+    alone = dict(mean.alone)
     for policy in policies:
         if policy.tries:
             accepted = sum(leaf(tree, policy, room, known).thinking_end == "natural" for known in drawn) / len(drawn)
             looked_at = (1 - (1 - accepted) ** policy.tries) / accepted if accepted else policy.tries
             alone[policy.name] = alone[policy.name].times(looked_at)
-    return replace(found, alone=alone)
+    return replace(mean, alone=alone)
 
 
 def at_most(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int, thinks: bool = True) -> Workload:
@@ -131,16 +131,16 @@ def at_most(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int, thi
     return max(endless, extended, key=lambda each: each.once.decoded)
 
 
-def _own(tree: Tree, policy: Policy, end: Leaf, known: Known) -> dict[BranchPath, tuple[int, int]]:
+def _path_to(tree: Tree, policy: Policy, end: Leaf, known: Known) -> dict[BranchPath, tuple[int, int]]:
     """The branches that lead to a policy's answer: where each begins, and how many tokens of it are needed."""
-    found: dict[BranchPath, tuple[int, int]] = {}
+    needed: dict[BranchPath, tuple[int, int]] = {}
     path: BranchPath = ()
     start = 0
     for _ in range(end.extensions_used):
         assert policy.string is not None, "a count comes with a string"
         length = known(Key(path, "thinking")).length
-        found[path] = (start, length)
+        needed[path] = (start, length)
         start += length + tree.injected[policy.string]
         path = (*path, policy.string)
-    found[path] = (start, end.thinking_tokens - start)
-    return found
+    needed[path] = (start, end.thinking_tokens - start)
+    return needed

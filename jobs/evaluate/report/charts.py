@@ -200,7 +200,7 @@ def _line(curve: PlottedCurve, number: int, x: _Scale, y: _Scale) -> Line:
         if point["accuracy"] is None:
             continue
         place = x(point["thinking_tokens"]), y(point["accuracy"])
-        bars = {question: own for question in QUESTIONS if (own := _bars(point, question, x, y))}
+        bars = {question: bar for question in QUESTIONS if (bar := _bars(point, question, x, y))}
         least, most = point.get("accuracy_least"), point.get("accuracy_most")
         span = None if least is None or most is None else (y(most), y(least))
         marks.append(Mark(*place, _tip(curve, point), bars, span))
@@ -308,14 +308,14 @@ class _Labels:
 
     def labels(self, curves: Sequence[PlottedCurve]) -> list[Label]:
         """What sets the points of each curve apart; neighbours on the same spot share a text."""
-        found = []
+        texts = []
         written: list[tuple[str, Mark]] = []
         for curve, line in zip(curves, self.lines, strict=True):
             for text, mark in _texts(curve, line):
                 if not any(text == other and _near(mark, place) for other, place in written):
                     written.append((text, mark))
-                    found.append(self._beside(mark, text, line.number))
-        return found
+                    texts.append(self._beside(mark, text, line.number))
+        return texts
 
     def _beside(self, mark: Mark, text: str, number: int) -> Label:
         def box(choice: tuple[int, int, str]) -> tuple[float, float, float, float]:

@@ -125,7 +125,7 @@ def _costs(sweep: FinishedSweep, task: str) -> Listing:
 
 
 def _pairs(sweep: FinishedSweep, task: str) -> Listing:
-    found = [each for each in sweep.comparisons if each["task"] == task]
+    pairs = [each for each in sweep.comparisons if each["task"] == task]
     rows = [
         (
             str(each["policy"]),
@@ -136,12 +136,12 @@ def _pairs(sweep: FinishedSweep, task: str) -> Listing:
             f"{each['better']:,} / {each['worse']:,}",
             _decimal(each["detectable"], 100),
         )
-        for each in found[:MOST_PAIRS]
+        for each in pairs[:MOST_PAIRS]
     ]
-    sure = sum(each["p_holm"] is not None and each["p_holm"] < SURE for each in found)
-    shown = "" if len(found) <= MOST_PAIRS else f"; the surest {MOST_PAIRS:,} are listed, comparisons.json has all"
+    sure = sum(each["p_holm"] is not None and each["p_holm"] < SURE for each in pairs)
+    shown = "" if len(pairs) <= MOST_PAIRS else f"; the surest {MOST_PAIRS:,} are listed, comparisons.json has all"
     return Listing(
-        f"All {len(found):,} pairs: {sure:,} differ by more than luck, corrected for their number{shown}",
+        f"All {len(pairs):,} pairs: {sure:,} differ by more than luck, corrected for their number{shown}",
         ("policy", "less", "difference", "p", "p corrected", "items better / worse", "detectable"),
         2,
         rows,

@@ -92,36 +92,36 @@ class FinishedSweep:
     @cached_property
     def decode(self) -> Mapping[str, Any]:
         """What decoding took: units, tokens, seconds."""
-        found: Mapping[str, Any] = self._read("decode.json")
-        return found
+        decode: Mapping[str, Any] = self._read("decode.json")
+        return decode
 
     @cached_property
     def costs(self) -> Sequence[Record]:
         """What each point cost; nothing where nothing was held for the sweep."""
         if "costs" not in self.decode:
             return ()
-        found: list[Record] = self._read("costs.json")["points"]
-        return found
+        points: list[Record] = self._read("costs.json")["points"]
+        return points
 
     @cached_property
     def comparisons(self) -> Sequence[Record]:
         """All pairs of points, the surest difference first."""
-        found: list[Record] = self._read("comparisons.json")["comparisons"]
-        return sorted(found, key=lambda each: (_last(each["p_holm"]), _last(each["t_p_value"])))
+        comparisons: list[Record] = self._read("comparisons.json")["comparisons"]
+        return sorted(comparisons, key=lambda each: (_last(each["p_holm"]), _last(each["t_p_value"])))
 
     @cached_property
     def methods(self) -> Sequence[Record]:
         """What each way of spending more thinking comes to."""
-        found: list[Record] = self._read("methods.json")
-        return found
+        methods: list[Record] = self._read("methods.json")
+        return methods
 
     @cached_property
     def published(self) -> tuple[str, Sequence[Record]]:
         """Where others' values are from, and each beside ours; nothing where the experiment file has none."""
         if self.config.published is None:
             return "", ()
-        found = self._read("published.json")
-        return found["source"], found["values"]
+        published = self._read("published.json")
+        return published["source"], published["values"]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -133,13 +133,13 @@ class FinishedSweep:
 
     def points(self, task: str) -> list[CurvePoint]:
         """Each policy's point once, in the order of the curves; pass@k and majority@k are not among them."""
-        found = {
+        by_name = {
             str(point["policy"]): point
             for curve in self.of_task(task)
             if curve.scored == "accuracy"
             for point in curve.points
         }
-        return list(found.values())
+        return list(by_name.values())
 
     def _read(self, name: str) -> Any:
         return json.loads((self.context.output / name).read_text())

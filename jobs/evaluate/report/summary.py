@@ -59,16 +59,16 @@ def tiles(sweep: FinishedSweep, data: TaskData) -> list[Tile]:
     if not points:
         return [Tile("–", "no answer could be graded")]
     best = max(points.values(), key=lambda point: float(point["accuracy"]))
-    found = []
+    shown = []
     if natural := points.get(NATURAL_END):
-        found.append(Tile(percent(natural["accuracy"]), f"at the natural end, {_tokens(natural)}"))
-    found.append(Tile(percent(best["accuracy"]), f"best: {best['policy']}, {_tokens(best)}"))
+        shown.append(Tile(percent(natural["accuracy"]), f"at the natural end, {_tokens(natural)}"))
+    shown.append(Tile(percent(best["accuracy"]), f"best: {best['policy']}, {_tokens(best)}"))
     if natural and best["difference"] is not None:
         low, high = points_of_100(best["difference_low"]), points_of_100(best["difference_high"])
-        found.append(Tile(points_of_100(best["difference"]), f"points gained by it ({low} … {high})"))
+        shown.append(Tile(points_of_100(best["difference"]), f"points gained by it ({low} … {high})"))
         won, lost = data.verdicts.flips(NATURAL_END, str(best["policy"]))
-        found.append(Tile(f"{won:,} / {lost:,}", f"of {data.samples:,} samples wrong → right / right → wrong"))
-    return found
+        shown.append(Tile(f"{won:,} / {lost:,}", f"of {data.samples:,} samples wrong → right / right → wrong"))
+    return shown
 
 
 def cost(sweep: FinishedSweep) -> Cost:
@@ -78,8 +78,8 @@ def cost(sweep: FinishedSweep) -> Cost:
     alone = int(decode["policies_alone_tokens"])
     took = f"{decode['seconds']:,.0f} s on the clock"
     if "costs" in decode:
-        own = decode["costs"]
-        took += f", {own['device_seconds']:,.0f} {own['device']}-seconds and {in_usd(own['usd'])}"
+        costs = decode["costs"]
+        took += f", {costs['device_seconds']:,.0f} {costs['device']}-seconds and {in_usd(costs['usd'])}"
     shared = (
         f"{decoded:,} tokens were decoded; each policy by itself would have decoded {alone:,} in all, "
         f"{alone / decoded:.2f} times as many"
@@ -109,7 +109,7 @@ def facts(sweep: FinishedSweep) -> list[tuple[str, str]]:
     inputs = [f"{each.name} {each.fingerprint}" for each in context.inputs.values()]
     packages = said.get("packages")
     kinds = read_kinds(sweep.decode)
-    found = [
+    pairs = [
         ("step", f"{context.name}, fingerprint {context.fingerprint}"),
         ("made from", ", ".join(inputs)),
         ("model", sweep.model),
@@ -127,7 +127,7 @@ def facts(sweep: FinishedSweep) -> list[tuple[str, str]]:
         ("wall time", "" if step.seconds is None else f"{step.seconds:,.0f} s"),
         ("version", f"evaluate {sweep.config.VERSION}"),
     ]
-    return [(name, value) for name, value in found if value]
+    return [(name, value) for name, value in pairs if value]
 
 
 def _tokens(point: CurvePoint) -> str:

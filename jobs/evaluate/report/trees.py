@@ -138,8 +138,8 @@ class _Branches:
 
     def _position(self, path: BranchPath) -> int:
         """Where a branch's own tokens begin, in thinking tokens."""
-        own = sum(self._known.extent(Key(path[:depth], "thinking")).length for depth in range(len(path)))
-        return own + sum(self._injected[string] for string in path)
+        thought = sum(self._known.extent(Key(path[:depth], "thinking")).length for depth in range(len(path)))
+        return thought + sum(self._injected[string] for string in path)
 
     def _texts(self, paths: Sequence[BranchPath]) -> dict[BranchPath, list[int]]:
         """The tokens of each branch, as far as it is reached."""
@@ -148,8 +148,8 @@ class _Branches:
         for row, tokens in zip(rows, read_tokens(self._index.places(rows)), strict=True):
             parts[row.key.path].append((row.start, tokens))
         return {
-            path: [token for _, tokens in sorted(found) for token in tokens][: self._paths[path]]
-            for path, found in parts.items()
+            path: [token for _, tokens in sorted(pieces) for token in tokens][: self._paths[path]]
+            for path, pieces in parts.items()
         }
 
     def _cut_up(self, path: BranchPath, tokens: Sequence[int]) -> TreeRecord:

@@ -87,11 +87,11 @@ def rows_of(
 ) -> dict[tuple[str, int], list[dict[str, object]]]:
     """The rows of some units of `task`, by unit, in the order of the file."""
     wanted = dict.fromkeys(units)
-    found: dict[tuple[str, int], list[dict[str, object]]] = {unit: [] for unit in wanted}
+    by_unit: dict[tuple[str, int], list[dict[str, object]]] = {unit: [] for unit in wanted}
     items = sorted({item for item, _ in wanted})
     table = pq.read_table(samples, filters=[("task", "=", task), ("item", "in", items)])
     for row in table.to_pylist():
         unit = (row["item"], row["sample"])
-        if unit in found:
-            found[unit].append(row)
-    return found
+        if unit in by_unit:
+            by_unit[unit].append(row)
+    return by_unit

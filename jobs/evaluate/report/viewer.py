@@ -71,8 +71,8 @@ def collect(sweeps: Sequence[FinishedSweep], request: ReportRequest) -> tuple[Ta
     share = int(request.megabytes * 1e6 / max(1, len(verdicts)))
     sources = [_Source.of(sweep) for sweep in sweeps]
     return tuple(
-        _task(f"s{number}-t{sweeps[number].tasks.index(task)}", task, sources[number], own, request, share)
-        for (number, task), own in verdicts.items()
+        _task(f"s{number}-t{sweeps[number].tasks.index(task)}", task, sources[number], task_verdicts, request, share)
+        for (number, task), task_verdicts in verdicts.items()
     )
 
 
@@ -107,11 +107,15 @@ class _Source:
         order = verdicts.by_interest(items)
         for start in range(0, len(order), AT_ONCE):
             rows = rows_of(self.sweep.samples, task, order[start : start + AT_ONCE])
-            for (item, sample), found in rows.items():
-                own = sorted(found, key=lambda row: verdicts.policies.index(row["policy"]))
-                told = without_traces(own, self.why) if self.trees is None else self.trees.read(task, item, sample, own)
+            for (item, sample), of_unit in rows.items():
+                in_order = sorted(of_unit, key=lambda row: verdicts.policies.index(row["policy"]))
+                tree = (
+                    without_traces(in_order, self.why)
+                    if self.trees is None
+                    else self.trees.read(task, item, sample, in_order)
+                )
                 question = self.questions.get((task, item), "")
-                yield (item, sample), {"question": question, "gold": own[0]["gold"], **told}
+                yield (item, sample), {"question": question, "gold": in_order[0]["gold"], **tree}
 
 
 def _task(key: str, task: str, source: _Source, verdicts: Verdicts, request: ReportRequest, limit: int) -> TaskData:

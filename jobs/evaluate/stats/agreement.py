@@ -55,10 +55,10 @@ def lay_beside(published: Published, points: dict[str, list[Point]], methods: Se
     return (*_accuracies(published, points), *_metrics(published, methods))
 
 
-def newcombe(ours: float, own: Interval, theirs: float, other: Interval) -> Interval:
+def newcombe(ours: float, our_range: Interval, theirs: float, their_range: Interval) -> Interval:
     """The interval of `ours` less `theirs`, from the interval of each (Newcombe 1998, method 10)."""
-    low = ours - theirs - math.hypot(ours - own.low, other.high - theirs)
-    high = ours - theirs + math.hypot(own.high - ours, theirs - other.low)
+    low = ours - theirs - math.hypot(ours - our_range.low, their_range.high - theirs)
+    high = ours - theirs + math.hypot(our_range.high - ours, theirs - their_range.low)
     return Interval(low, high)
 
 
@@ -85,12 +85,12 @@ def _metrics(published: Published, methods: Sequence[Method]) -> Iterator[Beside
         for name, value in values.items():
             if name not in named:
                 continue
-            found: tuple[tuple[Quantity, Measured, float, float | None], ...] = (
+            quantities: tuple[tuple[Quantity, Measured, float, float | None], ...] = (
                 ("Control", named[name].control, 100, value.control),
                 ("Scaling", named[name].scaling_published, 1, value.scaling),
                 ("Performance", named[name].performance, 100, value.performance),
             )
-            for quantity, ours, scale, theirs in found:
+            for quantity, ours, scale, theirs in quantities:
                 if theirs is not None:
                     yield _metric(task, name, quantity, ours, scale, theirs)
 
@@ -98,6 +98,6 @@ def _metrics(published: Published, methods: Sequence[Method]) -> Iterator[Beside
 def _metric(task: str, name: str, quantity: Quantity, ours: Measured, scale: float, theirs: float) -> Beside:
     """The published value is taken to be as uncertain as ours."""
     value, low, high = (scale * each for each in (ours.value, ours.interval.low, ours.interval.high))
-    own = Interval(min(low, value), max(high, value))
-    same = Interval(theirs - (value - own.low), theirs + (own.high - value))
-    return Beside(task, name, quantity, value, theirs, newcombe(value, own, theirs, same))
+    our_range = Interval(min(low, value), max(high, value))
+    their_range = Interval(theirs - (value - our_range.low), theirs + (our_range.high - value))
+    return Beside(task, name, quantity, value, theirs, newcombe(value, our_range, theirs, their_range))

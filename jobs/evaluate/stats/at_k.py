@@ -27,7 +27,7 @@ _SCORED_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
-class Together:
+class AtK:
     """What k samples of an item are worth together, over all ways to take k of those that could be graded."""
 
     k: int
@@ -69,14 +69,14 @@ def shown(most: int, asked: Sequence[int] | None) -> tuple[int, ...]:
     return tuple(k for k in range(1, most + 1) if k & (k - 1) == 0 or k == most)
 
 
-def shares_together(task: Outcomes, columns: slice) -> Shares:
+def shares_at_k(task: Outcomes, columns: slice) -> Shares:
     """The scores of some policies, ``[items, policies · 2 · most]``: pass@k for k = 1 … `most`, then majority@k."""
 
     def sums(votes: Votes) -> Sums:
         scores = votes.scores(columns, task.most)
         scores = scores.reshape(len(scores), -1)
-        told = ~np.isnan(scores)
-        return Sums(np.where(told, scores, 0.0), told.astype(np.float64))
+        scored = ~np.isnan(scores)
+        return Sums(np.where(scored, scores, 0.0), scored.astype(np.float64))
 
     graded = sums(task.votes)
     if not task.has_errors:
@@ -85,18 +85,18 @@ def shares_together(task: Outcomes, columns: slice) -> Shares:
     return Shares(graded, least, most)
 
 
-def taken_together(task: Outcomes, reference: Shares | None, seed: int) -> list[tuple[Together, ...]]:
+def scores_at_k(task: Outcomes, reference: Shares | None, seed: int) -> list[tuple[AtK, ...]]:
     """Each policy's scores for k = 1 … all samples of an item. `reference` is the natural end's accuracy."""
-    found = []
+    by_policy = []
     most, policies = task.most, len(task.policies)
     step = max(1, _SCORED_AT_ONCE // (2 * most))
     for start in range(0, policies, step):
-        shares = shares_together(task, slice(start, min(start + step, policies)))
+        shares = shares_at_k(task, slice(start, min(start + step, policies)))
         items = shares.graded.items
         each = zip(estimates(shares, seed, reference), items, strict=True)
         for _ in range(min(step, policies - start)):
             passed, majority = list(islice(each, most)), list(islice(each, most))
-            found.append(
-                tuple(Together(at + 1, int(passed[at][1]), passed[at][0], majority[at][0]) for at in range(most))
+            by_policy.append(
+                tuple(AtK(at + 1, int(passed[at][1]), passed[at][0], majority[at][0]) for at in range(most))
             )
-    return found
+    return by_policy

@@ -27,13 +27,13 @@ def largest_deviation(shares: Shares, confidence: float, seed: int, sides: int =
     """How many standard errors the largest of the points' deviations reaches with that `confidence`, in size or, of
     one of their `sides`, upwards."""
     chance = confidence if sides == 1 else (1 + confidence) / 2
-    found = float(ndtri(chance))
+    largest_so_far = float(ndtri(chance))
     for sums in {id(each): each for each in (shares.least, shares.most)}.values():
         deviations = np.random.default_rng(seed).standard_normal((_DRAWS, sums.right.shape[1]))
         deviations = deviations @ _root(sums.values).T
         largest = (deviations if sides == 1 else np.abs(deviations)).max(axis=1)
-        found = max(found, float(np.quantile(largest, confidence)))
-    return found
+        largest_so_far = max(largest_so_far, float(np.quantile(largest, confidence)))
+    return largest_so_far
 
 
 def _root(values: Floats) -> Floats:

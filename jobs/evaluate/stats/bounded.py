@@ -64,8 +64,8 @@ def criticals(items: Floats, normal: float | None = None) -> Floats:
 def p_value(statistic: Floats, items: Floats) -> Floats:
     """Two-sided, of standard errors from the hypothesis: below 5% where a 95% interval excludes it."""
     with np.errstate(invalid="ignore"):
-        found = 2 * stdtr(np.maximum(items - 1, 1), -np.abs(statistic) / _WIDER)
-    return np.asarray(np.where(items < 2, 1.0, found))
+        two_sided = 2 * stdtr(np.maximum(items - 1, 1), -np.abs(statistic) / _WIDER)
+    return np.asarray(np.where(items < 2, 1.0, two_sided))
 
 
 def upper_limits(values: Floats, items: Floats, bound: Floats | float, z: Floats | float) -> Floats:
@@ -76,10 +76,10 @@ def upper_limits(values: Floats, items: Floats, bound: Floats | float, z: Floats
     """
     shape = values.shape[1]
     items, bound, z = (np.broadcast_to(np.asarray(each, dtype=np.float64), shape) for each in (items, bound, z))
-    found = np.empty(shape)
-    for own in _pieces(values):
-        found[own] = _upper(values[:, own], items[own], bound[own], z[own])
-    return found
+    limits = np.empty(shape)
+    for piece in _pieces(values):
+        limits[piece] = _upper(values[:, piece], items[piece], bound[piece], z[piece])
+    return limits
 
 
 def lower_limits(values: Floats, items: Floats, bound: Floats | float, z: Floats | float) -> Floats:
@@ -131,8 +131,8 @@ def rare_lower_limits(values: Floats, items: Floats, tail: float) -> Floats:
     first, second = items * mean, np.einsum("ij,ij->j", values, values) - others * mean**2
     with np.errstate(divide="ignore", invalid="ignore"):
         successes = np.clip(first * first / second, 0, items)
-        found = second / first * betaincinv(successes, items - successes + 1, tail)
-    return np.asarray(np.where(first > _SAME, found, 0.0))
+        limits = second / first * betaincinv(successes, items - successes + 1, tail)
+    return np.asarray(np.where(first > _SAME, limits, 0.0))
 
 
 def share_limits(least: Floats, most: Floats, items: Floats, normal: float | None = None) -> tuple[Floats, Floats]:
@@ -153,11 +153,11 @@ def zero_statistics(values: Floats, items: Floats, bound: float) -> Floats:
 
     The z at which the limit of the interval is 0. McNemar's (1947) where values are -1, 0 and 1.
     """
-    found = np.empty(values.shape[1])
-    for own in _pieces(values):
-        part = values[:, own]
-        found[own] = _from_zero(np.where(part.mean(axis=0) > 0, -part, part), items[own], bound)
-    return found
+    statistics = np.empty(values.shape[1])
+    for piece in _pieces(values):
+        part = values[:, piece]
+        statistics[piece] = _from_zero(np.where(part.mean(axis=0) > 0, -part, part), items[piece], bound)
+    return statistics
 
 
 def _from_zero(values: Floats, items: Floats, bound: float) -> Floats:

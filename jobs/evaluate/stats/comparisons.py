@@ -21,7 +21,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import t as student
 
-from jobs.evaluate.stats.at_k import shares_together, shown
+from jobs.evaluate.stats.at_k import shares_at_k, shown
 from jobs.evaluate.stats.bounded import CONFIDENCE, Floats
 from jobs.evaluate.stats.intervals import Difference, Shares, asked_of_either, extremes, paired_differences
 from jobs.evaluate.stats.outcomes import Outcomes
@@ -70,28 +70,28 @@ class Scores:
         return Scores((*self.points, *other.points), self.shares.beside(other.shares))
 
 
-def scores(task: Outcomes, natural: str, together: Sequence[int] | None = None) -> Scores:
+def scores(task: Outcomes, natural: str, at_k: Sequence[int] | None = None) -> Scores:
     """The accuracy of every policy, that of the natural end first, then its majority@k for each k that is shown.
 
     pass@k is none of them: it is no accuracy that a user would see, so comparing it with one says nothing.
     """
     order = sorted(range(len(task.policies)), key=lambda column: task.policies[column] != natural)
-    found = Scores(tuple(task.policies[column] for column in order), task.shares[order])
+    measured = Scores(tuple(task.policies[column] for column in order), task.shares[order])
     if task.most == 1 or natural not in task.policies:
-        return found
+        return measured
     first = task.policies.index(natural)
-    several = [k for k in shown(task.most, together) if 1 < k <= task.most]
-    elected = shares_together(task, slice(first, first + 1))[[task.most + k - 1 for k in several]]
-    return found.beside(Scores(tuple(f"{natural} majority@{k}" for k in several), elected))
+    several = [k for k in shown(task.most, at_k) if 1 < k <= task.most]
+    elected = shares_at_k(task, slice(first, first + 1))[[task.most + k - 1 for k in several]]
+    return measured.beside(Scores(tuple(f"{natural} majority@{k}" for k in several), elected))
 
 
-def compare(tasks: Iterable[Outcomes], natural: str, together: Sequence[int] | None = None) -> tuple[Comparison, ...]:
+def compare(tasks: Iterable[Outcomes], natural: str, at_k: Sequence[int] | None = None) -> tuple[Comparison, ...]:
     """All pairs of points of each task, the later against the earlier, corrected for their number."""
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     for task in tasks:
-        points = scores(task, natural, together)
-        found += differences(task.task, points, list(combinations(range(len(points.points)), 2)))
-    return corrected(found)
+        points = scores(task, natural, at_k)
+        comparisons += differences(task.task, points, list(combinations(range(len(points.points)), 2)))
+    return corrected(comparisons)
 
 
 def differences(task: str, points: Scores, pairs: Sequence[tuple[int, int]]) -> Iterator[Comparison]:
@@ -101,11 +101,11 @@ def differences(task: str, points: Scores, pairs: Sequence[tuple[int, int]]) -> 
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         first, second = np.array(pairs[start : start + _PAIRS_AT_ONCE]).T
         policies, references = points.shares[second], points.shares[first]
-        found = paired_differences(policies, references)
+        intervals = paired_differences(policies, references)
         changed = np.nan_to_num(by_item[:, second] - by_item[:, first])  # 0 where one of them was not graded
         items = asked_of_either(policies.least, references.least)
         tests, errors = _t_tests(*extremes(policies, references), items)
-        for at, difference in enumerate(found):
+        for at, difference in enumerate(intervals):
             yield Comparison(
                 task=task,
                 policy=points.points[second[at]],
@@ -170,6 +170,6 @@ def _t_test(values: Floats, items: Floats) -> tuple[Floats, Floats]:
     residuals = np.where(np.abs(values - means) < _SAME, 0, values - means) / len(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         errors = np.sqrt(np.where(items > 1, items / (items - 1), math.nan) * (residuals**2).sum(axis=0))
-        found = 2 * student.sf(np.abs(means) / errors, items - 1)
+        p_values = 2 * student.sf(np.abs(means) / errors, items - 1)
     signs = np.where(np.abs(means) < _SAME, 1.0, 0.5 ** (items - 1.0))
-    return np.where(errors == 0, signs, found), errors
+    return np.where(errors == 0, signs, p_values), errors

@@ -14,7 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
-from jobs.evaluate.stats.at_k import Together, shares_together, shown, taken_together
+from jobs.evaluate.stats.at_k import AtK, scores_at_k, shares_at_k, shown
 from jobs.evaluate.stats.bands import band
 from jobs.evaluate.stats.intervals import Difference, Interval, ShareEstimate, Sums, estimates, mean_intervals
 from jobs.evaluate.stats.outcomes import TOKENS, Outcomes, read
@@ -71,7 +71,7 @@ class Point:
     no_answer: float
     error: float
     """Samples that could not be graded."""
-    together: tuple[Together, ...] = ()
+    at_k: tuple[AtK, ...] = ()
     """For k = 1, 2, 3 … all samples of an item; empty where there is one, and at points of pass@k and majority@k."""
     shown: tuple[int, ...] = ()
     """The k that have points of their own."""
@@ -109,8 +109,8 @@ class Point:
     def decoded_tokens(self) -> float:
         """Mean tokens that the policy by itself decodes: thinking and answer, but not what is injected. A try that
         rejection sampling threw away was decoded up to the limit."""
-        own = self.thinking_tokens - self.injected_tokens + self.answer_tokens
-        return own + (self.tries - 1) * (self.policy.cut or 0)
+        last_try = self.thinking_tokens - self.injected_tokens + self.answer_tokens
+        return last_try + (self.tries - 1) * (self.policy.cut or 0)
 
     @property
     def name(self) -> str:
@@ -124,23 +124,23 @@ class Point:
 
     def scaled(self, score: Literal["pass@k", "majority@k"]) -> tuple[Point, ...]:
         """This policy with several samples of an item."""
-        return tuple(self._scaled(score, self.together[k - 1]) for k in self.shown if k <= len(self.together))
+        return tuple(self._scaled(score, self.at_k[k - 1]) for k in self.shown if k <= len(self.at_k))
 
-    def _scaled(self, score: Literal["pass@k", "majority@k"], together: Together) -> Point:
+    def _scaled(self, score: Literal["pass@k", "majority@k"], scores: AtK) -> Point:
         return replace(
             self,
-            items=together.items,
-            estimate=together.passed if score == "pass@k" else together.majority,
+            items=scores.items,
+            estimate=scores.passed if score == "pass@k" else scores.majority,
             same_items=None,
-            thinking_spread=self.thinking_spread.times(together.k),
-            answer_spread=self.answer_spread.times(together.k),
-            thinking_tokens=together.k * self.thinking_tokens,
-            injected_tokens=together.k * self.injected_tokens,
-            answer_tokens=together.k * self.answer_tokens,
-            together=(),
+            thinking_spread=self.thinking_spread.times(scores.k),
+            answer_spread=self.answer_spread.times(scores.k),
+            thinking_tokens=scores.k * self.thinking_tokens,
+            injected_tokens=scores.k * self.injected_tokens,
+            answer_tokens=scores.k * self.answer_tokens,
+            at_k=(),
             shown=(),
             score=score,
-            k=together.k,
+            k=scores.k,
         )
 
 
@@ -174,39 +174,39 @@ def measure(samples: Path, policies: Sequence[Policy], seed: int = 0) -> tuple[M
 
 
 def drawn(
-    outcomes: Iterable[Outcomes], policies: Sequence[Policy], seed: int = 0, together: Sequence[int] | None = None
+    outcomes: Iterable[Outcomes], policies: Sequence[Policy], seed: int = 0, at_k: Sequence[int] | None = None
 ) -> tuple[MeasuredCurve, ...]:
     """The curves of a sweep from its outcomes, whose columns are `policies`.
 
-    `together` are the k of pass@k and majority@k; None: 1, 2, 4, 8 … and all.
+    `at_k` are the k of pass@k and majority@k; None: 1, 2, 4, 8 … and all.
     """
-    found = []
+    measured = []
     for task in outcomes:
-        points = {point.policy: point for point in _points(task, policies, seed, together)}
+        points = {point.policy: point for point in _points(task, policies, seed, at_k)}
         columns = {policy: column for column, policy in enumerate(policies)}
         for curve in curves(policies):
-            own = task.shares[[columns[each] for each in curve.points]]
+            of_points = task.shares[[columns[each] for each in curve.points]]
             of_curve = tuple(points[each] for each in curve.points)
-            found.append(MeasuredCurve(task.task, printable(curve.name), of_curve, band(own, seed)))
-        if NATURAL_END in points and points[NATURAL_END].together:
+            measured.append(MeasuredCurve(task.task, printable(curve.name), of_curve, band(of_points, seed)))
+        if NATURAL_END in points and points[NATURAL_END].at_k:
             natural = points[NATURAL_END]
-            shares = shares_together(task, slice(columns[NATURAL_END], columns[NATURAL_END] + 1))
+            shares = shares_at_k(task, slice(columns[NATURAL_END], columns[NATURAL_END] + 1))
             scores: tuple[tuple[int, Literal["pass@k", "majority@k"]], ...] = (0, "pass@k"), (task.most, "majority@k")
             for first, score in scores:
                 scaled = natural.scaled(score)
-                own = shares[[first + point.k - 1 for point in scaled]]
-                found.append(MeasuredCurve(task.task, score, scaled, band(own, seed)))
-    return tuple(found)
+                of_points = shares[[first + point.k - 1 for point in scaled]]
+                measured.append(MeasuredCurve(task.task, score, scaled, band(of_points, seed)))
+    return tuple(measured)
 
 
 def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[int] | None) -> list[Point]:
     """One point per policy."""
     natural = policies.index(NATURAL_END) if NATURAL_END in policies else None
     reference = None if natural is None else task.shares[[natural]]
-    found = estimates(task.shares, seed, reference)
-    together: list[tuple[Together, ...]] = [()] * len(policies)
+    shares = estimates(task.shares, seed, reference)
+    at_k: list[tuple[AtK, ...]] = [()] * len(policies)
     if task.most > 1:
-        together = taken_together(task, reference, seed)
+        at_k = scores_at_k(task, reference, seed)
     means = {name: task.mean(name) for name in task.totals}
     averaged = (*TOKENS, "forced", "context", "truncated", "no_answer", "error", "tries")
     same = share_intervals(task.shares)
@@ -217,12 +217,12 @@ def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[
             policy=policy,
             items=int((task.samples[:, column] > 0).sum()),
             samples=int(task.samples[:, column].sum()),
-            estimate=replace(found[column], difference=None) if column == natural else found[column],
+            estimate=replace(shares[column], difference=None) if column == natural else shares[column],
             same_items=same[column],
             thinking_spread=thinking[column],
             answer_spread=answers[column],
             # Its samples were drawn from the others', so they cannot be taken together once more.
-            together=() if policy.tries else together[column],
+            at_k=() if policy.tries else at_k[column],
             shown=shown(task.most, ks) if task.most > 1 else (),
             score="accuracy",
             k=1,

@@ -113,8 +113,8 @@ class Sums:
         """
         with np.errstate(invalid="ignore"):
             residuals = self.right - self.means * self.asked
-            found = self.means + len(self.right) * residuals / self.asked.sum(axis=0)
-        return np.asarray(np.nan_to_num(found))
+            values = self.means + len(self.right) * residuals / self.asked.sum(axis=0)
+        return np.asarray(np.nan_to_num(values))
 
     def __getitem__(self, columns: ColumnIndex) -> Sums:
         return Sums(self.right[:, columns], self.asked[:, columns])
@@ -314,8 +314,8 @@ def asked_of_either(points: Sums, references: Sums) -> Floats:
 
 def differences_by_item(points: Sums, references: Sums) -> Floats:
     """What each item says of a difference, ``[items, points]``: their mean is the difference."""
-    found = points.values - references.values
-    return np.where(np.abs(found) < _ROUNDING, 0, found)
+    differences = points.values - references.values
+    return np.where(np.abs(differences) < _ROUNDING, 0, differences)
 
 
 def extremes(points: Shares, references: Shares) -> tuple[Floats, Floats]:

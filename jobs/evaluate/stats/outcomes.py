@@ -114,9 +114,9 @@ def read(samples: Path, policies: Sequence[str] | None = None) -> tuple[Outcomes
     columns = [name for name in _COLUMNS if name in there]
     frame = pq.read_table(samples, columns=columns, read_dictionary=_CATEGORIES).to_pandas()
     return tuple(
-        _outcomes(str(task), own, policies or tuple(dict.fromkeys(own["policy"])))
+        _outcomes(str(task), of_task, policies or tuple(dict.fromkeys(of_task["policy"])))
         for task in dict.fromkeys(frame["task"])
-        for own in [frame[frame["task"] == task]]
+        for of_task in [frame[frame["task"] == task]]
     )
 
 
@@ -160,8 +160,8 @@ def _wrong_answers(frame: pd.DataFrame, index: NDArray[np.int64], shape: tuple[i
         said = frame["meaning"][wrong].astype(object).fillna(said)
     answer = pd.factorize(said)[0].astype(np.int64)
     kinds = int(answer.max(initial=0)) + 1
-    found, votes = np.unique(index[wrong] * kinds + answer, return_counts=True)
-    cell = found // kinds
+    cells, votes = np.unique(index[wrong] * kinds + answer, return_counts=True)
+    cell = cells // kinds
     place = np.arange(len(cell)) - np.searchsorted(cell, cell)
     table: CountArray = np.zeros((math.prod(shape), int(place.max(initial=-1)) + 1), dtype=np.int64)
     table[cell, place] = votes

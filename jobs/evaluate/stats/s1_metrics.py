@@ -130,11 +130,11 @@ def measure_methods(tasks: Sequence[Outcomes], policies: Sequence[Policy], seed:
 
 
 def _method(task: Outcomes, method: Curve, columns: Mapping[Policy, int], seed: int) -> Method:
-    own = [columns[policy] for policy in method.points]
-    tokens = _observed_and_drawn(task.totals["thinking_tokens"], task.samples, own, seed)
-    shares = task.shares[own]
+    of_method = [columns[policy] for policy in method.points]
+    tokens = _observed_and_drawn(task.totals["thinking_tokens"], task.samples, of_method, seed)
+    shares = task.shares[of_method]
     accuracies, least_accurate, most_accurate = (
-        _observed_and_drawn(sums.right, sums.asked, list(range(len(own))), seed)
+        _observed_and_drawn(sums.right, sums.asked, list(range(len(of_method))), seed)
         for sums in (shares.graded, shares.least, shares.most)
     )
 

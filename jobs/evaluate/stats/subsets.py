@@ -58,8 +58,8 @@ def majority_at(correct: CountArray, blank: CountArray, wrong: CountArray, most:
     won = np.zeros((len(kinds), most + 1))
     start = 0
     for stop in _chunks(kinds[:, 0], most):
-        own = kinds[start:stop]
-        won[start:stop] = _won(own[:, 1], own[:, 2], own[:, 3 : 3 + own[-1, 0]], ways)
+        chunk = kinds[start:stop]
+        won[start:stop] = _won(chunk[:, 1], chunk[:, 2], chunk[:, 3 : 3 + chunk[-1, 0]], ways)
         start = stop
     subsets = ways[graded]
     share = np.divide(won, subsets, out=np.full_like(won, np.nan), where=subsets > 0)

@@ -195,27 +195,27 @@ def curves(policies: Iterable[Policy]) -> tuple[Curve, ...]:
     members = tuple(dict.fromkeys(policies))
     forcing = [policy for policy in members if policy.forced and policy.wish is None and policy.steps is None]
     plain = {policy.budget: policy for policy in forcing if policy.count == 0}
-    found = [Curve("budget", tuple(plain[budget] for budget in ordered(plain)))] if plain else []
+    drawn = [Curve("budget", tuple(plain[budget] for budget in ordered(plain)))] if plain else []
     lines: dict[tuple[str, int | None], list[Policy]] = {}
     for policy in forcing:
         if policy.string is not None:
             lines.setdefault((policy.string, policy.budget), []).append(policy)
     for (string, budget), points in lines.items():
         start = [plain[budget]] if budget in plain else []
-        found.append(Curve(_name(string, budget), (*start, *sorted(points, key=lambda policy: policy.count))))
+        drawn.append(Curve(_name(string, budget), (*start, *sorted(points, key=lambda policy: policy.count))))
     others: dict[str, list[Policy]] = {}
     for policy in members:
         if policy not in forcing:
             others.setdefault(_method(policy), []).append(policy)
-    return (*found, *(Curve(name, tuple(points)) for name, points in others.items()))
+    return (*drawn, *(Curve(name, tuple(points)) for name, points in others.items()))
 
 
 def methods(policies: Iterable[Policy]) -> Iterator[Curve]:
     """The curves with several runs, and the budgets together with each string that extends the natural end."""
-    found = [curve for curve in curves(policies) if len(curve.points) > 1]
-    yield from found
-    budgets = [curve for curve in found if curve.name == "budget"]
-    for curve in found:
+    several = [curve for curve in curves(policies) if len(curve.points) > 1]
+    yield from several
+    budgets = [curve for curve in several if curve.name == "budget"]
+    for curve in several:
         if budgets and any(point.count for point in curve.points) and not any(point.budget for point in curve.points):
             yield Curve(f"budget + {curve.name}", tuple(dict.fromkeys((*budgets[0].points, *curve.points))))
 

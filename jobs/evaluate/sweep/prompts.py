@@ -171,13 +171,13 @@ def _read(tokenizer: Any) -> ThinkingTemplate:
     vocabulary = [str(token) for token in tokenizer.added_tokens_decoder.values()]
     chat_template = tokenizer.chat_template
     written = chat_template if isinstance(chat_template, str) else "".join(chat_template.values())
-    found = read_template(vocabulary, written)
-    if found is None:
+    template = read_template(vocabulary, written)
+    if template is None:
         raise StepError(
             "template: auto finds no delimiters of thinking in the model's tokenizer: give the name of the style "
             "that the model was trained with, or {open, close}"
         )
-    return found
+    return template
 
 
 def _last(ids: tuple[int, ...], tokens: Sequence[int]) -> int:

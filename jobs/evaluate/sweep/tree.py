@@ -233,8 +233,8 @@ def _after_steps(tree: Tree, steps: int, room: Room, known: Known) -> int:
 
     The header of one more shows where it ends only: there must be room for it.
     """
-    begins, found = known(Key((), "step", steps))
-    return begins if found and begins + tree.header <= room.thinking else room.thinking
+    begins, ended = known(Key((), "step", steps))
+    return begins if ended and begins + tree.header <= room.thinking else room.thinking
 
 
 def _exits(branch: Branch) -> Iterator[tuple[str | None, tuple[int | None, ...]]]:

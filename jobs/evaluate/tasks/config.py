@@ -54,7 +54,7 @@ class ColumnNames(StrictModel):
     def over(self, known: Columns) -> Columns:
         """These names, where they were given; else those that are `known`."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        names: dict[str, tuple[str, ...]] = {
+        names: dict[str, Any] = {
             field: () if given[field] is None else (given[field],)
             for field in ("id", "question", "answer")
             if field in given
@@ -161,8 +161,9 @@ class TaskConfig(StrictModel):
     @property
     def answers(self) -> AnswerType:
         """How its answers are read and compared."""
-        own: AnswerType = "integer" if self.benchmark is None else self.benchmark.type
-        return own if (self.path is None and self.dataset is None) or self.type is None else self.type
+        default: AnswerType = "integer" if self.benchmark is None else self.benchmark.type
+        here = self.path is None and self.dataset is None
+        return default if here or self.type is None else self.type
 
     @property
     def row_columns(self) -> Columns:

@@ -302,8 +302,8 @@ class Index:
 
     def decoded_by(self, units: Iterable[UnitId]) -> list[str]:
         """What decoded the traces of `units`, each kind once, as far as it was kept."""
-        found = {self._rows["decoded_by"][row.place] for unit in units for row in self.unit(*unit).rows}
-        return sorted(kind for kind in found if kind is not None)
+        kinds = {self._rows["decoded_by"][row.place] for unit in units for row in self.unit(*unit).rows}
+        return sorted(kind for kind in kinds if kind is not None)
 
     def places(self, rows: Iterable[Row]) -> list[tuple[str, int, int]]:
         """Where the tokens of `rows` lie, for :func:`read_tokens`."""
@@ -346,13 +346,13 @@ class Index:
     def _piece_keys(self, table: pa.Table) -> list[Key]:
         """The key of every row; equal keys are one object."""
         columns = [table[name].cast(pa.string()).to_pylist() for name in ("path", "kind")]
-        found = self._keys
+        known = self._keys
         keys = []
         for name in zip(*columns, table["cut"].to_pylist(), strict=True):
-            key = found.get(name)
+            key = known.get(name)
             if key is None:
                 path, kind, cut = name
-                key = found[name] = Key(tuple(json.loads(path)), kind, cut)
+                key = known[name] = Key(tuple(json.loads(path)), kind, cut)
             keys.append(key)
         return keys
 

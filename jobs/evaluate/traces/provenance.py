@@ -53,7 +53,7 @@ def mixed(kinds: Sequence[DecodingKind]) -> str:
         return ""
     names = dict.fromkeys(name for kind in kinds for name in kind)
     values = {name: list(dict.fromkeys(str(kind.get(name, "not kept")) for kind in kinds)) for name in names}
-    differ = "; ".join(f"{name} {', '.join(found)}" for name, found in values.items() if len(found) > 1)
+    differ = "; ".join(f"{name} {', '.join(several)}" for name, several in values.items() if len(several) > 1)
     return f"Mixed: these traces were decoded in {len(kinds)} ways, which may differ in single tokens: {differ}."
 
 

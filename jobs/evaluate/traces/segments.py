@@ -168,8 +168,8 @@ class Trace:
 
     def _position(self, path: BranchPath) -> int:
         """Where the branch `path` begins, in thinking tokens."""
-        own = (self.extent(Key(path[:depth], "thinking")).length for depth in range(len(path)))
-        return sum(own) + sum(len(self._forcing.injected[string]) for string in path)
+        lengths = (self.extent(Key(path[:depth], "thinking")).length for depth in range(len(path)))
+        return sum(lengths) + sum(len(self._forcing.injected[string]) for string in path)
 
 
 class Row(NamedTuple):

@@ -61,7 +61,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Change:
     """One knob at another value."""
 
     setting: Setting
@@ -70,73 +70,75 @@ class Turn:
 
 
 def nearest(model: Architecture, setting: Setting) -> list[str]:
-    """The settings that fit, in words; at most a few. Empty where no turn of three knobs is enough."""
+    """The settings that fit, in words; at most a few. Empty where no change of three knobs is enough."""
     for count in (1, 2, 3):
-        found = [words for knobs in combinations(_KNOBS, count) if (words := _first_fit(model, setting, knobs))]
-        if found:
-            return found[:_SHOWN]
+        changes = [words for knobs in combinations(_KNOBS, count) if (words := _first_fit(model, setting, knobs))]
+        if changes:
+            return changes[:_SHOWN]
     return []
 
 
-def _first_fit(model: Architecture, setting: Setting, knobs: tuple[Callable[[Setting], Iterator[Turn]], ...]) -> str:
+def _first_fit(model: Architecture, setting: Setting, knobs: tuple[Callable[[Setting], Iterator[Change]], ...]) -> str:
     """The first value of the last knob that fits, at the first possible values of those before it; else nothing."""
     first, *rest = knobs
-    for turn in first(setting):
+    for change in first(setting):
         if not rest:
-            if turn.setting.fits(model):
-                return turn.words
-        elif words := _first_fit(model, turn.setting, tuple(rest)):
-            return f"{turn.words}, {words}"
+            if change.setting.fits(model):
+                return change.words
+        elif words := _first_fit(model, change.setting, tuple(rest)):
+            return f"{change.words}, {words}"
     return ""
 
 
-def _fewer_tokens(setting: Setting) -> Iterator[Turn]:
+def _fewer_tokens(setting: Setting) -> Iterator[Change]:
     if setting.tokens_in_memory > setting.block_size:
         changed = replace(setting, tokens_in_memory=setting.block_size)
-        yield Turn(changed, f"resources.tokens_in_memory: {setting.block_size}")
+        yield Change(changed, f"resources.tokens_in_memory: {setting.block_size}")
 
 
-def _checkpoint(setting: Setting) -> Iterator[Turn]:
+def _checkpoint(setting: Setting) -> Iterator[Change]:
     stronger: dict[Checkpointing, tuple[Checkpointing, ...]] = {"off": ("selective", "full"), "selective": ("full",)}
     for mode in stronger.get(setting.layout.checkpointing, ()):
         changed = replace(setting, layout=replace(setting.layout, checkpointing=mode))
-        yield Turn(changed, f"resources.activation_checkpointing: {mode}")
+        yield Change(changed, f"resources.activation_checkpointing: {mode}")
 
 
-def _shard_further(setting: Setting) -> Iterator[Turn]:
+def _shard_further(setting: Setting) -> Iterator[Change]:
     if setting.shard_group is not None and setting.shard_group < setting.workers:
-        yield Turn(replace(setting, shard_group=None), f"resources.shard_group: {setting.workers}")
+        yield Change(replace(setting, shard_group=None), f"resources.shard_group: {setting.workers}")
     if setting.layout.strategy == "zero-2":
-        yield Turn(replace(setting, layout=replace(setting.layout, strategy="zero-3")), "resources.deepspeed.stage: 3")
+        yield Change(
+            replace(setting, layout=replace(setting.layout, strategy="zero-3")), "resources.deepspeed.stage: 3"
+        )
 
 
-def _more_workers(setting: Setting) -> Iterator[Turn]:
+def _more_workers(setting: Setting) -> Iterator[Change]:
     """Numbers of workers that share a batch equally."""
     if setting.shard_group is None:
         for workers in range(setting.workers + 1, setting.batch_size + 1):
             if setting.batch_size % workers == 0:
-                yield Turn(replace(setting, workers=workers), f"resources.workers: {workers}")
+                yield Change(replace(setting, workers=workers), f"resources.workers: {workers}")
 
 
-def _larger_card(setting: Setting) -> Iterator[Turn]:
+def _larger_card(setting: Setting) -> Iterator[Change]:
     card = setting.machine.card
     others = [other for other in map(machine, names()) if other.name != CPU and not other.whole]
     if setting.machine.device == "GPU":
         for other in sorted(others, key=lambda other: other.card.memory):
             if other.card.memory > card.memory:
-                yield Turn(replace(setting, machine=other), f"resources.machine: {other.name}")
+                yield Change(replace(setting, machine=other), f"resources.machine: {other.name}")
 
 
-def _offload(setting: Setting) -> Iterator[Turn]:
+def _offload(setting: Setting) -> Iterator[Change]:
     if not setting.layout.offload and setting.machine.device == "GPU":
-        yield Turn(replace(setting, layout=replace(setting.layout, offload=True)), "resources.offload: true")
+        yield Change(replace(setting, layout=replace(setting.layout, offload=True)), "resources.offload: true")
 
 
-def _shorter_block(setting: Setting) -> Iterator[Turn]:
+def _shorter_block(setting: Setting) -> Iterator[Change]:
     longest = (setting.block_size - 1) // _BLOCK * _BLOCK
     for block in range(longest, 0, -_BLOCK):
         in_memory = min(setting.tokens_in_memory, block)
-        yield Turn(replace(setting, block_size=block, tokens_in_memory=in_memory), f"block_size: {block}")
+        yield Change(replace(setting, block_size=block, tokens_in_memory=in_memory), f"block_size: {block}")
 
 
 _KNOBS = (_fewer_tokens, _checkpoint, _shard_further, _more_workers, _larger_card, _offload, _shorter_block)

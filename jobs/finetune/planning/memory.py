@@ -306,8 +306,8 @@ def _in_transit(model: Architecture, layout: WorkLayout) -> tuple[float, float, 
         return live, 0.0, bucket, 0.0, live + bucket
     gradients = (compute + master) if trains else 0
     ahead = 0 if layout.shards == 1 else compute * layer
-    own = (compute + (compute if trains else 0)) * layer
+    gathered = (compute + (compute if trains else 0)) * layer
     behind = master * layer if trains else 0
     # The root's weights are freed by then; its gradients, and what they are copied into; or that, and what comes of it.
     reduced = max(gradients, master * (1 + 1 / layout.shards)) if trains else 0
-    return float(compute * root), float(ahead), float(own + ahead), float(behind), float(reduced * root)
+    return float(compute * root), float(ahead), float(gathered + ahead), float(behind), float(reduced * root)

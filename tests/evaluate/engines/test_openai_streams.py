@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from jobs.evaluate.engines.priority_semaphore import Turns
+from jobs.evaluate.engines.priority_semaphore import PrioritySemaphore
 from jobs.evaluate.engines.protocol import EngineError, Request, Sampling, start
 from tests.evaluate.scripted_server import (
     CUT,
@@ -185,19 +185,19 @@ def test_no_more_requests_than_the_limit_and_forks_go_first() -> None:
 
 def test_a_turn_that_is_given_up_is_not_lost() -> None:
     async def use() -> None:
-        turns = Turns(1)
+        semaphore = PrioritySemaphore(1)
 
         async def take() -> None:
-            async with turns.turn(0):
+            async with semaphore.held(0):
                 await asyncio.sleep(0)
 
-        async with turns.turn(0):
+        async with semaphore.held(0):
             waiting = [asyncio.create_task(take()) for _ in range(3)]
             await asyncio.sleep(0)
             waiting[0].cancel()
         waiting[1].cancel()  # it was granted its turn, and has not heard of it
         await asyncio.gather(*waiting, return_exceptions=True)
-        async with asyncio.timeout(60), turns.turn(0):
+        async with asyncio.timeout(60), semaphore.held(0):
             pass
 
     asyncio.run(use())

@@ -163,9 +163,9 @@ def test_errors_are_a_range_in_every_table_and_in_no_other(tmp_path: Path) -> No
     (compared,) = (each for each in comparisons if each.policy == wait.name and each.reference == "auto")
     assert (compared.difference.range.low, compared.difference.range.high) == pytest.approx((-0.1, 0))
     assert compared.t_p_value == 1
-    together = as_record(curves)[1]["points"][1]["together"]
-    assert together[0]["pass_least"] == 0.4
-    assert together[1]["majority_least"] <= together[1]["majority"] <= together[1]["majority_most"]
+    at_k = as_record(curves)[1]["points"][1]["at_k"]
+    assert at_k[0]["pass_least"] == 0.4
+    assert at_k[1]["majority_least"] <= at_k[1]["majority"] <= at_k[1]["majority_most"]
 
 
 def test_a_table_says_which_question_its_intervals_answer(tmp_path: Path) -> None:

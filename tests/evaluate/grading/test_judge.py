@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading.judge import LONGEST, JudgeQuestion, read_judgements, read_verdict, verdict_of
-from jobs.evaluate.grading.judge_actor import Bench
+from jobs.evaluate.grading.judge_actor import JudgeSession
 from jobs.evaluate.regrade import regrade
 from jobs.evaluate.run import run
 from orchestrator.job.context import StepContext
@@ -214,9 +214,9 @@ def test_a_judge_of_ones_own_is_asked_through_its_engine_and_gives_back_what_it_
     context = StepContext("experiment", "sweep", "f", tmp_path / "f", tmp_path / "traces")
     context.output.mkdir(parents=True)
     questions = [replace(QUESTION, answer=f"answer {number}") for number in range(3)]
-    with Bench(config.judge, config, context) as bench:
-        assert bench.verdicts(questions) == ["correct"] * 3
-        bench.write(context.output)
+    with JudgeSession(config.judge, config, context) as session:
+        assert session.verdicts(questions) == ["correct"] * 3
+        session.write(context.output)
     said = list(read_judgements(context.output))
     assert [each.reply for each in said] == ["Verdict: SAME"] * 3
     assert {each.prompt for each in said} == {question.prompt for question in questions}

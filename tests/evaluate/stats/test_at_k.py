@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binom
 
 from jobs.evaluate.grading.reader import meaning
-from jobs.evaluate.stats.at_k import taken_together
+from jobs.evaluate.stats.at_k import scores_at_k
 from jobs.evaluate.stats.comparisons import scores
 from jobs.evaluate.stats.curves import MeasuredCurve, drawn, measure
 from jobs.evaluate.stats.intervals import Interval
@@ -75,9 +75,9 @@ def test_one_curve_each_of_what_k_samples_pass_and_elect(tmp_path: Path) -> None
     assert [point.thinking_tokens for point in passed.points] == [11.5, 23, 46]
     assert [point.answer_tokens for point in passed.points] == [3, 6, 12]
     (natural,) = curves["budget"].points
-    assert [each.k for each in natural.together] == [1, 2, 3, 4]
-    assert natural.together[2].majority.value == pytest.approx(((2 + 2 / 3) / 4 + (2 / 2) / 4) / 2)
-    assert natural.together[2].passed.value == pytest.approx((1 + 3 / 4) / 2)
+    assert [each.k for each in natural.at_k] == [1, 2, 3, 4]
+    assert natural.at_k[2].majority.value == pytest.approx(((2 + 2 / 3) / 4 + (2 / 2) / 4) / 2)
+    assert natural.at_k[2].passed.value == pytest.approx((1 + 3 / 4) / 2)
 
 
 def test_answers_of_one_meaning_are_one_answer(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_what_could_not_be_graded_was_not_drawn_and_what_was_not_answered_does_n
     curves = measured(
         tmp_path, rows("a", ["16", "!", "!", "!"]), rows("b", ["-", "-", "-", "16"]), rows("c", ["-"] * 4)
     )
-    first, second, _, fourth = curves["budget"].points[0].together
+    first, second, _, fourth = curves["budget"].points[0].at_k
     assert (first.items, first.passed.value) == (3, pytest.approx((1 + 1 / 4 + 0) / 3))
     assert (second.items, second.passed.value) == (2, pytest.approx((1 / 2 + 0) / 2)), "one of a's cannot be two"
     assert (fourth.items, fourth.majority.value) == (2, 1 / 2)
@@ -113,7 +113,7 @@ def test_one_sample_has_no_such_curves_and_neither_has_a_sweep_without_the_natur
     assert list(measured(tmp_path, rows("a", ["16"]), rows("b", ["2"]))) == ["budget"]
     extended = measured(tmp_path, rows("a", ["16", "2"], WAIT), policies=(WAIT,))
     assert list(extended) == ["Wait"]
-    assert [each.passed.value for each in extended["Wait"].points[0].together] == [0.5, 1]
+    assert [each.passed.value for each in extended["Wait"].points[0].at_k] == [0.5, 1]
 
 
 def test_an_extension_that_is_called_like_a_curve_is_in_quotes(tmp_path: Path) -> None:
@@ -142,14 +142,14 @@ def test_gains_are_over_one_natural_sample_and_rounding_is_none(tmp_path: Path) 
     items = [rows(f"{number}", list(rng.choice(["16", "2", "3"], 7))) for number in range(40)]
     curves = measured(tmp_path, *items)
     (natural,) = curves["budget"].points
-    tied = natural.together[1].majority.difference
+    tied = natural.at_k[1].majority.difference
     assert tied is not None
     assert (tied.value, tied.p_value) == (pytest.approx(0, abs=1e-12), 1)
     gains = {point.k: point.difference for point in curves["pass@k"].points}
     assert gains[1] is not None
     assert (gains[1].value, gains[1].p_value) == (pytest.approx(0, abs=1e-12), 1)
     assert gains[7] is not None
-    assert gains[7].value == pytest.approx(natural.together[6].passed.value - natural.accuracy)
+    assert gains[7].value == pytest.approx(natural.at_k[6].passed.value - natural.accuracy)
     assert gains[7].p_value < 0.001
     assert gains[7].interval.low > 0
 
@@ -173,7 +173,7 @@ def test_intervals_cover_the_truth_19_times_of_20() -> None:
     rng = np.random.default_rng(5)
     ease = rng.beta(1.2, 0.8, (100, 400))
     correct = rng.binomial(5, ease)
-    found = taken_together(outcomes(correct, (5 - correct)[:, :, None]), None, seed=0)
+    found = scores_at_k(outcomes(correct, (5 - correct)[:, :, None]), None, seed=0)
     population = rng.beta(1.2, 0.8, 400_000)
     for k in range(2, 6):
         tie = 0.5 * binom.pmf(k // 2, k, population) if k % 2 == 0 else 0
@@ -195,10 +195,10 @@ def test_how_many_policies_are_resampled_at_once_changes_nothing(monkeypatch: py
     correct, wrong = rng.integers(0, 5, (6, 3)), rng.integers(0, 3, (6, 3, 2))
     task = outcomes(correct, wrong)
     reference = task.shares[[0]]
-    together = taken_together(task, reference, seed=1)
+    at_k = scores_at_k(task, reference, seed=1)
     monkeypatch.setattr("jobs.evaluate.stats.at_k._SCORED_AT_ONCE", 1)
-    apart = taken_together(task, reference, seed=1)
-    for one, other in zip(together, apart, strict=True):
+    apart = scores_at_k(task, reference, seed=1)
+    for one, other in zip(at_k, apart, strict=True):
         assert [each.items for each in one] == [each.items for each in other]
         values = [[each.majority.bootstrap.low for each in policy] for policy in (one, other)]
         np.testing.assert_allclose(values[0], values[1], rtol=1e-12)
@@ -207,6 +207,6 @@ def test_how_many_policies_are_resampled_at_once_changes_nothing(monkeypatch: py
 def test_the_k_that_are_asked_for_are_those_that_are_shown(tmp_path: Path) -> None:
     path = write(tmp_path, rows("a", ["16", "2", "16", "3", "16", "4"]), rows("b", ["16", "2", "2", "3", "16", "4"]))
     outcomes = read(path, ["auto"])
-    curves = {curve.name: curve for curve in drawn(outcomes, [AUTO], together=(3, 1, 3, 6))}
+    curves = {curve.name: curve for curve in drawn(outcomes, [AUTO], at_k=(3, 1, 3, 6))}
     assert [point.k for point in curves["majority@k"].points] == [1, 3, 6]
     assert scores(outcomes[0], "auto", (3, 1)).points == ("auto", "auto majority@3")

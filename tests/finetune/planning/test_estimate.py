@@ -16,7 +16,7 @@ from jobs.architecture import find
 from jobs.finetune.config import BYTE_VOCABULARY, FinetuneConfig
 from jobs.finetune.planning.estimate import estimate as training_estimate
 from jobs.finetune.planning.estimate import forecast
-from jobs.finetune.planning.roofline import Work, mfu
+from jobs.finetune.planning.roofline import TrainingWork, mfu
 from jobs.finetune.tokenizer import byte_tokenizer
 from jobs.forecasts import DatasetForecast
 from jobs.letters.config import LettersConfig
@@ -100,7 +100,7 @@ def test_time_and_cost_follow_from_the_data_the_machine_and_a_stated_mfu() -> No
 
 def test_the_paper_s_26_minutes_on_16_cards_are_what_plans_reckon_with() -> None:
     model, tokens = find("Qwen/Qwen2.5-32B-Instruct"), 5 * 5_658_480
-    reached = mfu(model, Work(tokens, 5658, 315), machine("h100"), 16, 26 * 60)
+    reached = mfu(model, TrainingWork(tokens, 5658, 315), machine("h100"), 16, 26 * 60)
     assert reached == pytest.approx(machine("h100").card.mfu, abs=0.01)
 
 
