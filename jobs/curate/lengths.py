@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from jobs.curate.config import CurateConfig
 from jobs.curate.row import CurateRow
-from jobs.finetune.model import load_tokenizer
+from jobs.finetune.tokenizer import load_tokenizer
 from orchestrator.job.context import StepContext
 from orchestrator.job.local_files import LocalPath
 from orchestrator.job.outputs import Model
