@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.collect.features import Compared, Mapped
+from jobs.collect.features import CompareBy, Mapped
 from jobs.collect.near import candidates, groups, jaccard
 
 
@@ -58,7 +58,7 @@ def alike(
     involved = np.unique(numbers[pairs])
     sets: dict[int, NDArray[np.uint64]] = {}
     figures: dict[int, str] = {}
-    for block in mapped(Compared(involved)):
+    for block in mapped(CompareBy(involved)):
         for number, own, said in zip(
             block["number"].to_pylist(), _arrays(block["shingles"]), block["figures"], strict=True
         ):

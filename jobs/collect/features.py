@@ -47,7 +47,7 @@ FEATURES = pa.schema(
 """`key` is the identity, and `tested` to `similarity` a :class:`~jobs.collect.contamination.Contamination`, or null. A
 question of few words has no bands."""
 
-COMPARED = pa.schema([("number", pa.int64()), ("shingles", pa.list_(pa.uint64())), ("figures", pa.string())])
+COMPARED_BY = pa.schema([("number", pa.int64()), ("shingles", pa.list_(pa.uint64())), ("figures", pa.string())])
 """What near duplicates are compared by."""
 
 Block: TypeAlias = pa.Table
@@ -84,8 +84,8 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Works out :data:`COMPARED` of those rows of a block that are asked for."""
+class CompareBy:
+    """Works out :data:`COMPARED_BY` of those rows of a block that are asked for."""
 
     asked: NDArray[np.int64]
     """Ascending."""
@@ -100,7 +100,7 @@ class Compared:
                 "shingles": [shingles(hashes(words(each))) for each in questions],
                 "figures": [" ".join(figures(each)) for each in questions],
             },
-            schema=COMPARED,
+            schema=COMPARED_BY,
         )
 
 

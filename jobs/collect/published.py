@@ -13,7 +13,7 @@ from jobs.collect.contamination import HeldOut
 from jobs.collect.normal import grams, hashes
 
 
-class Published:
+class PublishedProcedure:
     """The state of the procedure, as sources are put through it one after the other."""
 
     def __init__(self, tested: Iterable[HeldOut], ngram: int):

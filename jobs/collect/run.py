@@ -24,7 +24,7 @@ from jobs.collect.config import CollectConfig
 from jobs.collect.contamination import Answerbook, Contamination, HeldOut
 from jobs.collect.duplicates import Duplicate, alike, same
 from jobs.collect.features import Block, Features, Mapped, blocks, on_ray
-from jobs.collect.published import Published
+from jobs.collect.published import PublishedProcedure
 from jobs.collect.sources import Collected, read
 from jobs.fates import DROPPED, Funnel
 from jobs.made_dataset import Lines, describe
@@ -35,7 +35,7 @@ BLOCK = 2000
 """Rows."""
 
 
-Taken = Mapping[int, tuple[str, str, dict[str, Any]]]
+TakenRows = Mapping[int, tuple[str, str, dict[str, Any]]]
 """What a stage drops, by row: the cause to count it by, why, and further fields of the row."""
 Again = Callable[[], Iterator[Block]]
 """Gives all blocks once more."""
@@ -65,7 +65,7 @@ class Decided:
         left[list(self.dropped)] = False
         return np.flatnonzero(left)
 
-    def drop(self, stage: str, taken: Taken) -> None:
+    def drop(self, stage: str, taken: TakenRows) -> None:
         """One more stage."""
         self.funnel.add(stage, ((self.sources[number], cause) for number, (cause, _, _) in taken.items()))
         self.dropped |= {number: (stage, why, more) for number, (_, why, more) in taken.items()}
@@ -219,7 +219,7 @@ def _contaminated(tests: Answerbook, each: Contamination) -> tuple[str, str, dic
 
 def _as_published(
     names: Sequence[str], ngram: int, rows: Iterable[Block], tests: Answerbook, decided: Decided
-) -> Taken:
+) -> TakenRows:
     """What the s1 paper's procedure drops, of the sources in the order of `names`."""
     by_source: dict[str, list[tuple[int, str]]] = {name: [] for name in names}
     for block in rows:
@@ -227,7 +227,7 @@ def _as_published(
         columns = (usable[name].to_pylist() for name in ("source", "number", "question"))
         for source, number, question in zip(*columns, strict=True):
             by_source[source].append((number, question))
-    procedure = Published(tests.tested, ngram)
+    procedure = PublishedProcedure(tests.tested, ngram)
     taken = {}
     for source, questions in by_source.items():
         found = procedure.keeps(source, ((decided.name(number), question) for number, question in questions))
@@ -239,7 +239,7 @@ def _as_published(
     return taken
 
 
-def _beyond(quotas: Mapping[str, int], seed: int, decided: Decided) -> Taken:
+def _beyond(quotas: Mapping[str, int], seed: int, decided: Decided) -> TakenRows:
     """What is beyond the quotas: of each source, those that the seed draws last."""
     left: dict[str, list[int]] = {source: [] for source in quotas}
     for number in decided.there().tolist():

@@ -15,7 +15,7 @@ from orchestrator.job.errors import StepError
 from orchestrator.job.outputs import Curves
 from orchestrator.job.references import Reference
 
-Verdicts = Mapping[str, tuple[int, int]]
+ItemVerdicts = Mapping[str, tuple[int, int]]
 """By item: samples that are correct, and all that could be graded."""
 
 
@@ -26,7 +26,7 @@ class Judged:
         """Raises StepError where a sweep has not the policy that is asked for."""
         self._wrong_in = {str(each): _verdicts(each, asked.policy, context) for each in asked.wrong_in}
         self._accuracy = asked.accuracy
-        self._of: Verdicts = {}
+        self._of: ItemVerdicts = {}
         if asked.accuracy is not None:
             self._of = _verdicts(asked.accuracy.of, asked.accuracy.policy, context)
 
@@ -48,11 +48,11 @@ class Judged:
         return f"{self._accuracy.of} is right in more than {high:g} of its samples" if right > high * graded else None
 
 
-def _verdicts(sweep: Reference, policy: str, context: StepContext) -> Verdicts:
+def _verdicts(sweep: Reference, policy: str, context: StepContext) -> ItemVerdicts:
     return verdicts(context.take(sweep, Curves).folder / "samples.parquet", policy, str(sweep))
 
 
-def verdicts(samples: Path, policy: str, name: str) -> Verdicts:
+def verdicts(samples: Path, policy: str, name: str) -> ItemVerdicts:
     """What a policy of a sweep came to, by item. A sample without an answer is wrong, and one that could not be graded
     does not count. Raises StepError where the sweep has no such policy."""
     table = pq.read_table(samples, columns=["item", "policy", "verdict"])

@@ -31,7 +31,7 @@ Drops = Mapping[int, str]
 
 
 @dataclass(frozen=True)
-class Rule:
+class KeepRule:
     """Says what becomes of the samples of one question."""
 
     drops: Callable[[Sequence[Candidate]], Drops]
@@ -60,19 +60,19 @@ def _shortest(candidates: Sequence[Candidate]) -> Drops:
     return _not_correct(candidates) | dict.fromkeys(longer, "not the shortest correct one")
 
 
-RULES: ExtensionPoint[Rule] = ExtensionPoint(
+RULES: ExtensionPoint[KeepRule] = ExtensionPoint(
     "scaling_orchestrator.distil_rules",
-    Rule,
+    KeepRule,
     {
-        "all": Rule(lambda candidates: {}),
-        "correct": Rule(_not_correct),
-        "first_correct": Rule(_first),
-        "shortest_correct": Rule(_shortest),
+        "all": KeepRule(lambda candidates: {}),
+        "correct": KeepRule(_not_correct),
+        "first_correct": KeepRule(_first),
+        "shortest_correct": KeepRule(_shortest),
     },
 )
 
 
-def dropped(rule: Rule, most: int | None, candidates: Sequence[Candidate], referenced: bool) -> Drops:
+def dropped(rule: KeepRule, most: int | None, candidates: Sequence[Candidate], referenced: bool) -> Drops:
     """What `rule` drops of a question's samples, and of those that it keeps, what comes after the first `most`.
 
     Where there is no reference answer, what most samples answer is taken for it (:func:`by_majority`).
