@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from jobs.curate.config import CurateConfig
 from jobs.curate.run import run
 from jobs.fates import Funnel
+from jobs.finetune.data_config import DataConfig
+from jobs.finetune.samples import read_samples
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
 from orchestrator.job.outputs import Dataset
@@ -119,6 +121,12 @@ def test_several_seeds_give_several_sets_and_the_card_says_what_they_share(tmp_p
     assert len({frozenset(own) for own in sets}) == 3
     assert {row["id"] for row in read(output / "train.jsonl")} == sets[0]
     assert f"in every set: {len(sets[0] & sets[1] & sets[2])} of 20 rows" in (output / "README.md").read_text()
+    taken = DataConfig.model_validate({"path": "${s1k}", "split": "seed-1"})
+    located = taken.located(lambda reference: Dataset(output))
+    questions = {row["question"] for row in rows if row["id"] in sets[1]}
+    assert {sample.question for sample in read_samples(located)} == questions
+    with pytest.raises(StepError, match=r"\$\{s1k\} has no set 'seed-7': it has seed-0, seed-1, seed-2, train"):
+        DataConfig.model_validate({"path": "${s1k}", "split": "seed-7"}).located(lambda reference: Dataset(output))
     again = curate(
         tmp_path / "again", rows[::-1], domains="subject", select={"by": "diverse", "size": 20, "seeds": [2]}
     )
