@@ -31,8 +31,8 @@ SAMPLES = "samples.parquet"
 
 
 def run(config: DistilConfig, context: StepContext) -> None:
-    """Writes ``train.jsonl``, ``dropped.jsonl``, ``funnel.json`` and ``README.md``, besides ``samples.parquet``,
-    ``decode.json`` and ``grading.json`` as a sweep does."""
+    """Writes ``train.jsonl``, ``test.jsonl``, ``dropped.jsonl``, ``funnel.json`` and ``README.md``, besides
+    ``samples.parquet``, ``decode.json`` and ``grading.json`` as a sweep does."""
     began = time.monotonic()
     context.output.mkdir(parents=True, exist_ok=True)
     asked = questions(config, context.inputs)
@@ -53,11 +53,12 @@ def write(config: DistilConfig, context: StepContext, asked: Questions, thoughts
     none is kept."""
     stages: dict[str, list[tuple[str, str]]] = {"empty": [], "answers": []}
     came: dict[str, int] = {}
-    texts = {(task.name, item.id): item for task in asked.tasks for item in task.items}
+    known = {(task.name, item.id): (task.type, item) for task in asked.tasks for item in task.items}
     samples = zip(_rows(context.output / SAMPLES), thoughts, strict=True)
-    with Lines(context.output / "train.jsonl") as kept, Lines(context.output / DROPPED) as gone:
+    files = (context.output / name for name in ("train.jsonl", "test.jsonl", DROPPED))
+    with Lines(next(files)) as kept, Lines(next(files)) as questioned, Lines(next(files)) as gone:
         for (task, name), group in groupby(samples, key=lambda pair: (pair[0]["task"], pair[0]["item"])):
-            item, carried = texts[task, name], asked.carried.get((task, name), {})
+            (kind, item), carried = known[task, name], asked.carried.get((task, name), {})
             source = str(carried.get("source", task))
             rows = [_row(config, model, item.question, carried, source, *each) for each in group]
             came[source] = came.get(source, 0) + len(rows)
@@ -69,6 +70,8 @@ def write(config: DistilConfig, context: StepContext, asked: Questions, thoughts
                     stage, reason = why
                     stages[stage].append((source, reason))
                     gone.add({**row, "stage": stage, "reason": reason})
+            if item.answer and len(taken) < len(rows):
+                questioned.add({"id": item.id, "question": item.question, "answer": item.answer, "type": kind})
     funnel = Funnel(came)
     for stage, drops in stages.items():
         funnel.add(stage, drops)

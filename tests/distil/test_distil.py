@@ -120,6 +120,11 @@ def test_what_is_kept_is_graded_by_each_questions_own_type_and_has_where_it_came
     assert (first["reference"], first["sample"], first["answer_end"]) == ("2", 1, "stop")
     assert (first["thinking_tokens"], first["answer_tokens"]) == (15, 5)
     assert {row["verdict"] for row in kept if row["id"] == "open"} == {"ungraded"}
+    asked_next = read(tmp_path / "step" / "output" / "test.jsonl")
+    assert [(row["id"], row["answer"], row["type"]) for row in asked_next] == [
+        ("two", "2", "integer"),
+        ("half", r"\frac{1}{2}", "math"),
+    ]
     card = (tmp_path / "step" / "output" / "README.md").read_text()
     assert "teacher: r1" in card
     samples = list(read_samples(DataConfig.model_validate(str(tmp_path / "step" / "output" / "train.jsonl"))))
