@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.grading.answer_type import AnswerType
+from jobs.evaluate.grading.answer_type import ANSWER_TYPES
 from jobs.evaluate.tasks import Item, Task, load
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.evaluate.tasks.items import item_of
@@ -41,7 +41,7 @@ def questions(config: EvaluateConfig, inputs: Mapping[str, StepInput]) -> Questi
         if not isinstance(task.path, Reference):
             tasks.append(load(task, inputs))
             continue
-        by_type: dict[AnswerType, list[Item]] = {}
+        by_type: dict[str, list[Item]] = {}
         further: dict[str, Mapping[str, Any]] = {}
         for kind, item, row in _asked(task, inputs):
             if item.id in further:
@@ -57,13 +57,13 @@ def questions(config: EvaluateConfig, inputs: Mapping[str, StepInput]) -> Questi
     return Questions(tasks, carried)
 
 
-def _asked(task: TaskConfig, inputs: Mapping[str, StepInput]) -> Iterator[tuple[AnswerType, Item, Mapping[str, Any]]]:
+def _asked(task: TaskConfig, inputs: Mapping[str, StepInput]) -> Iterator[tuple[str, Item, Mapping[str, Any]]]:
     for number, (where, row) in enumerate(rows(task, inputs), 1):
         if task.items is not None and number > task.items:
             return
-        kind: AnswerType = row.get("type", task.answers) if task.type is None else task.type
-        if kind not in get_args(AnswerType):
-            raise StepError(f"{where}: type {kind!r} is none: {', '.join(get_args(AnswerType))}")
+        kind: str = row.get("type", task.answers) if task.type is None else task.type
+        if kind not in ANSWER_TYPES:
+            raise StepError(f"{where}: type {kind!r} is none: {', '.join(ANSWER_TYPES)}")
         if row.get("answer") == "":
             asked = item_of({**row, "answer": "-"}, where, number, task.row_columns, _of_type(task, "text"))
             yield kind, Item(asked.id, asked.question, ""), row
@@ -71,5 +71,5 @@ def _asked(task: TaskConfig, inputs: Mapping[str, StepInput]) -> Iterator[tuple[
             yield kind, item_of(row, where, number, task.row_columns, _of_type(task, kind)), row
 
 
-def _of_type(task: TaskConfig, kind: AnswerType) -> TaskConfig:
+def _of_type(task: TaskConfig, kind: str) -> TaskConfig:
     return task.model_copy(update={"type": kind})
