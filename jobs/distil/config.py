@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from jobs.distil.keeping import RULES
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.fields import filled
-from jobs.evaluate.sweep.policies import Policy, no_forcing
+from jobs.evaluate.sweep.kinds import spelled_out
+from jobs.evaluate.sweep.policies.baseline import Baseline
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policy import Policy
+from jobs.evaluate.sweep.values import filled
 from jobs.evaluate.tasks.config import TaskConfig
 from orchestrator.job.config import HubName, Problem
 from orchestrator.job.outputs import Dataset, Output
@@ -46,13 +50,13 @@ class DistilConfig(EvaluateConfig):
     )
     per_question: int | None = Field(default=None, ge=1, description="at most so many of them; None: all")
 
-    @property
+    @cached_property
     def policies(self) -> tuple[Policy, ...]:
         """The one. Where something else is asked for, the budget that a sweep has by default is not."""
-        found = super().policies
+        found = spelled_out(self)
         if "budgets" not in self.model_fields_set:
-            found = tuple(policy for policy in found if policy != Policy()) or found
-        return found or no_forcing()
+            found = tuple(policy for policy in found if policy != Budget()) or found
+        return found or (Baseline(),)
 
     @model_validator(mode="after")
     def _has_one_policy(self) -> Self:

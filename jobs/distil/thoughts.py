@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jobs.evaluate.run import Sweep
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Key, leaf
 from jobs.evaluate.traces.files import Index, MovedFile, read_tokens
@@ -29,7 +29,7 @@ def _thought(sweep: Sweep, index: Index, unit: Unit, policy: Policy) -> str:
     end = leaf(sweep.replica.trees[unit.tree], policy, unit.room, known.extent)
     if end.answer is None:
         return ""
-    path = end.answer.path
+    path = end.answer.branch
     tokens: list[int] = []
     for depth in range(len(path) + 1):
         if depth:

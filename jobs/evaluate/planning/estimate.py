@@ -15,7 +15,7 @@ from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remar
 from jobs.evaluate.planning.lengths import ASSUMED, published, scaled, unmarked
 from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, PlannedReplica, Taken, taken
 from jobs.evaluate.planning.workload import Workload, at_most, item
-from jobs.evaluate.sweep.policies import Policy, Wish, printable
+from jobs.evaluate.sweep.policy import Policy, Root, printable
 from jobs.evaluate.sweep.tree import Room, grow
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.forecasts import DatasetForecast, ModelForecast, ThinkingForecast
@@ -177,11 +177,11 @@ def _usd(config: EvaluateConfig, what: Taken, replica: PlannedReplica) -> float:
 
 def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int) -> _Sweep | None:
     """The decoding of all tasks; None where it is not known how many items one has."""
-    by_wish: dict[Wish | None, list[Policy]] = {}
+    by_root: dict[Root, list[Policy]] = {}
     for policy in config.policies:
-        by_wish.setdefault(policy.wish, []).append(policy)
-    injected = {policy.string: 1 if policy.string else 0 for policy in config.policies if policy.string is not None}
-    trees = [(grow(policies, injected, 1), policies) for policies in by_wish.values()]
+        by_root.setdefault(policy.root, []).append(policy)
+    injected = {string: len(string[:1]) for policy in config.policies for string in policy.route.strings}
+    trees = [(grow(policies, injected, 1), policies) for policies in by_root.values()]
     answer = context // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     expected, most, words = Workload(), Workload(), []
     for task in config.tasks:
