@@ -20,7 +20,7 @@ from jobs.curate.report import page
 from jobs.curate.row import CurateRow
 from jobs.curate.selection import Preselected, Wanted, select
 from jobs.fates import DROPPED, Funnel
-from jobs.made_dataset import Lines, describe
+from jobs.made_dataset import Lines, describe, took
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.outputs import Dataset
@@ -134,7 +134,7 @@ def _write(
         facts["in every set"] = f"{len(shared):,} of {len(sets[0]):,} rows"
     html = page(context.name, curated.funnel, rows, before, sets[0], curated.dropped)
     (context.output / PAGE).write_text(html, encoding="utf-8")
-    describe(context, "rows to train on", curated.funnel, facts, (PAGE,))
+    describe(context, "rows to train on", curated.funnel, facts, [took(config.data, context)], (PAGE,))
 
 
 def _rows_file(context: StepContext, name: str, rows: Iterable[CurateRow]) -> None:

@@ -5,7 +5,8 @@ A step's ``tracked/<run>/`` folders (:class:`orchestrator.job.tracked_run.Tracke
 is missing. So a server that was away is caught up by the next call, an experiment that is resumed updates its runs, and
 one whose server lost everything gets it all back.
 
-A model that came of a run becomes a logged model beside it (:mod:`orchestrator.tracking.logged_model`).
+A model that came of a run becomes a logged model beside it (:mod:`orchestrator.tracking.logged_model`), and the data
+that a run was given its dataset inputs (:mod:`orchestrator.tracking.dataset_inputs`).
 
 MLflow only ever appends: a param or a logged metric cannot be taken back. Where the store no longer says what the
 server was told (a restarted training measures its last steps again), the run is deleted there and logged afresh.
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.tracking import chart_view
+from orchestrator.tracking.dataset_inputs import TakenDataset, log_datasets
 from orchestrator.tracking.logged_model import MadeModel, log_model
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ class _Folder:
     group: str | None
     lines: Sequence[_Line]
     model: MadeModel | None
+    datasets: Sequence[TakenDataset]
 
     @classmethod
     def read(cls, path: Path) -> _Folder:
@@ -114,6 +117,7 @@ class _Folder:
             group=record["group"],
             lines=[_Line(**json.loads(line)) for line in whole.splitlines()],
             model=MadeModel.read(path),
+            datasets=TakenDataset.read(path),
         )
 
     def digest(self, lines: int) -> str:
@@ -208,6 +212,7 @@ class Tracker:
             run = self._client.create_run(experiment, int(started * 1000), dict(identity), folder.name)
         self._log_identity(folder, run)
         self._log_metrics(folder, run)
+        log_datasets(self._client, folder.datasets, run)
         if state != "RUNNING":
             self._log_artifacts(folder, run)
         if state == "FINISHED" and folder.model is not None:
