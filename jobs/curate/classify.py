@@ -1,8 +1,8 @@
 """Classes of questions by a language model: the label that it finds likeliest, of those that there are.
 
 On CPUs, each label's log-probability after the prompt is computed, its end included, so that no label is favoured for
-being the beginning of another; the prompt's keys and values are computed once for all labels. On GPUs vLLM decodes under
-a grammar that has the labels and nothing else. Either way what comes out is a label of the list.
+being the beginning of another; the prompt's keys and values are computed once for all labels. On GPUs vLLM decodes
+under a grammar that has the labels and nothing else. Either way what comes out is a label of the list.
 
 What was said is appended to ``classified.jsonl`` of the step's folder as it comes, so that a step that starts again
 asks for the rest.
