@@ -48,6 +48,8 @@ class Answer:
     """As far as the server shows it."""
     model: str = ""
     """Which it says that answered."""
+    prompt_tokens: int = 0
+    """That the server counted; 0 where it does not say."""
 
 
 class Unaccountable(EngineError):
@@ -71,6 +73,7 @@ class _Details(Outside):
 
 
 class _Usage(Outside):
+    prompt_tokens: TokenCount = 0
     completion_tokens: TokenCount
     completion_tokens_details: _Details | None = None
 
@@ -191,7 +194,8 @@ def _accounted(text: str, end: End | None, usage: _Usage | None) -> Answer:
         )
     if thinking > usage.completion_tokens:
         raise Unaccountable(f"the server counts {thinking} tokens of thinking among {usage.completion_tokens} in all")
-    return Answer(text, thinking, usage.completion_tokens - thinking, end)
+    answer_tokens = usage.completion_tokens - thinking
+    return Answer(text, thinking, answer_tokens, end, prompt_tokens=usage.prompt_tokens)
 
 
 def _passes(error: EngineError) -> bool:
