@@ -267,3 +267,38 @@ def test_what_a_server_charges_is_planned_and_accounted(tmp_path: Path) -> None:
     assert told_before.tokens == tokens
     assert told_before.usd == pytest.approx((2000 * PROMPT * 0.5 + tokens * 2.0) / 1e6)
     assert "price" in estimate(config("http://host/v1"), {"q": upcoming}).holder
+
+
+@pytest.mark.parametrize(
+    ("text", "trace", "answer", "thinking"),
+    [
+        ("<think>hm hm</think>Answer: 2", "hm hm", "Answer: 2", 11),
+        ("hm hm\n</think>\n\nAnswer: 2", "hm hm", "Answer: 2", 7),
+        ("<think>for ever and ever", None, None, None),
+        ("Answer: 2", None, None, None),
+    ],
+)
+def test_thinking_in_tags_is_told_from_the_answer(
+    tmp_path: Path, text: str, trace: str | None, answer: str | None, thinking: int | None
+) -> None:
+    parts: list[Part] = [
+        {"choices": [{"delta": {"content": text[:5]}}]},
+        {"choices": [{"delta": {"content": text[5:]}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": {"completion_tokens": 20}},
+        b"data: [DONE]\n\n",
+    ]
+    asked_for = {"chat": {"think_tags": True}, "keep": "all"}
+    with ChatServer(lambda body: parts).serving() as url:
+        if trace is None:
+            with pytest.raises(StepError, match=r"keeps none of 1 samples: 1 no (thinking|answer text)"):
+                distil(config(url, **asked_for), tmp_path, rows=ROWS[:1])
+            return
+        kept, _ = distil(config(url, **asked_for), tmp_path, rows=ROWS[:1])
+    (row,) = kept
+    assert (row["trace"], row["answer"]) == (trace, answer)
+    assert (row["thinking_tokens"], row["thinking_tokens"] + row["answer_tokens"]) == (thinking, 20)
+
+
+def test_answers_that_were_stored_before_there_were_tags_are_found() -> None:
+    assert config("http://h/v1").chat.model_dump(mode="json") == {"budget": None, "parameters": {}}
+    assert config("http://h/v1", chat={"think_tags": True}).chat.model_dump(mode="json")["think_tags"] is True

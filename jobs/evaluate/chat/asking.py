@@ -59,7 +59,7 @@ class _Asking:
         assert server is not None, "a chat server has an address"
         assert config.served_model is not None, "and a name for its model"
         self._requests = min(server.requests, len(missing))
-        self._client = ChatClient(server, config.served_model, config.system)
+        self._client = ChatClient(server, config.served_model, config.system, chat.think_tags)
         self._chat = chat
         self._context = context
         self._left: Iterator[tuple[Asked, str]] = iter(missing.items())
