@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.evaluate.chat import run as chat
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.decode.forecast import Forecast, Pace, Progress
+from jobs.evaluate.decode.forecast import Forecast, Progress
+from jobs.evaluate.decode.pace import Pace
 from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.engines import model as models
@@ -166,6 +167,8 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         "seed": config.seed,
         "numerics": _numerics(engine),
     }
+    if forcing.ends is not None:
+        determined_by["ends"] = "where all of close stands"
     folder = traces_folder(context.traces, determined_by)
     resources = config.resources
     made = context.input(config.model) if isinstance(config.model, Reference) else None
