@@ -78,7 +78,8 @@ def write(config: DistilConfig, context: StepContext, asked: Questions, thoughts
     if not sum(funnel.out.values()):
         causes = "; ".join(f"{count:,} {cause}" for each in funnel.stages for cause, count in each.causes().items())
         raise StepError(f"keep: {config.keep} keeps none of {sum(came.values()):,} samples: {causes}")
-    facts = {"teacher": model, "policy": config.policies[0].name, "keeps": config.keep}
+    teacher = model if config.model is None else f"{config.model} ({model})"
+    facts = {"teacher": teacher, "policy": config.policies[0].name, "keeps": config.keep}
     facts |= {"samples of a question": str(config.samples), "seed": str(config.seed)}
     if config.per_question is not None:
         facts["at most of a question"] = str(config.per_question)
