@@ -19,6 +19,7 @@ def push(made: type[Output], output: Path, name: str, said: str, public: bool = 
 
     Files that are there already are not sent again. Raises StepError where that cannot be, in one line.
     """
+    import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -27,7 +28,9 @@ def push(made: type[Output], output: Path, name: str, said: str, public: bool = 
         raise StepError(f"push: a {made.KIND} has no place on the hub: give a step that makes a dataset or a model")
     hub = HfApi()
     try:
-        address = hub.create_repo(name, repo_type=repo_type, private=not public, exist_ok=True)
+        address = hub.create_repo(
+            name, repo_type=repo_type, visibility="public" if public else "private", exist_ok=True
+        )
         hub.upload_folder(repo_id=name, repo_type=repo_type, folder_path=output, commit_message=said)
     except HFValidationError as error:
         raise StepError(f"push: {name!r} is no name on the hub: give owner/name") from error
@@ -39,7 +42,7 @@ def push(made: type[Output], output: Path, name: str, said: str, public: bool = 
                 "HF_TOKEN to a token that may write"
             ) from error
         raise StepError(f"push: the hub refused {name} with {status}: {_first_line(error)}") from error
-    except OSError as error:
+    except (httpx2.TransportError, OSError) as error:
         raise StepError(f"push: the hub cannot be reached: {_first_line(error)}") from error
     return str(address)
 

@@ -37,6 +37,8 @@ class Hub(BaseHTTPRequestHandler):
             name = asked["name"] if "/" in asked["name"] else f"{owner}/{asked['name']}"
             self.repositories.setdefault(name, {"asked": asked, "files": {}, "messages": []})
             self.answer(200, {"url": f"{constants.ENDPOINT}/datasets/{name}", "name": name, "id": name})
+        elif self.path == "/api/validate-yaml":
+            self.answer(200, {"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
             files = [
                 {"path": each["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
@@ -98,12 +100,12 @@ def test_a_dataset_is_one_commit_in_a_private_repository(tmp_path: Path, monkeyp
     with hub(monkeypatch) as server:
         address = push(Dataset, output, "me/s1k", "From s1k-0123")
         (repository,) = server.repositories.values()
-        assert (repository["asked"]["type"], repository["asked"]["private"]) == ("dataset", True)
+        assert (repository["asked"]["type"], repository["asked"]["visibility"]) == ("dataset", "private")
         assert repository["messages"] == ["From s1k-0123"]
         assert repository["files"] == {file.name: file.read_bytes() for file in output.iterdir()}
         assert address.endswith("/datasets/me/s1k")
         push(Dataset, output, "me/open", "again", public=True)
-        assert server.repositories["me/open"]["asked"]["private"] is False
+        assert server.repositories["me/open"]["asked"]["visibility"] == "public"
 
 
 def test_what_cannot_be_pushed_is_a_line_without_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
