@@ -29,7 +29,7 @@ _SYMBOLS |= dict(pair.split(":") for pair in _OTHERS.split())
 """Commands that are a character of their own."""
 _LAID_OUT = re.compile(
     r"\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|quad|qquad|hspace|hfill|phantom)\b"
-    r"|\\[,;:!> ]|\\(?:begin|end)\s*\{[^{}]*\}|\\\\(?:\[[^\[\]]*\])?|&(?=[^&;]{0,80})|~"
+    r"|\\[,;:!> ]|\\(?:begin|end)\s*\{[^{}]*\}|\\\\(?:\[[^\[\]]*\])?|&|~"
 )
 """Commands that place what is said, and say nothing."""
 _DELIMITERS = re.compile(r"\\\$|\$+|\\[()\[\]]")
@@ -60,8 +60,8 @@ ROUNDS = 4
 def spoken(text: str) -> str:
     """`text` in one case and one way of writing its mathematics, spaces as they are."""
     said = unicodedata.normalize("NFKC", text.translate(_TYPED)).casefold()
-    said = _DELIMITERS.sub(" ", said)
-    said = _CHOOSE.sub(r"\\binom", _LAID_OUT.sub(" ", said))
+    said = _DELIMITERS.sub(" ", _LAID_OUT.sub(" ", said))
+    said = _CHOOSE.sub(r"\\binom", said)
     for _ in range(ROUNDS):
         before = said
         said = _FONT.sub(r" \1 ", said)

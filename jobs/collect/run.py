@@ -26,8 +26,9 @@ from jobs.collect.duplicates import Duplicate, alike, same
 from jobs.collect.features import Block, Features, Mapped, blocks, on_ray
 from jobs.collect.published import PublishedProcedure
 from jobs.collect.sources import Collected, read
+from jobs.evaluate.tasks.config import TaskConfig
 from jobs.fates import DROPPED, Funnel
-from jobs.made_dataset import Lines, describe
+from jobs.made_dataset import Lines, describe, took
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
 
@@ -279,15 +280,26 @@ def write(config: CollectConfig, context: StepContext, rows: Iterable[Block], de
                 else:
                     also = sorted(decided.also_in.get(number, set()) - {row["source"]})
                     kept.add({**told, "also_in": also, **own})
-    describe(context, "questions", funnel, _facts(config))
+    sources = [(each, "source") for each in config.sources]
+    if config.decontaminate is not None:
+        sources += [(each, "decontamination") for each in config.decontaminate.against]
+    given = [took(each.path or _on_the_hub(each), context, _revision(each), role) for each, role in sources]
+    describe(context, "questions", funnel, _facts(config), given)
+
+
+def _on_the_hub(task: TaskConfig) -> str:
+    return task.dataset or (task.published.dataset if task.published else task.name)
+
+
+def _revision(task: TaskConfig) -> str | None:
+    return task.revision or (task.published.revision if task.published else None)
 
 
 def _facts(config: CollectConfig) -> dict[str, str]:
     """What the card says of how it was made."""
     facts = {}
     for source in config.sources:
-        where = source.path or source.dataset or (source.published and source.published.dataset) or "generated"
-        revision = source.revision or (source.published and source.published.revision)
+        where, revision = source.path or _on_the_hub(source), _revision(source)
         facts[f"source {source.name}"] = f"{where}{f' at {revision}' if revision else ''}"
     if config.decontaminate is not None:
         asked = config.decontaminate

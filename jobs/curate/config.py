@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
+from jobs.curate.classes import Classify
 from jobs.curate.quality import quality
+from jobs.curate.resources import CurateResources
 from jobs.curate.selection import SELECTIONS
+from jobs.model_folder import folder_problems, local_folder
 from orchestrator.job.config import HubName, Problem, StepConfig
 from orchestrator.job.local_files import LocalPath, file_problem
 from orchestrator.job.outputs import Dataset, Output
@@ -54,10 +58,11 @@ class Difficulty(StrictModel):
 
 
 class Domains(StrictModel):
-    """What a domain is: a column's value, or a cluster of questions that are about the same."""
+    """What a domain is: a column's value, a cluster of questions that are about the same, or what a model says."""
 
     column: str | None = Field(default=None, min_length=1)
     clusters: int | None = Field(default=None, ge=2, le=1000)
+    classify: Classify | None = None
     seed: int = Field(default=0, ge=0, lt=2**31, description="of the clusters")
 
     @model_validator(mode="before")
@@ -65,10 +70,15 @@ class Domains(StrictModel):
     def _from_short(cls, value: Any) -> Any:
         return {"column": value} if isinstance(value, str) else value
 
+    def __str__(self) -> str:
+        if self.classify is not None:
+            return f"{self.classify.model}, which chose from {len(self.classify.classes)} classes"
+        return self.column or f"{self.clusters} clusters of questions"
+
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        if (self.column is None) == (self.clusters is None):
-            raise ValueError("give column or clusters")
+        if sum(each is not None for each in (self.column, self.clusters, self.classify)) != 1:
+            raise ValueError("give one of column, clusters and classify")
         return self
 
 
@@ -132,11 +142,14 @@ class CurateConfig(StepConfig):
     )
     domains: Domains | None = Field(default=None, description="a column's name, or {clusters: 20}")
     select: Select = Select()
+    resources: CurateResources = CurateResources()
 
     @model_validator(mode="after")
     def _has_domains_where_they_are_drawn(self) -> Self:
         if SELECTIONS[self.select.by].by_domain and self.domains is None:
-            raise ValueError(f"domains: {self.select.by} draws by domain: give {{column: …}} or {{clusters: …}}")
+            raise ValueError(
+                f"domains: {self.select.by} draws by domain: give {{column: …}}, {{clusters: …}} or {{classify: …}}"
+            )
         return self
 
     @property
@@ -145,9 +158,13 @@ class CurateConfig(StepConfig):
         return self.data.path if isinstance(self.data, LocalPath) else None
 
     def problems(self, contents: bool = True) -> Iterator[Problem]:
-        """What is wrong with the user's own file."""
+        """What is wrong with the user's own file, and with models' folders."""
         from jobs.curate.reading import row_problem
 
+        classify = None if self.domains is None else self.domains.classify
+        models = {("tokenizer",): self.tokenizer, ("domains", "classify", "model"): classify and classify.model}
+        for field, model in models.items():
+            yield from (replace(problem, field=field) for problem in folder_problems(model))
         if self.file is None:
             return
         problem = file_problem(self.file) or (row_problem(self.file, str(self.data)) if contents else None)
@@ -155,13 +172,29 @@ class CurateConfig(StepConfig):
             yield Problem(("data",), f"{problem}: give a JSONL file with question, trace and answer, or ${{step}}")
 
     def hub_names(self) -> Iterator[HubName]:
-        """The tokenizer's model."""
+        """The tokenizer's model, and the one that classifies."""
         if isinstance(self.tokenizer, str):
             yield HubName(("tokenizer",), "model", self.tokenizer)
+        classify = None if self.domains is None else self.domains.classify
+        if classify is not None and isinstance(classify.model, str):
+            yield HubName(("domains", "classify", "model"), "model", classify.model, classify.revision)
+
+    def demands(self) -> list[dict[str, float]]:
+        """The model's, where one classifies."""
+        if self.domains is None or self.domains.classify is None:
+            return [{"CPU": 1.0}]
+        gpus = {"GPU": float(self.resources.gpus)} if self.resources.gpus else {}
+        return [{"CPU": float(self.resources.cpus), **gpus}]
 
     def external_inputs(self) -> Mapping[str, Path]:
-        """The user's own file."""
-        return {} if self.file is None else {"data": self.file}
+        """The user's own file, and models' folders."""
+        classify = None if self.domains is None else self.domains.classify
+        given = {
+            "data": self.file,
+            "tokenizer": local_folder(self.tokenizer),
+            "domains.classify.model": local_folder(classify and classify.model),
+        }
+        return {name: path for name, path in given.items() if path is not None}
 
     def describe(self) -> str:
         """``1000 by s1, 3 seeds``."""

@@ -41,6 +41,7 @@ def page(
     script = files(__package__).joinpath("page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     shown = _viewed(after, dropped)
+    lengths = _lengths(rows, before, after)
     data = base64.b64encode(json.dumps(shown, ensure_ascii=True).encode()).decode()
     return _template().render(
         title=title,
@@ -49,7 +50,8 @@ def page(
         data=data,
         funnel=funnel,
         sources=list(funnel.came),
-        lengths=_lengths(rows, before, after),
+        lengths=lengths,
+        most=max((share for _, shares in lengths for share in shares), default=0.0) or 1.0,
         domains=_domains(before, after),
         viewed=len(shown),
         rows=len(rows),

@@ -20,7 +20,7 @@ from jobs.curate.report import page
 from jobs.curate.row import CurateRow
 from jobs.curate.selection import Preselected, Wanted, select
 from jobs.fates import DROPPED, Funnel
-from jobs.made_dataset import Lines, describe
+from jobs.made_dataset import Lines, describe, took
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.outputs import Dataset
@@ -63,7 +63,12 @@ def run(config: CurateConfig, context: StepContext) -> None:
     if config.difficulty is not None:
         curated.drop("difficulty", Judged(config.difficulty, context).find)
     if config.domains is not None and curated.left:
-        curated.left = with_domains(curated.left, config.domains)
+        if config.domains.classify is None:
+            curated.left = with_domains(curated.left, config.domains)
+        else:
+            from jobs.curate.classify import with_classes
+
+            curated.left = with_classes(curated.left, config.domains.classify, config.resources, context)
         curated.drop("domains", lambda row: None if row.domain else "no domain")
     before = curated.left
     sets = [_selected(config, curated, seed) for seed in config.select.drawn]
@@ -126,15 +131,13 @@ def _write(
     facts = {"rows": str(config.data), "selection": config.describe()}
     facts |= {f"rule {number}": json.dumps(rule) for number, rule in enumerate(config.quality, 1)}
     if config.domains is not None:
-        facts["domains"] = f"{len(counted(before)):,}, by " + (
-            config.domains.column or f"{config.domains.clusters} clusters of questions"
-        )
+        facts["domains"] = f"{len(counted(before)):,}, by {config.domains}"
     if len(sets) > 1:
         shared = set.intersection(*({row.key for row in own} for own in sets))
         facts["in every set"] = f"{len(shared):,} of {len(sets[0]):,} rows"
     html = page(context.name, curated.funnel, rows, before, sets[0], curated.dropped)
     (context.output / PAGE).write_text(html, encoding="utf-8")
-    describe(context, "rows to train on", curated.funnel, facts, (PAGE,))
+    describe(context, "rows to train on", curated.funnel, facts, [took(config.data, context)], (PAGE,))
 
 
 def _rows_file(context: StepContext, name: str, rows: Iterable[CurateRow]) -> None:

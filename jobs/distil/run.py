@@ -23,7 +23,7 @@ from jobs.evaluate.chat.run import thoughts as chatted
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.run import sample, sweep_of
 from jobs.fates import DROPPED, Funnel
-from jobs.made_dataset import Lines, describe
+from jobs.made_dataset import Lines, describe, took
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 
@@ -78,11 +78,13 @@ def write(config: DistilConfig, context: StepContext, asked: Questions, thoughts
     if not sum(funnel.out.values()):
         causes = "; ".join(f"{count:,} {cause}" for each in funnel.stages for cause, count in each.causes().items())
         raise StepError(f"keep: {config.keep} keeps none of {sum(came.values()):,} samples: {causes}")
-    facts = {"teacher": model, "policy": config.policies[0].name, "keeps": config.keep}
+    teacher = model if config.model is None else f"{config.model} ({model})"
+    facts = {"teacher": teacher, "policy": config.policies[0].name, "keeps": config.keep}
     facts |= {"samples of a question": str(config.samples), "seed": str(config.seed)}
     if config.per_question is not None:
         facts["at most of a question"] = str(config.per_question)
-    describe(context, "traces", funnel, facts)
+    given = [took(each.path or each.dataset or each.name, context, each.revision) for each in config.tasks]
+    describe(context, "traces", funnel, facts, given)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

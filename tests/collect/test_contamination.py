@@ -186,6 +186,7 @@ def test_groups_are_tied_directly_or_through_others() -> None:
         (r"Find $\left( 3, \frac{\pi}{2} \right)$", "find (3, π/2)", True),
         (r"$\text{Evaluate }\dbinom{5}{3}$", r"evaluate \binom{5}{3}.", True),
         ("x² ≤ 3", r"$x^2 \leq 3$", True),
+        (r"\begin{align*} x &= 1 \\[2pt] y &= 2 \end{align*}", "x = 1 y = 2", True),
         ("What is 3 + 4?", "What is 3 - 4?", False),
         ("What is 3.5?", "What is 35?", False),
         ("What is $x_1$?", "What is $x_2$?", False),

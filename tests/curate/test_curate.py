@@ -208,7 +208,7 @@ def test_weights_and_columns_that_are_not_there_are_lines(tmp_path: Path) -> Non
         ({"select": {"by": "random", "size": 4, "seeds": [1, 1]}}, "seeds: one is there twice"),
         ({"select": {"by": "random", "size": 4, "weights": {"a": 1.0}}}, "are for by: s1"),
         ({"select": {"by": "s1", "size": 4}}, "domains: s1 draws by domain"),
-        ({"domains": {"column": "a", "clusters": 3}}, "give column or clusters"),
+        ({"domains": {"column": "a", "clusters": 3}}, "give one of column, clusters and classify"),
         ({"difficulty": {}}, "nothing is asked for"),
         ({"difficulty": {"wrong_in": ["Qwen/Qwen2.5-7B-Instruct"]}}, "a sweep of this experiment"),
         ({"difficulty": {"accuracy": {"of": "${a}", "between": [0.7, 0.1]}}}, "is no range"),

@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from jobs.collect.config import CollectConfig
 from jobs.distil.config import DistilConfig
 from jobs.distil.run import run
+from jobs.evaluate.planning.estimate import ASSUMED, estimate
+from jobs.evaluate.planning.priced import PROMPT
 from jobs.fates import Funnel
 from jobs.finetune.data_config import DataConfig
 from jobs.finetune.samples import read_samples
+from jobs.forecasts import DatasetForecast
 from orchestrator.experiment import ExperimentError, load
+from orchestrator.job.config import Upcoming
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
 from orchestrator.job.outputs import Dataset
@@ -45,7 +50,11 @@ def config(url: str, server: dict[str, Any] | None = None, **changes: Any) -> Di
 
 def told(thought: str, answer: str, end: str = "stop") -> list[Part]:
     """A reply as servers with a reasoning parser stream it."""
-    usage = {"completion_tokens": 20, "completion_tokens_details": {"reasoning_tokens": 15 if thought else 0}}
+    usage = {
+        "prompt_tokens": 7,
+        "completion_tokens": 20,
+        "completion_tokens_details": {"reasoning_tokens": 15 if thought else 0},
+    }
     return [
         {"model": "r1-0528", "choices": [{"delta": {"reasoning_content": thought[:3]}}]},
         {"choices": [{"delta": {"reasoning_content": thought[3:]}}]},
@@ -239,3 +248,57 @@ def test_a_reference_that_cannot_be_read_stops_the_step_before_anything_is_asked
     with server.serving() as url, pytest.raises(StepError, match="'about two' is not an integer"):
         distil(config(url), tmp_path, rows=rows)
     assert server.bodies == []
+
+
+def test_what_a_server_charges_is_planned_and_accounted(tmp_path: Path) -> None:
+    price = {"prompt": 0.5, "completion": 2.0}
+    rows = [{"id": f"q{n}", "question": f"Ask {n}", "answer": "2", "type": "integer"} for n in range(6)]
+    config_of = {"server": {"price": price}, "samples": 2}
+    with ChatServer(lambda body: told("hm", "Answer: 2")).serving() as url:
+        distil(config(url, **config_of), tmp_path, rows=rows)
+        held = json.loads((tmp_path / "step" / "held.json").read_text())
+        assert (held["devices"], held["tokens"]) == (0, 240)
+        assert held["usd"] == pytest.approx((12 * 7 * 0.5 + 240 * 2.0) / 1e6)
+        distil(config(url, **config_of), tmp_path, rows=rows, step="again")
+        assert not (tmp_path / "again" / "held.json").exists()
+    upcoming = Upcoming(CollectConfig.model_validate({"sources": ("letters",)}), None, DatasetForecast(questions=1000))
+    told_before = estimate(config("http://host/v1", **config_of), {"q": upcoming})
+    tokens = 2000 * (ASSUMED.natural + ASSUMED.answer)
+    assert told_before.tokens == tokens
+    assert told_before.usd == pytest.approx((2000 * PROMPT * 0.5 + tokens * 2.0) / 1e6)
+    assert "price" in estimate(config("http://host/v1"), {"q": upcoming}).holder
+
+
+@pytest.mark.parametrize(
+    ("text", "trace", "answer", "thinking"),
+    [
+        ("<think>hm hm</think>Answer: 2", "hm hm", "Answer: 2", 11),
+        ("hm hm\n</think>\n\nAnswer: 2", "hm hm", "Answer: 2", 7),
+        ("<think>for ever and ever", None, None, None),
+        ("Answer: 2", None, None, None),
+    ],
+)
+def test_thinking_in_tags_is_told_from_the_answer(
+    tmp_path: Path, text: str, trace: str | None, answer: str | None, thinking: int | None
+) -> None:
+    parts: list[Part] = [
+        {"choices": [{"delta": {"content": text[:5]}}]},
+        {"choices": [{"delta": {"content": text[5:]}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": {"completion_tokens": 20}},
+        b"data: [DONE]\n\n",
+    ]
+    asked_for = {"chat": {"think_tags": True}, "keep": "all"}
+    with ChatServer(lambda body: parts).serving() as url:
+        if trace is None:
+            with pytest.raises(StepError, match=r"keeps none of 1 samples: 1 no (thinking|answer text)"):
+                distil(config(url, **asked_for), tmp_path, rows=ROWS[:1])
+            return
+        kept, _ = distil(config(url, **asked_for), tmp_path, rows=ROWS[:1])
+    (row,) = kept
+    assert (row["trace"], row["answer"]) == (trace, answer)
+    assert (row["thinking_tokens"], row["thinking_tokens"] + row["answer_tokens"]) == (thinking, 20)
+
+
+def test_answers_that_were_stored_before_there_were_tags_are_found() -> None:
+    assert config("http://h/v1").chat.model_dump(mode="json") == {"budget": None, "parameters": {}}
+    assert config("http://h/v1", chat={"think_tags": True}).chat.model_dump(mode="json")["think_tags"] is True

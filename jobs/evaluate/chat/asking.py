@@ -17,6 +17,7 @@ from jobs.evaluate.engines.connection import Refused
 from jobs.evaluate.engines.protocol import EngineError
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
+from orchestrator.job.usage import Held
 
 _NOBODY = (401, 402, 403, 404)
 """What servers answer whatever is asked: no such key, no money, not allowed, no such model."""
@@ -58,7 +59,7 @@ class _Asking:
         assert server is not None, "a chat server has an address"
         assert config.served_model is not None, "and a name for its model"
         self._requests = min(server.requests, len(missing))
-        self._client = ChatClient(server, config.served_model, config.system)
+        self._client = ChatClient(server, config.served_model, config.system, chat.think_tags)
         self._chat = chat
         self._context = context
         self._left: Iterator[tuple[Asked, str]] = iter(missing.items())
@@ -68,6 +69,8 @@ class _Asking:
         self._arrived = asyncio.Event()
         self._failed: list[EngineError] = []
         self._answered = 0
+        self._price = server.price
+        self._prompts = self._tokens = 0
 
     async def all(self) -> list[EngineError]:
         """What failed."""
@@ -112,6 +115,13 @@ class _Asking:
             self._context.progress(self._done, self._total, "answers")
 
     def _keep(self) -> None:
+        """Keeps what has arrived, and says what it cost: max_cost is held against that."""
         self._replies.add(self._fresh)
+        for _, answer in self._fresh:
+            self._prompts += answer.prompt_tokens
+            self._tokens += answer.thinking_tokens + answer.answer_tokens
+        if self._price is not None and self._fresh:
+            usd = self._price.usd(self._prompts, self._tokens)
+            self._context.hold(Held(devices=0, device_seconds=0, usd=usd, tokens=self._tokens))
         self._done += len(self._fresh)
         self._fresh = []

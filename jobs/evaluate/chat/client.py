@@ -48,6 +48,8 @@ class Answer:
     """As far as the server shows it."""
     model: str = ""
     """Which it says that answered."""
+    prompt_tokens: int = 0
+    """That the server counted; 0 where it does not say."""
 
 
 class Unaccountable(EngineError):
@@ -71,6 +73,7 @@ class _Details(Outside):
 
 
 class _Usage(Outside):
+    prompt_tokens: TokenCount = 0
     completion_tokens: TokenCount
     completion_tokens_details: _Details | None = None
 
@@ -87,7 +90,9 @@ class _Event(Outside):
 class ChatClient:
     """One model on one server."""
 
-    def __init__(self, server: Server, model: str, system: str | None = None):
+    def __init__(self, server: Server, model: str, system: str | None = None, tags: bool = False):
+        """`tags`: thinking stands in the text, up to ``</think>``."""
+        self._tags = tags
         self._model = model
         self._system = system
         self._connection = Connection(server)
@@ -145,6 +150,8 @@ class ChatClient:
                     end = choice.finish_reason or end
                 usage = event.usage or usage
                 model = event.model or model
+        if self._tags:
+            return replace(_told_apart("".join(text), end, usage), model=model)
         answer = replace(_accounted("".join(text), end, usage), thinking="".join(thought), model=model)
         if answer.thinking and not answer.thinking_tokens:
             raise Unaccountable("the server shows its thinking and counts no token of it: is it the right parser?")
@@ -191,7 +198,24 @@ def _accounted(text: str, end: End | None, usage: _Usage | None) -> Answer:
         )
     if thinking > usage.completion_tokens:
         raise Unaccountable(f"the server counts {thinking} tokens of thinking among {usage.completion_tokens} in all")
-    return Answer(text, thinking, usage.completion_tokens - thinking, end)
+    answer_tokens = usage.completion_tokens - thinking
+    return Answer(text, thinking, answer_tokens, end, prompt_tokens=usage.prompt_tokens)
+
+
+def _told_apart(text: str, end: End | None, usage: _Usage | None) -> Answer:
+    """An answer whose thinking stands in its text. A server counts both as one, so each has the share of the tokens
+    that it has of the text. What opens thinking and does not close it is all thinking. Raises as `_accounted`."""
+    if end is None:
+        raise EngineError("the server ended an answer without saying why")
+    if usage is None:
+        raise Unaccountable("the server does not say what an answer took: it must know stream_options.include_usage")
+    before, closed, after = text.partition("</think>")
+    opened = text.lstrip().startswith("<think>")
+    if not closed and not opened:
+        before, after = "", text
+    thought = before.strip().removeprefix("<think>").strip()
+    tokens = round(usage.completion_tokens * len(before) / max(1, len(before) + len(after)))
+    return Answer(after.strip(), tokens, usage.completion_tokens - tokens, end, thought, "", usage.prompt_tokens)
 
 
 def _passes(error: EngineError) -> bool:
