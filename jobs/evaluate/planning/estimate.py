@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from jobs.architecture import Architecture, UnknownArchitecture, find
 from jobs.evaluate.config import EvaluateConfig
@@ -187,8 +188,6 @@ def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int)
     by_root: dict[Root, list[Policy]] = {}
     for policy in config.policies:
         by_root.setdefault(policy.root, []).append(policy)
-    injected = {string: len(string[:1]) for policy in config.policies for string in policy.route.strings}
-    trees = [(grow(policies, injected, 1), policies) for policies in by_root.values()]
     answer = context // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     expected, most, words = Workload(), Workload(), []
     for task in config.tasks:
@@ -198,9 +197,10 @@ def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int)
             return None
         prompt = min(_PROMPT, context // 8)
         room = Room(context - prompt - answer, answer)
-        for tree, policies in trees:
-            expected += item(tree, policies, room, prompt, lengths).times(items * config.samples)
-            most += at_most(tree, policies, room, prompt, lengths.natural > 0).times(items * config.samples)
+        for policies in by_root.values():
+            mean, limit = _sample(tuple(policies), room, prompt, lengths)
+            expected += mean.times(items * config.samples)
+            most += limit.times(items * config.samples)
         thinking = (
             f"thinking {lengths.natural:,.0f} tokens in the mean ({lengths.source}), {lengths.extension:,.0f} more for "
             "each extension"
@@ -209,6 +209,16 @@ def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int)
         )
         words.append(f"{task.name}: {items} items, {thinking}; answers {min(lengths.answer, answer):,.0f}")
     return _Sweep(expected, most, tuple(words))
+
+
+@lru_cache(maxsize=64)
+def _sample(
+    policies: tuple[Policy, ...], room: Room, prompt: int, lengths: ThinkingForecast
+) -> tuple[Workload, Workload]:
+    """What a sample of an item takes in the mean, and at most. Remembered: hundreds of sweeps may differ in little."""
+    injected = {string: len(string[:1]) for policy in policies for string in policy.route.strings}
+    tree = grow(policies, injected, 1)
+    return item(tree, policies, room, prompt, lengths), at_most(tree, policies, room, prompt, lengths.natural > 0)
 
 
 def _items(task: TaskConfig, inputs: Mapping[str, Upcoming]) -> int | None:
