@@ -280,7 +280,7 @@ def write(config: CollectConfig, context: StepContext, rows: Iterable[Block], de
                 else:
                     also = sorted(decided.also_in.get(number, set()) - {row["source"]})
                     kept.add({**told, "also_in": also, **own})
-    sources = [(each, "source") for each in config.sources]
+    sources: list[tuple[TaskConfig, str]] = [(each, "source") for each in config.sources]
     if config.decontaminate is not None:
         sources += [(each, "decontamination") for each in config.decontaminate.against]
     given = [took(each.path or _on_the_hub(each), context, _revision(each), role) for each, role in sources]
