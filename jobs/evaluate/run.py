@@ -29,12 +29,14 @@ from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.planning import workload
 from jobs.evaluate.planning.estimate import expected_lengths
+from jobs.evaluate.planning.lengths import unmarked
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SampledPrompt, write_samples
+from jobs.evaluate.sweep.opening import ASKED
 from jobs.evaluate.sweep.policy import Policy, Root
 from jobs.evaluate.sweep.prompts import AFTER_CLOSE, Prompter, Unit, room, unit_key
 from jobs.evaluate.sweep.tree import Room, Tree, grow, wanted, width
-from jobs.evaluate.tasks import load
+from jobs.evaluate.tasks import Task, load
 from jobs.evaluate.traces.compaction import compact, shared
 from jobs.evaluate.traces.files import DamagedFile, Index, traces_folder
 from jobs.evaluate.traces.provenance import decoded_by
@@ -62,6 +64,8 @@ class Sweep:
     replica: ReplicaSpec
     folder: StoragePath
     """Where its traces are kept."""
+    model: str
+    """What identifies it."""
 
     @property
     def units(self) -> Iterator[Unit]:
@@ -76,15 +80,28 @@ def run(config: EvaluateConfig, context: StepContext) -> None:
     context.output.mkdir(parents=True, exist_ok=True)
     samples = context.output / "samples.parquet"
     with grading(config, context, context.output) as grader:
-        totals = (_decode if config.chat is None else chat.answer)(config, context, samples, grader)
+        totals = sample(config, context, tasks_of(config, context), samples, grader)
     totals["seconds"] = round(time.monotonic() - began, 3)
     (context.output / "decode.json").write_text(json.dumps(totals, indent=1))
     publish(config, context, samples, totals)
 
 
-def _decode(config: EvaluateConfig, context: StepContext, samples: Path, grader: Grader) -> dict[str, Any]:
-    """Decodes what is missing and writes the samples. Returns what that took."""
-    sweep = prepare(config, context)
+def tasks_of(config: EvaluateConfig, context: StepContext) -> list[Task]:
+    """What a config asks. Raises StepError naming the row that is no question."""
+    return [load(task, context.inputs) for task in config.tasks]
+
+
+def sample(
+    config: EvaluateConfig, context: StepContext, tasks: Sequence[Task], samples: Path, grader: Grader
+) -> dict[str, Any]:
+    """Decodes what is missing, or asks a chat server for it, and writes the samples. Returns what that took."""
+    return (_decode if config.chat is None else chat.answer)(config, context, tasks, samples, grader)
+
+
+def _decode(
+    config: EvaluateConfig, context: StepContext, tasks: Sequence[Task], samples: Path, grader: Grader
+) -> dict[str, Any]:
+    sweep = sweep_of(config, context, tasks)
     context.use_traces(sweep.folder)
     meter = Meter(config.machine)
     try:
@@ -104,17 +121,19 @@ def _decode(config: EvaluateConfig, context: StepContext, samples: Path, grader:
 
 
 def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
-    """Loads the tasks and the model's small files, and tokenises everything that will be said to it."""
-    tasks = [load(task, context.inputs) for task in config.tasks]
+    """The sweep over the config's own tasks."""
+    return sweep_of(config, context, tasks_of(config, context))
+
+
+def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]) -> Sweep:
+    """Loads the model's small files, and tokenises everything that will be said to it."""
     model = models.resolve(config, context)
     prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn, config.instructions)
     template = prompter.template
-    forcing = prompter.forcing({string for policy in config.policies for string in policy.route.strings})
+    forcing = prompter.forcing(config.policies)
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
-    by_root: dict[Root, list[Policy]] = {}
-    for policy in config.policies:
-        by_root.setdefault(policy.root, []).append(policy)
-    trees = tuple(grow(policies, injected, len(forcing.step)) for policies in by_root.values())
+    by_root = _by_root(config.policies, prompter)
+    trees = tuple(grow(policies, injected, len(forcing.step), forcing.longer) for policies in by_root.values())
     answer = model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     questions = []
     for task in tasks:
@@ -122,7 +141,10 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
             for number, (root, policies) in enumerate(by_root.items()):
                 prompt = prompter.prompt(item.question, root)
                 left = room(prompt, model.context_length, forcing, answer)
-                units = [Unit(unit_key(item.id, prompt), each, prompt, left, number) for each in range(config.samples)]
+                key = unit_key(item.id, prompt, root.banned)
+                units = [
+                    Unit(key, each, prompt, left, number, root.banned, root.thinks) for each in range(config.samples)
+                ]
                 questions.append(SampledPrompt(task, item, tuple(units), tuple(policies)))
     engine = EngineSpec(
         name=config.engine_name,
@@ -163,7 +185,26 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
         leave=context.leave,
         decoded_by=partial(decoded_by, engine),
     )
-    return Sweep(tuple(questions), prompter, replica, folder)
+    return Sweep(tuple(questions), prompter, replica, folder, model.identity)
+
+
+def _by_root(policies: Sequence[Policy], prompter: Prompter) -> dict[Root, list[Policy]]:
+    """The policies of each tree: of roots that make the same prompt, as the effort does that a model takes unasked, the
+    first stands for all. Raises StepError for two efforts that do."""
+    first: dict[tuple[tuple[int, ...], tuple[str, ...]], Root] = {}
+    by_root: dict[Root, list[Policy]] = {}
+    for policy in policies:
+        root = policy.root
+        if root not in by_root:
+            same = first.setdefault((prompter.prompt(ASKED, root), root.banned), root)
+            if same.effort is not None and root.effort is not None and same != root:
+                raise StepError(
+                    f"efforts: {same.effort} and {root.effort} make the same prompt with the model's chat template: "
+                    "leave one out"
+                )
+            by_root[root] = by_root.setdefault(same, [])
+        by_root[root].append(policy)
+    return {root: by_root[root] for root in first.values()}
 
 
 async def _start(engine: EngineSpec, made: StepInput | None) -> Engine:
@@ -261,6 +302,7 @@ def _planned(config: EvaluateConfig, context: StepContext, sweep: Sweep) -> floa
         task, unit = tasks[name], question.units[0]
         made = context.input(task.path).forecast if isinstance(task.path, Reference) else None
         lengths, trees = expected_lengths(task, config, made), sweep.replica.trees
+        lengths = lengths if unit.thinks else unmarked(lengths)
         mean = workload.item(trees[tree], question.policies, unit.room, len(unit.prompt), lengths)
         means.append(mean.once.decoded)
     return sum(means) / len(means)
@@ -274,7 +316,8 @@ def _most(
 
     @cache
     def most(tree: int, room: Room) -> float:
-        return workload.at_most(trees[tree], by_tree[tree], room, 0, thinks).once.decoded
+        told = thinks and by_tree[tree][0].root.thinks
+        return workload.at_most(trees[tree], by_tree[tree], room, 0, told).once.decoded
 
     return lambda unit: most(unit.tree, unit.room)
 
