@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 from rich.console import Console
@@ -25,7 +25,6 @@ from rich.table import Table
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.replica import ReplicaSpec
 from jobs.evaluate.decode.walker import Walker
-from jobs.evaluate.engines.names import EngineName
 from jobs.evaluate.engines.protocol import Engine
 from jobs.evaluate.sweep.policies import Policy
 from jobs.evaluate.sweep.prompts import Unit
@@ -130,7 +129,7 @@ async def compare(
 )
 def main(model: str, engine: str, items: int, json_file: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        figures = asyncio.run(measure(sweep(model, cast(EngineName, engine), items), Path(folder)))
+        figures = asyncio.run(measure(sweep(model, engine, items), Path(folder)))
     table = Table(title=f"{figures['policies']} policies on {figures['items']} items, {engine}")
     for column in ("", "decoded tokens", "seconds", "answers that differ"):
         table.add_column(column, justify="right" if column else "left")

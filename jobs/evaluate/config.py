@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from jobs.evaluate.chat.config import Chat, cannot
-from jobs.evaluate.engines.names import EngineName
+from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineKind, EngineName, chosen, gpus_problem
 from jobs.evaluate.fields import (
     MAX_LENGTH,
     Budgets,
@@ -108,11 +108,9 @@ class EvaluateConfig(StepConfig):
     seed: int = Field(default=0, ge=0, le=MAX_LENGTH)
     max_answer_tokens: Length = Field(default="auto", description="auto: an eighth of the context")
     context_length: Length = Field(default="auto", description="auto: what the model was made for, and 32768 at most")
-    engine: Literal["auto", "transformers", "vllm", "openai"] = Field(
-        default="auto", description="auto: vllm on GPUs, else transformers"
-    )
-    served_model: str | None = Field(default=None, min_length=1, description="engine openai: the server's name for it")
-    chat: Chat | None = Field(default=None, description="engine openai: the server only chats; {} or what it is told")
+    engine: EngineName = Field(default=AUTO, description="auto: vllm on GPUs, else transformers")
+    served_model: str | None = Field(default=None, min_length=1, description="on a server: its name for the model")
+    chat: Chat | None = Field(default=None, description="the server only chats; {} or what it is told")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="auto: the model's own")
     batch_invariant: bool = Field(
         default=False, description="the same tokens whatever shares a batch, with slower kernels; vllm on GPUs"
@@ -149,9 +147,10 @@ class EvaluateConfig(StepConfig):
                 f"rejection: max_tries {self.rejection.max_tries} is more than the {self.samples} samples it draws "
                 "from: raise samples, or lower max_tries"
             )
-        if self.batch_invariant and (self.engine_name != "vllm" or not self.resources.gpus):
+        if self.batch_invariant and not (self.engine_kind.batch_invariant and self.resources.gpus):
+            able = " and ".join(name for name in ENGINES if ENGINES[name].batch_invariant)
             raise ValueError(
-                f"batch_invariant: true is for vllm on GPUs, and this is {self.engine_name} with "
+                f"batch_invariant: true is for {able} on GPUs, and this is {self.engine_name} with "
                 f"{self.resources.gpus} GPUs: set resources.gpus, or leave it out"
             )
         if self.at_k is not None and max(self.at_k) > self.samples:
@@ -195,17 +194,20 @@ class EvaluateConfig(StepConfig):
 
     @model_validator(mode="after")
     def _has_a_judge_where_one_is_needed(self) -> Self:
-        judged = [task.name for task in self.tasks if task.answers == "judged"]
+        judged = [task for task in self.tasks if task.answer_type.undecided == "judge"]
         if judged and self.judge is None:
             raise ValueError(
-                f"judge: task {judged[0]!r} is of type judged: give judge: {{model: …}}, or its answers another type"
+                f"judge: task {judged[0].name!r} is of type {judged[0].answers}: give judge: {{model: …}}, or its "
+                "answers another type"
             )
         if self.judge is None:
             return self
         if not judged:
             raise ValueError("judge: no task is of type judged: leave it out, or give a task type: judged")
-        if (self.judge.engine == "openai") != (self.resources.judge.server is not None):
-            raise ValueError("resources.judge.server: is where a judge of engine openai is: give both or neither")
+        if self.judge.served != (self.resources.judge.server is not None):
+            raise ValueError("resources.judge.server: is where a judge on a server is: give both or neither")
+        if problem := gpus_problem(self.judge.engine, self.resources.judge.gpus):
+            raise ValueError(f"resources.judge.gpus: {problem}")
         return self
 
     @model_validator(mode="after")
@@ -216,20 +218,18 @@ class EvaluateConfig(StepConfig):
         if self.efforts is not None and self.chat is None:
             raise ValueError("efforts: are for a server that only chats: give chat: {}, or leave them out")
         served = {"served_model": self.served_model, "resources.server": self.resources.server}
-        if self.engine != "openai":
+        if problem := gpus_problem(self.engine, self.resources.gpus):
+            raise ValueError(f"resources.gpus: {problem}")
+        if not self.engine_kind.served:
             for name, value in (served | {"chat": self.chat}).items():
                 if value is not None:
                     raise ValueError(f"{name}: engine {self.engine} has no server: leave it out, or set engine: openai")
             return self
         for name, value in served.items():
             if value is None:
-                raise ValueError(f"engine: openai needs {name}: {_SERVED[name]}")
+                raise ValueError(f"engine: {self.engine} needs {name}: {_SERVED[name]}")
         if self.dtype != "auto":
-            raise ValueError(f"dtype: {self.dtype} is not ours to choose with engine openai: set it on the server")
-        if self.resources.gpus:
-            raise ValueError(
-                f"resources.gpus: {self.resources.gpus} would idle: with engine openai the server has them"
-            )
+            raise ValueError(f"dtype: {self.dtype} is not for engine {self.engine} to choose: set it on the server")
         return self
 
     @property
@@ -259,11 +259,14 @@ class EvaluateConfig(StepConfig):
         return Instructions(self.system, self.chat_template_kwargs, self.date)
 
     @property
-    def engine_name(self) -> EngineName:
+    def engine_name(self) -> str:
         """The engine that decodes."""
-        if self.engine != "auto":
-            return self.engine
-        return "vllm" if self.resources.gpus else "transformers"
+        return chosen(self.engine, self.resources.gpus)
+
+    @property
+    def engine_kind(self) -> EngineKind:
+        """What it can do."""
+        return ENGINES[self.engine_name]
 
     def replica_demand(self) -> dict[str, float]:
         """The one placement-group bundle of a replica."""
@@ -278,7 +281,7 @@ class EvaluateConfig(StepConfig):
 
     def bundles(self) -> list[dict[str, float]]:
         """A replica's, and the judge's, which comes when they have gone."""
-        if self.judge is None or self.judge.engine == "openai":
+        if self.judge is None or self.judge.served:
             return self.demands()
         judge = self.resources.judge
         return [*self.demands(), {"CPU": float(judge.cpus), "GPU": float(judge.gpus)}]

@@ -30,7 +30,7 @@ class EvaluateResources(Resources):
 
     replicas: Replicas = Replicas()
     cpus: int = Field(default=1, ge=1, description="CPU cores of one replica")
-    gpus: int = Field(default=0, ge=0, description="GPUs of one replica; vllm splits the model over them")
+    gpus: int = Field(default=0, ge=0, description="GPUs of one replica, which share its model")
     in_flight: int = Field(
         default=256, ge=1, description="traces that a replica decodes at once, if its cache holds them"
     )
@@ -46,7 +46,7 @@ class EvaluateResources(Resources):
     mbu: float | None = Field(
         default=None, gt=0, le=1, description="share of the memory's bandwidth that the plan reckons with; else 0.6"
     )
-    server: Server | None = Field(default=None, description="engine openai: where the model is served")
+    server: Server | None = Field(default=None, description="where the model is served, for an engine on a server")
     judge: JudgeResources = JudgeResources()
     token_deadline: Seconds = Field(default=600, description="seconds without any token before a replica is replaced")
 

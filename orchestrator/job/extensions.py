@@ -17,10 +17,13 @@ from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
 T = TypeVar("T")
 
 
-class ExtensionError(Exception):
+class ExtensionError(ValueError):
     """What an installed package says that it adds cannot be used. One line."""
 
 
@@ -71,6 +74,19 @@ class ExtensionPoint(Mapping[str, T]):
                 f"{point.value} must be a {self._sort.__name__}"
             )
         return extension
+
+
+def known(names: ExtensionPoint[Any], *others: str) -> AfterValidator:
+    """Of a config's field: its value is one of `names`, or of `others`; the error says which there are."""
+
+    def check(value: str) -> str:
+        if value in others or value in names:
+            return value
+        *first, last = map(repr, (*others, *names))
+        expected = f"{', '.join(first)} or {last}"
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+
+    return AfterValidator(check)
 
 
 def lazy(target: str) -> Callable[..., Any]:

@@ -80,6 +80,11 @@ def test_batch_invariance_says_what_it_costs() -> None:
         ({"top_p": 0.9}, (), "top_p: 0.9 needs a temperature above 0"),
         ({"batch_invariant": True}, (), "is for vllm on GPUs, and this is transformers with 0 GPUs"),
         ({"batch_invariant": True, "engine": "vllm"}, (), "and this is vllm with 0 GPUs: set resources.gpus"),
+        (
+            {"engine": "transformers", "resources": {"gpus": 2}},
+            (),
+            "resources.gpus: 2 are too many: engine transformers",
+        ),
         ({"resources": {"token_deadline": 0}}, ("resources", "token_deadline"), "greater than 0"),
         (
             {"resources": {"max_num_seqs": 512, "max_num_batched_tokens": 256}},
@@ -117,7 +122,7 @@ def test_batch_invariance_says_what_it_costs() -> None:
         (
             {"tasks": [JUDGED], "judge": {"model": "m/j", "engine": "openai", "served_model": "j"}},
             (),
-            "resources.judge.server: is where a judge of engine openai is",
+            "resources.judge.server: is where a judge on a server is",
         ),
         ({"tasks": ["letters", "letters"]}, (), "'letters' is there twice"),
         ({"resources": {"replicas": {"min": 3, "max": 2}}}, ("resources", "replicas"), "min 3 is more than max 2"),

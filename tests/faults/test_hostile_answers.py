@@ -17,14 +17,13 @@ import psutil
 import pytest
 
 from benchmarks.grading import hostile, ledger
-from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.workers import SECONDS, Workers
 from jobs.evaluate.sweep.ledger import Graded
 from jobs.evaluate.tasks import Item, Task
 
 MATHEMATICS, TEXTS = 500, 500
-GOLD: dict[AnswerType, str] = {
+GOLD: dict[str, str] = {
     "integer": "7919",
     "math": "\\frac{1}{2}",
     "choice": "Q",
@@ -86,15 +85,15 @@ def grader() -> Iterator[Grader]:
         yield grader
 
 
-def survived(grader: Grader, answers: Sequence[tuple[AnswerType, str]]) -> list[Graded]:
+def survived(grader: Grader, answers: Sequence[tuple[str, str]]) -> list[Graded]:
     tasks = {kind: Task(kind, (Item("i", "?", gold, letters="ABCQ"),), kind) for kind, gold in GOLD.items()}
     return grader.grade([(tasks[kind], ledger("i", text)) for kind, text in answers])
 
 
 def test_no_hostile_answer_is_correct_hangs_or_ends_anything(grader: Grader) -> None:
     """One after the other, by CPU time: that of other processes on the machine is none of an answer's."""
-    kinds: list[AnswerType] = ["integer", "math", "choice", "text", "judged"]
-    answers: list[tuple[AnswerType, str]] = [("math", text) for _, text in hostile(MATHEMATICS)]
+    kinds: list[str] = ["integer", "math", "choice", "text", "judged"]
+    answers: list[tuple[str, str]] = [("math", text) for _, text in hostile(MATHEMATICS)]
     answers += [(kinds[number % len(kinds)], text) for number, (_, text) in enumerate(texts(TEXTS))]
     assert len(answers) == 1000
     slowest, verdicts = 0.0, Counter[str]()

@@ -1,18 +1,17 @@
 """What decodes: one small protocol, and one module per library behind it.
 
 An engine streams token ids for a :class:`Request`. It knows nothing of budgets, branches or policies; those are made of
-requests (see ``walker``). Each module has ``async def start(spec) -> Engine`` and imports its library itself, so
-that choosing one engine never loads another.
+requests (see ``walker``). Which engines there are is said in ``registry``; each is started by a function of its own
+module, which imports its library itself, so that choosing one engine never loads another.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from jobs.evaluate.engines.names import EngineName
+from jobs.evaluate.engines.registry import ENGINES
 from jobs.evaluate.engines.server import Server
 
 
@@ -94,7 +93,8 @@ class ServedModel:
 class EngineSpec:
     """What an engine is started with, the same on every replica."""
 
-    name: EngineName
+    name: str
+    """In :data:`jobs.evaluate.engines.registry.ENGINES`."""
     model: str
     """A local folder, or a name on the hub."""
     revision: str | None
@@ -121,5 +121,4 @@ class EngineSpec:
 
 async def start(spec: EngineSpec) -> Engine:
     """Starts the engine that `spec` names, in this process. Takes from a second to minutes."""
-    engine: Engine = await importlib.import_module(f"jobs.evaluate.engines.{spec.name}").start(spec)
-    return engine
+    return await ENGINES[spec.name].start(spec)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
+from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineName
 from jobs.evaluate.engines.server import Server
 from orchestrator.job.references import ModelSource
 from orchestrator.job.strict_model import StrictModel
@@ -15,23 +16,28 @@ class Judge(StrictModel):
     """A model that compares answers. What it is enters the sweep's identity; where it runs does not."""
 
     model: ModelSource = Field(description="${step}, a folder in Hugging Face's layout, or a model's name on its hub")
-    engine: Literal["auto", "transformers", "vllm", "openai"] = Field(
-        default="auto", description="auto: vllm on GPUs, else transformers"
-    )
-    served_model: str | None = Field(default=None, min_length=1, description="engine openai: the server's name for it")
+    engine: EngineName = Field(default=AUTO, description="auto: vllm on GPUs, else transformers")
+    served_model: str | None = Field(default=None, min_length=1, description="on a server: its name for the model")
     max_tokens: int = Field(default=1024, ge=16, le=1 << 20, description="of a reply, whatever it thinks included")
 
     @model_validator(mode="after")
     def _has_one_place(self) -> Self:
-        if (self.engine == "openai") != (self.served_model is not None):
-            raise ValueError("engine: openai and served_model go together: give both or neither")
+        if self.served != (self.served_model is not None):
+            raise ValueError(
+                f"engine: {self.engine}: an engine on a server and served_model go together: give both or neither"
+            )
         return self
+
+    @property
+    def served(self) -> bool:
+        """Whether it is on a server."""
+        return self.engine != AUTO and ENGINES[self.engine].served
 
 
 class JudgeResources(StrictModel):
     """What the judge holds while it is asked."""
 
     cpus: int = Field(default=1, ge=1)
-    gpus: int = Field(default=0, ge=0, description="vllm splits the judge over them")
-    server: Server | None = Field(default=None, description="engine openai: where the judge is served")
+    gpus: int = Field(default=0, ge=0, description="that share the judge")
+    server: Server | None = Field(default=None, description="where the judge is served, if it is on a server")
     in_flight: int = Field(default=64, ge=1, description="questions that it is asked at once")

@@ -23,15 +23,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
-from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.grading.integers import canonical_integer
 from jobs.evaluate.grading.letters import last_letter, letter_of
 from jobs.evaluate.grading.told import told
 from jobs.evaluate.grading.values import LONGEST, has_expression, has_value, sentences, value
-
-Rule = Literal["boxed", "answer", "last_number", "last_letter", "last_line", "none"]
 
 _UNBALANCED = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,8}\{?|Answer:")
 _BRACES = re.compile(r"(?P<boxed>\\(?:boxed|fbox|framebox)\s*\{)|\\.|[{}]", re.DOTALL)
@@ -63,30 +62,37 @@ class Extracted(NamedTuple):
     """What was found, and how."""
 
     text: str | None
-    rule: Rule
+    rule: str
+    """One of the names above, or a name that another package's type of answers gives."""
 
 
-def extract(answer: str, answers: AnswerType = "integer", letters: str = "", fallback: bool = True) -> Extracted:
-    """What `answer` says, for a task whose answers are of type `answers`, a choice being among `letters`.
+@dataclass(frozen=True)
+class Form:
+    """How answers of a type are written: what of a text is one. Letters are those of a choice."""
+
+    narrowed: Callable[[str, str], str | None]
+    """(found, letters): the part of what was found that is the answer; None where there is none."""
+    last: Callable[[str, str], str | None]
+    """(text, letters): where none is announced, the last of a text that is one."""
+    rule: str
+    """What `last` is called in the record."""
+    is_none: Callable[[str], bool] = lambda said: False
+    """Whether what is announced is none, so that what follows is looked at."""
+
+
+def extract(answer: str, form: Form, letters: str = "", fallback: bool = True) -> Extracted:
+    """What `answer` says, for a task whose answers have this `form`, a choice being among `letters`.
 
     Without `fallback`, nothing is taken from outside a box and a line that begins with ``Answer:``.
     """
     boxed = last_boxed(answer)
     if boxed is not None:
-        return Extracted(_narrowed(boxed.replace("~", " "), answers, letters) or boxed, "boxed")
-    said = _announced(answer, answers, letters, fallback)
+        return Extracted(form.narrowed(boxed.replace("~", " "), letters) or boxed, "boxed")
+    said = _announced(answer, form, letters, fallback)
     if said is not None:
         return Extracted(said, "answer")
-    if not fallback:
-        return Extracted(None, "none")
-    if answers in ("integer", "math"):
-        number = _last_value(answer, answers)
-        return Extracted(number, "none" if number is None else "last_number")
-    if answers == "choice":
-        letter = last_letter(answer, letters)
-        return Extracted(letter, "none" if letter is None else "last_letter")
-    lines = [line.strip() for line in answer.replace("Final Answer:", "").splitlines() if line.strip()]
-    return Extracted(_narrowed(lines[-1], answers, letters), "last_line") if lines else Extracted(None, "none")
+    last = form.last(answer, letters) if fallback else None
+    return Extracted(last, "none" if last is None else form.rule)
 
 
 def last_boxed(text: str) -> str | None:
@@ -109,21 +115,19 @@ def last_boxed(text: str) -> str | None:
     return content
 
 
-def _announced(text: str, answers: AnswerType, letters: str, fallback: bool) -> str | None:
+def _announced(text: str, form: Form, letters: str, fallback: bool) -> str | None:
     """What is said where an answer is announced, for the last time that anything is."""
     for match in reversed(list(_MARKER.finditer(text))[-_MARKERS:]):
         said = _after(text, match.end())
         if said is None:
             continue
-        narrowed = _narrowed(said, answers, letters)
+        narrowed = form.narrowed(said, letters)
         if narrowed is not None:
             return narrowed
         if match["strong"] is None:
             continue
-        if fallback and answers in ("integer", "math") and not has_value(said):
-            return _last_value(text[match.end() :], answers) or said
-        if fallback and answers == "choice" and not _LETTER.search(said):
-            return last_letter(text[match.end() :], letters) or said
+        if fallback and form.is_none(said):
+            return form.last(text[match.end() :], letters) or said
         return said
     return None
 
@@ -155,25 +159,34 @@ def _is_open(line: str) -> bool:
     )
 
 
-def _last_value(text: str, answers: AnswerType) -> str | None:
-    """The value of the last sentence that has a number, or that sentence; None where none has."""
-    has_answer = has_expression if answers == "math" else has_value
+def _last_value(
+    has: Callable[[str], bool], narrowed: Callable[[str, str], str | None], text: str, _: str
+) -> str | None:
+    """The value of the last sentence that has one, or that sentence; None where none has."""
     for sentence in reversed(list(sentences(_UNBALANCED.sub(" ", text)))):
-        if has_answer(sentence):
-            return _narrowed(sentence, answers, "") or sentence
+        if has(sentence):
+            return narrowed(sentence, "") or sentence
     return None
 
 
-def _narrowed(candidate: str, answers: AnswerType, letters: str) -> str | None:
-    """The part of `candidate` that is the answer, as far as the type of the task tells; None where there is none."""
-    if answers == "choice":
-        return letter_of(candidate, letters)
-    if answers == "integer":
-        return _first(candidate, lambda said: canonical_integer(said) is not None)
-    if answers == "text":
-        return told(candidate)
-    if answers == "math":
-        return _first(candidate, lambda said: has_expression(said) or len(said.split()) <= _FEW_WORDS)
+def _last_line(narrowed: Callable[[str, str], str | None], text: str, letters: str) -> str | None:
+    lines = [line.strip() for line in text.replace("Final Answer:", "").splitlines() if line.strip()]
+    return narrowed(lines[-1], letters) if lines else None
+
+
+def _number(candidate: str, _: str) -> str | None:
+    return _first(candidate, lambda said: canonical_integer(said) is not None)
+
+
+def _expression(candidate: str, _: str) -> str | None:
+    return _first(candidate, lambda said: has_expression(said) or len(said.split()) <= _FEW_WORDS)
+
+
+def _text(candidate: str, _: str) -> str | None:
+    return told(candidate)
+
+
+def _whole(candidate: str, _: str) -> str | None:
     return candidate
 
 
@@ -185,3 +198,18 @@ def _first(candidate: str, fits: Callable[[str], bool]) -> str | None:
         if said is not None and fits(said):
             return said
     return None
+
+
+def _no_value(said: str) -> bool:
+    return not has_value(said)
+
+
+def _no_letter(said: str) -> bool:
+    return not _LETTER.search(said)
+
+
+NUMBER_FORM = Form(_number, partial(_last_value, has_value, _number), "last_number", _no_value)
+MATH_FORM = Form(_expression, partial(_last_value, has_expression, _expression), "last_number", _no_value)
+LETTER_FORM = Form(letter_of, last_letter, "last_letter", _no_letter)
+TEXT_FORM = Form(_text, partial(_last_line, _text), "last_line")
+WHOLE_FORM = Form(_whole, partial(_last_line, _whole), "last_line")

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Literal
 
-from jobs.evaluate.grading.answer_type import AnswerType
+from jobs.evaluate.grading.answer_type import ANSWER_TYPES, AnswerType
 from jobs.evaluate.grading.judge import JudgeQuestion
-from jobs.evaluate.grading.reader import Read, Text, gold_of
+from jobs.evaluate.grading.reader import Read, Text
 from jobs.evaluate.grading.workers import Workers
 from jobs.evaluate.sweep.ledger import Graded, Ledger, Verdict
 from jobs.evaluate.tasks import Item, Task
@@ -35,11 +36,16 @@ class _Claim:
         """Gold answer and answer, where it takes more than reading to compare them."""
         assert isinstance(self.read, Read)
         assert self.read.extracted is not None
-        return gold_of(self.task.type, self.item.answer), self.read.extracted
+        return self.kind.gold(self.item.answer), self.read.extracted
 
-    def waits_for(self, answers: AnswerType) -> bool:
-        """Whether what compares answers of this type has still to be asked."""
-        return self.task.type == answers and isinstance(self.read, Read) and self.read.same is None
+    @property
+    def kind(self) -> AnswerType:
+        """How it is read and compared."""
+        return ANSWER_TYPES[self.task.type]
+
+    def waits_for(self, who: Literal["mathematics", "judge"]) -> bool:
+        """Whether they have still to be asked."""
+        return isinstance(self.read, Read) and self.read.same is None and self.kind.undecided == who
 
 
 class Grader:
@@ -68,8 +74,8 @@ class Grader:
             _Claim(task, task.by_id[ledger.item], known[text])
             for (task, ledger), text in zip(answers, texts, strict=True)
         ]
-        self._compare([claim.pair for claim in claims if claim.waits_for("math")])
-        judged = self._judged([claim for claim in claims if claim.waits_for("judged")])
+        self._compare([claim.pair for claim in claims if claim.waits_for("mathematics")])
+        judged = self._judged([claim for claim in claims if claim.waits_for("judge")])
         return [
             _graded(ledger, claim, self._verdict(claim, judged))
             for (_, ledger), claim in zip(answers, claims, strict=True)
@@ -82,6 +88,8 @@ class Grader:
             return "no_answer"
         if claim.read.same is not None:
             return _verdict(claim.read.same)
+        if claim.kind.undecided is None:
+            return "error"
         return judged[claim] if claim in judged else self._known[claim.pair]
 
     def _compare(self, pairs: Sequence[tuple[str, str]]) -> None:

@@ -21,8 +21,8 @@ from ray.exceptions import GetTimeoutError, RayError
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.leftovers import mark
 from jobs.evaluate.engines import model as models
-from jobs.evaluate.engines.names import EngineName
 from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, ServedModel, start
+from jobs.evaluate.engines.registry import chosen
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.grading.judge import Judgements, JudgeQuestion, read_judgements, verdict_of
 from jobs.evaluate.grading.workers import Workers
@@ -157,12 +157,11 @@ class JudgeSession:
             return self._actor
         assert self._model is not None
         model, resources = self._model, self._config.resources.judge
-        auto: EngineName = "vllm" if resources.gpus else "transformers"
         served = None
         if self._judge.served_model is not None and resources.server is not None:
             served = ServedModel(self._judge.served_model, model.ids, resources.server)
         spec = EngineSpec(
-            name=auto if self._judge.engine == "auto" else self._judge.engine,
+            name=chosen(self._judge.engine, resources.gpus),
             model=model.source,
             revision=model.revision,
             dtype=model.dtype,

@@ -5,22 +5,18 @@ Whatever a pattern takes for ever on, or a text fills the memory with, then cost
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
-from jobs.evaluate.grading.answer_type import AnswerType
-from jobs.evaluate.grading.extraction import Rule, extract, last_boxed
+from jobs.evaluate.grading.answer_type import ANSWER_TYPES
 from jobs.evaluate.grading.integers import canonical_integer
-from jobs.evaluate.grading.mathematics import decided
-from jobs.evaluate.grading.told import told
 from jobs.evaluate.grading.values import LONGEST
-from jobs.evaluate.grading.words import plain, words
+from jobs.evaluate.grading.words import plain
 
 
 class Text(NamedTuple):
     """An answer, and what has to be known of its item to read it."""
 
-    type: AnswerType
+    type: str
     letters: str
     fallback: bool
     gold: str
@@ -31,42 +27,20 @@ class Read(NamedTuple):
     """What an answer says."""
 
     extracted: str | None
-    rule: Rule
+    rule: str
     meaning: str | None
-    """:func:`meaning` of what was extracted."""
+    """What was extracted, written one way: what samples vote for."""
     same: bool | None
-    """Whether it is the gold answer; None where that takes mathematics or a judge."""
+    """Whether it is the gold answer; None where reading does not tell."""
 
 
 def read(text: Text) -> Read:
     """Finds the answer in a text and compares it as far as that is plain."""
-    said, rule = extract(text.answer, text.type, text.letters, text.fallback)
+    kind = ANSWER_TYPES[text.type]
+    said, rule = kind.extract(text)
     if said is None:
         return Read(None, rule, None, False)
-    return Read(said, rule, meaning(said), _same(text.type, gold_of(text.type, text.gold), said))
-
-
-@lru_cache(maxsize=1024)
-def gold_of(answers: AnswerType, gold: str) -> str:
-    """What a gold answer says, of which there may be more than that: worked steps and a box, or ``#### 18``."""
-    if answers not in ("integer", "math"):
-        return gold
-    if answers == "math":
-        return last_boxed(gold) or gold
-    return extract(gold, "integer", fallback=False).text or gold
-
-
-def _same(answers: AnswerType, gold: str, said: str) -> bool | None:
-    if answers == "math":
-        return decided(gold, said)
-    if answers == "integer":
-        integer = canonical_integer(said)
-        return integer is not None and integer == canonical_integer(gold)
-    if answers == "choice":
-        return said == gold
-    if len(said) <= 10 * LONGEST and {words(said), words(told(said))} & {words(gold), words(told(gold))}:
-        return True
-    return False if answers == "text" else None
+    return Read(said, rule, (kind.meaning or meaning)(said), kind.same(kind.gold(text.gold), said))
 
 
 def meaning(extracted: str) -> str:

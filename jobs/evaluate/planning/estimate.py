@@ -13,7 +13,7 @@ from jobs.architecture import Architecture, UnknownArchitecture, find
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remarks
 from jobs.evaluate.planning.lengths import ASSUMED, published, scaled, unmarked
-from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, ON_CPUS, ON_GPUS, PlannedReplica, Taken, taken
+from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, PlannedReplica, Taken, taken
 from jobs.evaluate.planning.workload import Workload, at_most, item
 from jobs.evaluate.sweep.policies import Policy, Wish, printable
 from jobs.evaluate.sweep.tree import Room, grow
@@ -57,7 +57,7 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
         unknown_items = "time and cost are not known before launch: how many items its tasks have is not known"
         return Estimate(unknown_items, remarks=assumed)
     remarks = (_saving(config, sweep.expected), *sweep.words, *assumed)
-    if config.engine_name == "openai" or model is None:
+    if config.engine_kind.served or model is None:
         why = unknown and f"time and cost of {config.model} are not known before launch: {unknown}"
         holder = why or "decoded on a server: time and cost are its own affair"
         return Estimate(holder, parts=tuple(_parts(config, sweep.expected)), remarks=remarks)
@@ -74,7 +74,7 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
         remarks=remarks,
     )
     if foreseen.verdict == "does not fit":
-        splits = () if _on_cpus(config) else _SPLITS
+        splits = _SPLITS if config.engine_kind.splits and not _on_cpus(config) else ()
         enough = [split for split in splits if _replica(config, model, split).cache >= longest]
         return replace(foreseen, remedies=tuple(f"resources.gpus: {split}" for split in enough[:1]))
     expected = _taken(config, replica, sweep.expected)
@@ -152,12 +152,14 @@ def _replica(config: EvaluateConfig, model: Architecture, cards: int | None = No
     """One replica, on as many cards as the config says, or on `cards`."""
     resources, on_cpus, where = config.resources, _on_cpus(config), config.machine
     count = cards or (resources.cpus if on_cpus else max(1, resources.gpus))
+    program = config.engine_kind.on_gpus if resources.gpus else config.engine_kind.on_cpus
+    assert program is not None, "a config with an engine that cannot run on its devices is refused"
     return PlannedReplica(
         model=model,
         card=replace(where.card, memory=where.memory_for(count, resources.replicas.max) / count),
         cards=count,
         size={"float32": 4, "bfloat16": 2, "auto": 4 if on_cpus else 2}[config.dtype],
-        program=(ON_CPUS if on_cpus else ON_GPUS)[config.engine_name],
+        program=program,
         share=resources.mbu or BANDWIDTH_SHARE,
     )
 

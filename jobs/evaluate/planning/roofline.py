@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cluster.catalogue import Card
 from jobs.architecture import Architecture
+from jobs.evaluate.engines.registry import Program
 from jobs.evaluate.planning.workload import Workload
 
 CACHED = 0.9
@@ -22,25 +23,6 @@ BANDWIDTH_SHARE = 0.6
 
 FLOPS_SHARE = 0.4
 """Of the peak, that reading prompts is planned to reach."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """What an engine takes beside the model's work, in seconds."""
-
-    start: float
-    """Until its first token: loading, compiling."""
-    step: float
-    """Of a step, at least."""
-    sequence: float
-    """Of a step, for each sequence in it."""
-
-
-ON_CPUS = {"vllm": Program(45, 0.004, 0.2e-3), "transformers": Program(8, 0.004, 0.3e-3)}
-"""As on two cores with a model of a third of a million parameters (README, the tree against its policies)."""
-
-ON_GPUS = {"vllm": Program(120, 0.003, 0.02e-3), "transformers": Program(60, 0.03, 0.02e-3)}
-"""Not measured."""
 
 
 @dataclass(frozen=True)

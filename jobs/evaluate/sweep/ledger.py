@@ -55,7 +55,7 @@ class Graded:
     extracted: str | None
     """What the extraction rule found in the answer; None when nothing did."""
     rule: str
-    """Which extraction rule fired: :data:`jobs.evaluate.grading.extraction.Rule`."""
+    """Which extraction rule fired: see :mod:`jobs.evaluate.grading.extraction`."""
     meaning: str | None
     """What `extracted` comes to, written one way: what samples vote for."""
     verdict: Verdict

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.evaluate.grading.answer_type import AnswerType
 from orchestrator.job.extensions import ExtensionPoint
 
 
@@ -46,7 +45,8 @@ class Benchmark:
     revision: str
     """The commit."""
     split: str
-    type: AnswerType
+    type: str
+    """In :data:`jobs.evaluate.grading.answer_type.ANSWER_TYPES`."""
     items: int | None
     """Those that are asked; None where nobody has counted."""
     columns: Columns

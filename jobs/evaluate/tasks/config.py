@@ -22,7 +22,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from jobs.evaluate.grading.answer_type import AnswerType
+from jobs.evaluate.grading.answer_type import ANSWER_TYPES, AnswerType, AnswerTypeName
 from jobs.evaluate.tasks.benchmarks import BENCHMARKS, OWN_COLUMNS, Benchmark, Columns, page
 from jobs.evaluate.tasks.wording import PromptName
 from orchestrator.job.config import Problem
@@ -77,7 +77,9 @@ class TaskConfig(StrictModel):
     subset: str | None = Field(default=None, min_length=1, description="of a dataset that has several")
     split: str | None = Field(default=None, min_length=1, description="of a dataset; None: test")
     columns: ColumnNames | None = Field(default=None, description="other names than id, question, answer and options")
-    type: AnswerType | None = Field(default=None, description="of its answers; None: a benchmark's own, else integer")
+    type: AnswerTypeName | None = Field(
+        default=None, description="of its answers; None: a benchmark's own, else integer"
+    )
     prompt: PromptName = Field(default="paper", description="what is asked besides the question")
     fallback: bool = Field(default=True, description="without a box or Answer:, take the last number or letter")
     items: int | None = Field(default=None, gt=0, description="the first so many; None: all (letters: 200)")
@@ -123,7 +125,7 @@ class TaskConfig(StrictModel):
             raise ValueError(f"columns: those of {self.path or self.name} are known: leave it out")
         if here and self.type not in (None, self.answers):
             raise ValueError(f"type: {self.name} has answers of type {self.answers}: leave it out")
-        if "seed" in self.model_fields_set and not self.generated and self.answers != "choice":
+        if "seed" in self.model_fields_set and not self.generated and not self.answer_type.options:
             raise ValueError(
                 f"seed: is for letters, which are generated, and for the order of options; {self.name} has neither: "
                 "leave it out"
@@ -159,11 +161,16 @@ class TaskConfig(StrictModel):
         )
 
     @property
-    def answers(self) -> AnswerType:
-        """How its answers are read and compared."""
-        default: AnswerType = "integer" if self.benchmark is None else self.benchmark.type
+    def answers(self) -> str:
+        """The type of its answers."""
+        default = "integer" if self.benchmark is None else self.benchmark.type
         here = self.path is None and self.dataset is None
         return default if here or self.type is None else self.type
+
+    @property
+    def answer_type(self) -> AnswerType:
+        """How they are read and compared."""
+        return ANSWER_TYPES[self.answers]
 
     @property
     def row_columns(self) -> Columns:

@@ -12,9 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from jobs.evaluate.grading.integers import canonical_integer
 from jobs.evaluate.grading.letters import letter_of
-from jobs.evaluate.grading.reader import gold_of
 from jobs.evaluate.tasks.benchmarks import Columns
 from jobs.evaluate.tasks.rows import SourceRow
 from jobs.evaluate.tasks.task import Item
@@ -64,15 +62,20 @@ def permuted(options: Sequence[str], seed: int, item: str) -> tuple[str, ...]:
 def _item(row: Mapping[str, Any], where: str, number: int, columns: Columns, config: TaskConfig) -> Item:
     identity = _text(row, columns.id, "id", where) if columns.id else str(number)
     question = _text(row, columns.question, "question", where)
-    answer = _text(_joined(row, columns.answer) if config.answers == "math" else row, columns.answer, "answer", where)
-    if config.answers == "choice":
+    answer = _text(
+        _joined(row, columns.answer) if config.answer_type.undecided == "mathematics" else row,
+        columns.answer,
+        "answer",
+        where,
+    )
+    if config.answer_type.options:
         options, right = _options(row, columns, answer, where, config)
         shown = permuted(options, config.seed, identity)
         letter = LETTERS[shown.index(right)] if right is not None else str(letter_of(answer, LETTERS))
         return Item(identity, asked(question, shown, config.prompt), letter, letters=LETTERS[: len(shown)] or LETTERS)
-    if config.answers == "integer" and canonical_integer(gold_of("integer", answer)) is None:
+    if problem := config.answer_type.problem(answer):
         raise StepError(
-            f"{where}: answer {answer!r} is not an integer: correct it, or give the task another type (math, text, …)"
+            f"{where}: answer {_shown(answer)} {problem}: correct it, or give the task another type (math, text, …)"
         )
     return Item(identity, asked(question, (), config.prompt), answer)
 

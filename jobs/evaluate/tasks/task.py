@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from jobs.evaluate.grading.answer_type import AnswerType
-
 
 @dataclass(frozen=True)
 class Item:
@@ -30,7 +28,8 @@ class Task:
 
     name: str
     items: tuple[Item, ...]
-    type: AnswerType = "integer"
+    type: str = "integer"
+    """In :data:`jobs.evaluate.grading.answer_type.ANSWER_TYPES`."""
     fallback: bool = True
     """Whether an answer without a box or ``Answer:`` is taken to be its last number or letter."""
 

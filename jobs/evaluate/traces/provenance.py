@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 from jobs.evaluate.engines.protocol import EngineSpec
+from jobs.evaluate.engines.registry import ENGINES
 
 try:
     import pynvml
@@ -29,13 +30,14 @@ def decoded_by(engine: EngineSpec) -> str:
     """The kind that `engine` is on this machine, as JSON. To be called where it runs."""
     if engine.served is not None:
         return json.dumps({"engine": engine.name, "served_model": engine.served.name})
+    record = ENGINES[engine.name]
     kind: DecodingKind = {
         "engine": engine.name,
-        "version": _version(engine.name),
+        "version": _version(record.library),
         "torch": _version("torch"),
         "dtype": engine.dtype,
         "card": _card() if engine.gpus else _processor(),
-        "tensor_parallel_size": max(1, engine.gpus) if engine.name == "vllm" else 1,
+        "tensor_parallel_size": max(1, engine.gpus) if record.splits else 1,
     }
     return json.dumps(kind)
 

@@ -87,7 +87,7 @@ def test_a_server_that_cannot_be_meant_is_one_error_without_secrets(
         ({"engine": "auto", "served_model": None}, "resources.server: engine auto has no server"),
         ({"served_model": None}, "engine: openai needs served_model"),
         ({"resources": {}}, "engine: openai needs resources.server"),
-        ({"dtype": "float32"}, "dtype: float32 is not ours to choose"),
+        ({"dtype": "float32"}, "dtype: float32 is not for engine openai to choose"),
         ({"batch_invariant": True}, "batch_invariant: true is for vllm on GPUs, and this is openai"),
         ({"resources": {"server": SERVER, "gpus": 1}}, "resources.gpus: 1 would idle"),
     ],

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jobs.evaluate.grading.answer_type import AnswerType
-
 
 class Phrases(NamedTuple):
     """Answers to one question."""
 
-    type: AnswerType
+    type: str
     gold: str
     right: tuple[str, ...]
     wrong: tuple[str, ...]

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.evaluate.grading.answer_type import AnswerType
-from jobs.evaluate.grading.extraction import extract, last_boxed
+from jobs.evaluate.grading.extraction import last_boxed
 from jobs.evaluate.grading.integers import canonical_integer
+from tests.evaluate.grading.extracting import extract
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_a_box_is_balanced_and_was_there(text: str) -> None:
     ],
 )
 def test_what_is_looked_for_depends_on_the_answers_of_the_task(
-    answers: AnswerType, answer: str, extracted: str | None, rule: str
+    answers: str, answer: str, extracted: str | None, rule: str
 ) -> None:
     assert extract(answer, answers, "ABCD") == (extracted, rule)
 
 
 @pytest.mark.parametrize("answers", ["integer", "math", "choice", "text", "judged"])
-def test_a_task_may_insist_on_a_box_or_a_line_that_says_answer(answers: AnswerType) -> None:
+def test_a_task_may_insist_on_a_box_or_a_line_that_says_answer(answers: str) -> None:
     assert extract("it is 16, or B", answers, "ABCD", fallback=False) == (None, "none")
     assert extract("Answer: 2 or B", answers, "ABCD", fallback=False).rule == "answer"
     assert extract("it is 16, or B", answers, "ABCD").rule != "none"
@@ -124,7 +124,7 @@ ANSWER_TYPES = st.sampled_from(["integer", "math", "choice", "text", "judged"])
 
 
 @given(ANSWER_TYPES, st.text(alphabet="Answer: \\boxed{}()ABCD12.$[]\n\r\x00\u202e", max_size=80))
-def test_what_was_found_is_not_blank_and_always_the_same(answers: AnswerType, text: str) -> None:
+def test_what_was_found_is_not_blank_and_always_the_same(answers: str, text: str) -> None:
     found = extract(text, answers, "ABCD")
     assert (found.text is None) == (found.rule == "none")
     assert found.text is None or found.text.strip()
@@ -147,6 +147,6 @@ def test_what_was_found_is_not_blank_and_always_the_same(answers: AnswerType, te
     ],
     ids=["braces", "open boxes", "nested boxes", "nested text", "digits", "commas", "answers", "displays", "letters"],
 )
-def test_a_megabyte_takes_no_more_than_one_pass(answers: AnswerType, answer: str) -> None:
+def test_a_megabyte_takes_no_more_than_one_pass(answers: str, answer: str) -> None:
     extract(answer, answers, "ABCD")
     extract(f"\\boxed{{{answer}}}", answers, "ABCD")

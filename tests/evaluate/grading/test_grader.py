@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import pytest
 
-from jobs.evaluate.grading.extraction import extract
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.reader import meaning
 from jobs.evaluate.grading.workers import Outcome, Workers
@@ -20,6 +19,7 @@ from jobs.evaluate.tasks.config import TaskConfig
 from tests.conftest import ROOT
 from tests.evaluate.grading.answer_pairs import DIFFERENT, SAME
 from tests.evaluate.grading.answer_phrases import CLASSES, Phrases
+from tests.evaluate.grading.extracting import extract
 
 DATA = Path("../shared/data")
 

@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs.evaluate.grading.extraction import extract
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.mathematics import same
 from jobs.evaluate.grading.workers import MEMORY, Workers
@@ -21,6 +20,7 @@ from jobs.evaluate.sweep.ledger import Ledger
 from jobs.evaluate.tasks import Item, Task
 from orchestrator.job.errors import StepError
 from tests.conftest import ROOT
+from tests.evaluate.grading.extracting import extract
 
 SECONDS = 2.0
 LATE = f"took all of its {SECONDS:g} s"
@@ -200,11 +200,11 @@ def test_a_reading_that_does_not_end_is_one_error_and_the_others_are_read(
 ) -> None:
     """A pattern that goes back and forth for ever, which the timer interrupts, and what only the kernel can end."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import re, jobs.evaluate.grading.reader as reader\n"
-        "whole = reader.extract\n"
+        "import re, jobs.evaluate.grading.answer_types as types\n"
+        "whole = types.extract\n"
         "def extract(text, *rest, **named):\n"
         f"    return {hangs} if text.startswith('aa') else whole(text, *rest, **named)\n"
-        "reader.extract = extract\n"
+        "types.extract = extract\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     task = Task("numbers", (Item("i", "?", "16"),))

@@ -17,8 +17,9 @@ from cluster import catalogue
 from cluster.catalogue import machine
 from jobs.architecture import find
 from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.engines.registry import ENGINES
 from jobs.evaluate.planning.estimate import estimate as sweep_estimate
-from jobs.evaluate.planning.roofline import ON_GPUS, PlannedReplica, taken
+from jobs.evaluate.planning.roofline import PlannedReplica, taken
 from jobs.evaluate.planning.workload import Tokens, Workload
 from orchestrator.estimate_view import lines
 from orchestrator.experiment import load
@@ -36,7 +37,9 @@ S1 = {
     "extensions": {"strings": ["Wait"], "counts": [1, 2, 4, 6]},
 }
 H100S = {"gpus": 2, "machine": "p5.48xlarge", "replicas": {"max": 8}}
-REPLICA = PlannedReplica(find("simplescaling/s1-32B"), machine("h100").card, 2, 2, ON_GPUS["vllm"])
+VLLM = ENGINES["vllm"].on_gpus
+assert VLLM is not None
+REPLICA = PlannedReplica(find("simplescaling/s1-32B"), machine("h100").card, 2, 2, VLLM)
 
 
 def estimate(resources: dict[str, object], **fields: object) -> Estimate:
@@ -96,7 +99,7 @@ def test_a_step_of_decoding_takes_what_reading_weights_and_cache_takes() -> None
     assert more == pytest.approx(30 * 4000 * 2 * 64 * 8 * 128 * 2 / bandwidth)
     assert REPLICA.cache == pytest.approx((2 * (0.9 * 85e9 - 1.5e9) - 2 * 32_763_876_352) / 262_144)
     tiny = replace(REPLICA, model=find("Qwen/Qwen2.5-0.5B"), cards=8)
-    assert tiny.step(8, 0) == ON_GPUS["vllm"].step + 8 * ON_GPUS["vllm"].sequence
+    assert tiny.step(8, 0) == VLLM.step + 8 * VLLM.sequence
 
 
 def test_more_replicas_are_faster_until_the_longest_trace_alone_decides() -> None:
@@ -105,7 +108,7 @@ def test_more_replicas_are_faster_until_the_longest_trace_alone_decides() -> Non
     assert one.seconds > four.seconds
     assert many.replicas == 4
     chain = 30_000 * REPLICA.step(1, 15_000)
-    assert four.seconds == pytest.approx(ON_GPUS["vllm"].start + chain)
+    assert four.seconds == pytest.approx(VLLM.start + chain)
     assert one.at_once == 16
     assert taken(REPLICA, work, 128, 1).at_once == int(REPLICA.cache / 8200)
 
