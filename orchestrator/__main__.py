@@ -325,6 +325,12 @@ def verify(file: Path, overrides: tuple[str, ...]) -> None:
         except DamagedRecord as error:
             damaged = True
             click.echo(f"{item.step.name}: damaged: {error}; run makes it again")
+            continue
+        try:
+            files += item.folder.verify_tracked()
+        except DamagedRecord as error:
+            damaged = True
+            click.echo(f"{item.step.name}: damaged: {error}; its output is whole, and MLflow is told no more of it")
         else:
             click.echo(f"{item.step.name}: {f'whole, {files} files, {decimal(size)}' if files else 'not finished'}")
     sys.exit(FAILED if damaged else 0)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.evaluate.chat import run as chat
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.decode.forecast import Forecast, Pace, Progress
+from jobs.evaluate.decode.forecast import Forecast, Progress
+from jobs.evaluate.decode.pace import Pace
 from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.engines import model as models

@@ -10,12 +10,32 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.store.records import write_json_atomically
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from orchestrator.store.records import tell, write_json_atomically
+
+
+class RunRecord(TypedDict):
+    """``run.json``: what a run is called, and what it is a run of."""
+
+    name: str
+    params: dict[str, Any]
+    tags: dict[str, Any]
+    group: str | None
+
+
+class ModelRecord(TypedDict):
+    """``model.json``: the model that came of a run."""
+
+    name: str
+    kind: str
+    facts: dict[str, Any]
 
 
 @dataclass
@@ -39,7 +59,7 @@ class TrackedRun:
 
     def __post_init__(self) -> None:
         self.artifacts.mkdir(parents=True, exist_ok=True)
-        record = {"name": self.name, "params": dict(self.params), "tags": dict(self.tags), "group": self.group}
+        record = RunRecord(name=self.name, params=dict(self.params), tags=dict(self.tags), group=self.group)
         write_json_atomically(self.folder / "run.json", record)
         self._rewrite(lambda step: True)
 
@@ -63,19 +83,43 @@ class TrackedRun:
 
         It is told of once the step is done. Said again by another attempt, it replaces what was said before.
         """
-        write_json_atomically(self.folder / "model.json", {"name": name, "kind": kind, "facts": dict(facts)})
+        write_json_atomically(self.folder / "model.json", ModelRecord(name=name, kind=kind, facts=dict(facts)))
 
     def _rewrite(self, keep: Callable[[int], bool]) -> None:
         """Keeps the lines whose step passes, and of them only whole ones: a killed attempt may have torn its last."""
         path = self.folder / "metrics.jsonl"
         if not path.exists():
             return
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and keep(json.loads(line)["step"])]
-        if kept != lines:
+        kept = b"".join(text for text, line in whole_lines(path) if keep(line.step))
+        if kept != path.read_bytes():
             temporary = path.with_name(".metrics.jsonl")
-            temporary.write_text("".join(kept))
+            temporary.write_bytes(kept)
             temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of ``metrics.jsonl``."""
+
+    step: int
+    time: float
+    values: Mapping[str, float]
+
+
+_LINE = TypeAdapter(Line)
+
+
+def whole_lines(path: Path) -> Iterator[tuple[bytes, Line]]:
+    """The lines of a ``metrics.jsonl`` that can be read, as they stand there and as they are meant.
+
+    The last is without its end while it is being written, and is left out; of one that is damaged that is said, once.
+    """
+    for number, text in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if text.endswith(b"\n"):
+            try:
+                yield text, _LINE.validate_json(text)
+            except ValidationError:
+                tell(f"{path} is damaged: line {number} is no line of metrics, and is left out")
 
 
 def folder_name(name: str) -> str:

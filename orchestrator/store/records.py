@@ -92,6 +92,17 @@ def read_note(path: StoragePath, shape: type[T], without: str) -> T | None:
     return None
 
 
+def read_as(path: StoragePath, shape: type[T]) -> T:
+    """What stands in a file. Raises DamagedRecord where there is none, or it is not of that shape."""
+    value = read_json(path)
+    try:
+        found: T = _adapter(shape).validate_python(value)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DamagedRecord(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return found
+
+
 @cache
 def tell(line: str) -> None:
     """Says something on stderr, once."""

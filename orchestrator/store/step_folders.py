@@ -16,7 +16,7 @@
         logs/            what each process of the step said
         output/          what the job wrote
         tracked/         numbers for the tracking server
-        done.json        the manifest of output/, written last: without it the output does not exist
+        done.json        the manifest of output/ and tracked/, written last: without it the output does not exist
     <root>/traces/       decoded trees, shared by all steps
     <root>/reports/      pages on finished steps, which can be written again at any time
 
@@ -73,11 +73,14 @@ VERIFIED_IN_FULL = 16 << 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """What a step may be called: a folder name on any file system, and never a way out of the store."""
 
+PAGE = "report.html"
+"""A report on the step among what it tracked: written again at any time, so no part of what was finished."""
+
 DELIVERED = "delivered.json"
 """On an object store: the manifest of ``output/``, written by the process that wrote it, once all of it is there."""
 
 
-def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
+def manifest_of(folder: StoragePath) -> dict[str, dict[str, Any]]:
     """The files below a folder, by name: their ``bytes`` and ``sha256``."""
     return {name: {"bytes": file.size, "sha256": digest(folder / name)} for name, file in files(folder).items()}
 
@@ -189,7 +192,8 @@ class StepFolder:
     def verify(self) -> tuple[int, int]:
         """Reads all of a finished step's output; returns how many files and bytes there are, none where it is not done.
 
-        Raises DamagedRecord, naming the file, where it is not what was written; from then on the step is not done.
+        Raises DamagedRecord, naming the file, where it is not what was written; from then on the step is not done. What
+        was tracked is for :meth:`verify_tracked`: no other step takes it.
         """
         if not self.done():
             return 0, 0
@@ -201,16 +205,31 @@ class StepFolder:
                 raise DamagedRecord(f"{self.output / name} does not match its checksum")
         return len(expected), sum(file["bytes"] for file in expected.values())
 
-    def mark_done(self) -> None:
-        """Writes the manifest of the output. From here on the step is finished.
+    def verify_tracked(self) -> int:
+        """Reads what a finished step tracked; returns how many files that is.
 
-        On an object store that is what the job delivered. Raises StoreError where it delivered nothing.
+        Raises DamagedRecord, naming the file, where it is not what was written.
+        """
+        expected = (read_record(self.path / "done.json") or {}).get("tracked", {})
+        there = files(self.tracked)
+        for name, file in expected.items():
+            if name not in there:
+                raise DamagedRecord(f"{self.tracked / name} is missing")
+            if there[name].size != file["bytes"] or digest(self.tracked / name) != file["sha256"]:
+                raise DamagedRecord(f"{self.tracked / name} does not match its checksum")
+        return len(expected)
+
+    def mark_done(self) -> None:
+        """Writes the manifest of the output and of what was tracked. From here on the step is finished.
+
+        On an object store the output is what the job delivered. Raises StoreError where it delivered nothing.
         """
         output = self.output
         manifest = manifest_of(output) if isinstance(output, Path) else read_record(self.path / DELIVERED)
         if manifest is None:
             raise StoreError(f"{self.path.name} has ended, and nothing in {output} says that it was written whole")
-        write_record(self.path / "done.json", {"files": manifest, "time": time.time()})
+        tracked = {name: file for name, file in manifest_of(self.tracked).items() if Path(name).name != PAGE}
+        write_record(self.path / "done.json", {"files": manifest, "tracked": tracked, "time": time.time()})
 
     def unmark_done(self) -> None:
         remove(self.path / "done.json")

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.job.tracked_run import ModelRecord
+from orchestrator.store.records import read_as
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
@@ -38,11 +41,11 @@ class MadeModel:
 
     @classmethod
     def read(cls, folder: Path) -> MadeModel | None:
-        """The model of a tracked run's folder; None where none came of it."""
+        """The model of a tracked run's folder; None where none came of it. Raises DamagedRecord."""
         path = folder / "model.json"
         if not path.exists():
             return None
-        record = json.loads(path.read_text())
+        record = read_as(path, ModelRecord)
         return cls(record["name"], record["kind"], {key: _cut(value) for key, value in record["facts"].items()})
 
     @property

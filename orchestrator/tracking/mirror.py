@@ -16,7 +16,7 @@ from rich.console import Console
 
 from orchestrator.experiment import Experiment
 from orchestrator.plan import PlannedStep
-from orchestrator.store.records import read_passing, write_json_atomically
+from orchestrator.store.records import DamagedRecord, read_passing, write_json_atomically
 from orchestrator.store.step_folders import StepFolder
 from orchestrator.store.storage import StoreError, files
 from orchestrator.tracking.tracker import RunState, Tracker, TrackingError
@@ -82,7 +82,14 @@ class Mirror:
         while True:
             try:
                 with self._syncing:
+                    planned.folder.verify_tracked()
                     self._tracker.sync(_here(planned.folder), planned.step.name, planned.fingerprint, state)
+            except DamagedRecord as error:
+                self._say(
+                    f"{planned.step.name}: {error}: MLflow is told nothing of the step; its output is not touched by "
+                    f"that; remove {planned.folder.path / 'done.json'} to have the step made again"
+                )
+                return
             except TrackingError as error:
                 if time.monotonic() < deadline:
                     time.sleep(2)
@@ -108,7 +115,7 @@ class Mirror:
                     with self._syncing:
                         self._tracker.sync(_here(planned.folder), planned.step.name, planned.fingerprint)
                     complained = False
-                except (TrackingError, StoreError) as error:
+                except (TrackingError, StoreError, DamagedRecord) as error:
                     if not complained:
                         self._say(f"{error}; trying again while the run goes on")
                     complained = True

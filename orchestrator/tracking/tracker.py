@@ -31,6 +31,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from orchestrator.job.tracked_run import Line, RunRecord, whole_lines
+from orchestrator.store.records import read_as
 from orchestrator.tracking import chart_view
 from orchestrator.tracking.logged_model import MadeModel, log_model
 
@@ -80,15 +82,6 @@ class TrackingError(Exception):
 
 
 @dataclass(frozen=True)
-class _Line:
-    """One line of ``metrics.jsonl``."""
-
-    step: int
-    time: float
-    values: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class _Folder:
     """A tracked run as the store has it."""
 
@@ -97,22 +90,21 @@ class _Folder:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     group: str | None
-    lines: Sequence[_Line]
+    lines: Sequence[Line]
     model: MadeModel | None
 
     @classmethod
     def read(cls, path: Path) -> _Folder:
-        record = json.loads((path / "run.json").read_text())
+        """Raises DamagedRecord, naming the file, where what it is called is not what was written."""
+        record = read_as(path / "run.json", RunRecord)
         metrics = path / "metrics.jsonl"
-        # The last line is without its end while it is being written.
-        whole = metrics.read_text().rpartition("\n")[0] if metrics.exists() else ""
         return cls(
             path=path,
             name=record["name"],
             params={key: _cut(value, PARAM_LENGTH) for key, value in record["params"].items()},
             tags={_MEANT.get(key, key): _cut(value, TAG_LENGTH) for key, value in record["tags"].items()},
             group=record["group"],
-            lines=[_Line(**json.loads(line)) for line in whole.splitlines()],
+            lines=[line for _, line in whole_lines(metrics)] if metrics.is_file() else [],
             model=MadeModel.read(path),
         )
 
@@ -144,7 +136,8 @@ class Tracker:
         """Makes the server say what ``step_folder/tracked`` does, of a step that stands at `state`.
 
         Artifacts are uploaded once the step is no longer RUNNING: until then they are being written.
-        Raises :class:`TrackingError` when the server does not answer or does not accept; call again.
+        Raises :class:`TrackingError` when the server does not answer or does not accept; call again. Raises
+        DamagedRecord where what is there is not what was written.
         """
         folders = [_Folder.read(record.parent) for record in sorted((step_folder / "tracked").glob("*/run.json"))]
         if not folders:

@@ -19,7 +19,8 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,13 @@ def bytes_changed(rng: random.Random, text: str) -> bytes:
 
 def structure_changed(rng: random.Random, text: str) -> bytes:
     """Values moved to where others are, wrapped, doubled, repeated thousands of times, keys renamed or lost."""
-    document = yaml.safe_load(text)
+    with deep_documents():
+        return json.dumps(restructured(rng, yaml.safe_load(text)), ensure_ascii=rng.random() < 0.5).encode(
+            errors="surrogatepass"
+        )[:1_000_000]
+
+
+def restructured(rng: random.Random, document: Any) -> Any:
     for _ in range(rng.randint(1, 4)):
         holder, key = rng.choice(places(document))
         match rng.randrange(7):
@@ -168,7 +175,18 @@ def structure_changed(rng: random.Random, text: str) -> bytes:
                     document["steps"][f"{name}{number}"] = copy.deepcopy(document["steps"][name])
         if not places(document):
             break
-    return json.dumps(document, ensure_ascii=rng.random() < 0.5).encode(errors="surrogatepass")[:1_000_000]
+    return document
+
+
+@contextmanager
+def deep_documents() -> Iterator[None]:
+    """Lets this file copy and write what is nested deeper than Python's limit; what reads it has the usual one."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def values_changed(rng: random.Random, text: str) -> bytes:

@@ -6,15 +6,17 @@ Read in this order: ``results`` (what a sweep's files say), ``summary`` (its hea
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from jobs.evaluate.report import markdown, page
 from jobs.evaluate.report.results import FinishedSweep
 from jobs.evaluate.report.viewer import collect
 from orchestrator.job.record import FinishedStep, ReportRequest
+from orchestrator.store.records import read_passing
+from orchestrator.store.step_folders import PAGE
 
 
 def write(steps: Sequence[FinishedStep], request: ReportRequest) -> None:
@@ -24,7 +26,7 @@ def write(steps: Sequence[FinishedStep], request: ReportRequest) -> None:
     """
     sweeps = [FinishedSweep(step) for step in steps]
     data = collect(sweeps, request)
-    html = request.folder / "report.html"
+    html = request.folder / PAGE
     _replace(html, page.render(sweeps, data, request))
     _replace(request.folder / "report.md", markdown.render(sweeps, data, request))
     for sweep in sweeps:
@@ -36,8 +38,8 @@ def _tracked(sweep: FinishedSweep) -> Iterator[Path]:
     """Where the artifacts of the sweep's first curve are: one run has the page, not every one a copy of it."""
     first = sweep.curves[0]
     for record in sorted(sweep.context.folder.glob("tracked/*/run.json")):
-        params = json.loads(record.read_text())["params"]
-        if (params.get("task"), params.get("curve")) == (first.task, first.name):
+        params = (read_passing(record, dict[str, Any]) or {}).get("params")
+        if isinstance(params, dict) and (params.get("task"), params.get("curve")) == (first.task, first.name):
             yield record.parent / "artifacts"
 
 

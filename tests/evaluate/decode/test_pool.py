@@ -125,7 +125,7 @@ def test_all_units_are_decoded_and_everything_is_given_back(tmp_path: Path) -> N
     assert decoded == assert_every_leaf_is_there(tmp_path, units(300))
     for seen in ([each.units for each in told], [each.tokens for each in told]):
         assert seen == sorted(seen)
-    assert told[-1] == Progress(decoded.tokens, decoded.tokens, 300)
+    assert told[-1] == Progress(decoded.tokens, decoded.tokens, 300, 0, 0.0)
     started = [int(file.name) for file in pids(tmp_path).iterdir()]
     assert len(started) == 2
     assert_gone(started)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from orchestrator.store.leases import Lease
 from orchestrator.store.records import DamagedRecord, read_record, write_json_atomically, write_record
-from orchestrator.store.step_folders import StepFolder, Store, leased
+from orchestrator.store.step_folders import PAGE, StepFolder, Store, leased
 from orchestrator.store.storage import StoreError
 
 
@@ -55,6 +55,30 @@ def test_an_output_that_is_no_longer_whole_is_noticed(folder: StepFolder, damage
         file.write_bytes(b"123" if damage == "shorter" else b"1235")
     with pytest.raises(DamagedRecord, match="weights"):
         folder.done()
+
+
+@pytest.mark.parametrize("damage", ["missing", "shorter", "changed", "a folder"])
+@pytest.mark.parametrize("name", ["run.json", "metrics.jsonl", "artifacts/curve.csv"])
+def test_what_a_finished_step_tracked_is_verified_and_its_output_stays_done(
+    folder: StepFolder, name: str, damage: str
+) -> None:
+    (folder.output / "weights").write_bytes(b"1234")
+    for each in ("run.json", "metrics.jsonl", "artifacts/curve.csv", f"artifacts/{PAGE}"):
+        file = folder.path / "tracked" / "curve" / each
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"1234")
+    folder.mark_done()
+    (folder.path / "tracked" / "curve" / "artifacts" / PAGE).write_bytes(b"written again")
+    assert folder.verify_tracked() == 3
+    file = folder.path / "tracked" / "curve" / name
+    file.unlink()
+    if damage == "a folder":
+        file.mkdir()
+    elif damage != "missing":
+        file.write_bytes(b"123" if damage == "shorter" else b"1235")
+    with pytest.raises(DamagedRecord, match=name):
+        folder.verify_tracked()
+    assert folder.verify() == (1, 4)
 
 
 @given(position=st.integers(0, 10_000), bit=st.integers(0, 7))

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from orchestrator.job.context import StepContext
+from orchestrator.store.records import DamagedRecord
 from orchestrator.tracking.tracker import Tracker, TrackingError
 from tests.evaluate.simulated import context
 from tests.going_away import goes_away_after
@@ -344,3 +345,26 @@ def test_mlflow_does_not_talk_into_the_log(
     sync(new, step)
     captured = capfd.readouterr()
     assert "INFO" not in captured.out + captured.err
+
+
+DAMAGE = (b"\xff\xfe{", b"[" * 100_000, b"null", b"{}", b'{"step": 1}', b'{"step": "a", "time": 0, "values": {}}')
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_lines_that_are_damaged_are_left_out_and_said_and_what_goes_on_drops_them(
+    tracker: Tracker, step: StepContext, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = step.folder / "tracked" / "Wait" / "metrics.jsonl"
+    metrics.write_bytes(content + b"\n" + metrics.read_bytes() + b'{"step": 50, "ti')
+    sync(tracker, step, "RUNNING")
+    assert runs(tracker)["Wait"].data.metrics["accuracy"] == 0.9
+    assert f"{metrics} is damaged: line 1 " in capsys.readouterr().err
+    step.track("Wait", {"model": "tiny", "temperature": 0.0}, {})
+    assert len(metrics.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_run_that_is_damaged_is_one_line(tracker: Tracker, step: StepContext, content: bytes) -> None:
+    (step.folder / "tracked" / "Wait" / "run.json").write_bytes(content)
+    with pytest.raises(DamagedRecord, match=r"Wait/run.json is"):
+        sync(tracker, step)
