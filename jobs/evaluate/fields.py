@@ -142,7 +142,8 @@ class Rejection(StrictModel):
 class Template(StrictModel):
     """How the model marks its thinking: a style by name, or delimiters of its own.
 
-    Three spellings: ``think``, ``auto`` (what the tokenizer has), ``{open: "<reason>", close: "</reason>"}``. A model
+    Three spellings: ``think``, ``auto`` (what tokenizer and chat template show), ``{open: "<reason>", close:
+    "</reason>"}``, with ``plain: true`` where those are no tokens of the vocabulary. A model
     trained to write a header before each step has it as `step`: ``{name: think, step: "<step>"}``. ``none``: the model
     marks no thinking.
     """
@@ -151,6 +152,7 @@ class Template(StrictModel):
     open: str | None = Field(default=None, min_length=1)
     close: str | None = Field(default=None, min_length=1)
     step: str | None = Field(default=None, min_length=1)
+    plain: bool = Field(default=False, description="open and close are ordinary text, and no tokens of the vocabulary")
 
     @model_validator(mode="before")
     @classmethod
@@ -164,11 +166,15 @@ class Template(StrictModel):
                 raise ValueError("give a name, or both open and close")
         elif self.open is not None or self.close is not None:
             raise ValueError(f"{self.name!r} has delimiters of its own: give a name, or open and close")
+        elif self.plain:
+            raise ValueError(f"plain: {self.name!r} says itself what it is: give it with open and close alone")
         elif self.name not in ("auto", UNMARKED.name) and self.name not in TEMPLATES:
             known = ("auto", *sorted((UNMARKED.name, *TEMPLATES)))
             raise ValueError(f"unknown template {self.name!r}: known are {', '.join(known)}")
         elif self.name in ("auto", UNMARKED.name) and self.step is not None:
             raise ValueError(f"{self.name} cannot have a step: give it with a style's name, or with open and close")
+        if self.style is not None and (contradiction := self.style.contradiction()):
+            raise ValueError(f"{contradiction}: give others")
         return self
 
     def __str__(self) -> str:
@@ -179,7 +185,7 @@ class Template(StrictModel):
     def style(self) -> ThinkingTemplate | None:
         """What it stands for; None for ``auto``, which only the tokenizer can say."""
         if self.open is not None and self.close is not None:
-            return ThinkingTemplate(str(self), self.open, self.close, step=self.step)
+            return ThinkingTemplate(str(self), self.open, self.close, step=self.step, plain=self.plain)
         if self.name == UNMARKED.name:
             return UNMARKED
         named = TEMPLATES.get(self.name or "")

@@ -148,6 +148,8 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
         "seed": config.seed,
         "numerics": _numerics(engine),
     }
+    if forcing.ends is not None:
+        determined_by["ends"] = "where all of close stands"
     folder = traces_folder(context.traces, determined_by)
     resources = config.resources
     made = context.input(config.model) if isinstance(config.model, Reference) else None

@@ -205,7 +205,7 @@ class _Writer:
                 for sample, prompt in zip(samples, prompts, strict=True)
             ],
             [template.close] * len(samples),
-            [f"{template.after_close}{marked_answer(sample.answer)}" for sample in samples],
+            [f"{template.after_close}{marked_answer(sample.answer)}{template.after_answer}" for sample in samples],
         )
         for prompt, *said in zip(*map(self._encode, pieces), strict=True):
             yield prompt, [*(token for piece in said for token in piece), *self._end]

@@ -197,10 +197,5 @@ def _spans(data: TokenizedData, tokenizer: PreTrainedTokenizerBase) -> Iterator[
 def _warnings(cut_share: float, tokenizer: PreTrainedTokenizerBase, template: ThinkingTemplate) -> Iterator[str]:
     if cut_share > 0.5:
         yield f"{cut_share:.0%} of the samples are cut, so that their answers are never seen: raise block_size"
-    for name, delimiter in (("open", template.open), ("close", template.close)):
-        first = tokenizer.encode(delimiter, add_special_tokens=False)[0]
-        if first not in tokenizer.added_tokens_decoder:
-            yield (
-                f"template {template.name}: the {name} delimiter {delimiter!r} starts with an ordinary token of this "
-                "model, so evaluation cannot force it: take a template that the vocabulary has tokens for"
-            )
+    if lacking := template.lacking(tokenizer):
+        yield f"template {lacking}: evaluation cannot force it, so take a template that the model can write"

@@ -31,7 +31,7 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
     most = policy.budget if policy.budget is None or policy.forced else policy.budget + 1
     budget = capacity if most is None else min(most, capacity)
     thinking: list[int] = []
-    injected = used = skipped = 0
+    injected = used = skipped = own = 0
     forbid = False
     while True:
         if len(thinking) == budget:
@@ -41,8 +41,10 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
                 return Outcome(tuple(thinking), 0, end, (), "none", 0, 0, len(thinking))
             break
         token = script.next((*unit.prompt, *thinking), forcing.thinking_stops, forbid)
+        closes = closes_here(script, (*unit.prompt, *thinking), own, forcing, forbid)
         forbid = False
-        if token not in forcing.thinking_stops:
+        own += 1
+        if token not in forcing.thinking_stops and not closes:
             thinking.append(token)
             begins = headers(thinking, forcing.step)
             if policy.steps is not None and len(begins) > policy.steps:
@@ -60,6 +62,7 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
         thinking += string
         injected += len(string)
         used += 1
+        own = 0
         forbid = True
     closing = forcing.closing(
         "natural" if end == "natural" else "forced", thinking[-1] if thinking else unit.prompt[-1]
@@ -74,6 +77,22 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
         answer.append(token)
     decoded = len(thinking) - injected + len(answer)
     return Outcome(tuple(thinking), injected, end, tuple(answer), answer_end, used, skipped, decoded)
+
+
+def closes_here(script: Script, prefix: tuple[int, ...], own: int, forcing: Forcing, forbid: bool) -> bool:
+    """Whether the close delimiter begins in the next token: looks ahead, at the whole text of the `own` last tokens of
+    `prefix`, which are the branch's, and of what follows."""
+    if forcing.ends is None:
+        return False
+    ahead = list(prefix)
+    while len(ahead) <= len(prefix) + len(forcing.ends.text):
+        token = script.next(ahead, forcing.thinking_stops, forbid and len(ahead) == len(prefix))
+        if token in forcing.thinking_stops:
+            break
+        ahead.append(token)
+    texts = [forcing.ends.pieces.get(token, "\uffff") for token in ahead[len(prefix) - own :]]
+    at = "".join(texts).find(forcing.ends.text)
+    return at >= 0 and len("".join(texts[:own])) <= at < len("".join(texts[: own + 1]))
 
 
 def headers(tokens: list[int], header: tuple[int, ...]) -> list[int]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from jobs.evaluate.engines import protocol
 from jobs.evaluate.engines.protocol import Chunk, Engine, EngineError, EngineSpec, Request
+from jobs.evaluate.sweep.close_search import Pattern
 from jobs.evaluate.sweep.prompts import Forcing
 
 CLOSE, END_OF_TURN, NEWLINE, FINAL, FIRST_WORD, VOCABULARY = 0, 1, 2, 3, 4, 16
@@ -26,7 +27,11 @@ STEP = (NEWLINE, NEWLINE)
 """The header of a step."""
 
 
-def forcing(injected: dict[str, tuple[int, ...]], step: tuple[int, ...] = ()) -> Forcing:
+SPELLED = Pattern("</>", {CLOSE: "<", 5: "/>", 6: ">", 7: "/", 8: "x<", 9: ">x"})
+"""A close delimiter that takes several tokens, which may be spelled in several ways and begin within a token."""
+
+
+def forcing(injected: dict[str, tuple[int, ...]], step: tuple[int, ...] = (), ends: Pattern | None = None) -> Forcing:
     return Forcing(
         close=(CLOSE, 5),
         newline=(NEWLINE,),
@@ -35,6 +40,7 @@ def forcing(injected: dict[str, tuple[int, ...]], step: tuple[int, ...] = ()) ->
         end_of_turn=(END_OF_TURN,),
         injected=injected,
         step=step,
+        ends=ends,
     )
 
 
@@ -53,6 +59,19 @@ class Script:
         if digest[2] % 5 == 0:
             return NEWLINE
         return FIRST_WORD + digest[3] % (VOCABULARY - FIRST_WORD)
+
+
+class Speller(Script):
+    """Often writes what may become :data:`SPELLED`, and may not."""
+
+    def next(self, prefix: Sequence[int], stop: Sequence[int], forbid_stop: bool) -> int:
+        token = super().next(prefix, stop, forbid_stop)
+        chance = (sum(prefix) * 31 + self.seed + len(prefix)) % 16
+        if token in stop or (chance > 9 and prefix[-1] not in (CLOSE, 7, 8)):
+            return token
+        if prefix[-1] in (CLOSE, 8):
+            return (5, 7, 5, 6, CLOSE)[chance % 5]
+        return CLOSE if chance < 4 and not forbid_stop else (6, 9, 7, 8)[chance % 4]
 
 
 @dataclass

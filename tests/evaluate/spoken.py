@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.decode.walker import Walker
+from jobs.evaluate.decode.walker import FORK, Walker
 from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.figures.costs import Costs
 from jobs.evaluate.grading.session import grading
@@ -42,7 +42,7 @@ class Speaker:
     cache_tokens: int | None = None
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        texts = self.thoughts if len(request.stop) > 1 else self.answers
+        texts = self.answers if request.priority == FORK else self.thoughts
         tokens = tiny.tokenizer().encode(texts[request.seed % len(texts)], add_special_tokens=False)
         said = tokens[request.position :][: request.max_tokens]
         yield Chunk(said, "length" if len(said) == request.max_tokens else "stop")

@@ -45,12 +45,12 @@ def test_a_reloaded_tokenizer_keeps_its_markers_and_chat_template(reloaded: PreT
     assert prompt == original.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", [name for name, style in TEMPLATES.items() if not style.plain and not style.tokens])
 def test_a_delimiter_takes_two_tokens_at_most_and_starts_with_a_marker(
     reloaded: PreTrainedTokenizerBase, name: str
 ) -> None:
     for delimiter in (TEMPLATES[name].open, TEMPLATES[name].close):
-        ids = reloaded.encode(delimiter)
+        ids = reloaded.encode(delimiter.strip())
         assert len(ids) <= 2
         assert ids[0] in reloaded.added_tokens_decoder
 

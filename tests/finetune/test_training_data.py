@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase
 
 from jobs.evaluate.sweep.prompts import Prompter
@@ -96,6 +97,7 @@ def test_a_chat_template_that_opens_thinking_has_it_read_once(template: str, wri
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_evaluation_asks_and_forces_in_the_tokens_that_were_trained(name: str) -> None:
     tokenizer, template = byte_tokenizer(512), TEMPLATES[name]
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in template.tokens])
     ids = tokenize([SAMPLE], tokenizer, template, 512).ids.tolist()
     prompter = Prompter(tokenizer, template, [tokenizer.eos_token_id])
     prompt = list(prompter.prompt(SAMPLE.question))

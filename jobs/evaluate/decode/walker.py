@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from jobs.evaluate.decode.closes import thinking_stream
 from jobs.evaluate.decode.headers import Headers
-from jobs.evaluate.engines.protocol import Engine, EngineError, Request, Sampling
+from jobs.evaluate.engines.protocol import Chunk, Engine, EngineError, Request, Sampling
 from jobs.evaluate.sweep.prompts import Forcing, Unit
 from jobs.evaluate.sweep.tree import Key, Tree, Want, cuts, wanted
 from jobs.evaluate.traces.segments import Segment, Trace
@@ -80,7 +81,7 @@ class _Walk:
         ended = False
         headers = self._headers(key)
         begun: list[int] = []
-        async with aclosing(self.walker.engine.stream(self._request(want, known))) as stream:
+        async with aclosing(self._stream(want, known)) as stream:
             async for tokens, end in stream:
                 self.trace.extend(key, tokens)
                 known += len(tokens)
@@ -107,6 +108,12 @@ class _Walk:
         """Own tokens of the branch at which an answer leaves it."""
         branch = self.walker.tree.branches[want.key.path]
         return [cut - want.start for cut in cuts(branch, want.start, self.unit.room)]
+
+    def _stream(self, want: Want, known: int) -> AsyncGenerator[Chunk, None]:
+        request, engine = self._request(want, known), self.walker.engine
+        if want.key.kind != "thinking":
+            return engine.stream(request)
+        return thinking_stream(engine, request, self.walker.forcing, self.trace.tokens(want.key))
 
     def _request(self, want: Want, known: int) -> Request:
         key, forcing = want.key, self.walker.forcing

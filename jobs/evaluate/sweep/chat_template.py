@@ -49,8 +49,14 @@ class Instructions:
         return [*system, {"role": "user", "content": question}]
 
 
-def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], switches: Mapping[str, Any], day: date) -> str:
-    """The prompt that the tokenizer's chat template writes for `messages` on `day`, up to where the model goes on.
+def render(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, str]],
+    switches: Mapping[str, Any],
+    day: date,
+    generation: bool = True,
+) -> str:
+    """What the tokenizer's chat template writes for `messages` on `day`, with `generation` to where the model goes on.
 
     Raises StepError where the template refuses them.
     """
@@ -59,7 +65,7 @@ def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], switches: Mapp
     noon = datetime(day.year, day.month, day.day, 12)
     try:
         text = tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, tokenize=False, strftime_now=noon.strftime, **switches
+            list(messages), add_generation_prompt=generation, tokenize=False, strftime_now=noon.strftime, **switches
         )
     except (TemplateError, TypeError) as error:
         given = ", ".join(f"{name}: {value!r}" for name, value in switches.items()) or "no switches"

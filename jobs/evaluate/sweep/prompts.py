@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jobs.evaluate.sweep.auto_style import THOUGHT, find_style, seen
 from jobs.evaluate.sweep.chat_template import Instructions, check, known_switches, render
+from jobs.evaluate.sweep.close_search import Pattern, pattern
 from jobs.evaluate.sweep.opening import Opening
 from jobs.evaluate.sweep.policies import Wish
 from jobs.evaluate.sweep.tree import Room
-from jobs.template import UNMARKED, ThinkingTemplate, read_template
+from jobs.template import UNMARKED, ThinkingTemplate
 from orchestrator.job.errors import StepError
 
 FINAL_ANSWER = "\nFinal Answer:"
@@ -39,16 +41,28 @@ class Forcing:
     """Ids of every extension string of the sweep, each tokenised alone."""
     step: tuple[int, ...] = ()
     """The header that begins a step of thinking; empty for models that write none."""
+    ends: Pattern | None = None
+    """What ends thinking where the first token of `close` alone does not; None where it does."""
 
     @property
     def thinking_stops(self) -> tuple[int, ...]:
-        """Ids at which thinking ends by itself."""
+        """Ids that end thinking by themselves."""
+        return self.first_stops if self.ends is None else self.end_of_turn
+
+    @property
+    def first_stops(self) -> tuple[int, ...]:
+        """Ids with which thinking may not go on after it was made to."""
         return tuple(dict.fromkeys((*self.close[:1], *self.end_of_turn)))
+
+    @property
+    def overrun(self) -> int:
+        """Tokens beyond a budget that show whether thinking ended before it."""
+        return 0 if self.ends is None else len(self.ends.text) - 1
 
     @property
     def reserve(self) -> int:
         """Tokens that closing takes at most; `auto` budgets leave room for them."""
-        return len(self.newline) + len(self.close) + len(self.final)
+        return max(len(self.newline) + len(self.close) + len(self.final), self.overrun)
 
     def closing(self, kind: Literal["forced", "natural"], last: int) -> tuple[int, ...]:
         """What is appended to thinking that ended so, after its token `last`, before the answer is decoded."""
@@ -91,27 +105,17 @@ class Prompter:
             raise StepError("model: its tokenizer has no chat template: save one with it (tokenizer.chat_template)")
         self._said = said or Instructions()
         check(tokenizer, self._said)
-        self.template = template = template or _read(tokenizer)
+        self.template = template = template or self._found()
         self._opening = Opening(self._write, known_switches(tokenizer), template)
-        self._opened, self._closed = (self._ids(text.rstrip()) for text in (template.open, template.close))
-        for name, ids, text in (
-            ()
-            if template == UNMARKED
-            else (
-                ("open", self._opened, template.open),
-                ("close", self._ids(template.close), template.close),
-                *([] if template.step is None else [("step", self._ids(template.step), template.step)]),
+        self._opened, self._closed = (self._ids(text.strip()) for text in (template.open, template.close))
+        if template == UNMARKED:
+            return
+        if lacking := template.lacking(tokenizer):
+            raise StepError(f"template: {lacking}: choose the template that the model was trained with")
+        if template.step is not None and self._ids(template.step)[0] in (self._closed[0], *self._end_of_turn):
+            raise StepError(
+                f"template: the step delimiter {template.step!r} begins with a token that ends thinking: give another"
             )
-        ):
-            if not ids or ids[0] not in tokenizer.added_tokens_decoder:
-                raise StepError(
-                    f"template: {template.name!r} has the {name} delimiter {text!r}, for which the model's vocabulary "
-                    "has no token: choose the template that the model was trained with"
-                )
-            if name == "step" and ids[0] in (self._ids(template.close)[0], *self._end_of_turn):
-                raise StepError(
-                    f"template: the step delimiter {text!r} begins with a token that ends thinking: give another"
-                )
 
     def forcing(self, strings: Iterable[str]) -> Forcing:
         """The delimiters, and each of `strings` tokenised alone. Raises StepError for one that gives no tokens."""
@@ -119,6 +123,7 @@ class Prompter:
         for string, ids in injected.items():
             if string and not ids:
                 raise StepError(f"extensions.strings: the model's tokenizer maps {string!r} to no tokens: remove it")
+        whole = not self.template.first_token_ends and self._closed != self._closed[:1]
         return Forcing(
             close=self._ids(self.template.close),
             newline=self._ids("\n"),
@@ -129,6 +134,7 @@ class Prompter:
             end_of_turn=self._end_of_turn,
             injected=injected,
             step=() if self.template.step is None else self._ids(self.template.step),
+            ends=pattern(self._tokenizer, self.template.close) if whole else None,
         )
 
     def prompt(self, question: str, wish: Wish | None = None) -> tuple[int, ...]:
@@ -147,12 +153,10 @@ class Prompter:
 
         What follows an open delimiter is thinking, and no answer, until it is closed.
         """
-        opened, closed = _last(self._opened, tokens), _last(self._closed, tokens)
-        if opened > closed:
-            return ""
-        after = tokens if closed < 0 else tokens[closed + len(self._closed) :]
-        text: str = self._tokenizer.decode(list(after), skip_special_tokens=True)
-        return FINAL_ANSWER + text if kind == "forced" and closed < 0 else text
+        text, by_itself = self._after_thinking(tokens)
+        if self.template.after_answer:
+            text = text.partition(self.template.after_answer.strip())[0].rstrip("\n")
+        return FINAL_ANSWER + text if kind == "forced" and not by_itself else text
 
     def text(self, tokens: Sequence[int]) -> str:
         """What thinking says, special tokens included."""
@@ -161,23 +165,47 @@ class Prompter:
 
     def reopens(self, tokens: Sequence[int]) -> bool:
         """Whether thinking was opened again among the tokens of an answer."""
+        if self.template.plain:
+            return self.template.open.strip() in self._tokenizer.decode(list(tokens))
         return _last(self._opened, tokens) >= 0
+
+    def _after_thinking(self, tokens: Sequence[int]) -> tuple[str, bool]:
+        """The text that counts as an answer, and whether it stands by itself, after a delimiter of the model's own."""
+        if self.template.plain:
+            whole: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+            close, text = whole.rpartition(self.template.close.strip())[1:]
+            return ("", True) if self.template.open.strip() in text else (text, bool(close))
+        opened, closed = _last(self._opened, tokens), _last(self._closed, tokens)
+        if opened > closed:
+            return "", True
+        after = tokens if closed < 0 else tokens[closed + len(self._closed) :]
+        return self._tokenizer.decode(list(after), skip_special_tokens=True), closed >= 0
+
+    def _found(self) -> ThinkingTemplate:
+        """The style that ``template: auto`` stands for. Raises StepError where nothing shows it."""
+        added = {str(token) for token in self._tokenizer.added_tokens_decoder.values()}
+        chat_template = self._tokenizer.get_chat_template()
+        style = find_style(added, chat_template, self._thinking_turn())
+        if style is None:
+            raise StepError(
+                f"template: auto finds no delimiters of thinking: {seen(added, chat_template)}: give the name of the "
+                "style that the model was trained with, {open, close}, or none"
+            )
+        return style
+
+    def _thinking_turn(self) -> str:
+        """What the chat template writes of a turn that thinks, from where a prompt ends; empty where it writes none."""
+        said, turn = self._said, {"role": "assistant", "content": "So.", "reasoning_content": THOUGHT}
+        asked = said.messages("?")
+        try:
+            prompt = render(self._tokenizer, asked, said.switches, said.day)
+            whole = render(self._tokenizer, [*asked, turn], said.switches, said.day, generation=False)
+        except StepError:  # it takes no such turn
+            return ""
+        return whole.removeprefix(prompt) if whole.startswith(prompt) else ""
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
-
-
-def _read(tokenizer: Any) -> ThinkingTemplate:
-    vocabulary = [str(token) for token in tokenizer.added_tokens_decoder.values()]
-    chat_template = tokenizer.chat_template
-    written = chat_template if isinstance(chat_template, str) else "".join(chat_template.values())
-    template = read_template(vocabulary, written)
-    if template is None:
-        raise StepError(
-            "template: auto finds no delimiters of thinking in the model's tokenizer: give the name of the style "
-            "that the model was trained with, or {open, close}"
-        )
-    return template
 
 
 def _last(ids: tuple[int, ...], tokens: Sequence[int]) -> int:

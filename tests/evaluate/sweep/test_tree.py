@@ -10,14 +10,24 @@ from hypothesis import strategies as st
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Sampling
 from jobs.evaluate.sweep.policies import Policy, grid
-from jobs.evaluate.sweep.prompts import Unit
+from jobs.evaluate.sweep.prompts import Forcing, Unit
 from jobs.evaluate.sweep.tree import UNKNOWN, Extent, Key, Room, Tree, cuts, grow, leaf, wanted, width
 from jobs.evaluate.traces.segments import Row, Segment, Trace, resolve, root
 from tests.evaluate.oracle import alone
-from tests.evaluate.scripted import INJECTED_NEWLINE, STEP, VOCABULARY, Script, ScriptedEngine, forcing
+from tests.evaluate.scripted import (
+    INJECTED_NEWLINE,
+    SPELLED,
+    STEP,
+    VOCABULARY,
+    Script,
+    ScriptedEngine,
+    Speller,
+    forcing,
+)
 
 INJECTED = {"": (), "Wait": (16,), "Hmm\n": (17, INJECTED_NEWLINE), "But wait, also": (18, 19, 20, 18)}
 FORCING = forcing(INJECTED, STEP)
+SPELLING = forcing(INJECTED, STEP, SPELLED)
 
 BUDGETS = st.one_of(st.none(), st.integers(1, 40), st.just(10_000))
 POLICIES = st.lists(
@@ -44,19 +54,23 @@ def tree_of(policies: list[Policy]) -> Tree:
     return grow(policies, {string: len(ids) for string, ids in INJECTED.items()}, len(STEP))
 
 
-def decode(policies: list[Policy], unit: Unit, engine: ScriptedEngine, trace: Trace) -> list[Segment]:
+def decode(
+    policies: list[Policy], unit: Unit, engine: ScriptedEngine, trace: Trace, forced: Forcing = FORCING
+) -> list[Segment]:
     kept: list[Segment] = []
-    walker = Walker(engine, tree_of(policies), FORCING, Sampling(), 0, kept.append)
+    walker = Walker(engine, tree_of(policies), forced, Sampling(), 0, kept.append)
     asyncio.run(walker.walk(unit, trace))
     assert engine.open == 0
     return kept
 
 
-def assert_leaves_are_those_of_policies_alone(policies: list[Policy], unit: Unit, script: Script, trace: Trace) -> None:
+def assert_leaves_are_those_of_policies_alone(
+    policies: list[Policy], unit: Unit, script: Script, trace: Trace, forced: Forcing = FORCING
+) -> None:
     tree = tree_of(policies)
     assert not list(wanted(tree, unit.room, trace.extent))
     for policy in policies:
-        expected = alone(policy, unit, script, FORCING)
+        expected = alone(policy, unit, script, forced)
         got = leaf(tree, policy, unit.room, trace.extent)
         assert got.thinking_tokens == len(expected.thinking)
         assert got.injected_tokens == expected.injected
@@ -74,6 +88,22 @@ def test_leaves_equal_running_each_policy_alone(policies: list[Policy], script: 
     trace = Trace(unit, FORCING)
     decode(policies, unit, ScriptedEngine(script, chunk), trace)
     assert_leaves_are_those_of_policies_alone(policies, unit, script, trace)
+
+
+@settings(max_examples=300)
+@given(
+    POLICIES, POLICIES, st.builds(Speller, st.integers(0, 2**20), st.sampled_from([0, 4, 16])), ROOMS, st.integers(1, 5)
+)
+def test_leaves_are_those_of_policies_alone_where_a_sequence_ends_thinking(
+    before: list[Policy], policies: list[Policy], script: Script, room: Room, chunk: int
+) -> None:
+    """Whether thinking ended by itself does not depend on the budgets beside it, nor on those of a sweep before."""
+    unit = unit_of(room)
+    trace = Trace(unit, SPELLING)
+    decode(before, unit, ScriptedEngine(script, chunk), trace, SPELLING)
+    decode(policies, unit, ScriptedEngine(script, chunk), trace, SPELLING)
+    assert_leaves_are_those_of_policies_alone(policies, unit, script, trace, SPELLING)
+    assert_leaves_are_those_of_policies_alone(before, unit, script, trace, SPELLING)
 
 
 @settings(max_examples=200)
