@@ -6,7 +6,7 @@ It imports nothing of ours: of the machine, the jail has Python, installed packa
    Where root starts this, programs are given the ids of nobody, because the kernel does not limit root's processes.
 2. A root folder in memory, in which what is needed is mounted, read-only. The old root is let go: there are no paths to
    the store, to home folders, to the environment of other processes.
-3. For each input a fork with an empty ``/tmp`` of limited size, limits of the kernel on CPU time, address space,
+3. For each input a fork with an empty folder of limited size, limits of the kernel on CPU time, address space,
    processes and files, no privileges, and no way to get any.
 4. This process is number 1 of its namespace. It watches the clock, what all processes hold and how much is printed, and
    after each run kills whatever is there. It is killed when whoever started it ends, and the kernel ends all the rest.
@@ -42,7 +42,8 @@ _CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL = 47, 4
 _MOST_CAPABILITIES = 64
 _CAPABILITY_VERSION_3 = 0x20080522
 _NOBODY = 65534
-_OLD = "/old"
+_OLD, _BOX = "/old", "/box"
+"""The old root, until it is let go; and where a program may write."""
 _LOOK_SECONDS = 0.02
 """Between two looks at what processes hold."""
 _LAST_SECONDS = 0.001
@@ -156,7 +157,9 @@ def _own_root(folders: list[str]) -> None:
     for name in ("null", "zero", "random", "urandom"):
         os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY))
         _mount(f"{_OLD}/dev/{name}", f"/dev/{name}", None, _BIND)
-    os.mkdir("/tmp")
+    os.mkdir(_BOX)
+    if not os.path.exists("/tmp"):
+        os.symlink(_BOX, "/tmp")
     _call(_LIBC.umount2(_OLD.encode(), _DETACH), "umount")
     os.rmdir(_OLD)
     attributes = _Attributes(_ATTR_RDONLY, 0, 0, 0)
@@ -181,7 +184,7 @@ def _show(path: str) -> None:
 
 def _run(task: dict[str, Any], given: str, nobody: bool) -> dict[str, Any]:
     limits = task["limits"]
-    _mount("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV, f"size={limits['file_bytes']},nr_inodes=1024,mode=1777")
+    _mount("tmpfs", _BOX, "tmpfs", _NOSUID | _NODEV, f"size={limits['file_bytes']},nr_inodes=1024,mode=1777")
     read = os.memfd_create("input")
     _write_all(read, given.encode())
     os.lseek(read, 0, os.SEEK_SET)
@@ -196,7 +199,7 @@ def _run(task: dict[str, Any], given: str, nobody: bool) -> dict[str, Any]:
     ended, texts = _watch(child, (printed[0], returned[0]), limits)
     for end in (printed[0], returned[0]):
         os.close(end)
-    _call(_LIBC.umount2(b"/tmp", _DETACH), "umount")
+    _call(_LIBC.umount2(_BOX.encode(), _DETACH), "umount")
     out, result = (bytes(text).decode(errors="replace") for text in texts)
     return {"ended": ended, "printed": out, "returned": result or None}
 
@@ -307,7 +310,7 @@ def _become(task: dict[str, Any], read: int, printed: int, returned: int, nobody
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
         resource.setrlimit(name, (most, most))
-    os.chdir("/tmp")
+    os.chdir(_BOX)
     _drop(nobody)
     sys.stdin = os.fdopen(0, encoding="utf-8", errors="replace", closefd=False)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="replace", closefd=False)

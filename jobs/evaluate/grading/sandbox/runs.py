@@ -24,7 +24,8 @@ _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache")
 """What Python's own modules, and those that packages bring, are linked to."""
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
-    "HOME": "/tmp",
+    "HOME": "/box",
+    "TMPDIR": "/box",
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",  # a program that goes through a set does so in one order
     "OMP_NUM_THREADS": "1",

@@ -14,7 +14,7 @@ from textwrap import indent
 import psutil
 import pytest
 
-from jobs.evaluate.grading.sandbox import Limits, Run, run
+from jobs.evaluate.grading.sandbox import Limits, Run, run, runs
 from tests.conftest import ROOT
 
 SHORT = Limits(seconds=1, patience=4, memory=256 << 20, processes=8, file_bytes=1 << 20, output=1 << 16)
@@ -94,18 +94,30 @@ def test_whatever_goes_beyond_a_limit_is_ended_and_the_next_run_is_as_if_nothing
     assert time.monotonic() - began < 60
 
 
+def test_packages_are_there_wherever_they_were_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below /tmp, where programs would write."""
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "module.py").write_text("canary")
+    monkeypatch.setattr(runs, "_SYSTEM", (*runs._SYSTEM, str(tmp_path / "packages")))
+    module = str(tmp_path / "packages" / "module.py")
+    program = f"import tempfile\nprint(open({module!r}).read())\nprint(tempfile.mkstemp()[1])\nopen({module!r}, 'w')"
+    ran = only(program)
+    assert ran.printed.startswith("canary\n/box/")
+    assert ran.ended == "failed"
+
+
 def test_nothing_that_a_program_started_is_left() -> None:
     """Neither where it runs out of time, nor where whoever asked loses interest."""
     lives = "import os, time, sys\nif not os.fork():\n    os.setsid()\n    time.sleep(600)\nprint('ok')"
     before = {each.pid for each in psutil.process_iter()}
     [ran] = run(lives, [""])
     assert ran == Run("finished", "ok\n", None)
-    runs = run(
+    begun = run(
         "import os, time\nos.fork()\nprint(input(), flush=True)\nif input() == 'sleep': time.sleep(600)",
         ["a\nb", "c\nsleep"],
     )
-    next(runs)
-    runs.close()
+    next(begun)
+    begun.close()
     deadline = time.monotonic() + 20
     while (
         left := {
