@@ -31,7 +31,7 @@ steps:
     data: {path: data/train.jsonl}
     template: s1
     epochs: 2
-    batch_size: 16
+    batch_size: 8
     block_size: 512
     learning_rate: 1.0e-4
     resources: {workers: 2}
@@ -74,7 +74,7 @@ def test_a_real_model_is_fine_tuned_from_a_users_folder_and_swept_on_two_engines
     (tmp_path / "models" / "smollm2").mkdir()
     for file in model.iterdir():
         os.link(file, tmp_path / "models" / "smollm2" / file.name)
-    for name, count in (("train", 64), ("test", 3)):
+    for name, count in (("train", 32), ("test", 3)):
         with (SHARED / "data" / f"gsm8k_{name}.jsonl").open() as rows:
             (tmp_path / "data" / f"{name}.jsonl").write_text("".join(next(rows) for _ in range(count)))
     workplace.file.write_text(TEXT)
