@@ -35,7 +35,7 @@ class NoTests(ValueError):
 
 
 @dataclass(frozen=True)
-class Tests:
+class CodeTests:
     """Of one item."""
 
     function: str | None
@@ -62,11 +62,11 @@ def gold(row: Mapping[str, Any]) -> str:
     return json.dumps({"function": function or None, "tests": cases, "packed": packed})
 
 
-def read(gold: str) -> Tests:
+def read(gold: str) -> CodeTests:
     """The tests of a gold answer."""
     said = json.loads(gold)
     cases = [*said["tests"], *(_cases(json.loads(unpacked(said["packed"]))) if said["packed"] else ())]
-    return Tests(said["function"], tuple((given, wanted) for given, wanted in cases))
+    return CodeTests(said["function"], tuple((given, wanted) for given, wanted in cases))
 
 
 def described(gold: str) -> str:
@@ -103,7 +103,7 @@ def unpacked(packed: str) -> str:
     return texts[0]
 
 
-def passes(tests: Tests, case: int, printed: str, returned: str | None) -> bool:
+def passes(tests: CodeTests, case: int, printed: str, returned: str | None) -> bool:
     """Whether what came of a case is what had to."""
     wanted = tests.cases[case][1]
     if tests.function is not None:

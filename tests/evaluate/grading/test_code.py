@@ -14,7 +14,7 @@ import pytest
 
 from jobs.evaluate.grading import programs, session, tests_of_code
 from jobs.evaluate.grading.grader import Grader
-from jobs.evaluate.grading.tests_of_code import NoTests, Tests, described, gold, passes, read, unpacked
+from jobs.evaluate.grading.tests_of_code import NoTests, CodeTests, described, gold, passes, read, unpacked
 from jobs.evaluate.grading.workers import Workers
 from jobs.evaluate.sweep.ledger import Ledger
 from jobs.evaluate.tasks import load
@@ -46,11 +46,11 @@ def row(**changed: Any) -> dict[str, Any]:
 
 
 def test_tests_that_are_shown_and_those_that_are_packed_are_one_answer() -> None:
-    assert read(gold(row())) == Tests(None, (("1 2\n", "3\n"), ("4 5", "9")))
+    assert read(gold(row())) == CodeTests(None, (("1 2\n", "3\n"), ("4 5", "9")))
     called = row(metadata='{"func_name": "add"}', private_test_cases='[{"input": "1\\n2", "output": "3"}]')
-    assert read(gold(called)) == Tests("add", (("1 2\n", "3\n"), ("1\n2", "3")))
+    assert read(gold(called)) == CodeTests("add", (("1 2\n", "3\n"), ("1\n2", "3")))
     mine = {"tests": [{"input": "1", "output": "2"}], "function": "double"}
-    assert read(gold(mine)) == Tests("double", (("1", "2"),))
+    assert read(gold(mine)) == CodeTests("double", (("1", "2"),))
 
 
 class _Runs:
@@ -101,11 +101,11 @@ def test_what_unpacks_to_more_than_a_limit_is_refused(monkeypatch: pytest.Monkey
 def test_lines_are_the_same_but_for_space_around_them_and_how_numbers_are_written(
     printed: str, wanted: str, same: bool
 ) -> None:
-    assert passes(Tests(None, (("", wanted),)), 0, printed, None) is same
+    assert passes(CodeTests(None, (("", wanted),)), 0, printed, None) is same
 
 
 def test_what_is_returned_is_compared_as_json() -> None:
-    tests = Tests("f", (("", "[1, [2.0, true]]"), ("", "null")))
+    tests = CodeTests("f", (("", "[1, [2.0, true]]"), ("", "null")))
     assert passes(tests, 0, "", "[1,[2,true]]")
     assert not passes(tests, 0, "[1, [2.0, true]]", None)
     assert passes(tests, 1, "", "null")

@@ -39,7 +39,7 @@ class SandboxError(Exception):
 
 
 @dataclass(frozen=True)
-class Limits:
+class RunLimits:
     """Of one run. Whatever goes beyond one is ended, with all that it started."""
 
     seconds: int = 6
@@ -57,7 +57,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Run:
+class ProgramRun:
     """What came of one input."""
 
     ended: Literal["finished", "failed", "time", "memory", "processes", "output"]
@@ -68,14 +68,14 @@ class Run:
 
 
 def run(
-    program: str, inputs: Sequence[str], function: str | None = None, limits: Limits | None = None
-) -> Iterator[Run]:
+    program: str, inputs: Sequence[str], function: str | None = None, limits: RunLimits | None = None
+) -> Iterator[ProgramRun]:
     """Runs `program` once for each of `inputs`, which it reads from its standard input.
 
     With `function`, that function of the program, or of its class ``Solution``, is called instead, with an argument for
     each line of an input, in JSON. Closing the iterator ends what runs. Raises SandboxError where there is no jail.
     """
-    limits = limits or Limits()
+    limits = limits or RunLimits()
     task = {
         "limits": asdict(limits),
         "program": program,
@@ -105,7 +105,7 @@ def run(
                     os.killpg(jail.pid, signal.SIGKILL)
 
 
-def _runs(jail: subprocess.Popen[bytes], count: int) -> Iterator[Run]:
+def _runs(jail: subprocess.Popen[bytes], count: int) -> Iterator[ProgramRun]:
     assert jail.stdout is not None
     for _ in range(count):
         line = jail.stdout.readline()
@@ -114,7 +114,7 @@ def _runs(jail: subprocess.Popen[bytes], count: int) -> Iterator[Run]:
         said = json.loads(line)
         if "refused" in said:
             raise SandboxError(said["refused"])
-        yield Run(said["ended"], said["printed"], said["returned"])
+        yield ProgramRun(said["ended"], said["printed"], said["returned"])
 
 
 def _folders() -> list[str]:

@@ -14,13 +14,13 @@ from textwrap import indent
 import psutil
 import pytest
 
-from jobs.evaluate.grading.sandbox import Limits, Run, run, runs
+from jobs.evaluate.grading.sandbox import RunLimits, ProgramRun, run, runs
 from tests.conftest import ROOT
 
-SHORT = Limits(seconds=1, patience=4, memory=256 << 20, processes=8, file_bytes=1 << 20, output=1 << 16)
+SHORT = RunLimits(seconds=1, patience=4, memory=256 << 20, processes=8, file_bytes=1 << 20, output=1 << 16)
 
 
-def only(program: str, given: str = "", function: str | None = None) -> Run:
+def only(program: str, given: str = "", function: str | None = None) -> ProgramRun:
     [ran] = run(program, [given], function, SHORT)
     return ran
 
@@ -34,7 +34,7 @@ def test_a_function_or_a_method_is_called_with_a_line_for_each_argument() -> Non
     method = "class Solution:\n    def add(self, a, b):\n        print('noise')\n        return [a + b, (1, 2)]"
     assert [each.returned for each in run(method, ["1\n2", "3\n4"], "add")] == ["[3, [1, 2]]", "[7, [1, 2]]"]
     assert only("def add(a, b): return a + b", '"x"\n"y"', "add").returned == '"xy"'
-    assert only("def add(a): return {1, 2}", "1", "add") == Run("failed", "", None)
+    assert only("def add(a): return {1, 2}", "1", "add") == ProgramRun("failed", "", None)
 
 
 def test_what_programs_commonly_need_is_there() -> None:
@@ -90,7 +90,7 @@ def test_whatever_goes_beyond_a_limit_is_ended_and_the_next_run_is_as_if_nothing
     hostile = "if input() == 'good':\n    print('well')\nelse:\n" + indent(program, "    ")
     first, second = run(hostile, ["bad\n", "good\n"], limits=SHORT)
     assert first.ended in ended
-    assert second == Run("finished", "well\n", None)
+    assert second == ProgramRun("finished", "well\n", None)
     assert time.monotonic() - began < 60
 
 
@@ -111,7 +111,7 @@ def test_nothing_that_a_program_started_is_left() -> None:
     lives = "import os, time, sys\nif not os.fork():\n    os.setsid()\n    time.sleep(600)\nprint('ok')"
     before = {each.pid for each in psutil.process_iter()}
     [ran] = run(lives, [""])
-    assert ran == Run("finished", "ok\n", None)
+    assert ran == ProgramRun("finished", "ok\n", None)
     begun = run(
         "import os, time\nos.fork()\nprint(input(), flush=True)\nif input() == 'sleep': time.sleep(600)",
         ["a\nb", "c\nsleep"],
@@ -179,7 +179,7 @@ def test_nothing_outside_its_own_folder_can_be_written(path: str) -> None:
 
 def test_no_way_to_end_counts_as_having_returned() -> None:
     for tricky in ("import sys; sys.exit(0)", "import os; os._exit(0)", "raise SystemExit", "quit()"):
-        assert only(tricky, "1\n2", "add") == Run("finished", "", None)
+        assert only(tricky, "1\n2", "add") == ProgramRun("finished", "", None)
 
 
 def test_runs_at_once_do_not_get_in_each_others_way() -> None:
@@ -201,14 +201,14 @@ def test_a_user_without_rights_has_the_same_sandbox_and_a_machine_that_forbids_i
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from jobs.evaluate.grading.sandbox import Limits, run, unavailable
+from jobs.evaluate.grading.sandbox import RunLimits, run, unavailable
 why = unavailable()
 print(why)
 if why is None:
     for program in ("import os\\nwhile True:\\n    try: os.fork()\\n    except OSError: pass",
                     "open('/proc/1/mem', 'rb')", "open('/here', 'w')",
                     "import os; os.setuid(1)", "import os; print(os.getuid())"):
-        print([(each.ended, each.printed) for each in run(program, [""], limits=Limits(1, 2, processes=8))])
+        print([(each.ended, each.printed) for each in run(program, [""], limits=RunLimits(1, 2, processes=8))])
 """
     within = ["unshare", "--user", "--map-root-user", sys.executable, "-c", code]
     none, forks, looks, writes, becomes, who = subprocess.run(
