@@ -14,7 +14,7 @@ import pytest
 
 from jobs.evaluate.grading import programs, session, tests_of_code
 from jobs.evaluate.grading.grader import Grader
-from jobs.evaluate.grading.tests_of_code import NoTests, CodeTests, described, gold, passes, read, unpacked
+from jobs.evaluate.grading.tests_of_code import CodeTests, NoTests, described, gold, passes, read, unpacked
 from jobs.evaluate.grading.workers import Workers
 from jobs.evaluate.sweep.ledger import Ledger
 from jobs.evaluate.tasks import load

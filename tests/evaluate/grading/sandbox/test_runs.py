@@ -14,7 +14,7 @@ from textwrap import indent
 import psutil
 import pytest
 
-from jobs.evaluate.grading.sandbox import RunLimits, ProgramRun, run, runs
+from jobs.evaluate.grading.sandbox import ProgramRun, RunLimits, run, runs
 from tests.conftest import ROOT
 
 SHORT = RunLimits(seconds=1, patience=4, memory=256 << 20, processes=8, file_bytes=1 << 20, output=1 << 16)
