@@ -91,8 +91,8 @@ def test_a_real_model_is_fine_tuned_from_a_users_folder_and_swept_on_two_engines
     assert losses[-1] < 0.8 * losses[0], losses
     said = {}
     for engine in ("transformers", "vllm"):
-        with (workplace.step(engine) / "output" / "table.csv").open() as file:
-            table = {row["policy"]: row for row in csv.DictReader(file)}
+        with (workplace.step(engine) / "output" / "table.csv").open() as lines:
+            table = {row["policy"]: row for row in csv.DictReader(lines)}
         assert list(table) == ["8", "auto", '1x"Wait"']
         assert {row["items"] for row in table.values()} == {"3"}
         assert float(table["8"]["thinking_tokens"]) == 8.0

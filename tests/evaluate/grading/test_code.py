@@ -212,7 +212,7 @@ def test_where_programs_cannot_be_locked_up_the_step_does_not_start(
         tasks = (task(tmp_path, row()),)
 
     with pytest.raises(StepError, match=r"task lcb: its answers are programs, .*\(unshare: Operation not permitted\)"):
-        session.grading(Config(), None, tmp_path).__enter__()  # type: ignore[arg-type]
+        session.grading(Config(), None, tmp_path).__enter__()
 
 
 def test_rows_without_tests_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -69,7 +69,7 @@ class ProgramRun:
 
 def run(
     program: str, inputs: Sequence[str], function: str | None = None, limits: RunLimits | None = None
-) -> Iterator[ProgramRun]:
+) -> Generator[ProgramRun, None, None]:
     """Runs `program` once for each of `inputs`, which it reads from its standard input.
 
     With `function`, that function of the program, or of its class ``Solution``, is called instead, with an argument for
