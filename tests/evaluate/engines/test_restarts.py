@@ -15,7 +15,7 @@ from statistics import fmean
 import pytest
 
 from jobs.evaluate.engines.protocol import Chunk, Engine, Request, Sampling
-from jobs.evaluate.sweep.policies import grid
+from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Key, Room, grow
 from tests.evaluate.engines.restarts import Pieces, decoded
