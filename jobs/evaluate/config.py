@@ -36,7 +36,7 @@ from jobs.evaluate.fields import (
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
-from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions
+from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
 from jobs.evaluate.sweep.policies import (
     Policy,
     conditional,
@@ -48,7 +48,7 @@ from jobs.evaluate.sweep.policies import (
     step_budgets,
 )
 from jobs.evaluate.tasks.config import TaskConfig
-from jobs.model_folder import folder_problems, local_folder
+from jobs.model_folder import chat_template, folder_problems, local_folder
 from jobs.template import UNMARKED
 from orchestrator.job.config import HubName, Problem, StepConfig
 from orchestrator.job.outputs import Curves, Output
@@ -325,6 +325,10 @@ class EvaluateConfig(StepConfig):
             for name, written, understood in given
             if list(written) != list(understood)
         ]
+        if "strftime_now" in chat_template(self.model):
+            notes.append(
+                f"date: the model's chat template writes the day: prompts say {self.date}, whatever the day is"
+            )
         if self.published is not None:
             points = {policy.name for policy in self.policies} | {each.name for each in methods(self.policies)}
             tasks = {task.name for task in self.tasks}
@@ -343,6 +347,8 @@ class EvaluateConfig(StepConfig):
             yield from task.problems(("tasks", index), contents)
         if self.chat is None:
             yield from folder_problems(self.model)
+            for name, message in unknown_switches(chat_template(self.model), self.chat_template_kwargs):
+                yield Problem(("chat_template_kwargs", name), message)
         yield from cannot(self)
         if self.judge is not None:
             for problem in folder_problems(self.judge.model):

@@ -106,7 +106,8 @@ class Prompter:
         self._said = said or Instructions()
         check(tokenizer, self._said)
         self.template = template = template or self._found()
-        self._opening = Opening(self._write, known_switches(tokenizer), template)
+        self.switches = known_switches(tokenizer.get_chat_template())
+        self._opening = Opening(self._write, self.switches, template)
         self._opened, self._closed = (self._ids(text.strip()) for text in (template.open, template.close))
         if template == UNMARKED:
             return
@@ -143,6 +144,13 @@ class Prompter:
         Raises StepError where the chat template has it closed, or switched off.
         """
         return self._ids(self._opening.prompt(put(question, wish)))
+
+    @property
+    def dated(self) -> bool:
+        """Whether the chat template writes the day into prompts."""
+        said, asked = self._said, self._said.messages("?")
+        later = said.day.replace(year=said.day.year % 9000 + 1, month=said.day.month % 12 + 1, day=1)
+        return self._write("?", {}) != render(self._tokenizer, asked, said.switches, later)
 
     def _write(self, question: str, switches: Mapping[str, Any]) -> str:
         said = self._said
