@@ -1,6 +1,7 @@
 # make sweep         set up and run the example: train a tiny model, sweep it, leave its curves in MLflow
+# make quick         while you work: lint, types, and the tests that start no Ray, engine, server or browser
 # make test          set up and run everything that checks this project
-# make test-faults   fuzzers, and what takes root, iproute2 or redis-server: cut cables, a GCS that ends, full disks, lost ones
+# make test-faults   what takes minutes, root, iproute2 or redis-server: lost machines, cut cables, full disks, fuzzers
 # make mlflow        look at the curves
 #
 # GPU=1 installs the CUDA builds of torch and vLLM. Without it, the CPU builds; where pip's index has no CPU build of torch,
@@ -17,7 +18,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: sweep mlflow test test-faults install wheels browser clean
+.PHONY: sweep mlflow quick test test-faults install wheels browser clean
 
 # The plan first: an experiment that cannot be run as written is refused before anything starts, and one that is done is
 # shown without a cluster.
@@ -30,6 +31,12 @@ sweep: $(INSTALLED)
 
 mlflow: $(INSTALLED)
 	mlflow ui --host 127.0.0.1 --port $(or $(PORT),5000) --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db)
+
+quick: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+	mypy
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile -m "not processes"
 
 # Two files of tests at a time, each process with one thread: most of them wait for clusters, servers and browsers to start.
 # A busy machine can delay that beyond any limit, so what failed is run once more, alone, before it counts.

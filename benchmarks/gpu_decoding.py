@@ -23,7 +23,8 @@ from tree_equals_policies import compare
 
 from jobs.evaluate.decode.replica import ReplicaSpec
 from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, Sampling, start
-from jobs.evaluate.sweep.policies import Policy, grid
+from jobs.evaluate.sweep.policies.extensions import grid
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Forcing, Unit, room
 from jobs.evaluate.sweep.tree import grow
 

@@ -42,7 +42,8 @@ from jobs.evaluate.decode.walker import FORK, Walker, stream_seed
 from jobs.evaluate.engines.protocol import EngineSpec, Request, Sampling
 from jobs.evaluate.engines.vllm import VllmEngine, start
 from jobs.evaluate.resources import EvaluateResources
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policy import FINAL_ANSWER, Policy
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Key, grow
 from jobs.evaluate.traces.files import Index, write
@@ -51,7 +52,7 @@ from jobs.evaluate.traces.segments import Segment
 IN_FLIGHT = EvaluateResources().in_flight
 SMALL_CACHE = 8
 """Of the longest sequences: what a cache of 32k-token sequences holds on two 80 GB cards beside a 32B model."""
-ADDED = Policy(96)
+ADDED = Budget(96)
 TURNS = 4
 """Trees, each followed by a plain batch and its share of the policies: one of either tells a machine's mood."""
 
@@ -127,7 +128,7 @@ async def by_itself(engine: Scripted, policy: Policy, units: Sequence[Unit]) -> 
                 going_on.append(unit)
             elif natural:
                 ended.add(unit)
-        string = policy.string or ""
+        string = (*policy.route.strings, "")[len(path)]
         added = FORCING.injected[string]
         active = [unit for unit in going_on if len(thinking[unit]) + len(added) < _cap(policy, unit)]
         ended |= set(going_on) - set(active)
@@ -135,14 +136,14 @@ async def by_itself(engine: Scripted, policy: Policy, units: Sequence[Unit]) -> 
             thinking[unit] += added
         path = (*path, string)
     closed = [
-        (*unit.prompt, *tokens, *FORCING.closing("natural" if unit in ended else "forced", tokens[-1]))
+        (*unit.prompt, *tokens, *FORCING.closing(None if unit in ended else FINAL_ANSWER, tokens[-1]))
         for unit, tokens in thinking.items()
     ]
     await batch(engine, (Request(prompt, ANSWER, FORCING.end_of_turn) for prompt in closed))
 
 
 def _cap(policy: Policy, unit: Unit) -> int:
-    return min(policy.budget or unit.room.thinking, unit.room.thinking)
+    return min(policy.route.budget or unit.room.thinking, unit.room.thinking)
 
 
 async def plain(engine: Scripted, units: Sequence[Unit], tokens: int) -> None:

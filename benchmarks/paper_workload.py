@@ -18,7 +18,8 @@ import numpy as np
 
 from jobs.evaluate.decode.walker import stream_seed
 from jobs.evaluate.engines.protocol import Chunk, Engine, Request
-from jobs.evaluate.sweep.policies import Policy, grid
+from jobs.evaluate.sweep.policies.extensions import grid
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Forcing, Unit, room
 from jobs.evaluate.sweep.tree import BranchPath, Key
 
@@ -65,12 +66,7 @@ def script(items: int) -> Script:
     normal = NormalDist(sigma=NATURAL_SIGMA)
     tail = np.exp([normal.inv_cdf((number + 0.5) / items) for number in range(items)])
     natural = rng.permutation(np.rint(tail * NATURAL_MEAN / tail.mean()).astype(int)).tolist()
-    paths = dict.fromkeys(
-        (policy.string,) * depth
-        for policy in POLICIES
-        for depth in range(1, policy.count + 1)
-        if policy.string is not None
-    )
+    paths = dict.fromkeys(policy.route.strings[:depth] for policy in POLICIES for depth in range(1, policy.count + 1))
     lengths = tuple(
         {(): length} | {path: int(rng.geometric(1 / EXTENSION_MEAN)) for path in paths} for length in natural
     )
@@ -84,7 +80,7 @@ def arithmetic(workload: Script, policies: Sequence[Policy] = POLICIES) -> tuple
     answers = set()
     for unit, lengths in zip(workload.units, workload.lengths, strict=True):
         for policy in policies:
-            cap = min(policy.budget or unit.room.thinking, unit.room.thinking)
+            cap = min(policy.route.budget or unit.room.thinking, unit.room.thinking)
             path: BranchPath = ()
             position = 0
             while True:
@@ -95,11 +91,11 @@ def arithmetic(workload: Script, policies: Sequence[Policy] = POLICIES) -> tuple
                 position += decoded
                 if position == cap or len(path) == policy.count:
                     break
-                assert policy.string is not None, "a count comes with a string"
-                added = len(FORCING.injected[policy.string])
+                string = policy.route.strings[len(path)]
+                added = len(FORCING.injected[string])
                 if position + added >= cap:
                     break
-                path, position = (*path, policy.string), position + added
+                path, position = (*path, string), position + added
             alone += ANSWER
             answers.add((unit.item, path, position, position == cap))
     return alone, sum(once.values()) + ANSWER * len(answers)

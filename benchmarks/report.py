@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import resource
 import shutil
 import tempfile
@@ -159,8 +160,17 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
         "memory_before_bytes": before,
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "page_bytes": len(page.encode()),
-        "trees": int(page.partition(" of them with the whole tree")[0].rpartition(" ")[2].replace(",", "")),
+        "trees": whole_trees(page),
     }
+
+
+def whole_trees(page: str) -> int:
+    """Samples of which the page has the tree of traces, by what it says of itself."""
+    said = re.search(
+        r"All ([\d,]+) samples are here, each|([\d,]+) of them with the whole tree|of ([\d,]+) the traces", page
+    )
+    assert said is not None, "the page says what it has"
+    return int(said[said.lastindex or 0].replace(",", ""))
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import ReplicaSpec, Work
 from jobs.evaluate.engines.protocol import Chunk, Request, Sampling
 from jobs.evaluate.resources import EvaluateResources
-from jobs.evaluate.sweep.policies import grid
+from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.prompts import Forcing, Unit
 from jobs.evaluate.sweep.tree import Key, Room, Tree, grow, wanted
 from jobs.evaluate.traces.files import Index, read_tokens

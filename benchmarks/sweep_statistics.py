@@ -54,13 +54,13 @@ def simulate(config: EvaluateConfig, items: int, path: Path) -> None:
     for place, policy in enumerate(config.policies):
         correct = rng.random(cells) < 1 / (1 + np.exp(-ease - place / len(config.policies)))
         wrong = np.char.add("", rng.geometric(0.4, cells).astype(str))
-        forced = policy.budget is not None
+        forced = policy.route.budget is not None
         rows = {
             "task": np.full(cells, "letters"),
             "item": np.repeat(names, config.samples),
             "policy": np.full(cells, policy.name),
             "verdict": np.where(correct, "correct", "wrong"),
-            "thinking_tokens": rng.poisson(policy.budget or 2000 * (1 + policy.count), cells),
+            "thinking_tokens": rng.poisson(policy.route.budget or 2000 * (1 + policy.count), cells),
             "injected_tokens": np.full(cells, policy.count),
             "answer_tokens": np.full(cells, 100),
             "thinking_end": np.full(cells, "forced" if forced else "natural"),

@@ -26,7 +26,7 @@ from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.replica import ReplicaSpec
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Engine
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Leaf, Tree, grow, leaf
 from jobs.evaluate.traces.segments import Segment, Trace

@@ -281,7 +281,7 @@ class _Checker:
             return None
         fields = {key: value for key, value in raw.items() if key != "job"}
         references = list(self._reference_targets(fields, at, names))
-        config = self._validate(JOBS[kind].config, fields, at)
+        config = self._validate(JOBS[kind].config.reading(fields), fields, at)
         if config is None:
             return None
         step = Step(name, kind, config)

@@ -18,20 +18,14 @@ settings.load_profile("any machine")
 
 LONGEST = (
     "test_submission.py",
-    "test_finetune_gang.py",
     "test_finetune_step.py",
-    "test_bucket_run.py",
-    "test_chaos.py",
     "test_evaluate_run.py",
-    "test_autoscaling.py",
     "test_run.py",
     "test_pool.py",
     "test_held.py",
     "test_leftovers.py",
-    "test_gpu_check.py",
     "test_model_runner_v2.py",
     "test_shipped_recipes.py",
-    "test_shared_cluster.py",
     "test_openai_server.py",
     "test_secrets.py",
 )
@@ -60,6 +54,17 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return own
 
 
+STARTED = {"browser", "checkout", "cluster", "gang", "server", "workplace"}
+"""Fixtures that start Ray, servers, a browser or whole runs; tests that do so themselves are marked in their files."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "processes: starts Ray, an engine, servers or a browser; not in make quick")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not STARTED.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("processes")
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))

@@ -14,6 +14,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.installed import install
 
+pytestmark = pytest.mark.processes
+
 BENCHMARK = """
     from jobs.evaluate.tasks.benchmarks import Benchmark, Columns
 

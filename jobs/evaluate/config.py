@@ -7,49 +7,29 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, Field, JsonValue, model_validator
 
 from jobs.evaluate.chat.config import Chat, cannot
 from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineKind, EngineName, chosen, gpus_problem
-from jobs.evaluate.fields import (
-    MAX_LENGTH,
-    Budgets,
-    Conditional,
-    Efforts,
-    Extensions,
-    Ks,
-    Length,
-    Limits,
-    Rejection,
-    Template,
-    canonical_budgets,
-    filled,
-    ordered_efforts,
-    ordered_words,
-    policy_budgets,
-)
+from jobs.evaluate.fields import Ks, Template
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
+from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
-from jobs.evaluate.sweep.policies import (
-    Policy,
-    conditional,
-    efforts,
-    grid,
-    methods,
-    no_forcing,
-    rejection,
-    step_budgets,
-)
+from jobs.evaluate.sweep.curves import methods
+from jobs.evaluate.sweep.kinds import KINDS
+from jobs.evaluate.sweep.policy import Policy
+from jobs.evaluate.sweep.values import MAX_LENGTH, Length, filled
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import chat_template, folder_problems, local_folder
-from jobs.template import UNMARKED
+from jobs.template import UNMARKED, ThinkingTemplate
 from orchestrator.job.config import HubName, Problem, StepConfig
 from orchestrator.job.outputs import Curves, Output
 from orchestrator.job.references import ModelSource
@@ -59,9 +39,6 @@ MOST_SAMPLES = 1024
 
 MOST_POLICIES = 1000
 """Of one sweep: the points of its tables and plots."""
-
-MOST_EXTENDED = 4000
-"""The counts of all policies with extensions, added up: what accounting for one trace of each takes."""
 
 BATCH_INVARIANT_COSTS = (
     "batch_invariant: slower: attention in one split, matrix products without split-K and TF32, no fused all-reduce, "
@@ -77,7 +54,13 @@ _SERVED = {
 }
 
 
-class EvaluateConfig(StepConfig):
+if TYPE_CHECKING:
+    _Policies = StepConfig
+else:
+    _Policies = kinds.with_fields(StepConfig, kinds.own_keys(), "Policies")
+
+
+class EvaluateConfig(_Policies):
     """One sweep: every policy of the grid, on every item of the tasks."""
 
     VERSION: ClassVar[int] = 3
@@ -88,13 +71,6 @@ class EvaluateConfig(StepConfig):
         default=None, description="${step}, a folder in Hugging Face's layout, or a model's name on its hub"
     )
     tasks: Annotated[tuple[TaskConfig, ...], AfterValidator(filled)]
-    budgets: Budgets = ("auto",)
-    extensions: Extensions | None = None
-    step_budgets: Limits | None = Field(default=None, description="steps of thinking; the template needs their header")
-    baseline: bool = Field(default=False, description="also the model's own end of thinking, with nothing forced")
-    conditional: Conditional | None = None
-    rejection: Rejection | None = None
-    efforts: Efforts | None = Field(default=None, description="reasoning efforts, of a server that only chats")
     template: Template = Field(default=Template(name="think"), description="a style's name, auto, or {open, close}")
     system: str | None = Field(default=None, min_length=1, description="what the model is told before every question")
     chat_template_kwargs: dict[str, JsonValue] = Field(
@@ -121,32 +97,10 @@ class EvaluateConfig(StepConfig):
 
     @model_validator(mode="after")
     def _has_one_meaning(self) -> Self:
-        greedy = self.temperature == 0 and self.chat is None
-        if self.samples > 1 and greedy:
+        if self.samples > 1 and self.greedy:
             raise ValueError(f"samples: {self.samples} needs a temperature above 0: greedy samples are all the same")
-        if self.top_p < 1 and greedy:
+        if self.top_p < 1 and self.greedy:
             raise ValueError(f"top_p: {self.top_p} needs a temperature above 0: greedy decoding does not use it")
-        if self.step_budgets is not None and self.template.step is None:
-            raise ValueError(
-                'step_budgets: needs the header of a step: give template: {name: think, step: "<step>"}, with yours'
-            )
-        if self.template.style == UNMARKED:
-            fields = {"extensions": self.extensions, "step_budgets": self.step_budgets, "rejection": self.rejection}
-            asked = [name for name, value in fields.items() if value is not None]
-            asked += ["budgets"] * (self.budgets != ("auto",))
-            asked += ["conditional.budget_forcing"] * (self.conditional is not None and self.conditional.budget_forcing)
-            if asked:
-                raise ValueError(
-                    f"{asked[0]}: needs thinking that can be told from the answer, and template none says that there "
-                    "is none: leave it out, or name how the model marks its thinking"
-                )
-        if self.rejection is not None and greedy:
-            raise ValueError("rejection: needs a temperature above 0: greedy samples are all the same")
-        if self.rejection is not None and self.rejection.max_tries > self.samples:
-            raise ValueError(
-                f"rejection: max_tries {self.rejection.max_tries} is more than the {self.samples} samples it draws "
-                "from: raise samples, or lower max_tries"
-            )
         if self.batch_invariant and not (self.engine_kind.batch_invariant and self.resources.gpus):
             able = " and ".join(name for name in ENGINES if ENGINES[name].batch_invariant)
             raise ValueError(
@@ -167,28 +121,19 @@ class EvaluateConfig(StepConfig):
         return self
 
     @model_validator(mode="after")
-    def _can_be_drawn(self) -> Self:
-        """Counted before any is made: three lists of a thousand are a billion policies."""
-        policies = len(set(self.budgets)) + len(set(self.step_budgets or ())) + self.baseline
-        policies += len(set(self.efforts or ()))
-        extensions = 0
-        if self.extensions is not None:
-            strings, budgets = set(self.extensions.strings), set(self.extensions.budgets)
-            policies += len(strings) * len(budgets) * len(set(self.extensions.counts))
-            extensions = len(strings) * len(budgets) * sum(set(self.extensions.counts))
-        if self.conditional is not None:
-            policies += len(set(self.conditional.wishes)) * (1 + self.conditional.budget_forcing)
-        if self.rejection is not None:
-            policies += len(set(self.rejection.limits))
+    def _can_be_compared(self) -> Self:
+        """Counted before any policy is made: three lists of a thousand are a billion."""
+        policies = 0
+        for key, given in kinds.given(self).items():
+            kind = KINDS[key]
+            if kind.cuts and self.template.style == UNMARKED and given != kind.default:
+                raise ValueError(f"{key}: {kinds.UNTOLD}")
+            kind.check(given, self)
+            policies = policies * kind.count(given) if kind.varies else policies + kind.count(given)
         if policies > MOST_POLICIES:
             raise ValueError(
                 f"compares {policies:,} policies: give at most {MOST_POLICIES:,}, and others in a step of their own, "
                 "which shares its traces"
-            )
-        if extensions > MOST_EXTENDED:
-            raise ValueError(
-                f"extensions: {extensions:,} in all, over strings, counts and budgets: give at most {MOST_EXTENDED:,}, "
-                "and others in a step of their own, which shares its traces"
             )
         return self
 
@@ -215,8 +160,6 @@ class EvaluateConfig(StepConfig):
         """A server is said where one decodes, and what a server decides is not said here too."""
         if self.model is None and self.chat is None:
             raise ValueError("has no model, which is needed")
-        if self.efforts is not None and self.chat is None:
-            raise ValueError("efforts: are for a server that only chats: give chat: {}, or leave them out")
         served = {"served_model": self.served_model, "resources.server": self.resources.server}
         if problem := gpus_problem(self.engine, self.resources.gpus):
             raise ValueError(f"resources.gpus: {problem}")
@@ -232,26 +175,31 @@ class EvaluateConfig(StepConfig):
             raise ValueError(f"dtype: {self.dtype} is not for engine {self.engine} to choose: set it on the server")
         return self
 
-    @property
+    @classmethod
+    def reading(cls, keys: Iterable[str]) -> type[Self]:
+        """With the kinds of policy of installed packages that are among `keys`."""
+        others = [key for key in keys if key not in cls.model_fields and key in KINDS]
+        return kinds.with_fields(cls, others, cls.__name__) if others else cls
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A class with fields of other packages has no name to be found by."""
+        others = [key for key in type(self).model_fields if key not in EvaluateConfig.model_fields]
+        return _restored, (others, self.__getstate__())
+
+    @cached_property
     def policies(self) -> tuple[Policy, ...]:
         """What is compared, in the order of tables."""
-        # What is cut where the context ends has no meaning on a server that only chats.
-        budgets = [each for each in policy_budgets(self.budgets) if each is not None or self.chat is None]
-        policies = grid(budgets)
-        if self.extensions is not None:
-            extensions = self.extensions
-            policies = grid(budgets, extensions.strings, extensions.counts, policy_budgets(extensions.budgets))
-        policies += step_budgets(self.step_budgets or ())
-        if self.baseline:
-            policies += no_forcing()
-        policies += efforts(ordered_efforts(self.efforts or ()))
-        if self.conditional is not None:
-            policies += conditional(
-                self.conditional.wishes, self.conditional.budget_forcing, self.template.step is not None
-            )
-        if self.rejection is not None:
-            policies += rejection(self.rejection.limits, self.rejection.max_tries)
-        return policies
+        return kinds.spelled_out(self)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether all samples of an item would be the same. A server that chats says nowhere how it samples."""
+        return self.temperature == 0 and self.chat is None
+
+    @property
+    def style(self) -> ThinkingTemplate | None:
+        """How the model marks its thinking; None where only its tokenizer tells."""
+        return self.template.style
 
     @property
     def instructions(self) -> Instructions:
@@ -299,31 +247,13 @@ class EvaluateConfig(StepConfig):
 
     def notes(self) -> list[str]:
         """Lists that were understood as sets, and what costs more than it looks."""
-        given: list[tuple[str, Sequence[object], Sequence[object]]] = [
-            ("budgets", self.budgets, canonical_budgets(self.budgets))
-        ]
-        if self.extensions is not None:
-            extensions = self.extensions
-            given.append(("extensions.strings", extensions.strings, list(dict.fromkeys(extensions.strings))))
-            given.append(("extensions.counts", extensions.counts, sorted(set(extensions.counts))))
-            given.append(("extensions.budgets", extensions.budgets, canonical_budgets(extensions.budgets)))
-        if self.step_budgets is not None:
-            given.append(("step_budgets", self.step_budgets, sorted(set(self.step_budgets))))
-        if self.conditional is not None:
-            asked = self.conditional
-            given.append(("conditional.tokens", asked.tokens or (), sorted(set(asked.tokens or ()))))
-            given.append(("conditional.steps", asked.steps or (), sorted(set(asked.steps or ()))))
-            given.append(("conditional.classes", asked.classes or (), ordered_words(asked.classes or ())))
-        if self.efforts is not None:
-            given.append(("efforts", self.efforts, ordered_efforts(self.efforts)))
-        if self.rejection is not None:
-            given.append(("rejection.limits", self.rejection.limits, sorted(set(self.rejection.limits))))
-        if self.at_k is not None:
-            given.append(("at_k", self.at_k, sorted(set(self.at_k))))
+        keys = [*kinds.given(self), *(["at_k"] if self.at_k is not None else [])]
+        dumped = self.model_dump(mode="json", include=set(keys))
         notes = [
-            f"{name}: {list(written)} taken as {list(understood)}"
-            for name, written, understood in given
-            if list(written) != list(understood)
+            f"{name}: {written} taken as {understood}"
+            for key in keys
+            for name, written, understood in _as_sets(key, getattr(self, key), dumped[key])
+            if written != understood
         ]
         if "strftime_now" in chat_template(self.model):
             notes.append(
@@ -391,3 +321,19 @@ class EvaluateConfig(StepConfig):
     def model_folder(self) -> Path | None:
         """The model when it is a local folder."""
         return local_folder(self.model)
+
+
+def _as_sets(name: str, value: object, understood: Any) -> Iterator[tuple[str, list[object], list[object]]]:
+    """The lists in a field's value, each with what it was understood as."""
+    if isinstance(value, BaseModel):
+        for field in type(value).model_fields:
+            yield from _as_sets(f"{name}.{field}", getattr(value, field), understood[field])
+    elif isinstance(value, tuple):
+        yield name, list(value), understood
+
+
+def _restored(others: Sequence[str], state: dict[str, Any]) -> EvaluateConfig:
+    """The config that was pickled."""
+    config = object.__new__(EvaluateConfig.reading(others))
+    config.__setstate__(state)
+    return config

@@ -5,138 +5,27 @@ Lists of budgets, counts and limits mean sets: in what identifies a step they ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from jobs.evaluate.chat.config import EFFORTS, Effort
-from jobs.evaluate.sweep.policies import Wish, ordered
+from jobs.evaluate.sweep.values import ascending, filled, is_length
 from jobs.template import TEMPLATES, UNMARKED, ThinkingTemplate
 from orchestrator.job.strict_model import StrictModel
 
-MAX_LENGTH = 2**31 - 1
-"""Tokens. No budget or count beyond it can mean anything, and no engine counts further."""
-
-MOST_EXTENSIONS = 256
-"""Of one trace. The paper has six; each is a branch of the sweep's tree below the one before."""
-
-MOST_VALUES = 1000
-"""Of one list."""
-
-Items = TypeVar("Items", bound=tuple[Any, ...])
-
-
-def _is_length(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_LENGTH
-
-
-def _length(value: Any) -> Any:
-    if value == "auto" or _is_length(value):
-        return value
-    raise ValueError(f"{value!r} is no number of tokens: give a whole number from 1, or auto")
-
-
-def _limit(value: Any) -> Any:
-    if _is_length(value):
-        return value
-    raise ValueError(f"{value!r} is no limit of thinking: give a whole number from 1")
-
-
-def _count(value: Any) -> Any:
-    if _is_length(value) and value <= MOST_EXTENSIONS:
-        return value
-    raise ValueError(
-        f"{value!r} is no count of extensions: give whole numbers from 1 to {MOST_EXTENSIONS} (0 is what budgets "
-        "already do)"
-    )
-
 
 def _drawn(value: Any) -> Any:
-    if _is_length(value):
+    if is_length(value):
         return value
     raise ValueError(f"{value!r} is no number of samples: give whole numbers from 1")
 
 
-def filled(values: Items) -> Items:
-    if not values:
-        raise ValueError("the list is empty: give at least one")
-    if len(values) > MOST_VALUES:
-        raise ValueError(f"the list has {len(values):,} values: give at most {MOST_VALUES:,}")
-    return values
-
-
-def policy_budgets(budgets: Sequence[int | str]) -> tuple[int | None, ...]:
-    """Budgets as policies count them: ascending, each once, None for ``auto``."""
-    return ordered(None if isinstance(budget, str) else budget for budget in budgets)
-
-
-def canonical_budgets(budgets: Sequence[int | str]) -> list[int | str]:
-    """Budgets mean the same in any order, so what identifies a step has them in one."""
-    return ["auto" if budget is None else budget for budget in policy_budgets(budgets)]
-
-
-def ordered_words(classes: Iterable[str]) -> list[str]:
-    """Classes in their order: short, long."""
-    return sorted(set(classes), reverse=True)
-
-
-def ordered_efforts(efforts: Iterable[Effort]) -> list[Effort]:
-    """Each once, ascending."""
-    return sorted(set(efforts), key=EFFORTS.index)
-
-
-Length = Annotated[int | Literal["auto"], BeforeValidator(_length)]
-Budgets = Annotated[tuple[Length, ...], AfterValidator(filled), PlainSerializer(canonical_budgets)]
-Count = Annotated[int, BeforeValidator(_count)]
-Counts = Annotated[tuple[Count, ...], AfterValidator(filled), PlainSerializer(lambda counts: sorted(set(counts)))]
-Limit = Annotated[int, BeforeValidator(_limit)]
-Limits = Annotated[tuple[Limit, ...], AfterValidator(filled), PlainSerializer(lambda limits: sorted(set(limits)))]
 Ks = Annotated[
     tuple[Annotated[int, BeforeValidator(_drawn)], ...],
     AfterValidator(filled),
-    PlainSerializer(lambda counts: sorted(set(counts))),
+    PlainSerializer(ascending),
 ]
-Words = Annotated[tuple[Literal["short", "long"], ...], AfterValidator(filled), PlainSerializer(ordered_words)]
-Efforts = Annotated[tuple[Effort, ...], AfterValidator(filled), PlainSerializer(ordered_efforts)]
-
-
-class Extensions(StrictModel):
-    """Strings that replace the model's own end of thinking, each tried at each count."""
-
-    strings: Annotated[tuple[str, ...], AfterValidator(filled)] = Field(description='"" only forbids the end')
-    counts: Counts
-    budgets: Budgets = Field(default=("auto",), description="the thinking budgets within which they are tried")
-
-
-class Conditional(StrictModel):
-    """Control by a sentence at the end of the question: ``Think for up to 1024 tokens.``"""
-
-    tokens: Limits | None = Field(default=None, description="of thinking, at most")
-    steps: Limits | None = Field(default=None, description="of thinking, at most")
-    classes: Words | None = Field(default=None, description="short, long")
-    budget_forcing: bool = Field(default=False, description="also each with thinking cut at what was asked for")
-
-    @model_validator(mode="after")
-    def _asks_for_something(self) -> Self:
-        if self.tokens is None and self.steps is None and self.classes is None:
-            raise ValueError("nothing is asked for: give tokens, steps or classes")
-        return self
-
-    @property
-    def wishes(self) -> Iterator[Wish]:
-        """What is asked for, each once."""
-        yield from (Wish("token", tokens) for tokens in sorted(set(self.tokens or ())))
-        yield from (Wish("step", steps) for steps in sorted(set(self.steps or ())))
-        yield from (Wish("class", word) for word in ordered_words(self.classes or ()))
-
-
-class Rejection(StrictModel):
-    """Sampling again until thinking ends by itself within a limit. The samples of each item are what is drawn from."""
-
-    limits: Limits = Field(description="tokens of thinking, at most")
-    max_tries: int = Field(ge=1, description="samples looked at before there is no answer; at most `samples`")
 
 
 class Template(StrictModel):

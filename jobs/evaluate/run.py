@@ -31,8 +31,8 @@ from jobs.evaluate.planning import workload
 from jobs.evaluate.planning.estimate import expected_lengths
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SampledPrompt, write_samples
-from jobs.evaluate.sweep.policies import Policy, Wish
-from jobs.evaluate.sweep.prompts import FINAL_ANSWER, Prompter, Unit, room, unit_key
+from jobs.evaluate.sweep.policy import Policy, Root
+from jobs.evaluate.sweep.prompts import AFTER_CLOSE, Prompter, Unit, room, unit_key
 from jobs.evaluate.sweep.tree import Room, Tree, grow, wanted, width
 from jobs.evaluate.tasks import load
 from jobs.evaluate.traces.compaction import compact, shared
@@ -109,18 +109,18 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
     model = models.resolve(config, context)
     prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn, config.instructions)
     template = prompter.template
-    forcing = prompter.forcing({policy.string for policy in config.policies if policy.string is not None})
+    forcing = prompter.forcing({string for policy in config.policies for string in policy.route.strings})
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
-    by_wish: dict[Wish | None, list[Policy]] = {}
+    by_root: dict[Root, list[Policy]] = {}
     for policy in config.policies:
-        by_wish.setdefault(policy.wish, []).append(policy)
-    trees = tuple(grow(policies, injected, len(forcing.step)) for policies in by_wish.values())
+        by_root.setdefault(policy.root, []).append(policy)
+    trees = tuple(grow(policies, injected, len(forcing.step)) for policies in by_root.values())
     answer = model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     questions = []
     for task in tasks:
         for item in task.items:
-            for number, (wish, policies) in enumerate(by_wish.items()):
-                prompt = prompter.prompt(item.question, wish)
+            for number, (root, policies) in enumerate(by_root.items()):
+                prompt = prompter.prompt(item.question, root)
                 left = room(prompt, model.context_length, forcing, answer)
                 units = [Unit(unit_key(item.id, prompt), each, prompt, left, number) for each in range(config.samples)]
                 questions.append(SampledPrompt(task, item, tuple(units), tuple(policies)))
@@ -143,7 +143,7 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
     sampling = Sampling(config.temperature, config.top_p)
     determined_by = {
         "model": model.identity,
-        "delimiters": [template.open, template.close, FINAL_ANSWER, *([template.step] if template.step else [])],
+        "delimiters": [template.open, template.close, AFTER_CLOSE, *([template.step] if template.step else [])],
         "sampling": asdict(sampling),
         "seed": config.seed,
         "numerics": _numerics(engine),

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.sweep.ledger import Graded, Ledger
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Prompter, Unit
-from jobs.evaluate.sweep.tree import Key, Leaf, Tree, leaf
+from jobs.evaluate.sweep.tree import ANSWERS, Key, Leaf, Tree, leaf
 from jobs.evaluate.tasks import Item, Task
 from jobs.evaluate.traces.files import DamagedFile, Index, MovedFile, read_tokens
 from jobs.evaluate.traces.segments import Resolved, Row
@@ -157,7 +157,7 @@ def _read(questions: Sequence[SampledPrompt], index: Index) -> list[tuple[Sample
 
 
 def _answer_rows(known: Resolved, index: Index) -> Iterator[tuple[Row, tuple[str, int, int]]]:
-    rows = [row for row in known.rows if row.key.kind in ("forced", "natural")]
+    rows = [row for row in known.rows if row.key.kind in ANSWERS]
     yield from zip(rows, index.places(rows), strict=True)
 
 
@@ -185,8 +185,7 @@ def _ledgers(
             if end.answer is not None:
                 if (taken, end.answer) not in texts:
                     tokens = decoded[taken].answers.get(end.answer, [])[: end.answer_tokens]
-                    kind: Literal["forced", "natural"] = "forced" if end.answer.kind == "forced" else "natural"
-                    texts[taken, end.answer] = prompter.answer(kind, tokens), prompter.reopens(tokens)
+                    texts[taken, end.answer] = prompter.answer(end.answer.closing, tokens), prompter.reopens(tokens)
                 text, continued = texts[taken, end.answer]
             ledger = Ledger(
                 item=question.item.id,

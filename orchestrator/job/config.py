@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from cluster.catalogue import CPU, MachineType, machine, names, this_machine
 from orchestrator.job.outputs import Output
@@ -56,6 +56,11 @@ class StepConfig(StrictModel):
     """Keys of before whose names do not resemble those of now, for whoever still writes them."""
 
     resources: Resources = Resources()
+
+    @classmethod
+    def reading(cls, keys: Iterable[str]) -> type[Self]:
+        """The class that reads a step with `keys`: this one, or one with the fields that installed packages add."""
+        return cls
 
     def demands(self) -> list[dict[str, float]]:
         """The resources held at once, one dict per placement-group bundle: ``[{"CPU": 1.0}, {"CPU": 1.0}]``."""

@@ -32,33 +32,34 @@ class ExtensionPoint(Mapping[str, T]):
 
     def __init__(self, group: str, sort: type[T], ours: Mapping[str, str | T]):
         self.group = group
+        self.ours = ours
+        self.loaded: dict[str, T] = {}
+        """What has been asked for."""
         self._sort = sort
-        self._ours = ours
-        self._loaded: dict[str, T] = {}
 
     @cached_property
     def _theirs(self) -> Mapping[str, EntryPoint]:
         # Reads every installed package's metadata, which takes a tenth of a second: only once ours do not do.
-        return {point.name: point for point in entry_points(group=self.group) if point.name not in self._ours}
+        return {point.name: point for point in entry_points(group=self.group) if point.name not in self.ours}
 
     def __contains__(self, name: object) -> bool:
-        return name in self._ours or name in self._theirs
+        return name in self.ours or name in self._theirs
 
     def __iter__(self) -> Iterator[str]:
-        yield from (*self._ours, *self._theirs)
+        yield from (*self.ours, *self._theirs)
 
     def __len__(self) -> int:
-        return len(self._ours) + len(self._theirs)
+        return len(self.ours) + len(self._theirs)
 
     def __getitem__(self, name: str) -> T:
         """Raises KeyError for an unknown name, ExtensionError where a package does not give what it says."""
-        if name not in self._loaded:
-            self._loaded[name] = self._load(name)
-        return self._loaded[name]
+        if name not in self.loaded:
+            self.loaded[name] = self._load(name)
+        return self.loaded[name]
 
     def _load(self, name: str) -> T:
-        if name in self._ours:
-            given = self._ours[name]
+        if name in self.ours:
+            given = self.ours[name]
             extension = resolve_name(given) if isinstance(given, str) else given
             assert isinstance(extension, self._sort), f"{given} is no {self._sort.__name__}"
             return extension

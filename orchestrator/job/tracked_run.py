@@ -98,7 +98,7 @@ class TrackedRun:
 
 
 @dataclass(frozen=True)
-class Line:
+class MetricLine:
     """One line of ``metrics.jsonl``."""
 
     step: int
@@ -106,10 +106,10 @@ class Line:
     values: Mapping[str, float]
 
 
-_LINE = TypeAdapter(Line)
+_LINE = TypeAdapter(MetricLine)
 
 
-def whole_lines(path: Path) -> Iterator[tuple[bytes, Line]]:
+def whole_lines(path: Path) -> Iterator[tuple[bytes, MetricLine]]:
     """The lines of a ``metrics.jsonl`` that can be read, as they stand there and as they are meant.
 
     The last is without its end while it is being written, and is left out; of one that is damaged that is said, once.

@@ -31,7 +31,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.job.tracked_run import Line, RunRecord, whole_lines
+from orchestrator.job.tracked_run import MetricLine, RunRecord, whole_lines
 from orchestrator.store.records import read_as
 from orchestrator.tracking import chart_view
 from orchestrator.tracking.logged_model import MadeModel, log_model
@@ -90,7 +90,7 @@ class _Folder:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     group: str | None
-    lines: Sequence[Line]
+    lines: Sequence[MetricLine]
     model: MadeModel | None
 
     @classmethod

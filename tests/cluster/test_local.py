@@ -12,6 +12,8 @@ import pytest
 
 from cluster import local
 
+pytestmark = pytest.mark.processes
+
 RAY = b'{"version": "4", "ray_version": "2.60.0", "ray_commit": "0"}'
 NO_TOKEN = b"Unauthorized: Missing authentication token"
 

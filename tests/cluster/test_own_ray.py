@@ -15,6 +15,8 @@ import pytest
 from cluster.own_ray import ONLY_LOOPBACK, _look_again, closed, new_token, own_cluster
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
 LISTENING = """
 import json, os, sys
 import psutil, ray

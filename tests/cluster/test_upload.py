@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cluster.upload import files, told
+
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 

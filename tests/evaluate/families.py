@@ -99,7 +99,8 @@ FAMILIES = {
         "<|start|>system<|message|>Current date: {{ strftime_now('%Y-%m-%d') }}\n"
         "Reasoning: {{ reasoning_effort | default('medium') }}<|end|>"
         "{% for message in messages %}<|start|>{{ 'developer' if message.role == 'system' else message.role }}"
-        "<|message|>{{ message.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}",
+        "<|message|>{{ message.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant{% endif %}",
         ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>"),
         "gpt-oss",
         "<|start|>assistant<|channel|>analysis<|message|>",

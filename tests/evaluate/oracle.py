@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Forcing, Unit
 from tests.evaluate.scripted import Script
 
@@ -27,8 +27,9 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
     capacity = unit.room.thinking
     if capacity < 1:
         return Outcome((), 0, "context", (), "context", 0, 0, 0)
+    route = policy.route
     # Where only a natural end counts, one token more shows whether thinking ends at the budget.
-    most = policy.budget if policy.budget is None or policy.forced else policy.budget + 1
+    most = route.budget if route.budget is None or route.forced else route.budget + 1
     budget = capacity if most is None else min(most, capacity)
     thinking: list[int] = []
     injected = used = skipped = own = 0
@@ -36,7 +37,7 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
     while True:
         if len(thinking) == budget:
             end = "forced" if most is not None and most <= capacity else "context"
-            if not policy.forced:
+            if not route.forced:
                 end = "rejected" if end == "forced" else end
                 return Outcome(tuple(thinking), 0, end, (), "none", 0, 0, len(thinking))
             break
@@ -47,15 +48,15 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
         if token not in forcing.thinking_stops and not closes:
             thinking.append(token)
             begins = headers(thinking, forcing.step)
-            if policy.steps is not None and len(begins) > policy.steps:
-                del thinking[begins[policy.steps] :]
+            if route.mark is not None and len(begins) > route.mark.number:
+                del thinking[begins[route.mark.number] :]
                 end = "forced"
                 break
             continue
-        if used == policy.count:
+        if used == len(route.strings):
             end = "natural"
             break
-        string = forcing.injected[policy.string or ""]
+        string = forcing.injected[route.strings[used]]
         if len(thinking) + len(string) >= budget:
             end, skipped = "natural", 1
             break
@@ -65,7 +66,7 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
         own = 0
         forbid = True
     closing = forcing.closing(
-        "natural" if end == "natural" else "forced", thinking[-1] if thinking else unit.prompt[-1]
+        None if end == "natural" else route.closing, thinking[-1] if thinking else unit.prompt[-1]
     )
     answer: list[int] = []
     answer_end = "length"

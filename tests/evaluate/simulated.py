@@ -12,30 +12,32 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.extensions import Extension
+from jobs.evaluate.sweep.policy import Policy
 from orchestrator.job.context import StepContext, StepInput
 
 Shape = Mapping[Policy, tuple[float, float]]
 """Accuracy and mean thinking tokens of each policy."""
 
 LETTERS: Shape = {
-    Policy(4): (0.10, 4.0),
-    Policy(8): (0.31, 7.8),
-    Policy(16): (0.465, 12.7),
-    Policy(32): (0.47, 13.0),
-    Policy(): (0.47, 13.0),
-    Policy(None, "Wait", 1): (0.955, 34),
-    Policy(None, "Wait", 2): (0.90, 55),
-    Policy(None, "Wait", 4): (0.56, 92),
-    Policy(None, "Hmm", 1): (0.46, 33),
-    Policy(None, "Hmm", 2): (0.43, 54),
-    Policy(None, "Hmm", 4): (0.39, 91),
-    Policy(None, "Alternatively", 1): (0.71, 27),
-    Policy(None, "Alternatively", 2): (0.66, 41),
-    Policy(None, "Alternatively", 4): (0.50, 70),
-    Policy(None, "", 1): (0.97, 33),
-    Policy(None, "", 2): (0.91, 54),
-    Policy(None, "", 4): (0.65, 93),
+    Budget(4): (0.10, 4.0),
+    Budget(8): (0.31, 7.8),
+    Budget(16): (0.465, 12.7),
+    Budget(32): (0.47, 13.0),
+    Budget(): (0.47, 13.0),
+    Extension(None, "Wait", 1): (0.955, 34),
+    Extension(None, "Wait", 2): (0.90, 55),
+    Extension(None, "Wait", 4): (0.56, 92),
+    Extension(None, "Hmm", 1): (0.46, 33),
+    Extension(None, "Hmm", 2): (0.43, 54),
+    Extension(None, "Hmm", 4): (0.39, 91),
+    Extension(None, "Alternatively", 1): (0.71, 27),
+    Extension(None, "Alternatively", 2): (0.66, 41),
+    Extension(None, "Alternatively", 4): (0.50, 70),
+    Extension(None, "", 1): (0.97, 33),
+    Extension(None, "", 2): (0.91, 54),
+    Extension(None, "", 4): (0.65, 93),
 }
 
 CONFIG = """{"model": "${tiny}", "tasks": ["letters"], "budgets": [4, 8, 16, 32, "auto"],
@@ -55,7 +57,7 @@ def simulate(shape: Shape = LETTERS, items: int = 200, samples: int = 1, task: s
     for policy, (accuracy, tokens) in shape.items():
         luck = ease + rng.normal(0, 0.1, rows)
         correct = luck.argsort().argsort() >= round(rows * (1 - accuracy))
-        forced = policy.budget is not None and policy.budget < 13
+        forced = policy.route.budget is not None and policy.route.budget < 13
         thinking = np.floor(np.full(rows, tokens)).astype(int)
         thinking[: round(rows * (tokens % 1))] += 1
         frame = pd.DataFrame({"item": np.repeat([f"word{number}" for number in range(items)], samples)})

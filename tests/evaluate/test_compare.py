@@ -15,7 +15,8 @@ from mlflow import MlflowClient
 from jobs.evaluate.compare import compare
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.publish import publish
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.extensions import Extension
 from orchestrator.job.errors import StepError
 from orchestrator.job.record import Compared
 from orchestrator.store.step_folders import StepFolder
@@ -23,7 +24,9 @@ from orchestrator.tracking.tracker import Tracker
 from tests.conftest import ROOT
 from tests.evaluate.simulated import CONFIG, Shape, context, simulate
 
-AUTO, WAIT = Policy(), Policy(None, "Wait", 1)
+pytestmark = pytest.mark.processes
+
+AUTO, WAIT = Budget(), Extension(None, "Wait", 1)
 WEAK: Shape = {AUTO: (0.4, 10.0), WAIT: (0.5, 20.0)}
 STRONG: Shape = {AUTO: (0.6, 12.0), WAIT: (0.5, 20.0)}
 

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.sweep.policy import Mark, Root
 
 SWEEP: dict[str, Any] = {
     "model": "${tiny}",
@@ -170,9 +171,9 @@ def test_steps_are_enforced_where_the_model_writes_headers() -> None:
     wishes = {"steps": [4], "budget_forcing": True}
     without = config(conditional=wishes).policies[-1]
     stepped = config(conditional=wishes, step_budgets=[8, 2], template={"name": "think", "step": "<step>"})
-    assert (without.name, without.steps) == ("step-conditional 4 + budget forcing", None)
-    assert (stepped.policies[-1].name, stepped.policies[-1].steps) == (without.name, 4)
-    assert [policy.name for policy in stepped.policies if policy.steps and not policy.wish] == [
+    assert (without.name, without.route.mark) == ("step-conditional 4 + budget forcing", None)
+    assert (stepped.policies[-1].name, stepped.policies[-1].route.mark) == (without.name, Mark("step", number=4))
+    assert [policy.name for policy in stepped.policies if policy.route.mark and policy.root == Root()] == [
         "step budget 2",
         "step budget 8",
     ]

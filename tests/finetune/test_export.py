@@ -22,6 +22,8 @@ from orchestrator.job.errors import StepError
 from orchestrator.store.storage import StoreError
 from tests.finetune.qwen_like import qwen_tokenizer
 
+pytestmark = pytest.mark.processes
+
 QWEN = qwen_tokenizer()
 END_OF_TURN, END_OF_TEXT = QWEN.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
 QUESTION = [{"role": "user", "content": "2+2?"}]

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -18,6 +19,8 @@ from jobs.letters.run import run as write_letters
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
 from tests.finetune.gang import config, processes
+
+pytestmark = pytest.mark.processes
 
 WORKERS = 2
 

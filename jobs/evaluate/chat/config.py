@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from jobs.evaluate.sweep import kinds
+from jobs.evaluate.sweep.kinds import KINDS
 from orchestrator.job.config import Problem
 from orchestrator.job.strict_model import StrictModel
 
 if TYPE_CHECKING:  # which has a field of this module's
     from jobs.evaluate.config import EvaluateConfig
-
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh")
-"""Ascending."""
 
 OURS = ("model", "messages", "n", "stream", "stream_options", "reasoning_effort")
 """Keys of a request that the sweep itself sets."""
@@ -70,16 +68,11 @@ def cannot(config: EvaluateConfig) -> Iterator[Problem]:
     if config.chat is None:
         return
     given = config.model_fields_set
-    for index, budget in enumerate(config.budgets if "budgets" in given else ()):
-        if budget == "auto":
-            what = f"auto makes the model answer where the context ends, and {chats} cannot be made to"
-            yield Problem(("budgets", index), f"{what}: leave it out; baseline: true is its own end of thinking")
-        elif config.chat.budget is None:
-            where = "name it in chat.budget, or leave budgets out"
-            yield Problem(("budgets", index), f"{budget} needs a key of the server's requests to go to: {where}")
+    for key, value in kinds.given(config).items():
+        if key in given:
+            for below, why in KINDS[key].chats(value, config):
+                yield Problem((key, *below), why)
     reasons = {
-        "extensions": f"needs thinking that can be continued, and {chats} ends its own: leave it out",
-        "step_budgets": f"needs thinking that can be cut, and {chats} shows none: leave it out",
         "max_answer_tokens": f"{chats} counts thinking and answers as one: leave it out, and set its limit in "
         "chat.parameters: {max_completion_tokens: 32768}",
         "context_length": f"{chats} has its own: leave it out",
@@ -93,9 +86,5 @@ def cannot(config: EvaluateConfig) -> Iterator[Problem]:
     for field, reason in reasons.items():
         if field in given and getattr(config, field) is not None:
             yield Problem((field,), reason)
-    if config.conditional is not None and config.conditional.budget_forcing:
-        yield Problem(
-            ("conditional", "budget_forcing"), f"needs thinking that can be cut, and {chats} shows none: leave it out"
-        )
     if not config.policies:
         yield Problem((), f"nothing is compared: {chats} can do baseline, efforts, budgets, conditional and rejection")

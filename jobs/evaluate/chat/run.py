@@ -19,7 +19,7 @@ from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.samples import samples_file, tries
 from jobs.evaluate.sweep.ledger import Ledger, ThinkingEnd
-from jobs.evaluate.sweep.policies import Policy, Wish
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import put, unit_key
 from jobs.evaluate.sweep.tree import Leaf
 from jobs.evaluate.tasks import Item, Task, load
@@ -47,7 +47,7 @@ class ChatPrompt:
 
     def asked(self, policy: Policy, sample: int) -> Asked:
         """The request that `policy` makes. Rejection sampling makes the baseline's, and looks at several answers."""
-        return Asked(self.key, sample, policy.effort, policy.budget if policy.forced else None)
+        return Asked(self.key, sample, policy.root.effort, policy.route.budget if policy.route.forced else None)
 
 
 def answer(config: EvaluateConfig, context: StepContext, samples: Path, grader: Grader) -> dict[str, float]:
@@ -97,13 +97,13 @@ def answer(config: EvaluateConfig, context: StepContext, samples: Path, grader: 
 
 
 def _questions(config: EvaluateConfig, context: StepContext) -> Iterator[ChatPrompt]:
-    by_wish: dict[Wish | None, list[Policy]] = {}
+    by_sentence: dict[str | None, list[Policy]] = {}
     for policy in config.policies:
-        by_wish.setdefault(policy.wish, []).append(policy)
+        by_sentence.setdefault(policy.root.sentence, []).append(policy)
     for task in [load(task, context.inputs) for task in config.tasks]:
         for item in task.items:
-            for wish, policies in by_wish.items():
-                yield ChatPrompt(task, item, put(item.question, wish), tuple(policies))
+            for sentence, policies in by_sentence.items():
+                yield ChatPrompt(task, item, put(item.question, sentence), tuple(policies))
 
 
 async def _ask(
@@ -179,14 +179,14 @@ def _ledger(
 
 def _leaf(policy: Policy, answer: Answer) -> Leaf:
     """What `policy` makes of an answer: how thinking ended follows from how long it was."""
-    thought = answer.thinking_tokens
-    if policy.tries and policy.budget is not None and thought > policy.budget:
+    thought, route = answer.thinking_tokens, policy.route
+    if policy.tries and route.budget is not None and thought > route.budget:
         return Leaf(None, thought, 0, "rejected", 0, "none", 0, 0)
     if answer.end == "length" and not answer.text:
         return Leaf(None, thought, 0, "context", 0, "none", 0, 0)
     end: ThinkingEnd = "natural"
-    if policy.forced and policy.budget is not None and thought >= policy.budget:
-        end = "forced" if thought == policy.budget else "ignored"
+    if route.forced and route.budget is not None and thought >= route.budget:
+        end = "forced" if thought == route.budget else "ignored"
     return Leaf(
         None, thought, 0, end, answer.answer_tokens, "none" if answer.end == "content_filter" else answer.end, 0, 0
     )

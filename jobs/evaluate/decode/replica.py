@@ -80,7 +80,7 @@ class Work:
     def longest(self, tree: Tree, forcing: Forcing) -> int:
         """Tokens of the longest sequence that the unit may need: to the last cut of the trunk, and an answer."""
         unit = self.unit
-        last = max(cuts(tree.branches[()], 0, unit.room), default=0)
+        last = max(cuts(tree, (), 0, unit.room), default=0)
         return len(unit.prompt) + last + forcing.reserve + unit.room.answer
 
     def trace(self, forcing: Forcing) -> Trace:

@@ -106,8 +106,7 @@ class _Walk:
 
     def _crossings(self, want: Want) -> list[int]:
         """Own tokens of the branch at which an answer leaves it."""
-        branch = self.walker.tree.branches[want.key.path]
-        return [cut - want.start for cut in cuts(branch, want.start, self.unit.room)]
+        return [cut - want.start for cut in cuts(self.walker.tree, want.key.path, want.start, self.unit.room)]
 
     def _stream(self, want: Want, known: int) -> AsyncGenerator[Chunk, None]:
         request, engine = self._request(want, known), self.walker.engine

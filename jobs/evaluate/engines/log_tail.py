@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 LINES = 500
-_REMARK = re.compile(r"^\[[IW]\d{4} |\b(?:INFO|WARNING|\w*Warning)\b")
+_REMARK = re.compile(r"^\[[IW]\d{4} |\b(?:INFO|WARNING|\w*Warning)\b|^(?:\([^()]*\) )?\s+\S")
 """What says nothing of why a process died, though it may be the last that was said before a kill."""
 _RAISED = re.compile(r"(?:[\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit): \S.*")
 """The last line of a traceback, whatever a log puts before it."""

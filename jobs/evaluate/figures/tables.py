@@ -123,7 +123,10 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
             "curve": curve.name,
             "points": [
                 {
-                    **dataclasses.asdict(point.policy),
+                    **dataclasses.asdict(point.policy.route),
+                    **dataclasses.asdict(point.policy.root),
+                    "count": point.policy.count,
+                    "tries_at_most": point.policy.tries,
                     "label": curve.label(point),
                     **row(curve.task, point),
                     **bounded("accuracy_band", band),

@@ -6,8 +6,8 @@ before it came to an answer is no answer. The first rule that finds anything win
 ``boxed``
     the last balanced ``\boxed{...}`` or ``\fbox{...}``;
 ``answer``
-    what follows the *last* ``Answer:``, ``Final answer:``, ``The answer is`` or ``####``, whatever its case and markup,
-    on its line, or on the next line that is not blank;
+    what follows the *last* ``Answer:``, ``<answer>``, ``Final answer:``, ``The answer is`` or ``####``, whatever its
+    case and markup, on its line, or on the next line that is not blank;
 ``last_number``, ``last_letter``, ``last_line``
     where the task allows it: the value of the last sentence that has a number, the last letter of a choice, the last
     line of a text;
@@ -46,7 +46,14 @@ _MARKER = re.compile(
     re.IGNORECASE,
 )
 """Where an answer is announced: with a colon or in a heading (``strong``), or in a sentence."""
+_TAG = re.compile(
+    r"[<\[](?P<closes>/)?(?:final[ _-]?)?(?:answer|ans|result|solution)[>\]]",
+    re.IGNORECASE,
+)
+"""What stands around an answer where a prompt asks for tags: ``<answer>27</answer>``."""
 _MARKUP = re.compile(r"^[*_}\s:]+")
+_BOLD_BEGINS, _BOLD_ENDS = re.compile(r"(?<![\w)}])\*\*(?=[^\s*])"), re.compile(r"(?<=[^\s*])\*\*(?![\w({-])")
+"""Not a power: ``x**2``."""
 _DISPLAYS = {"$$": "$$", "\\[": "\\]"}
 """Delimiters of mathematics that stands on lines of its own."""
 _GOES_ON = re.compile(r"(?::|=|\b(?:is|are|equals|as follows))[ \t*_]*$", re.IGNORECASE)
@@ -88,6 +95,7 @@ def extract(answer: str, form: Form, letters: str = "", fallback: bool = True) -
     boxed = last_boxed(answer)
     if boxed is not None:
         return Extracted(form.narrowed(boxed.replace("~", " "), letters) or boxed, "boxed")
+    answer = _TAG.sub(lambda match: "\n" if match["closes"] else "\nAnswer: ", answer)
     said = _announced(answer, form, letters, fallback)
     if said is not None:
         return Extracted(said, "answer")
@@ -142,6 +150,8 @@ def _after(text: str, at: int) -> str | None:
     while more.strip() and (_GOES_ON.search(line) or _is_open(line) or (_is_shown(more) and not has_value(line))):
         following, _, more = more.lstrip("\n").partition("\n")
         line = f"{line} {following}"
+    if len(_BOLD_ENDS.findall(line)) > len(_BOLD_BEGINS.findall(line)):  # it began before what was said
+        line = _BOLD_ENDS.sub("", line, count=1)
     return line.rstrip("* \t") or None
 
 

@@ -31,6 +31,15 @@ _ARTICLE = re.compile(r"A(?= [a-z])|I(?=[ '\u2019])")
 _VERB_AFTER = re.compile(
     r"[)\]\"'\u201d\u2019]* (?:is|are|was|must|can|seems|looks|because|since|as|and|or|fits|matches|has|gives)\b"
 )
+_NAME = re.compile(
+    r"\b(?:vitamins?|hepatitis|influenza|ha?emoglobin|plan|group|team|type|class|point|grade|schedule|section|appendix|"
+    r"compound|element|block|box|train|car|person|player|factor|region|city|town|company|firm|product|country|machine|"
+    r"substance|sample|mixture|gene|allele|protein|species|material|phase|planet|star|object|particle|line|angle|side|"
+    r"row|column|event|tank|pipe|worker|node|vertex|store|level|stage|part|room|building|bag|urn|container|beaker|"
+    r"flask|tube|patient|student|zone|area|district|county|state|school|house|gate|terminal|track) $",
+    re.IGNORECASE,
+)
+"""What is called by a letter that is no option's: vitamin C."""
 _OTHER = re.compile(
     rf"[{_CLOSE}).:;]* ?(?:or|and|&|/|,)(?: (?:maybe|perhaps|possibly|even|also|either|option|choice))? ?"
     rf"[{_OPEN}]?([A-Z])(?![A-Za-z'])"
@@ -123,7 +132,7 @@ def _standing(text: str) -> list[_Named]:
             continue
         start = match.start()
         before, end = text[max(0, start - 60) : start], match.end()
-        if _REFUSED.search(before) or _REFUSED_AFTER.match(text, end):
+        if (match["bare"] and _NAME.search(before)) or _REFUSED.search(before) or _REFUSED_AFTER.match(text, end):
             continue
         chosen = match["within"] is not None or _CHOSEN.search(before) is not None
         named.append(_Named((match["within"] or match["bare"]).upper(), chosen, start, end))

@@ -29,6 +29,22 @@ LABELS = _words(
     "stage chapter page figure table year row type"
 )
 """Before a number that is only meant where there is no other: "27 of the 40", "27 on day 2"."""
+NAMED = _words("type stage grade chapter figure table level version class group phase section row page category model")
+"""What is called by a number: in "a type 6 error" it counts nothing."""
+FOLLOWS_A_VALUE = _words(
+    "of in on at for from with per is was if and or by to so then thus after before as altogether total in all each "
+    "exactly only here there respectively overall"
+)
+"""Words after a number that do not make it another thing's name."""
+NUMBERS = _words(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million"
+)
+PARTS = _words(
+    "percentage percentages percent tenth tenths hundredth hundredths thousandth thousandths part parts share shares "
+    "fraction fractions quarters halves thirds fifths"
+)
+"""Of something: "40 percentage of 3" is not 40."""
 NEGATES = _words("not never cannot")
 SPOILS_OF = _words(
     "multiple multiples power powers root roots square cube half third quarter factor factors divisor "

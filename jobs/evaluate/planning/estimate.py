@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from jobs.architecture import Architecture, UnknownArchitecture, find
 from jobs.evaluate.config import EvaluateConfig
@@ -15,7 +16,7 @@ from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remar
 from jobs.evaluate.planning.lengths import ASSUMED, published, scaled, unmarked
 from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, PlannedReplica, Taken, taken
 from jobs.evaluate.planning.workload import Workload, at_most, item
-from jobs.evaluate.sweep.policies import Policy, Wish, printable
+from jobs.evaluate.sweep.policy import Policy, Root, printable
 from jobs.evaluate.sweep.tree import Room, grow
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.forecasts import DatasetForecast, ModelForecast, ThinkingForecast
@@ -177,11 +178,9 @@ def _usd(config: EvaluateConfig, what: Taken, replica: PlannedReplica) -> float:
 
 def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int) -> _Sweep | None:
     """The decoding of all tasks; None where it is not known how many items one has."""
-    by_wish: dict[Wish | None, list[Policy]] = {}
+    by_root: dict[Root, list[Policy]] = {}
     for policy in config.policies:
-        by_wish.setdefault(policy.wish, []).append(policy)
-    injected = {policy.string: 1 if policy.string else 0 for policy in config.policies if policy.string is not None}
-    trees = [(grow(policies, injected, 1), policies) for policies in by_wish.values()]
+        by_root.setdefault(policy.root, []).append(policy)
     answer = context // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     expected, most, words = Workload(), Workload(), []
     for task in config.tasks:
@@ -191,9 +190,10 @@ def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int)
             return None
         prompt = min(_PROMPT, context // 8)
         room = Room(context - prompt - answer, answer)
-        for tree, policies in trees:
-            expected += item(tree, policies, room, prompt, lengths).times(items * config.samples)
-            most += at_most(tree, policies, room, prompt, lengths.natural > 0).times(items * config.samples)
+        for policies in by_root.values():
+            mean, limit = _sample(tuple(policies), room, prompt, lengths)
+            expected += mean.times(items * config.samples)
+            most += limit.times(items * config.samples)
         thinking = (
             f"thinking {lengths.natural:,.0f} tokens in the mean ({lengths.source}), {lengths.extension:,.0f} more for "
             "each extension"
@@ -202,6 +202,16 @@ def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int)
         )
         words.append(f"{task.name}: {items} items, {thinking}; answers {min(lengths.answer, answer):,.0f}")
     return _Sweep(expected, most, tuple(words))
+
+
+@lru_cache(maxsize=64)
+def _sample(
+    policies: tuple[Policy, ...], room: Room, prompt: int, lengths: ThinkingForecast
+) -> tuple[Workload, Workload]:
+    """What a sample of an item takes in the mean, and at most. Remembered: hundreds of sweeps may differ in little."""
+    injected = {string: len(string[:1]) for policy in policies for string in policy.route.strings}
+    tree = grow(policies, injected, 1)
+    return item(tree, policies, room, prompt, lengths), at_most(tree, policies, room, prompt, lengths.natural > 0)
 
 
 def _items(task: TaskConfig, inputs: Mapping[str, Upcoming]) -> int | None:

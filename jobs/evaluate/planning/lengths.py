@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from statistics import NormalDist
 
+from jobs.evaluate.sweep.policy import TOKENS_PER_STEP
 from jobs.evaluate.sweep.tree import Extent, Key, Known
 from jobs.forecasts import ThinkingForecast
 
@@ -24,9 +25,6 @@ DRAWS = 16
 
 ENDLESS = 2**40
 """Tokens after which a trace ends that never ends by itself."""
-
-TOKENS_PER_STEP = 100
-"""What the paper takes a step of thinking for: with it, its step-conditional runs have the Control that it printed."""
 
 
 def scaled(lengths: ThinkingForecast, natural: float) -> ThinkingForecast:
@@ -56,6 +54,8 @@ def trace(natural: int, extension: int, answer: int) -> Known:
             return Extent(extension if key.path else natural, True)
         if key.kind == "step":
             return Extent(TOKENS_PER_STEP * key.cut, True)
+        if key.kind == "stop":  # nobody knows what a model writes: thinking is taken to end by itself
+            return Extent(natural, False)
         return Extent(answer, True)
 
     return extent

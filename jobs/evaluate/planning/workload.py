@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jobs.evaluate.planning.lengths import ENDLESS, draws, trace
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.tree import BranchPath, Key, Known, Leaf, Room, Tree, leaf
 from jobs.forecasts import ThinkingForecast
 
@@ -113,8 +113,7 @@ def item(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int, length
     for policy in policies:
         if policy.tries:
             accepted = sum(leaf(tree, policy, room, known).thinking_end == "natural" for known in drawn) / len(drawn)
-            looked_at = (1 - (1 - accepted) ** policy.tries) / accepted if accepted else policy.tries
-            alone[policy.name] = alone[policy.name].times(looked_at)
+            alone[policy.name] = alone[policy.name].times(policy.samples_looked_at(accepted))
     return replace(mean, alone=alone)
 
 
@@ -136,11 +135,10 @@ def _path_to(tree: Tree, policy: Policy, end: Leaf, known: Known) -> dict[Branch
     needed: dict[BranchPath, tuple[int, int]] = {}
     path: BranchPath = ()
     start = 0
-    for _ in range(end.extensions_used):
-        assert policy.string is not None, "a count comes with a string"
+    for string in policy.route.strings[: end.extensions_used]:
         length = known(Key(path, "thinking")).length
         needed[path] = (start, length)
-        start += length + tree.injected[policy.string]
-        path = (*path, policy.string)
+        start += length + tree.injected[string]
+        path = (*path, string)
     needed[path] = (start, end.thinking_tokens - start)
     return needed

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policy import Policy
 from orchestrator.job.context import StepContext
 from orchestrator.job.local_files import LocalPath
 from orchestrator.job.record import FinishedStep

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from cluster.catalogue import in_usd
 from jobs.evaluate.report.results import CurvePoint, FinishedSweep, count, percent, points_of_100
 from jobs.evaluate.report.viewer import TaskData
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policies.budgets import Budget
 from jobs.evaluate.traces.provenance import mixed, read_kinds
 from orchestrator.job.usage import against
 
-NATURAL_END = Policy().name
+NATURAL_END = Budget().name
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.evaluate.run import Sweep
 from jobs.evaluate.samples import tries
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Prompter, Unit
 from jobs.evaluate.sweep.tree import BranchPath, Key, Leaf, leaf
 from jobs.evaluate.traces.files import DamagedFile, Index, MovedFile, read_tokens
@@ -64,10 +64,10 @@ class Trees:
         taken = [policy for policy in question.policies if not policy.tries]
         leaves = {policy: leaf(tree, policy, unit.room, known.extent) for policy in taken}
         branches = _Branches(record, known, unit, self._sweep, self._index)
-        wish = question.policies[0].wish
+        sentence = question.policies[0].root.sentence
         for policy, end in leaves.items():
             branches.place(policy, end, rows[by_policy[policy.name]], by_policy[policy.name])
-        branches.finish(None if wish is None else wish.sentence)
+        branches.finish(sentence)
         for policy in question.policies:
             if policy.tries:
                 ends = [
@@ -95,13 +95,14 @@ class _Branches:
     def place(self, policy: Policy, end: Leaf, row: SampleRow, number: int) -> None:
         """Puts a policy where its thinking ended."""
         key = end.answer or Key((), "thinking", end.thinking_tokens)
-        for depth in range(len(key.path)):
-            self._reach(key.path[:depth], self._known.extent(Key(key.path[:depth], "thinking")).length)
-        self._reach(key.path, key.cut - self._position(key.path))
+        path = key.branch
+        for depth in range(len(path)):
+            self._reach(path[:depth], self._known.extent(Key(path[:depth], "thinking")).length)
+        self._reach(path, key.cut - self._position(path))
         answer = self._answers.setdefault(
             key,
             {
-                "path": key.path,
+                "path": path,
                 "at": key.cut,
                 "end": end.thinking_end,
                 "text": None if end.answer is None else row["answer"],

@@ -19,11 +19,13 @@ from jobs.evaluate.stats.bands import band
 from jobs.evaluate.stats.intervals import Difference, Interval, ShareEstimate, Sums, estimates, mean_intervals
 from jobs.evaluate.stats.outcomes import TOKENS, Outcomes, read
 from jobs.evaluate.stats.same_items import share_intervals, token_intervals
-from jobs.evaluate.sweep.policies import Policy, curves, printable
+from jobs.evaluate.sweep.curves import curves
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policy import Policy, printable
 
 Score = Literal["accuracy", "pass@k", "majority@k"]
 
-NATURAL_END = Policy()
+NATURAL_END = Budget()
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Point:
         """Mean tokens that the policy by itself decodes: thinking and answer, but not what is injected. A try that
         rejection sampling threw away was decoded up to the limit."""
         last_try = self.thinking_tokens - self.injected_tokens + self.answer_tokens
-        return last_try + (self.tries - 1) * (self.policy.cut or 0)
+        return last_try + (self.tries - 1) * (self.policy.route.cut or 0)
 
     @property
     def name(self) -> str:
@@ -150,7 +152,7 @@ class MeasuredCurve:
 
     task: str
     name: str
-    """:attr:`jobs.evaluate.sweep.policies.Curve.name`, or ``pass@k``, ``majority@k``."""
+    """:attr:`jobs.evaluate.sweep.curves.Curve.name`, or ``pass@k``, ``majority@k``."""
     points: tuple[Point, ...]
     band: tuple[Interval, ...]
     """An interval of each point's accuracy, so wide that all of them hold at once."""
@@ -235,7 +237,8 @@ def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[
 
 def _most_thinking(policy: Policy) -> float:
     """Tokens that no trace of the policy can think more than."""
-    return inf if policy.budget is None or not policy.forced else policy.budget
+    route = policy.route
+    return inf if route.budget is None or not route.forced else route.budget
 
 
 def _spreads(task: Outcomes, name: str, most: Sequence[float]) -> list[Spread]:

@@ -25,6 +25,7 @@ from jobs.evaluate.stats.bounded import (
     lower_limits,
     p_value,
     share_limits,
+    skewed_lower_limits,
     upper_limits,
     zero_statistics,
 )
@@ -270,7 +271,8 @@ def mean_intervals(sums: Sums, least: float, most: Sequence[float]) -> list[Inte
     """
     values, items = sums.values, sums.items
     z = criticals(items)
-    low, high = lower_limits(values, items, least, z), upper_limits(values, items, np.array(most), z)
+    low = np.minimum(lower_limits(values, items, least, z), skewed_lower_limits(values, items, z))
+    high = upper_limits(values, items, np.array(most), z)
     unknown = (items == 0) | ((items < 2) & np.isinf(most))
     return [
         Interval(math.nan, math.nan) if none else Interval(max(least, float(start)), min(float(end), bound))

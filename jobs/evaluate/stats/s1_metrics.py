@@ -25,12 +25,14 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.planning.lengths import TOKENS_PER_STEP
 from jobs.evaluate.stats.bounded import Floats
 from jobs.evaluate.stats.choice import best_interval, held_out
 from jobs.evaluate.stats.intervals import Interval, percentile_intervals, resampled_shares
 from jobs.evaluate.stats.outcomes import Outcomes
-from jobs.evaluate.sweep.policies import Curve, Policy, methods, printable
+from jobs.evaluate.sweep.curves import Curve, methods
+from jobs.evaluate.sweep.policies.baseline import Baseline
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policy import Policy, printable
 
 _EQUAL = 1e-9
 """Runs that differ by fewer tokens, or fewer doublings, have no slope."""
@@ -144,10 +146,11 @@ def _method(task: Outcomes, method: Curve, columns: Mapping[Policy, int], seed: 
         return _measured(values, len(task.items), *_slope_range(x, scale * least_accurate, scale * most_accurate))
 
     usual = np.full((len(tokens), 1), math.nan)
-    for policy in (Policy(), Policy(forced=False)):
+    natural: tuple[Policy, ...] = (Budget(), Baseline())
+    for policy in natural:
         if policy in columns:
             usual = _observed_and_drawn(task.totals["thinking_tokens"], task.samples, [columns[policy]], seed)
-    bounds = [_bounds(policy) for policy in method.points]
+    bounds = [policy.bounds for policy in method.points]
     least, most = (
         np.hstack([usual if end is None else np.full_like(usual, end) for end in ends])
         for ends in zip(*bounds, strict=True)
@@ -162,16 +165,6 @@ def _method(task: Outcomes, method: Curve, columns: Mapping[Policy, int], seed: 
         performance=Measured(float(shares.graded.means.max()), best_interval(shares, seed)),
         performance_held_out=held_out(shares.graded, seed),
     )
-
-
-def _bounds(policy: Policy) -> tuple[float | None, float | None]:
-    """The fewest and most tokens that a run should think; None: what the model takes when nothing is asked."""
-    if policy.wish is not None and policy.wish.kind == "class":
-        return (0, None) if policy.wish.value == "short" else (None, math.inf)
-    if policy.asked is None:
-        return 0, math.inf
-    in_steps = policy.steps is not None or (policy.wish is not None and policy.wish.kind == "step")
-    return 0, policy.asked * (TOKENS_PER_STEP if in_steps else 1)
 
 
 def _observed_and_drawn(sums: Floats, counts: Floats, columns: list[int], seed: int) -> Floats:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 from jobs.evaluate.sweep.auto_style import THOUGHT, find_style, seen
 from jobs.evaluate.sweep.chat_template import Instructions, check, known_switches, render
 from jobs.evaluate.sweep.close_search import Pattern, pattern
 from jobs.evaluate.sweep.opening import Opening
-from jobs.evaluate.sweep.policies import Wish
+from jobs.evaluate.sweep.policy import FINAL_ANSWER, Root, around_close
 from jobs.evaluate.sweep.tree import Room
 from jobs.template import UNMARKED, ThinkingTemplate
 from orchestrator.job.errors import StepError
 
-FINAL_ANSWER = "\nFinal Answer:"
-"""What follows the close delimiter where thinking was cut, as in the s1 paper."""
+ASKED_PLAINLY = Root()
+_, AFTER_CLOSE = around_close(FINAL_ANSWER)
+"""What follows the close delimiter where thinking was cut, unless a policy closes it in another way."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Forcing:
     """Empty for models that mark no thinking."""
     newline: tuple[int, ...]
     final: tuple[int, ...]
-    """:data:`FINAL_ANSWER`, after `close`."""
+    """:data:`AFTER_CLOSE`, after `close`."""
     newline_ends: frozenset[int]
     """Ids whose text ends in a newline."""
     end_of_turn: tuple[int, ...]
@@ -41,6 +42,8 @@ class Forcing:
     """Ids of every extension string of the sweep, each tokenised alone."""
     step: tuple[int, ...] = ()
     """The header that begins a step of thinking; empty for models that write none."""
+    closings: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    """Ids before and after `close` of closings other than :data:`FINAL_ANSWER`, by their texts."""
     ends: Pattern | None = None
     """What ends thinking where the first token of `close` alone does not; None where it does."""
 
@@ -64,12 +67,20 @@ class Forcing:
         """Tokens that closing takes at most; `auto` budgets leave room for them."""
         return max(len(self.newline) + len(self.close) + len(self.final), self.overrun)
 
-    def closing(self, kind: Literal["forced", "natural"], last: int) -> tuple[int, ...]:
-        """What is appended to thinking that ended so, after its token `last`, before the answer is decoded."""
-        if kind == "natural":
+    def closing(self, text: str | None, last: int) -> tuple[int, ...]:
+        """What is appended to thinking, after its token `last`, before the answer is decoded: where it was cut, with
+        the closing `text`; None: where it ended by itself."""
+        if not text:
             return self.close
+        before, after = self.closings.get(text, ((), self.final))
         newline = () if last in self.newline_ends else self.newline
-        return (*newline, *self.close, *self.final)
+        return (*newline, *before, *self.close, *after)
+
+    @property
+    def longer(self) -> dict[str, int]:
+        """By how many tokens each of the closings may be longer than what is reserved."""
+        most = {text: self.closing(text, -1) for text in self.closings}
+        return {text: max(0, len(ids) - self.reserve) for text, ids in most.items()}
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ class Unit:
     prompt: tuple[int, ...]
     room: Room
     tree: int = 0
-    """Which of the sweep's trees it is: each wish makes another prompt, with policies of its own."""
+    """Which of the sweep's trees it is: each root makes another, with policies of its own."""
 
 
 class Prompter:
@@ -128,7 +139,7 @@ class Prompter:
         return Forcing(
             close=self._ids(self.template.close),
             newline=self._ids("\n"),
-            final=self._ids(FINAL_ANSWER),
+            final=self._ids(AFTER_CLOSE),
             newline_ends=frozenset(
                 token for token in range(len(self._tokenizer)) if self._tokenizer.decode([token]).endswith("\n")
             ),
@@ -138,12 +149,12 @@ class Prompter:
             ends=pattern(self._tokenizer, self.template.close) if whole else None,
         )
 
-    def prompt(self, question: str, wish: Wish | None = None) -> tuple[int, ...]:
-        """The chat prompt of `question` and `wish`, ending inside open thinking, whoever opened it.
+    def prompt(self, question: str, root: Root = ASKED_PLAINLY) -> tuple[int, ...]:
+        """The chat prompt of `question` as `root` has it put, ending inside open thinking, whoever opened it.
 
         Raises StepError where the chat template has it closed, or switched off.
         """
-        return self._ids(self._opening.prompt(put(question, wish)))
+        return self._ids(self._opening.prompt(put(question, root.sentence)))
 
     @property
     def dated(self) -> bool:
@@ -156,7 +167,7 @@ class Prompter:
         said = self._said
         return render(self._tokenizer, said.messages(question), {**said.switches, **switches}, said.day)
 
-    def answer(self, kind: Literal["forced", "natural"], tokens: Sequence[int]) -> str:
+    def answer(self, closing: str | None, tokens: Sequence[int]) -> str:
         """Text after the last close delimiter, special tokens left out; empty where thinking was opened again for good.
 
         What follows an open delimiter is thinking, and no answer, until it is closed.
@@ -164,7 +175,7 @@ class Prompter:
         text, by_itself = self._after_thinking(tokens)
         if self.template.after_answer:
             text = text.partition(self.template.after_answer.strip())[0].rstrip("\n")
-        return FINAL_ANSWER + text if kind == "forced" and not by_itself else text
+        return text if closing is None or by_itself else around_close(closing)[1] + text
 
     def text(self, tokens: Sequence[int]) -> str:
         """What thinking says, special tokens included."""
@@ -224,9 +235,9 @@ def _last(ids: tuple[int, ...], tokens: Sequence[int]) -> int:
     return next((at for at in starts if tokens[at] == ids[0] and tuple(tokens[at : at + len(ids)]) == ids), -1)
 
 
-def put(question: str, wish: Wish | None) -> str:
-    """What the user of a model says: the question, and the wish after an empty line."""
-    return question if wish is None else f"{question}\n\n{wish.sentence}"
+def put(question: str, sentence: str | None) -> str:
+    """What the user of a model says: the question, and what is asked of thinking after an empty line."""
+    return question if sentence is None else f"{question}\n\n{sentence}"
 
 
 def unit_key(item: str, prompt: Sequence[int]) -> str:

@@ -15,27 +15,54 @@ token after L would have been a stop; a budget of L or less never gets to see it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import inf
 from typing import Literal, NamedTuple
 
 from jobs.evaluate.sweep.ledger import AnswerEnd, ThinkingEnd
-from jobs.evaluate.sweep.policies import Policy, ordered
+from jobs.evaluate.sweep.policy import FINAL_ANSWER, Mark, Policy, Route
 
 BranchPath = tuple[str, ...]
-Kind = Literal["thinking", "forced", "natural", "step"]
+Kind = Literal["thinking", "forced", "natural", "closed", "step", "stop"]
+ANSWERS = ("forced", "natural", "closed")
 
 
 class Key(NamedTuple):
     """Names a piece of a unit's tree. Answers that leave a branch at the same cut in the same way are one piece."""
 
     path: BranchPath
+    """The branch. An answer that was ``closed``, and a ``stop``, have strings of their own after it, or alone."""
     kind: Kind
-    """``thinking``, or the answer after a ``forced`` or a ``natural`` end.
+    """``thinking``, or the answer after a ``forced`` or a ``natural`` end, or after an end forced by another closing
+    than the usual: ``closed``.
 
-    ``step``, on the trunk, is no piece but a mark: its extent says where a step of thinking begins, by its length."""
+    ``step`` and ``stop``, on the trunk, are no pieces but marks. The extent of a step says where it begins, by its
+    length. That of a stop says up to where its strings were looked for, and whether the first is complete there."""
     cut: int = 0
-    """Position at which an answer leaves the branch; steps before the one that begins; 0 for thinking."""
+    """Position at which an answer leaves the branch; steps before the one that begins; 0 for thinking and stops."""
+
+    @property
+    def branch(self) -> BranchPath:
+        """The branch that an answer leaves, or that thinking is."""
+        return self.path[:-1] if self.kind == "closed" else self.path
+
+    @property
+    def closing(self) -> str | None:
+        """What was appended where an answer was forced; None where thinking ended by itself."""
+        if self.kind == "natural":
+            return None
+        return self.path[-1] if self.kind == "closed" else FINAL_ANSWER
+
+
+def forced(path: BranchPath, closing: str, cut: int) -> Key:
+    """The answer that is forced on a branch by `closing`."""
+    return Key(path, "forced", cut) if closing == FINAL_ANSWER else Key((*path, closing), "closed", cut)
+
+
+def key_of(mark: Mark) -> Key:
+    """What a mark is known by."""
+    return Key(mark.strings, mark.kind, mark.number)
 
 
 class Extent(NamedTuple):
@@ -68,25 +95,34 @@ class Want(NamedTuple):
     """Tokens at which decoding of the piece stops unless it ends by itself."""
 
 
+class Limit(NamedTuple):
+    """Where policies cut thinking, and what they do then: all that tells them apart on a branch."""
+
+    cut: int | None
+    """:attr:`Route.cut`."""
+    closing: str | None
+    mark: Mark | None
+
+    @classmethod
+    def of(cls, route: Route) -> Limit:
+        return cls(route.cut, route.closing, route.mark)
+
+
 @dataclass(frozen=True)
 class Branch:
-    """The policies that pass through a branch, by their budgets and by what they do at its natural end."""
+    """The policies that pass through a branch, by their limits and by what they do at its natural end."""
 
     path: BranchPath
-    ending: tuple[int | None, ...]
-    """Budgets of the policies that take no further extension."""
-    waiting: tuple[int | None, ...]
-    """Cuts of the policies that answer only where thinking ends by itself."""
-    extending: tuple[tuple[str, tuple[int | None, ...]], ...]
-    """Per string, budgets of the policies that append it once more."""
-    steps: tuple[int, ...] = ()
-    """Step budgets of the policies that have one."""
+    ending: tuple[Limit, ...]
+    """Of the policies that take no further extension."""
+    extending: tuple[tuple[str, tuple[Limit, ...]], ...]
+    """Per string, of the policies that append it once more."""
 
-    def forcing(self) -> Iterator[int | None]:
-        """The budgets at which an answer is forced."""
+    def limits(self) -> Iterator[Limit]:
+        """All of them."""
         yield from self.ending
-        for _, budgets in self.extending:
-            yield from budgets
+        for _, limits in self.extending:
+            yield from limits
 
 
 @dataclass(frozen=True)
@@ -96,6 +132,14 @@ class Tree:
     branches: Mapping[BranchPath, Branch]
     injected: Mapping[str, int]
     header: int = 0
+    longer: Mapping[str, int] = field(default_factory=dict)
+    """By how many tokens a closing is longer than what a prompt's room has set aside for one; others are not."""
+
+    @property
+    def stops(self) -> tuple[Key, ...]:
+        """What is looked for in the text of the trunk."""
+        marks = {limit.mark: None for limit in self.branches[()].limits() if limit.mark and limit.mark.kind == "stop"}
+        return tuple(key_of(mark) for mark in marks)
 
 
 class Leaf(NamedTuple):
@@ -112,34 +156,35 @@ class Leaf(NamedTuple):
     extensions_skipped: int
 
 
-def grow(policies: Collection[Policy], injected: Mapping[str, int], header: int = 0) -> Tree:
+def grow(
+    policies: Collection[Policy],
+    injected: Mapping[str, int],
+    header: int = 0,
+    longer: Mapping[str, int] | None = None,
+) -> Tree:
     """The tree of `policies`.
 
-    `injected` maps every string in them to its number of tokens; `header` is that of a step's header.
+    `injected` maps every string in them to its number of tokens; `header` is that of a step's header; `longer` is
+    :attr:`Tree.longer`.
     """
-    ending: dict[BranchPath, list[int | None]] = {}
-    waiting: dict[BranchPath, list[int | None]] = {}
-    extending: dict[BranchPath, dict[str, list[int | None]]] = {}
+    ending: dict[BranchPath, dict[Limit, None]] = {(): {}}
+    extending: dict[BranchPath, dict[str, dict[Limit, None]]] = {}
     for policy in policies:
+        route = policy.route
         path: BranchPath = ()
-        for _ in range(policy.count):
-            assert policy.string is not None, "a count comes with a string"
-            extending.setdefault(path, {}).setdefault(policy.string, []).append(policy.budget)
-            path = (*path, policy.string)
-        if policy.steps is None:
-            (ending if policy.forced else waiting).setdefault(path, []).append(policy.cut)
-    steps = sorted({policy.steps for policy in policies if policy.steps is not None})
+        for string in route.strings:
+            extending.setdefault(path, {}).setdefault(string, {})[Limit.of(route)] = None
+            path = (*path, string)
+        ending.setdefault(path, {})[Limit.of(route)] = None
     branches = {
         path: Branch(
             path,
-            ordered(ending.get(path, ())),
-            ordered(waiting.get(path, ())),
-            tuple((string, ordered(budgets)) for string, budgets in extending.get(path, {}).items()),
-            () if path else tuple(steps),
+            tuple(ending.get(path, ())),
+            tuple((string, tuple(limits)) for string, limits in extending.get(path, {}).items()),
         )
-        for path in {(): None, **ending, **waiting, **extending}
+        for path in {**ending, **extending}
     }
-    return Tree(branches, dict(injected), header)
+    return Tree(branches, dict(injected), header, dict(longer or {}))
 
 
 def width(tree: Tree) -> int:
@@ -148,74 +193,94 @@ def width(tree: Tree) -> int:
     return 1 + sum(not branch.extending for branch in tree.branches.values())
 
 
-def cuts(branch: Branch, start: int, room: Room) -> list[int]:
-    """Positions at which the branch must be cut, ascending; the last is as far as it may be decoded.
+def cuts(tree: Tree, path: BranchPath, start: int, room: Room) -> list[int]:
+    """Positions at which the branch `path` must be cut, ascending; the last is as far as it may be decoded.
 
-    `start` is the position at which the branch begins: policies whose budget ends there never came so far. Where steps
-    begin shows only as they are decoded.
+    `start` is the position at which the branch begins: policies whose budget ends there never came so far. Where marks
+    are shows only as they are decoded.
     """
-    budgets = (*branch.forcing(), *branch.waiting, *(None for _ in branch.steps))
-    return sorted({cut for budget in budgets if (cut := _cap(budget, room)) > start})
+    limits = tree.branches[path].limits()
+    return sorted({cut for limit in limits if (cut := _within(limit, _capacity(tree, limit.closing, room))) > start})
 
 
 def wanted(tree: Tree, room: Room, known: Known, path: BranchPath = (), start: int = 0) -> Iterator[Want]:
-    """Every piece from the branch `path` on that is not yet known as far as needed, and can be decoded now.
+    """Every piece from the branch `path` on that is not yet known as far as needed, and can be decoded now; and the
+    stops that were not yet looked for as far as the trunk is known.
 
     None from the trunk on means that the unit is complete.
     """
-    if room.thinking < 1:
-        return
     branch = tree.branches[path]
-    thinking = Key(path, "thinking")
-    length, ended = known(thinking)
+    length, ended = known(Key(path, "thinking"))
     position = start + length
-    after_steps = [_after_steps(tree, steps, room, known) for steps in branch.steps]
-    forced = sorted({_cap(budget, room) for budget in branch.forcing()}.union(after_steps))
-    furthest = max((*forced, *(_cap(budget, room) for budget in branch.waiting)))
+    cuts: dict[Limit, int] = {}
+    answers: dict[Key, None] = {}
+    unsettled: dict[Key, int] = {}
+    furthest = 0
+    for limit in branch.limits():
+        capacity = _capacity(tree, limit.closing, room)
+        if limit in cuts or capacity < 1:
+            continue
+        cap = _cap(tree, limit, capacity, known)
+        furthest = max(furthest, cap.at)
+        if limit.mark is not None and cap.looked < (upto := min(position, cap.at)):
+            key = key_of(limit.mark)
+            unsettled[key] = max(upto, unsettled.get(key, 0))
+            continue
+        cuts[limit] = cap.at
+        if limit.closing is not None and start < cap.at <= position:
+            answers[forced(path, limit.closing, cap.at)] = None
     if not ended and position < furthest:
-        yield Want(thinking, start, furthest - start)
-    for cut in forced:
-        if start < cut <= position:
-            yield from _wanted_answer(Key(path, "forced", cut), start, room, known)
+        yield Want(Key(path, "thinking"), start, furthest - start)
+    for stop, upto in unsettled.items():
+        yield Want(stop, 0, upto)
+    for key in sorted(answers, key=lambda key: key.cut):
+        yield from _wanted_answer(key, start, room, known)
     if not ended:
         return
-    stays = any(_stays(tree, budgets, string, position, room) for string, budgets in _exits(branch))
-    if stays or any(position < cut for cut in after_steps):
+    stays = any(position < cuts.get(limit, 0) for limit in branch.ending) or any(
+        position < cuts.get(limit, 0) <= position + tree.injected[string]
+        for string, limits in branch.extending
+        for limit in limits
+    )
+    if stays:
         yield from _wanted_answer(Key(path, "natural", position), start, room, known)
-    for string, budgets in branch.extending:
+    for string, limits in branch.extending:
         after = position + tree.injected[string]
-        if any(_cap(budget, room) > after for budget in budgets):
+        if any(cuts.get(limit, 0) > after for limit in limits):
             yield from wanted(tree, room, known, (*path, string), after)
 
 
 def leaf(tree: Tree, policy: Policy, room: Room, known: Known) -> Leaf:
     """The account of `policy`. Raises ValueError when its pieces are not all known."""
-    if room.thinking < 1:
+    route = policy.route
+    capacity = _capacity(tree, route.closing, room)
+    if capacity < 1:
         return Leaf(None, 0, 0, "context", 0, "context", 0, 0)
-    cap = _cap(policy.cut, room) if policy.steps is None else _after_steps(tree, policy.steps, room, known)
+    cap = _cap(tree, Limit.of(route), capacity, known)
     path: BranchPath = ()
     start = injected = skipped = 0
     end: ThinkingEnd
     while True:
         length, ended = known(Key(path, "thinking"))
         position = start + length
-        if position >= cap:
-            budget_came_first = cap < room.thinking or policy.cut == cap
-            if not policy.forced:
-                return Leaf(None, cap, 0, "rejected" if budget_came_first else "context", 0, "none", 0, 0)
-            key, end = Key(path, "forced", cap), "forced" if budget_came_first else "context"
+        if cap.looked < min(position, cap.at):
+            raise ValueError(f"{route.mark} was looked for in {cap.looked} of {min(position, cap.at)} tokens")
+        if position >= cap.at:
+            if route.closing is None:
+                return Leaf(None, cap.at, 0, "rejected" if cap.came_first else "context", 0, "none", 0, 0)
+            key, end = forced(path, route.closing, cap.at), "forced" if cap.came_first else "context"
             break
         if not ended:
-            raise ValueError(f"thinking of branch {path} is known to {position} of {cap} tokens")
+            raise ValueError(f"thinking of branch {path} is known to {position} of {cap.at} tokens")
         key, end = Key(path, "natural", position), "natural"
-        if len(path) == policy.count:
+        if len(path) == len(route.strings):
             break
-        assert policy.string is not None, "a count comes with a string"
-        added = tree.injected[policy.string]
-        if position + added >= cap:
+        string = route.strings[len(path)]
+        added = tree.injected[string]
+        if position + added >= cap.at:
             skipped = 1
             break
-        path, start, injected = (*path, policy.string), position + added, injected + added
+        path, start, injected = (*path, string), position + added, injected + added
     length, ended = known(key)
     if not _is_complete(length, ended, room):
         raise ValueError(f"the answer {key} is known to {length} tokens")
@@ -223,33 +288,38 @@ def leaf(tree: Tree, policy: Policy, room: Room, known: Known) -> Leaf:
     return Leaf(key, key.cut, injected, end, min(length, room.answer), answer_end, len(path), skipped)
 
 
-def _cap(budget: int | None, room: Room) -> int:
-    """The position at which thinking within `budget` is cut."""
-    return room.thinking if budget is None else min(budget, room.thinking)
+def _capacity(tree: Tree, closing: str | None, room: Room) -> int:
+    """The thinking tokens for which there is room before `closing`."""
+    return room.thinking - (0 if closing is None else tree.longer.get(closing, 0))
 
 
-def _after_steps(tree: Tree, steps: int, room: Room, known: Known) -> int:
-    """The position at which thinking of so many steps is cut, as far as that is known.
-
-    The header of one more shows where it ends only: there must be room for it.
-    """
-    begins, ended = known(Key((), "step", steps))
-    return begins if ended and begins + tree.header <= room.thinking else room.thinking
+def _within(limit: Limit, capacity: int) -> int:
+    """The position at which thinking is cut, marks apart."""
+    return capacity if limit.cut is None else min(limit.cut, capacity)
 
 
-def _exits(branch: Branch) -> Iterator[tuple[str | None, tuple[int | None, ...]]]:
-    """What policies do at the branch's natural end: the string they append (None: they end), and their budgets."""
-    yield None, (*branch.ending, *branch.waiting)
-    yield from branch.extending
+class _Cap(NamedTuple):
+    """Where thinking is cut, as far as that is known."""
+
+    at: int
+    came_first: bool
+    """Whether the policy cuts it there, and not the context."""
+    looked: float = inf
+    """The tokens in which the policy's stop was looked for and is not."""
 
 
-def _stays(tree: Tree, budgets: Iterable[int | None], string: str | None, position: int, room: Room) -> bool:
-    """Whether some policy answers at the natural end: it takes no extension, or has no room for one more token."""
-    for budget in budgets:
-        cap = _cap(budget, room)
-        if position < cap and (string is None or position + tree.injected[string] >= cap):
-            return True
-    return False
+def _cap(tree: Tree, limit: Limit, capacity: int, known: Known) -> _Cap:
+    at = _within(limit, capacity)
+    cap = _Cap(at, at < capacity or limit.cut == at)
+    if limit.mark is None:
+        return cap
+    length, found = known(key_of(limit.mark))
+    if limit.mark.kind == "stop":
+        if not found:
+            return cap._replace(looked=length)
+        return _Cap(length, True) if length <= at else cap
+    # The header of one more step shows where it ends only: there must be room for it.
+    return _Cap(length, True) if found and length + tree.header <= capacity and length < at else cap
 
 
 def _wanted_answer(key: Key, start: int, room: Room, known: Known) -> Iterator[Want]:

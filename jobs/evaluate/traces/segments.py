@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from jobs.evaluate.sweep.prompts import Forcing, Unit
-from jobs.evaluate.sweep.tree import UNKNOWN, BranchPath, Extent, Key
+from jobs.evaluate.sweep.tree import ANSWERS, UNKNOWN, BranchPath, Extent, Key
 
 TRUNK = Key((), "thinking")
 
@@ -121,15 +121,16 @@ class Trace:
     def before(self, key: Key) -> tuple[int, ...]:
         """Everything that the model is given before the piece `key`: prompt, branches, injections, delimiters."""
         thinking: list[int] = []
-        for depth, string in enumerate(key.path):
-            thinking.extend(self.tokens(Key(key.path[:depth], "thinking")))
+        path = key.branch
+        for depth, string in enumerate(path):
+            thinking.extend(self.tokens(Key(path[:depth], "thinking")))
             thinking.extend(self._forcing.injected[string])
         if key.kind == "thinking":
             return (*self._unit.prompt, *thinking)
-        assert key.kind != "step", "steps are no pieces, and are not decoded"
-        thinking.extend(self.tokens(Key(key.path, "thinking")))
+        assert key.kind in ANSWERS, "marks are no pieces, and are not decoded"
+        thinking.extend(self.tokens(Key(path, "thinking")))
         del thinking[key.cut :]
-        closing = self._forcing.closing(key.kind, thinking[-1] if thinking else self._unit.prompt[-1])
+        closing = self._forcing.closing(key.closing, thinking[-1] if thinking else self._unit.prompt[-1])
         return (*self._unit.prompt, *thinking, *closing)
 
     def keep(self, key: Key, start: int) -> Segment:
@@ -161,10 +162,10 @@ class Trace:
             return root(self._unit.item, self._unit.sample)
         if key.kind == "thinking":
             return self._pieces[Key(key.path[:-1], "thinking")].digests[-1]
-        branch = self._pieces[Key(key.path, "thinking")]
+        branch = self._pieces[Key(key.branch, "thinking")]
         if key.kind == "natural":
             return branch.digests[-1]
-        return branch.digests[bisect_left(branch.ends, key.cut - self._position(key.path))]
+        return branch.digests[bisect_left(branch.ends, key.cut - self._position(key.branch))]
 
     def _position(self, path: BranchPath) -> int:
         """Where the branch `path` begins, in thinking tokens."""

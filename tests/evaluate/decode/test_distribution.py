@@ -18,7 +18,10 @@ from scipy.stats import chi2_contingency
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Chunk, Request, Sampling
 from jobs.evaluate.samples import tries
-from jobs.evaluate.sweep.policies import Policy, grid, no_forcing, rejection
+from jobs.evaluate.sweep.policies.baseline import Baseline
+from jobs.evaluate.sweep.policies.extensions import Extension, grid
+from jobs.evaluate.sweep.policies.rejection import RejectionSampling
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Leaf, Room, Tree, grow, leaf
 from jobs.evaluate.traces.segments import Trace
@@ -29,8 +32,8 @@ SAMPLES = 2000
 ROOM = Room(40, 3)
 INJECTED = {"Wait": (16,), "": ()}
 WORDS = 4
-REJECTION = rejection([6], 3)[0]
-POLICIES = (*grid([3, 8, None], ["Wait", ""], [1, 2], [24, None]), *no_forcing(), REJECTION)
+REJECTION = RejectionSampling(6, 3)
+POLICIES = (*grid([3, 8, None], ["Wait", ""], [1, 2], [24, None]), Baseline(), REJECTION)
 
 Drawn = tuple[int, str, tuple[int, ...]]
 """What is compared: tokens of thinking, how it ended, the answer."""
@@ -158,13 +161,13 @@ def test_rejection_sampling_from_the_pool_has_the_distribution_that_it_has_alone
 
 def test_the_test_tells_policies_apart_that_differ_little(in_the_tree: list[Trace]) -> None:
     tree = tree_of(*POLICIES)
-    found = [drawn(leaf(tree, Policy(None, "Wait", 2), ROOM, trace.extent), trace)[:2] for trace in in_the_tree]
-    for other in (Policy(None, "", 2), Policy(None, "Wait", 1)):
+    found = [drawn(leaf(tree, Extension(None, "Wait", 2), ROOM, trace.extent), trace)[:2] for trace in in_the_tree]
+    for other in (Extension(None, "", 2), Extension(None, "Wait", 1)):
         assert p_value(found, [each[:2] for each in outcomes(other, seed=2)]) < 0.001
 
 
 def test_with_the_same_seed_a_policy_draws_the_very_same_in_every_tree(in_the_tree: list[Trace]) -> None:
-    tree, own = tree_of(*POLICIES), Policy(24, "Wait", 2)
+    tree, own = tree_of(*POLICIES), Extension(24, "Wait", 2)
     apart = traces([unit(number) for number in range(200)], tree_of(own), seed=1)
     for trace, by_itself in zip(in_the_tree, apart, strict=False):
         expected = drawn(leaf(tree_of(own), own, ROOM, by_itself.extent), by_itself)

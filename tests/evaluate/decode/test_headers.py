@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from jobs.evaluate.decode.headers import Headers
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Sampling
-from jobs.evaluate.sweep.policies import Policy, step_budgets
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.step_budgets import StepBudget
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Extent, Key, Room, grow, leaf, wanted
 from jobs.evaluate.traces.segments import Segment, Trace
@@ -18,6 +20,7 @@ from tests.evaluate.scripted import NEWLINE, STEP, Script, ScriptedEngine, forci
 ROOM = Room(200, 4)
 UNIT = Unit("item", 0, (5, 6, 7), ROOM)
 FORCING = forcing({}, STEP)
+STEPS = (StepBudget(1), StepBudget(2))
 NEVER_ENDS = Script(0, 0)
 
 
@@ -39,13 +42,35 @@ def walk(policies: tuple[Policy, ...], trace: Trace) -> tuple[ScriptedEngine, li
 
 def test_decoding_stops_at_the_header_of_the_first_step_that_no_policy_takes() -> None:
     trace = Trace(UNIT, FORCING)
-    walk(step_budgets([2, 1]), trace)
+    walk(
+        (
+            StepBudget(1),
+            StepBudget(2),
+        ),
+        trace,
+    )
     thinking = list(trace.tokens(Key((), "thinking")))
     assert thinking[-2:] == [NEWLINE, NEWLINE]
     assert headers(thinking, STEP) == list(trace.steps)
     assert len(trace.steps) == 3
     first, second = (
-        leaf(grow(step_budgets([1, 2]), {}, 2), policy, ROOM, trace.extent) for policy in step_budgets([1, 2])
+        leaf(
+            grow(
+                (
+                    StepBudget(1),
+                    StepBudget(2),
+                ),
+                {},
+                2,
+            ),
+            policy,
+            ROOM,
+            trace.extent,
+        )
+        for policy in (
+            StepBudget(1),
+            StepBudget(2),
+        )
     )
     assert [first.thinking_tokens, second.thinking_tokens] == list(trace.steps[1:])
     assert (first.thinking_end, first.answer) == ("forced", Key((), "forced", trace.steps[1]))
@@ -53,20 +78,26 @@ def test_decoding_stops_at_the_header_of_the_first_step_that_no_policy_takes() -
 
 def test_a_step_budget_added_goes_on_where_the_others_stopped() -> None:
     trace = Trace(UNIT, FORCING)
-    walk(step_budgets([1]), trace)
+    walk((StepBudget(1),), trace)
     known = len(trace.tokens(Key((), "thinking")))
-    engine, _ = walk(step_budgets([1, 3]), trace)
+    engine, _ = walk(
+        (
+            StepBudget(1),
+            StepBudget(3),
+        ),
+        trace,
+    )
     assert (
         min(request.position for request in engine.requests if len(request.prompt) > 100 or request.position) == known
     )
     whole = Trace(UNIT, FORCING)
-    walk(step_budgets([3]), whole)
+    walk((StepBudget(3),), whole)
     assert list(whole.tokens(Key((), "thinking"))) == list(trace.tokens(Key((), "thinking")))
     assert whole.steps == trace.steps
 
 
 def test_a_step_is_recorded_with_the_thinking_that_shows_it() -> None:
-    _, kept = walk((Policy(),), Trace(UNIT, FORCING))
+    _, kept = walk((Budget(),), Trace(UNIT, FORCING))
     digests = {segment.digest: number for number, segment in enumerate(kept)}
     steps = [(number, segment) for number, segment in enumerate(kept) if segment.key.kind == "step"]
     assert len(steps) > 3
@@ -77,7 +108,7 @@ def test_a_step_is_recorded_with_the_thinking_that_shows_it() -> None:
 
 
 def test_a_header_that_the_context_cuts_off_begins_no_step() -> None:
-    policy = Policy(steps=1)
+    policy = StepBudget(1)
     tree = grow([policy], {}, header=2)
     known = {
         Key((), "thinking"): Extent(60, False),

@@ -27,7 +27,7 @@ from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, ReplicaSpec, Work
 from jobs.evaluate.engines.protocol import Engine, EngineSpec, Sampling
 from jobs.evaluate.resources import EvaluateResources, Replicas
-from jobs.evaluate.sweep.policies import grid
+from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Key, Room, grow, leaf
 from jobs.evaluate.traces.files import Index, read_tokens, write

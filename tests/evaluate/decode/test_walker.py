@@ -6,7 +6,8 @@ import pytest
 
 from jobs.evaluate.decode.walker import CHILD, FORK, TRUNK, Walker
 from jobs.evaluate.engines.protocol import EngineError, Sampling
-from jobs.evaluate.sweep.policies import Policy, grid
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Key, Room, grow
 from jobs.evaluate.traces.segments import Segment, Trace
@@ -135,4 +136,4 @@ def test_policies_that_differ_only_in_budgets_beyond_the_end_cost_nothing_more()
     engine = ScriptedEngine(ENDS_AT_ONCE)
     walk(engine)
     assert len([request for request in engine.requests if request.priority == FORK]) == 5
-    assert Policy(2) in POLICIES
+    assert Budget(2) in POLICIES

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from transformers import AutoTokenizer
 
 from jobs.evaluate.engines.protocol import start
-from jobs.evaluate.sweep.policies import grid
+from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.prompts import Prompter, Unit, room
 from jobs.template import TEMPLATES
 from tests.evaluate.engines import test_engines as checks
@@ -42,7 +42,7 @@ async def main(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompter = Prompter(tokenizer, TEMPLATES["think"], [tokenizer.eos_token_id])
     checks.POLICIES = grid([2, 16, None], ["Wait", ""], [1, 2], [24])
-    forcing = prompter.forcing({policy.string for policy in checks.POLICIES if policy.string is not None})
+    forcing = prompter.forcing({string for policy in checks.POLICIES for string in policy.route.strings})
     prompts = [prompter.prompt(question) for question in checks.QUESTIONS[:3]]
     units = [Unit(str(n), 0, prompt, room(prompt, 128, forcing, 8)) for n, prompt in enumerate(prompts)]
     generate = checks.Generate(folder)

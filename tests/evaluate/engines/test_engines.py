@@ -22,7 +22,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, Sampling, start
 from jobs.evaluate.engines.transformers import sample
-from jobs.evaluate.sweep.policies import Policy, grid
+from jobs.evaluate.sweep.policies.extensions import grid
+from jobs.evaluate.sweep.policy import FINAL_ANSWER, Policy
 from jobs.evaluate.sweep.prompts import Forcing, Prompter, Unit, room
 from jobs.evaluate.sweep.tree import grow, leaf
 from jobs.evaluate.traces.segments import Trace
@@ -31,6 +32,8 @@ from tests.evaluate import tiny
 from tests.evaluate.engines.restarts import decoded
 from tests.evaluate.oracle import Outcome
 from tests.evaluate.scripted_server import whole as stream
+
+pytestmark = pytest.mark.processes
 
 if TYPE_CHECKING:
     from jobs.evaluate.engines.vllm import VllmEngine
@@ -53,7 +56,7 @@ def prompter(model_folder: Path) -> Prompter:
 
 @pytest.fixture(scope="module")
 def forcing(prompter: Prompter) -> Forcing:
-    return prompter.forcing({policy.string for policy in POLICIES if policy.string is not None})
+    return prompter.forcing({string for policy in POLICIES for string in policy.route.strings})
 
 
 @pytest.fixture(scope="module")
@@ -89,22 +92,22 @@ class Generate:
         return (output[:-1], True) if output[-1] in stop else (output, False)
 
     def alone(self, policy: Policy, unit: Unit, forcing: Forcing) -> Outcome:
-        budget = min(policy.budget or unit.room.thinking, unit.room.thinking)
+        budget = min(policy.route.budget or unit.room.thinking, unit.room.thinking)
         thinking: tuple[int, ...] = ()
         injected = used = skipped = 0
         while True:
             stop = forcing.thinking_stops
             tokens, ended = self.rounds((*unit.prompt, *thinking), budget - len(thinking), stop, forbid=used > 0)
             thinking += tuple(tokens)
-            string = forcing.injected[policy.string or ""]
+            string = forcing.injected[(*policy.route.strings, "")[used]]
             if not ended or used == policy.count:
                 break
             if len(thinking) + len(string) >= budget:
                 skipped = 1
                 break
             thinking, injected, used = thinking + string, injected + len(string), used + 1
-        end = "natural" if ended else "forced" if (policy.budget or math.inf) <= unit.room.thinking else "context"
-        closing = forcing.closing("natural" if ended else "forced", thinking[-1] if thinking else unit.prompt[-1])
+        end = "natural" if ended else "forced" if (policy.route.budget or math.inf) <= unit.room.thinking else "context"
+        closing = forcing.closing(None if ended else FINAL_ANSWER, thinking[-1] if thinking else unit.prompt[-1])
         answer, stopped = self.rounds(
             (*unit.prompt, *thinking, *closing), unit.room.answer, forcing.end_of_turn, forbid=False
         )

@@ -42,6 +42,9 @@ def test_the_reason_is_the_first_exception_and_the_last_line() -> None:
         "[W1122 16:06:56.85 utils.cpp:68] Warning: NUMA binding",
         "INFO 11-22 [core.py:1] ready",
         "a.py:1: UserWarning: x",
+        "(EngineCore pid=7) torch/jit.py:51: FutureWarning: isinstance(treespec, LeafSpec) is deprecated",
+        "(EngineCore pid=7)   assert isinstance(treespec, LeafSpec)",
+        "  warnings.warn(",
     ]
     assert reason([*lines, *remarks]) == reason(lines)
     assert reason(remarks) == ""

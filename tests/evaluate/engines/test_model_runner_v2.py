@@ -24,6 +24,8 @@ from jobs.evaluate.engines.vllm import limits, processors
 from tests.conftest import ROOT
 from tests.evaluate import tiny
 
+pytestmark = pytest.mark.processes
+
 VOCABULARY = 262
 SPEC = EngineSpec("vllm", "m", None, "bfloat16", 32_768, VOCABULARY, gpus=1, cpus=1)
 

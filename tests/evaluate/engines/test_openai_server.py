@@ -35,6 +35,8 @@ from tests.evaluate import tiny
 from tests.evaluate.engines.test_engines import CONTEXT, POLICIES, QUESTIONS, check_requests, decode, spec, stream
 from tests.ray_cluster import ray_cluster
 
+pytestmark = pytest.mark.processes
+
 KEY = "sk-canary-7d1f0c5e9b"
 VARIABLE = "SERVED_MODEL_KEY"
 PADDED = 272
@@ -112,7 +114,7 @@ def use(way: Way, work: Callable[[Engine], Awaitable[None]]) -> None:
 def forcing(model_folder: Path) -> tuple[Prompter, Forcing]:
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     prompter = Prompter(tokenizer, TEMPLATES["think"], [tokenizer.eos_token_id])
-    return prompter, prompter.forcing({policy.string for policy in POLICIES if policy.string is not None})
+    return prompter, prompter.forcing({string for policy in POLICIES for string in policy.route.strings})
 
 
 Leaves = dict[tuple[str, str], tuple[object, ...]]

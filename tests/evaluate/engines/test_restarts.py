@@ -12,12 +12,16 @@ from dataclasses import replace
 from random import Random
 from statistics import fmean
 
+import pytest
+
 from jobs.evaluate.engines.protocol import Chunk, Engine, Request, Sampling
-from jobs.evaluate.sweep.policies import grid
+from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Key, Room, grow
 from tests.evaluate.engines.restarts import Pieces, decoded
 from tests.evaluate.scripted import END_OF_TURN, FIRST_WORD, forcing
+
+pytestmark = pytest.mark.processes
 
 UNITS = 1000
 TREE = grow(grid([None]), {})

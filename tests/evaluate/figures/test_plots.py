@@ -14,7 +14,8 @@ from matplotlib.image import imread
 from jobs.evaluate.figures.interactive import write_html
 from jobs.evaluate.figures.plots import COLOURS, logarithmic, write_png, x_title
 from jobs.evaluate.stats.curves import MeasuredCurve, measure
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.extensions import Extension
 from tests.evaluate.simulated import LETTERS, Shape, simulate
 
 
@@ -61,11 +62,11 @@ def test_the_page_has_every_point_and_loads_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "shape",
     [
-        {Policy(): (0.5, 10)},
-        {Policy(8): (0.0, 0), Policy(): (1.0, 0)},
-        {Policy(None, "$x_{", 1): (0.5, 10), Policy(None, "<b>", 2): (0.5, 3e6)},
-        {Policy(budget): (0.5, 1 + budget / 2) for budget in range(1, 40)},
-        {Policy(None, f"word {number}", count): (0.5, 10 * count) for number in range(12) for count in (1, 2)},
+        {Budget(): (0.5, 10)},
+        {Budget(8): (0.0, 0), Budget(): (1.0, 0)},
+        {Extension(None, "$x_{", 1): (0.5, 10), Extension(None, "<b>", 2): (0.5, 3e6)},
+        {Budget(budget): (0.5, 1 + budget / 2) for budget in range(1, 40)},
+        {Extension(None, f"word {number}", count): (0.5, 10 * count) for number in range(12) for count in (1, 2)},
     ],
     ids=["one point", "no thinking", "markup", "many budgets", "many strings"],
 )
@@ -77,10 +78,10 @@ def test_any_sweep_can_be_drawn(tmp_path: Path, shape: Shape) -> None:
 
 
 def test_what_was_not_graded_can_be_drawn(tmp_path: Path) -> None:
-    samples = simulate({Policy(8): (0.5, 8), Policy(): (0.5, 30)}, items=4)
+    samples = simulate({Budget(8): (0.5, 8), Budget(): (0.5, 30)}, items=4)
     samples.loc[samples["policy"] == "auto", "verdict"] = "error"
     samples.to_parquet(tmp_path / "samples.parquet")
-    curves = measure(tmp_path / "samples.parquet", [Policy(8), Policy()])
+    curves = measure(tmp_path / "samples.parquet", [Budget(8), Budget()])
     write_png(curves, "t", "s", tmp_path / "plot.png")
     write_html(curves, "t", "s", tmp_path / "plot.html")
 
@@ -112,17 +113,17 @@ def test_samples_taken_together_are_dashed_lines_over_all_their_tokens(tmp_path:
 
 def test_tokens_are_on_a_log_scale_when_they_span_enough(tmp_path: Path) -> None:
     assert logarithmic(curves_of(tmp_path, LETTERS))
-    assert not logarithmic(curves_of(tmp_path, {Policy(8): (0.1, 10), Policy(): (0.5, 30)}))
-    assert not logarithmic(curves_of(tmp_path, {Policy(8): (0.1, 0), Policy(): (0.5, 30)}))
+    assert not logarithmic(curves_of(tmp_path, {Budget(8): (0.1, 10), Budget(): (0.5, 30)}))
+    assert not logarithmic(curves_of(tmp_path, {Budget(8): (0.1, 0), Budget(): (0.5, 30)}))
 
 
 def test_intervals_go_both_ways_and_the_page_offers_the_other_questions(tmp_path: Path) -> None:
     """Bars across for tokens, buttons for what the bars say, and a capped range where samples could not be graded."""
-    samples = simulate({Policy(8): (0.4, 8), Policy(): (0.5, 30)}, items=20, samples=4)
+    samples = simulate({Budget(8): (0.4, 8), Budget(): (0.5, 30)}, items=20, samples=4)
     samples["thinking_tokens"] += samples["sample"]
     samples.loc[samples.index[:6], "verdict"] = "error"
     samples.to_parquet(tmp_path / "samples.parquet")
-    curves = measure(tmp_path / "samples.parquet", [Policy(8), Policy()])
+    curves = measure(tmp_path / "samples.parquet", [Budget(8), Budget()])
     write_png(curves, "t", "s", tmp_path / "plot.png")
     write_html(curves, "t", "s", tmp_path / "plot.html")
     page = (tmp_path / "plot.html").read_text()

@@ -15,7 +15,8 @@ from jobs.evaluate.figures.tables import as_csv, as_markdown, as_record, cell
 from jobs.evaluate.stats.comparisons import compare
 from jobs.evaluate.stats.curves import MeasuredCurve, measure
 from jobs.evaluate.stats.outcomes import read
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.extensions import Extension
 from tests.evaluate.simulated import LETTERS, simulate
 
 
@@ -74,7 +75,7 @@ def test_the_markdown_is_a_table_of_percents(curves: tuple[MeasuredCurve, ...]) 
 
 
 def test_several_samples_have_lines_of_their_own_in_both_tables(tmp_path: Path) -> None:
-    shape = {Policy(): (0.5, 10), Policy(None, "Wait", 1): (0.7, 20)}
+    shape = {Budget(): (0.5, 10), Extension(None, "Wait", 1): (0.7, 20)}
     simulate(shape, items=30, samples=6).to_parquet(tmp_path / "samples.parquet")
     curves = measure(tmp_path / "samples.parquet", list(shape))
     scaled = [("accuracy", "1"), *((score, k) for score in ("pass@k", "majority@k") for k in "1246")]
@@ -89,22 +90,22 @@ def test_several_samples_have_lines_of_their_own_in_both_tables(tmp_path: Path) 
 
 
 def test_columns_appear_when_they_have_something_to_say_and_names_cannot_break_the_table(tmp_path: Path) -> None:
-    policy = Policy(None, "|\n", 1)
-    samples = simulate({Policy(): (0.5, 10), policy: (0.5, 20)}, items=10)
+    policy = Extension(None, "|\n", 1)
+    samples = simulate({Budget(): (0.5, 10), policy: (0.5, 20)}, items=10)
     samples.loc[samples.index[:3], "verdict"] = "error"
     samples.loc[samples.index[:3], "answer_end"] = "length"
     samples.to_parquet(tmp_path / "samples.parquet")
-    lines = as_markdown(measure(tmp_path / "samples.parquet", [Policy(), policy]), ()).splitlines()
+    lines = as_markdown(measure(tmp_path / "samples.parquet", [Budget(), policy]), ()).splitlines()
     assert "answer cut off" in lines[2]
     assert "not graded" in lines[2]
     assert '1x"\\|\\\\n"' in lines[5]
 
 
 def test_samples_per_item_are_said_and_what_is_undefined_is_empty(tmp_path: Path) -> None:
-    samples = simulate({Policy(): (0.5, 10)}, items=10, samples=4)
+    samples = simulate({Budget(): (0.5, 10)}, items=10, samples=4)
     samples["verdict"] = "error"
     samples.to_parquet(tmp_path / "samples.parquet")
-    curves = measure(tmp_path / "samples.parquet", [Policy()])
+    curves = measure(tmp_path / "samples.parquet", [Budget()])
     assert as_markdown(curves, ()).startswith("letters: 10 items × 4 samples.")
     for row in csv.DictReader(io.StringIO(as_csv(curves, ()))):
         assert (row["accuracy"], row["accuracy_low"], row["error_share"]) == ("", "", "1.0")
@@ -139,12 +140,12 @@ def test_what_users_wrote_is_text_in_the_table_as_it_is_in_the_report(tmp_path: 
 
 def test_errors_are_a_range_in_every_table_and_in_no_other(tmp_path: Path) -> None:
     """Of 20 items one policy has 4 errors: its accuracy may be lower and higher by what those were."""
-    wait = Policy(None, "Wait", 1)
-    samples = simulate({Policy(): (0.5, 10), wait: (0.5, 20)}, items=20, samples=2)
+    wait = Extension(None, "Wait", 1)
+    samples = simulate({Budget(): (0.5, 10), wait: (0.5, 20)}, items=20, samples=2)
     doubtful = samples.index[(samples["policy"] == wait.name) & (samples["verdict"] == "correct")][:4]
     samples.loc[doubtful, "verdict"] = "error"
     samples.to_parquet(tmp_path / "samples.parquet")
-    curves = measure(tmp_path / "samples.parquet", [Policy(), wait])
+    curves = measure(tmp_path / "samples.parquet", [Budget(), wait])
     outcomes = read(tmp_path / "samples.parquet", ["auto", wait.name])
     comparisons = compare(outcomes, "auto")
     rows = {(row["policy"], row["score"], row["k"]): row for row in csv.DictReader(io.StringIO(as_csv(curves, ())))}
@@ -169,8 +170,8 @@ def test_errors_are_a_range_in_every_table_and_in_no_other(tmp_path: Path) -> No
 
 
 def test_a_table_says_which_question_its_intervals_answer(tmp_path: Path) -> None:
-    simulate({Policy(): (0.5, 10)}, items=20, samples=4).to_parquet(tmp_path / "samples.parquet")
-    curves = measure(tmp_path / "samples.parquet", [Policy()])
+    simulate({Budget(): (0.5, 10)}, items=20, samples=4).to_parquet(tmp_path / "samples.parquet")
+    curves = measure(tmp_path / "samples.parquet", [Budget()])
     assert "for other items of this kind" in as_markdown(curves, ())
     row = next(csv.DictReader(io.StringIO(as_csv(curves, ()))))
     for name in ("accuracy", "accuracy_same_items", "thinking_tokens", "thinking_tokens_same_items", "answer_tokens"):

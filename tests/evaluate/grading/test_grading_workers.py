@@ -22,6 +22,8 @@ from orchestrator.job.errors import StepError
 from tests.conftest import ROOT
 from tests.evaluate.grading.extracting import extract
 
+pytestmark = pytest.mark.processes
+
 SECONDS = 2.0
 LATE = f"took all of its {SECONDS:g} s"
 TOWER = "9^{9^{9^{9}}}"

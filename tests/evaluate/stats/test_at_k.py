@@ -16,9 +16,11 @@ from jobs.evaluate.stats.comparisons import scores
 from jobs.evaluate.stats.curves import MeasuredCurve, drawn, measure
 from jobs.evaluate.stats.intervals import Interval
 from jobs.evaluate.stats.outcomes import Outcomes, read
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.extensions import Extension
+from jobs.evaluate.sweep.policy import Policy
 
-AUTO, WAIT = Policy(), Policy(None, "Wait", 1)
+AUTO, WAIT = Budget(), Extension(None, "Wait", 1)
 
 
 def rows(item: str, answers: list[str], policy: Policy = AUTO) -> list[dict[str, object]]:
@@ -119,7 +121,7 @@ def test_one_sample_has_no_such_curves_and_neither_has_a_sweep_without_the_natur
 def test_an_extension_that_is_called_like_a_curve_is_in_quotes(tmp_path: Path) -> None:
     policies = (
         AUTO,
-        *(Policy(None, string, 1) for string in ("pass@k", "majority@k", "budget", "nothing", "", "\n", "\\n")),
+        *(Extension(None, string, 1) for string in ("pass@k", "majority@k", "budget", "nothing", "", "\n", "\\n")),
     )
     curves = measured(tmp_path, *(rows("a", ["16", "2"], policy) for policy in policies), policies=policies)
     assert list(curves) == [

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
+from scipy.special import gammaln, xlogy
 from scipy.stats import binom
 
 from jobs.evaluate.stats.bounded import Floats, critical, lower_limits, p_value, upper_limits, zero_statistics
@@ -126,6 +127,25 @@ def test_who_solves_all_that_another_does_and_a_little_more_is_covered(items: in
     for truth in np.linspace(0, 0.1, 41):
         held = (low <= truth) & (truth <= high)
         assert binom.pmf(gains[held], items, truth).sum() >= 0.935, truth
+
+
+@pytest.mark.parametrize(("items", "most", "losses"), [(30, 30, 0.4), (100, 100, 0.4), (500, 110, 0.02)])
+def test_who_gains_on_some_items_and_loses_on_others_is_covered(items: int, most: int, losses: float) -> None:
+    """Exactly, with one sample an item, at true differences from 0 to 10 points and so many losses at the most."""
+    better, worse = np.array([(b, c) for b in range(most + 1) for c in range(most + 1 - b)]).T
+    places = np.arange(items)[:, None]
+    found = difference((places < worse).astype(float), (places >= items - better).astype(float))
+    low, high = (np.array([getattr(each.interval, end) for each in found]) for end in ("low", "high"))
+    equal = items - better - worse
+    ways = gammaln(items + 1) - gammaln(better + 1) - gammaln(worse + 1) - gammaln(equal + 1)
+    for truth in (0.0, 0.005, 0.01, 0.015, 0.02, 0.05, 0.1):
+        for lost in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4):
+            if lost <= losses:
+                chances = xlogy(better, lost + truth) + xlogy(worse, lost) + xlogy(equal, 1 - truth - 2 * lost)
+                held = (low <= truth + 1e-12) & (truth - 1e-12 <= high)
+                chance = np.exp(ways + chances)
+                assert chance.sum() > 0.999
+                assert chance[held].sum() >= 0.94, (truth, lost)
 
 
 @pytest.mark.parametrize("items", [2, 5, 30, 60, 100, 500])

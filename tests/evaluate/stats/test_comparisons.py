@@ -23,7 +23,8 @@ from jobs.evaluate.stats.comparisons import (
 )
 from jobs.evaluate.stats.intervals import Shares
 from jobs.evaluate.stats.outcomes import read
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.extensions import Extension
 from tests.evaluate.simulated import LETTERS, simulate
 from tests.evaluate.stats.test_at_k import rows, write
 
@@ -121,7 +122,7 @@ def test_all_pairs_of_points_are_compared_with_the_natural_end_as_the_reference(
 
 
 def test_voting_is_compared_with_thinking_for_longer_and_passing_is_not(tmp_path: Path) -> None:
-    wait = Policy(None, "Wait", 1)
+    wait = Extension(None, "Wait", 1)
     path = write(
         tmp_path,
         *(rows(f"{n}", ["16", "16", "2", "3"]) + rows(f"{n}", ["16", "2", "-", "!"], wait) for n in range(3)),
@@ -134,7 +135,7 @@ def test_voting_is_compared_with_thinking_for_longer_and_passing_is_not(tmp_path
 
 
 def test_a_sweep_without_the_natural_end_is_compared_too(tmp_path: Path) -> None:
-    shape = {Policy(4): (0.2, 4.0), Policy(8): (0.5, 8.0)}
+    shape = {Budget(4): (0.2, 4.0), Budget(8): (0.5, 8.0)}
     simulate(shape, items=40, samples=2).to_parquet(tmp_path / "samples.parquet")
     (found,) = compare(read(tmp_path / "samples.parquet"), "auto")
     assert (found.policy, found.reference) == ("8", "4")

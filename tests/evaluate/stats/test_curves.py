@@ -10,10 +10,12 @@ import pytest
 
 from jobs.evaluate.stats.curves import MeasuredCurve, measure
 from jobs.evaluate.stats.intervals import Interval, wilson
-from jobs.evaluate.sweep.policies import Policy
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.extensions import Extension
+from jobs.evaluate.sweep.policy import Policy
 from tests.evaluate.simulated import LETTERS, simulate
 
-AUTO, SHORT, WAIT = Policy(), Policy(8), Policy(None, "Wait", 1)
+AUTO, SHORT, WAIT = Budget(), Budget(8), Extension(None, "Wait", 1)
 
 
 def sample(item: str, policy: Policy, verdict: str, thinking: int, **other: object) -> dict[str, object]:
@@ -119,7 +121,7 @@ def test_tasks_are_apart(tmp_path: Path) -> None:
 
 
 def test_names_are_one_line_whatever_was_injected(tmp_path: Path) -> None:
-    policy = Policy(None, "Wait,\nonce more", 1)
+    policy = Extension(None, "Wait,\nonce more", 1)
     (curve,) = measured(tmp_path, [sample("a", policy, "correct", 5)], policy)
     assert curve.name == "Wait,\\nonce more"
 

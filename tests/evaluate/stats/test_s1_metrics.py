@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from jobs.evaluate.planning.lengths import TOKENS_PER_STEP
 from jobs.evaluate.stats.outcomes import read
 from jobs.evaluate.stats.s1_metrics import control, measure_methods, scaling, scaling_published
-from jobs.evaluate.sweep.policies import Policy, Wish, conditional, grid, methods, no_forcing, rejection, step_budgets
+from jobs.evaluate.sweep.curves import methods
+from jobs.evaluate.sweep.policies.baseline import Baseline
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.conditional import conditional
+from jobs.evaluate.sweep.policies.extensions import Extension, grid
+from jobs.evaluate.sweep.policies.rejection import RejectionSampling
+from jobs.evaluate.sweep.policies.step_budgets import StepBudget
+from jobs.evaluate.sweep.policy import Policy, Wish
 from tests.evaluate.simulated import Shape, simulate
 
 LIMITS = (1024, 2048, 4096, 8192, 16384)
@@ -95,11 +102,11 @@ def measured(tmp_path: Path, shape: Shape) -> dict[str, tuple[float, float, floa
 
 def test_a_sweep_has_each_method_and_the_budgets_with_each_string(tmp_path: Path) -> None:
     shape = {
-        Policy(8): (0.1, 8.0),
-        Policy(16): (0.3, 16.0),
-        Policy(): (0.5, 32.0),
-        Policy(None, "Wait", 1): (0.6, 64.0),
-        Policy(16, "Hmm", 1): (0.2, 16.0),
+        Budget(8): (0.1, 8.0),
+        Budget(16): (0.3, 16.0),
+        Budget(): (0.5, 32.0),
+        Extension(None, "Wait", 1): (0.6, 64.0),
+        Extension(16, "Hmm", 1): (0.2, 16.0),
     }
     assert [curve.name for curve in methods(list(shape))] == ["budget", "Wait", "Hmm in 16", "budget + Wait"]
     found = measured(tmp_path, shape)
@@ -111,13 +118,15 @@ def test_control_of_every_method_is_by_what_its_runs_were_asked_for(tmp_path: Pa
     tokens = conditional([Wish("token", 10), Wish("token", 20)], budget_forcing=True)
     steps = conditional([Wish("step", 1), Wish("step", 2)], budget_forcing=False)
     words = conditional([Wish("class", "short"), Wish("class", "long")], budget_forcing=False)
-    lengths = {
+    lengths: dict[Policy, float] = {
         **dict(zip(tokens, (15.0, 15.0, 10.0, 15.0), strict=True)),
         **dict(zip(steps, (TOKENS_PER_STEP + 1.0, TOKENS_PER_STEP + 2.0), strict=True)),
         **dict(zip(words, (31.0, 29.0), strict=True)),
-        **dict(zip(rejection((5, 50), 1), (9.0, 9.0), strict=True)),
-        **dict(zip(step_budgets((1, 2)), (50.0, 150.0), strict=True)),
-        **dict.fromkeys(no_forcing(), 30.0),
+        RejectionSampling(5, 1): 9.0,
+        RejectionSampling(50, 1): 9.0,
+        StepBudget(1): 50.0,
+        StepBudget(2): 150.0,
+        Baseline(): 30.0,
     }
     shape = {policy: (0.5, length) for policy, length in lengths.items()}
     found = {name: values[0] for name, values in measured(tmp_path, shape).items()}

@@ -16,6 +16,7 @@ from tokenizers import AddedToken
 from jobs.evaluate.decode.closes import thinking_stream
 from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.sweep.close_search import Pattern, Search, pattern
+from jobs.evaluate.sweep.policy import FINAL_ANSWER
 from jobs.evaluate.sweep.prompts import Forcing, Prompter
 from jobs.template import TEMPLATES
 from tests.evaluate import tiny
@@ -203,8 +204,8 @@ def test_letters_that_spell_a_token_close_nothing() -> None:
 def test_a_forced_close_appends_all_of_it_and_leaves_room_to_see_a_natural_one() -> None:
     prompter, forcing = styled("gpt-oss", *HARMONY)
     close = "<|end|><|start|>assistant<|channel|>final<|message|>"
-    assert prompter.text(forcing.closing("natural", 65)) == close
-    assert prompter.text(forcing.closing("forced", 65)) == f"\n{close}\nFinal Answer:"
+    assert prompter.text(forcing.closing(None, 65)) == close
+    assert prompter.text(forcing.closing(FINAL_ANSWER, 65)) == f"\n{close}\nFinal Answer:"
     assert forcing.ends is not None
     assert forcing.reserve >= forcing.overrun == len(forcing.ends.text) - 1
 

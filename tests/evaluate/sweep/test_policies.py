@@ -3,7 +3,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.evaluate.sweep.policies import Policy, Wish, conditional, curves, grid, no_forcing, rejection, step_budgets
+from jobs.evaluate.sweep.curves import curves
+from jobs.evaluate.sweep.policies.baseline import Baseline
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.conditional import conditional
+from jobs.evaluate.sweep.policies.extensions import grid
+from jobs.evaluate.sweep.policies.rejection import RejectionSampling
+from jobs.evaluate.sweep.policies.step_budgets import StepBudget
+from jobs.evaluate.sweep.policy import Route, Wish
 
 BUDGETS = st.lists(st.one_of(st.none(), st.integers(1, 9)), min_size=1)
 STRINGS = st.lists(st.sampled_from(["Wait", "Wait in 9", "pass@k", '"Wait"', "", "nothing", "budget"]))
@@ -65,13 +72,13 @@ def test_every_policy_is_on_a_curve_and_curves_have_names_of_their_own(
 
 
 def test_policies_of_one_budget_alone_are_one_point() -> None:
-    assert [curve.points for curve in curves([Policy(8)])] == [(Policy(8),)]
+    assert [curve.points for curve in curves([Budget(8)])] == [(Budget(8),)]
 
 
 def test_other_methods_have_curves_of_their_own_named_by_method() -> None:
     wishes = [Wish("token", 1024), Wish("token", 2048), Wish("step", 16), Wish("class", "short")]
-    policies = grid([None]) + step_budgets([8, 2]) + no_forcing()
-    policies += conditional(wishes, True, headers=True) + rejection([512, 64, 64], 8)
+    policies = (*grid([None]), StepBudget(2), StepBudget(8), Baseline())
+    policies += (*conditional(wishes, True, headers=True), RejectionSampling(64, 8), RejectionSampling(512, 8))
     found = {curve.name: [point.setting for point in curve.points] for curve in curves(policies)}
     assert found == {
         "budget": ["auto"],
@@ -91,7 +98,7 @@ def test_other_methods_have_curves_of_their_own_named_by_method() -> None:
 
 def test_a_wish_for_tokens_is_enforced_as_a_budget_of_as_many() -> None:
     alone, enforced = conditional([Wish("token", 1024)], True)
-    assert (alone.budget, alone.forced, enforced.budget, enforced.forced) == (None, False, 1024, True)
+    assert (alone.route, enforced.route) == (Route(closing=None), Route(1024))
     assert alone.asked == enforced.asked == 1024
     assert conditional([Wish("token", 1024)], False) == (alone,)
 
@@ -108,11 +115,11 @@ def test_wishes_are_sentences() -> None:
 def test_strings_that_read_like_a_method_are_told_from_it() -> None:
     strings = ["no forcing", "step budget", "rejection sampling", "token-conditional", "Wait"]
     policies = (
-        grid([None], strings, [1])
-        + no_forcing()
-        + step_budgets([2])
-        + rejection([8], 2)
-        + conditional([Wish("token", 8)], True)
+        *grid([None], strings, [1]),
+        Baseline(),
+        StepBudget(2),
+        RejectionSampling(8, 2),
+        *conditional([Wish("token", 8)], True),
     )
     names = [curve.name for curve in curves(policies)]
     assert len(set(names)) == len(names)

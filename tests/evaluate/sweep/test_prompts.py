@@ -6,7 +6,7 @@ import pytest
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
-from jobs.evaluate.sweep.policies import Wish
+from jobs.evaluate.sweep.policy import FINAL_ANSWER, Root, Wish
 from jobs.evaluate.sweep.prompts import Forcing, Prompter, room, unit_key
 from jobs.template import TEMPLATES, ThinkingTemplate
 from orchestrator.job.errors import StepError
@@ -36,7 +36,7 @@ def test_the_prompt_ends_with_the_delimiter_that_opens_thinking(prompter: Prompt
 
 def test_a_wish_ends_the_question(prompter: Prompter) -> None:
     expected = "<|im_start|>user\n1+1?\n\nThink for up to 16 tokens.<|im_end|><|im_start|>assistant\n<think>"
-    assert text(prompter.prompt("1+1?", Wish("token", 16))) == expected
+    assert text(prompter.prompt("1+1?", Root(Wish("token", 16).sentence))) == expected
 
 
 def test_thinking_stops_at_the_close_delimiter_and_at_the_end_of_turn(forcing: Forcing) -> None:
@@ -44,14 +44,14 @@ def test_thinking_stops_at_the_close_delimiter_and_at_the_end_of_turn(forcing: F
 
 
 def test_a_natural_end_is_closed_and_no_more(forcing: Forcing) -> None:
-    assert text(forcing.closing("natural", 65)) == "</think>"
+    assert text(forcing.closing(None, 65)) == "</think>"
 
 
 @pytest.mark.parametrize(("last", "closing"), [("a", "\n</think>\nFinal Answer:"), ("\n", "</think>\nFinal Answer:")])
 def test_a_forced_end_starts_on_a_line_of_its_own(forcing: Forcing, last: str, closing: str) -> None:
     token = TOKENIZER.encode(last)[0]
-    assert text(forcing.closing("forced", token)) == closing
-    assert len(forcing.closing("forced", token)) <= forcing.reserve
+    assert text(forcing.closing(FINAL_ANSWER, token)) == closing
+    assert len(forcing.closing(FINAL_ANSWER, token)) <= forcing.reserve
 
 
 def test_strings_are_tokenised_alone(forcing: Forcing) -> None:
@@ -67,8 +67,8 @@ def test_what_is_left_is_the_context_without_prompt_delimiters_and_answer(forcin
 
 def test_the_answer_of_a_forced_end_includes_what_was_forced(prompter: Prompter) -> None:
     tokens = TOKENIZER.encode(" 3<|im_end|>")
-    assert prompter.answer("forced", tokens) == "\nFinal Answer: 3"
-    assert prompter.answer("natural", tokens) == " 3"
+    assert prompter.answer(FINAL_ANSWER, tokens) == "\nFinal Answer: 3"
+    assert prompter.answer(None, tokens) == " 3"
 
 
 def test_thinking_opened_again_in_an_answer_is_seen(prompter: Prompter) -> None:
@@ -146,8 +146,8 @@ def test_a_question_about_the_delimiter_does_not_count_as_opening_it() -> None:
 def test_s1_closes_with_two_tokens_and_stops_at_the_first(prompter: Prompter) -> None:
     forcing = Prompter(TOKENIZER, TEMPLATES["s1"], [EOS]).forcing([])
     assert text(forcing.thinking_stops) == "<|im_start|><|im_end|>"
-    assert text(forcing.closing("natural", 65)) == "<|im_start|>answer"
-    assert text(forcing.closing("forced", 65)) == "\n<|im_start|>answer\nFinal Answer:"
+    assert text(forcing.closing(None, 65)) == "<|im_start|>answer"
+    assert text(forcing.closing(FINAL_ANSWER, 65)) == "\n<|im_start|>answer\nFinal Answer:"
 
 
 @pytest.mark.parametrize(
@@ -216,6 +216,6 @@ def test_only_what_follows_the_last_close_delimiter_is_an_answer(
     prompter: Prompter, written: str, natural: str, forced: str
 ) -> None:
     tokens = TOKENIZER.encode(written)
-    assert prompter.answer("natural", tokens) == natural
-    assert prompter.answer("forced", tokens) == forced
+    assert prompter.answer(None, tokens) == natural
+    assert prompter.answer(FINAL_ANSWER, tokens) == forced
     assert prompter.reopens(tokens) == ("<think>" in written)

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Sampling
-from jobs.evaluate.sweep.policies import Policy, grid
+from jobs.evaluate.sweep.policies.baseline import Baseline
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.extensions import Extension, grid
+from jobs.evaluate.sweep.policies.rejection import RejectionSampling
+from jobs.evaluate.sweep.policies.step_budgets import StepBudget
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Forcing, Unit
 from jobs.evaluate.sweep.tree import UNKNOWN, Extent, Key, Room, Tree, cuts, grow, leaf, wanted, width
 from jobs.evaluate.traces.segments import Row, Segment, Trace, resolve, root
@@ -32,16 +37,17 @@ SPELLING = forcing(INJECTED, STEP, SPELLED)
 BUDGETS = st.one_of(st.none(), st.integers(1, 40), st.just(10_000))
 POLICIES = st.lists(
     st.one_of(
-        st.builds(Policy, BUDGETS),
-        st.builds(Policy, BUDGETS, st.sampled_from(sorted(INJECTED)), st.integers(1, 4)),
-        st.builds(Policy, BUDGETS, forced=st.just(False)),
-        st.builds(Policy, steps=st.integers(1, 4)),
+        st.builds(Budget, BUDGETS),
+        st.builds(Extension, BUDGETS, st.sampled_from(sorted(INJECTED)), st.integers(1, 4)),
+        st.builds(RejectionSampling, st.integers(1, 40), st.integers(1, 3)),
+        st.just(Baseline()),
+        st.builds(StepBudget, st.integers(1, 4)),
     ),
     min_size=1,
     max_size=12,
     unique=True,
 )
-IN_TOKENS = POLICIES.map(lambda policies: [policy for policy in policies if policy.steps is None]).filter(bool)
+IN_TOKENS = POLICIES.map(lambda policies: [policy for policy in policies if policy.route.mark is None]).filter(bool)
 SCRIPTS = st.builds(Script, st.integers(0, 2**20), st.sampled_from([0, 4, 16, 48, 128, 256]))
 ROOMS = st.builds(Room, st.integers(-2, 50), st.integers(1, 6))
 
@@ -162,14 +168,15 @@ def test_no_token_is_decoded_twice(policies: list[Policy], script: Script, room:
 
 @given(POLICIES, ROOMS.filter(lambda room: room.thinking > 0))
 def test_a_branch_is_cut_at_every_budget_on_it_within_the_context(policies: list[Policy], room: Room) -> None:
-    for path, branch in tree_of(policies).branches.items():
-        passing = [policy for policy in policies if path == (policy.string,) * len(path) and policy.count >= len(path)]
-        expected = {room.thinking if policy.cut is None else min(policy.cut, room.thinking) for policy in passing}
-        assert cuts(branch, 0, room) == sorted(expected)
+    tree = tree_of(policies)
+    for path in tree.branches:
+        passing = [policy.route for policy in policies if path == policy.route.strings[: len(path)]]
+        expected = {room.thinking if route.cut is None else min(route.cut, room.thinking) for route in passing}
+        assert cuts(tree, path, 0, room) == sorted(expected)
 
 
 def test_budgets_beyond_the_natural_end_share_one_answer() -> None:
-    policies = [Policy(budget) for budget in (32, 64, 128)] + [Policy()]
+    policies = [Budget(budget) for budget in (32, 64, 128)] + [Budget()]
     tree = tree_of(policies)
     room = Room(500, 10)
     known = {Key((), "thinking"): Extent(13, True)}
@@ -178,20 +185,20 @@ def test_budgets_beyond_the_natural_end_share_one_answer() -> None:
 
 
 def test_thinking_of_exactly_the_budget_is_forced() -> None:
-    tree = tree_of([Policy(13), Policy(14)])
+    tree = tree_of([Budget(13), Budget(14)])
     room = Room(500, 10)
     known = {
         Key((), "thinking"): Extent(13, True),
         Key((), "forced", 13): Extent(2, True),
         Key((), "natural", 13): Extent(3, True),
     }
-    ends = [leaf(tree, Policy(budget), room, known.__getitem__) for budget in (13, 14)]
+    ends = [leaf(tree, Budget(budget), room, known.__getitem__) for budget in (13, 14)]
     assert [(end.thinking_end, end.answer_tokens) for end in ends] == [("forced", 2), ("natural", 3)]
 
 
 @pytest.mark.parametrize(("budget", "fits"), [(15, False), (16, True)])
 def test_an_extension_needs_room_for_itself_and_one_token(budget: int, fits: bool) -> None:
-    policy = Policy(budget, "Hmm\n", 1)
+    policy = Extension(budget, "Hmm\n", 1)
     known = {Key((), "thinking"): Extent(13, True)}
     wants = list(wanted(tree_of([policy]), Room(500, 10), lambda key: known.get(key, UNKNOWN)))
     after = Key(("Hmm\n",), "thinking") if fits else Key((), "natural", 13)
@@ -199,7 +206,7 @@ def test_an_extension_needs_room_for_itself_and_one_token(budget: int, fits: boo
 
 
 def test_thinking_cut_by_the_context_is_told_from_thinking_cut_by_the_budget() -> None:
-    policies = [Policy(30), Policy(50), Policy(51), Policy()]
+    policies = [Budget(30), Budget(50), Budget(51), Budget()]
     room = Room(50, 10)
     pieces = [Key((), "forced", 30), Key((), "forced", 50)]
     known = {Key((), "thinking"): Extent(50, False), **dict.fromkeys(pieces, Extent(1, True))}
@@ -210,7 +217,7 @@ def test_thinking_cut_by_the_context_is_told_from_thinking_cut_by_the_budget() -
 
 @pytest.mark.parametrize(("length", "end"), [(12, "natural"), (13, "natural"), (14, "rejected")])
 def test_only_thinking_that_ends_by_itself_within_the_limit_is_answered_without_forcing(length: int, end: str) -> None:
-    policy = Policy(13, forced=False, tries=1)
+    policy = RejectionSampling(13, 1)
     known = {Key((), "thinking"): Extent(length, True), Key((), "natural", length): Extent(3, True)}
     found = leaf(tree_of([policy]), policy, Room(500, 10), known.__getitem__)
     assert found.thinking_end == end
@@ -219,7 +226,7 @@ def test_only_thinking_that_ends_by_itself_within_the_limit_is_answered_without_
 
 
 def test_nothing_is_decoded_for_thinking_that_is_cut_without_forcing() -> None:
-    policies = [Policy(4, forced=False, tries=2), Policy(forced=False)]
+    policies = [RejectionSampling(4, 2), Baseline()]
     known = {Key((), "thinking"): Extent(50, False)}
     assert not list(wanted(tree_of(policies), Room(50, 10), lambda key: known.get(key, UNKNOWN)))
     ends = [leaf(tree_of(policies), policy, Room(50, 10), known.__getitem__) for policy in policies]
@@ -230,7 +237,7 @@ def test_nothing_is_decoded_for_thinking_that_is_cut_without_forcing() -> None:
 
 
 def test_a_prompt_that_leaves_no_room_has_no_thinking_and_no_answer() -> None:
-    policies = [Policy(4), Policy(None, "Wait", 2)]
+    policies = [Budget(4), Extension(None, "Wait", 2)]
     tree = tree_of(policies)
     for thinking in (0, -100):
         room = Room(thinking, 10)
@@ -240,14 +247,14 @@ def test_a_prompt_that_leaves_no_room_has_no_thinking_and_no_answer() -> None:
 
 
 def test_the_account_of_an_unfinished_policy_is_refused() -> None:
-    tree = tree_of([Policy(20)])
+    tree = tree_of([Budget(20)])
     room = Room(50, 10)
     with pytest.raises(ValueError, match="known to 5 of 20"):
-        leaf(tree, Policy(20), room, lambda _: Extent(5, False))
+        leaf(tree, Budget(20), room, lambda _: Extent(5, False))
 
 
 def test_raising_the_answers_limit_continues_the_answers_it_cut() -> None:
-    tree = tree_of([Policy(4)])
+    tree = tree_of([Budget(4)])
     known = {Key((), "thinking"): Extent(4, False), Key((), "forced", 4): Extent(10, False)}
     for limit, expected in ((10, []), (8, []), (12, [Key((), "forced", 4)])):
         wants = wanted(tree, Room(50, limit), lambda key: known.get(key, UNKNOWN))

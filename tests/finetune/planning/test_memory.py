@@ -16,6 +16,8 @@ from jobs.architecture import find
 from jobs.finetune.planning.memory import Memory, WorkLayout, memory
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
 CARD = 83.5e9
 """Bytes of an 80 GB card that tensors can take."""
 

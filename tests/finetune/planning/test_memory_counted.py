@@ -23,6 +23,8 @@ from jobs.finetune.planning.memory import WorkLayout, memory
 from jobs.finetune.worker import make_strategy
 from tests.finetune.gang import config, processes
 
+pytestmark = pytest.mark.processes
+
 # Sizes that two workers cannot share equally, so that padding counts.
 ODD = Architecture(3, 67, 133, heads=3, kv_heads=1, head_size=22, vocabulary=301, tied=False, qkv_bias=True)
 

@@ -33,6 +33,8 @@ from jobs.finetune.planning.memory import Memory, memory
 from orchestrator.experiment import load
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
 QWEN_32B = find("Qwen/Qwen2.5-32B-Instruct")
 CPU = torch.device("cpu")
 

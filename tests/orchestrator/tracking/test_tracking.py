@@ -20,6 +20,8 @@ from orchestrator.tracking.tracker import Tracker, TrackingError
 from tests.evaluate.simulated import context
 from tests.going_away import goes_away_after
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
