@@ -1,4 +1,4 @@
-"""vLLM starts on a random, tiny model of each architecture of docs/models.md, and thinks, as its rows say.
+"""vLLM starts on a random, tiny model of each architecture that docs/models.md says it starts on, and decodes.
 
 Half a minute each on CPUs: weights are vLLM's dummies, so nothing of a model is there but its class and its shapes.
 """
@@ -41,21 +41,6 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"],
         **MOE,
     },
-    "DeepseekV3ForCausalLM": {
-        "model_type": "deepseek_v3",
-        "num_key_value_heads": 4,
-        "n_routed_experts": 4,
-        "n_shared_experts": 1,
-        "n_group": 1,
-        "topk_group": 1,
-        "first_k_dense_replace": 1,
-        "kv_lora_rank": 32,
-        "q_lora_rank": 32,
-        "qk_nope_head_dim": 32,
-        "qk_rope_head_dim": 32,
-        "v_head_dim": 32,
-        **MOE,
-    },
     "Glm4MoeForCausalLM": {
         "model_type": "glm4_moe",
         "n_routed_experts": 4,
@@ -74,19 +59,13 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "MistralForCausalLM": {"model_type": "mistral"},
     "LlamaForCausalLM": {"model_type": "llama"},
-    "MiniMaxM2ForCausalLM": {"model_type": "minimax_m2", "num_local_experts": 4, "rotary_dim": 32, **MOE},
-    "Olmo3ForCausalLM": {"model_type": "olmo3", "layer_types": ["sliding_attention", "full_attention"]},
-    "SmolLM3ForCausalLM": {"model_type": "smollm3", "no_rope_layers": [1, 0], "layer_types": ["full_attention"] * 2},
-    "HunYuanMoEV1ForCausalLM": {"model_type": "hunyuan_v1_moe", "num_experts": 4, "moe_topk": 2},
-    "NemotronHForCausalLM": {"model_type": "nemotron_h", "hybrid_override_pattern": "M*", "layers_block_type": None},
 }
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.timeout(240)
-def test_a_tiny_model_starts_and_thinks(architecture: str, tmp_path: Path) -> None:
+def test_a_tiny_model_starts_and_decodes(architecture: str, tmp_path: Path) -> None:
     config = DENSE | {"architectures": [architecture]} | ARCHITECTURES[architecture]
-    config = {name: value for name, value in config.items() if value is not None}
     (tmp_path / "config.json").write_text(json.dumps(config))
     spec = EngineSpec("vllm", str(tmp_path), None, "float32", 256, 512, gpus=0, cpus=1, in_flight=4, seats=8)
 
