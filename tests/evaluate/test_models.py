@@ -11,7 +11,7 @@ from jobs.evaluate.decode.closes import thinking_stream
 from jobs.evaluate.engines.protocol import Request
 from jobs.evaluate.fields import Template
 from jobs.evaluate.sweep.chat_template import DATE, Instructions
-from jobs.evaluate.sweep.prompts import Prompter
+from jobs.evaluate.sweep.prompts import FINAL_ANSWER, Prompter
 from orchestrator.job.errors import StepError
 from tests.conftest import ROOT
 from tests.evaluate.families import FAMILIES, Family
@@ -47,7 +47,7 @@ def test_auto_finds_the_style_or_says_what_it_saw(family: Family) -> None:
     given, auto = prompter(family), prompter(family, "auto")
     assert auto.prompt("1+1?") == given.prompt("1+1?")
     forcing, found = given.forcing(["Wait"]), auto.forcing(["Wait"])
-    assert found.closing("forced", 65) == forcing.closing("forced", 65)
+    assert found.closing(FINAL_ANSWER, 65) == forcing.closing(FINAL_ANSWER, 65)
     assert found.ends == forcing.ends
 
 
@@ -75,13 +75,13 @@ def test_thinking_ends_at_the_close_and_the_answer_follows_it(family: Family) ->
     thought = model.text(asyncio.run(think()))
     assert thought.strip() == "Hm."
     assert family.says.removeprefix(thought).startswith(model.template.close.strip())
-    assert model.text(forcing.closing("natural", said[0])) == model.template.close
-    assert model.text(forcing.closing("forced", 65)) == f"\n{model.template.close}\nFinal Answer:"
+    assert model.text(forcing.closing(None, said[0])) == model.template.close
+    assert model.text(forcing.closing(FINAL_ANSWER, 65)) == f"\n{model.template.close}\nFinal Answer:"
     after = family.says.partition(model.template.close)[2]
-    assert model.answer("natural", model._ids(after)).strip() == "4"
-    assert model.answer("forced", model._ids(" 4")) == "\nFinal Answer: 4"
+    assert model.answer(None, model._ids(after)).strip() == "4"
+    assert model.answer(FINAL_ANSWER, model._ids(" 4")) == "\nFinal Answer: 4"
     assert model.reopens(model._ids(f"so {model.template.open}"))
-    assert model.answer("natural", model._ids(f"4{model.template.open}or")) == ""
+    assert model.answer(None, model._ids(f"4{model.template.open}or")) == ""
 
 
 @rows
