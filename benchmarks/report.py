@@ -34,6 +34,7 @@ from jobs.evaluate.publish import publish
 from jobs.evaluate.run import Sweep, prepare
 from jobs.evaluate.samples import SCHEMA
 from jobs.evaluate.sweep.ledger import Ledger
+from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.traces.files import write
 from jobs.evaluate.traces.segments import Segment, Trace
 from orchestrator.job.context import StepContext
@@ -138,7 +139,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
     context = StepContext("report", "sweep", "0" * 16, folder / "sweep", folder / "traces")
     context.output.mkdir(parents=True)
     sweep = prepare(settings, context)
-    letters = [sweep.prompter.forcing(["a"]).injected["a"][0] + number for number in range(26)]
+    letters = [sweep.prompter.forcing(grid([None], ["a"], [1])).injected["a"][0] + number for number in range(26)]
     asyncio.run(decode(sweep, Instant(letters, arguments.trace)))
     write_rows(settings, arguments, context.output / "samples.parquet")
     totals = {"units": arguments.items * arguments.samples, "seconds": 1.0, "policies_alone_tokens": 2}

@@ -129,7 +129,7 @@ class EvaluateConfig(_Policies):
             if kind.cuts and self.template.style == UNMARKED and given != kind.default:
                 raise ValueError(f"{key}: {kinds.UNTOLD}")
             kind.check(given, self)
-            policies = policies * kind.count(given) if kind.varies else policies + kind.count(given)
+            policies += kind.count(given, policies, self)
         if policies > MOST_POLICIES:
             raise ValueError(
                 f"compares {policies:,} policies: give at most {MOST_POLICIES:,}, and others in a step of their own, "

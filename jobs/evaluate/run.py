@@ -29,8 +29,10 @@ from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.planning import workload
 from jobs.evaluate.planning.estimate import expected_lengths
+from jobs.evaluate.planning.lengths import unmarked
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SampledPrompt, write_samples
+from jobs.evaluate.sweep.opening import ASKED
 from jobs.evaluate.sweep.policy import Policy, Root
 from jobs.evaluate.sweep.prompts import AFTER_CLOSE, Prompter, Unit, room, unit_key
 from jobs.evaluate.sweep.tree import Room, Tree, grow, wanted, width
@@ -109,12 +111,10 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
     model = models.resolve(config, context)
     prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn, config.instructions)
     template = prompter.template
-    forcing = prompter.forcing({string for policy in config.policies for string in policy.route.strings})
+    forcing = prompter.forcing(config.policies)
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
-    by_root: dict[Root, list[Policy]] = {}
-    for policy in config.policies:
-        by_root.setdefault(policy.root, []).append(policy)
-    trees = tuple(grow(policies, injected, len(forcing.step)) for policies in by_root.values())
+    by_root = _by_root(config.policies, prompter)
+    trees = tuple(grow(policies, injected, len(forcing.step), forcing.longer) for policies in by_root.values())
     answer = model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     questions = []
     for task in tasks:
@@ -122,7 +122,10 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
             for number, (root, policies) in enumerate(by_root.items()):
                 prompt = prompter.prompt(item.question, root)
                 left = room(prompt, model.context_length, forcing, answer)
-                units = [Unit(unit_key(item.id, prompt), each, prompt, left, number) for each in range(config.samples)]
+                key = unit_key(item.id, prompt, root.banned)
+                units = [
+                    Unit(key, each, prompt, left, number, root.banned, root.thinks) for each in range(config.samples)
+                ]
                 questions.append(SampledPrompt(task, item, tuple(units), tuple(policies)))
     engine = EngineSpec(
         name=config.engine_name,
@@ -164,6 +167,25 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
         decoded_by=partial(decoded_by, engine),
     )
     return Sweep(tuple(questions), prompter, replica, folder)
+
+
+def _by_root(policies: Sequence[Policy], prompter: Prompter) -> dict[Root, list[Policy]]:
+    """The policies of each tree: of roots that make the same prompt, as the effort does that a model takes unasked, the
+    first stands for all. Raises StepError for two efforts that do."""
+    first: dict[tuple[tuple[int, ...], tuple[str, ...]], Root] = {}
+    by_root: dict[Root, list[Policy]] = {}
+    for policy in policies:
+        root = policy.root
+        if root not in by_root:
+            same = first.setdefault((prompter.prompt(ASKED, root), root.banned), root)
+            if same.effort is not None and root.effort is not None and same != root:
+                raise StepError(
+                    f"efforts: {same.effort} and {root.effort} make the same prompt with the model's chat template: "
+                    "leave one out"
+                )
+            by_root[root] = by_root.setdefault(same, [])
+        by_root[root].append(policy)
+    return {root: by_root[root] for root in first.values()}
 
 
 async def _start(engine: EngineSpec, made: StepInput | None) -> Engine:
@@ -261,6 +283,7 @@ def _planned(config: EvaluateConfig, context: StepContext, sweep: Sweep) -> floa
         task, unit = tasks[name], question.units[0]
         made = context.input(task.path).forecast if isinstance(task.path, Reference) else None
         lengths, trees = expected_lengths(task, config, made), sweep.replica.trees
+        lengths = lengths if unit.thinks else unmarked(lengths)
         mean = workload.item(trees[tree], question.policies, unit.room, len(unit.prompt), lengths)
         means.append(mean.once.decoded)
     return sum(means) / len(means)
@@ -274,7 +297,8 @@ def _most(
 
     @cache
     def most(tree: int, room: Room) -> float:
-        return workload.at_most(trees[tree], by_tree[tree], room, 0, thinks).once.decoded
+        told = thinks and by_tree[tree][0].root.thinks
+        return workload.at_most(trees[tree], by_tree[tree], room, 0, told).once.decoded
 
     return lambda unit: most(unit.tree, unit.room)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jobs.evaluate.sweep.policy import Policy
@@ -24,10 +25,12 @@ class Outcome:
 
 def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outcome:
     """Runs `policy` by itself on `unit`, one token at a time."""
+    route = policy.route
     capacity = unit.room.thinking
+    if route.closing in forcing.closings:  # what it is longer by than the usual one is not there for thinking
+        capacity -= max(0, len(forcing.closing(route.closing, -1)) - forcing.reserve)
     if capacity < 1:
         return Outcome((), 0, "context", (), "context", 0, 0, 0)
-    route = policy.route
     # Where only a natural end counts, one token more shows whether thinking ends at the budget.
     most = route.budget if route.budget is None or route.forced else route.budget + 1
     budget = capacity if most is None else min(most, capacity)
@@ -41,12 +44,20 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
                 end = "rejected" if end == "forced" else end
                 return Outcome(tuple(thinking), 0, end, (), "none", 0, 0, len(thinking))
             break
-        token = script.next((*unit.prompt, *thinking), forcing.thinking_stops, forbid)
+        refused = [
+            each for each in range(len(forcing.pieces)) if unit.banned and says(unit.banned, thinking, each, forcing)
+        ]
+        token = script.next((*unit.prompt, *thinking), forcing.thinking_stops, forbid, refused)
         closes = closes_here(script, (*unit.prompt, *thinking), own, forcing, forbid)
         forbid = False
         own += 1
         if token not in forcing.thinking_stops and not closes:
             thinking.append(token)
+            if route.mark is not None and route.mark.kind == "stop":
+                if says(route.mark.strings, thinking[:-1], token, forcing):
+                    end = "forced"
+                    break
+                continue
             begins = headers(thinking, forcing.step)
             if route.mark is not None and len(begins) > route.mark.number:
                 del thinking[begins[route.mark.number] :]
@@ -94,6 +105,15 @@ def closes_here(script: Script, prefix: tuple[int, ...], own: int, forcing: Forc
     texts = [forcing.ends.pieces.get(token, "\uffff") for token in ahead[len(prefix) - own :]]
     at = "".join(texts).find(forcing.ends.text)
     return at >= 0 and len("".join(texts[:own])) <= at < len("".join(texts[: own + 1]))
+
+
+def says(strings: Iterable[str], before: list[int], token: int, forcing: Forcing) -> bool:
+    """Whether one of `strings` ends in `token`, which is written after `before`."""
+    text = b"".join(forcing.pieces[each] for each in before)
+    longer = text + forcing.pieces[token]
+    return any(
+        longer[:end].endswith(string.encode()) for string in strings for end in range(len(text) + 1, len(longer) + 1)
+    )
 
 
 def headers(tokens: list[int], header: tuple[int, ...]) -> list[int]:

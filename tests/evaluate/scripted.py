@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import resource
 import time
@@ -25,6 +26,11 @@ INJECTED_NEWLINE = 31
 """Ends in a newline, and is never decoded."""
 STEP = (NEWLINE, NEWLINE)
 """The header of a step."""
+WORDS = (b"a", b"b", b"ab", b"ba", b"c", b" ", b"\xe2\x82", b"\xac", b"d", b"e", b"f", b"g")
+PIECES = (b"</think>", b"<end>", b"\n", b":", *WORDS, *(b"w" for _ in range(16)))
+"""What each token says. Two of them are halves of a character."""
+CLOSINGS = {"Time is up.\n{close}": ((21, 22, 23, 24), ()), "So:": ((), (NEWLINE, 25))}
+"""Longer than the usual one, and as long."""
 
 
 SPELLED = Pattern("</>", {CLOSE: "<", 5: "/>", 6: ">", 7: "/", 8: "x<", 9: ">x"})
@@ -41,6 +47,8 @@ def forcing(injected: dict[str, tuple[int, ...]], step: tuple[int, ...] = (), en
         injected=injected,
         step=step,
         ends=ends,
+        closings=CLOSINGS,
+        pieces=PIECES,
     )
 
 
@@ -51,21 +59,27 @@ class Script:
     seed: int
     stop_share: int
 
-    def next(self, prefix: Sequence[int], stop: Sequence[int], forbid_stop: bool) -> int:
+    def next(self, prefix: Sequence[int], stop: Sequence[int], forbid_stop: bool, forbidden: Sequence[int] = ()) -> int:
+        """The likeliest token that is allowed: a prefix has an order of them."""
         key = self.seed.to_bytes(8, "little")
-        digest = hashlib.blake2b(array("i", prefix).tobytes(), digest_size=4, key=key).digest()
-        if digest[0] < self.stop_share and not forbid_stop:
-            return stop[digest[1] % len(stop)]
-        if digest[2] % 5 == 0:
-            return NEWLINE
-        return FIRST_WORD + digest[3] % (VOCABULARY - FIRST_WORD)
+        for place in itertools.count():
+            said = array("i", prefix).tobytes() + bytes(place)
+            digest = hashlib.blake2b(said, digest_size=4, key=key).digest()
+            token = FIRST_WORD + digest[3] % (VOCABULARY - FIRST_WORD)
+            if digest[0] < self.stop_share and not forbid_stop:
+                token = stop[digest[1] % len(stop)]
+            elif digest[2] % 5 == 0:
+                token = NEWLINE
+            if token not in forbidden:
+                return token
+        raise AssertionError("there is always another")
 
 
 class Speller(Script):
     """Often writes what may become :data:`SPELLED`, and may not."""
 
-    def next(self, prefix: Sequence[int], stop: Sequence[int], forbid_stop: bool) -> int:
-        token = super().next(prefix, stop, forbid_stop)
+    def next(self, prefix: Sequence[int], stop: Sequence[int], forbid_stop: bool, forbidden: Sequence[int] = ()) -> int:
+        token = super().next(prefix, stop, forbid_stop, forbidden)
         chance = (sum(prefix) * 31 + self.seed + len(prefix)) % 16
         if token in stop or (chance > 9 and prefix[-1] not in (CLOSE, 7, 8)):
             return token
@@ -110,7 +124,9 @@ class ScriptedEngine:
                     if self.holds_loop:
                         time.sleep(3600)
                     await asyncio.Event().wait()
-                token = self.script.next(prefix, request.stop, request.forbid_stop_first and count == 0)
+                token = self.script.next(
+                    prefix, request.stop, request.forbid_stop_first and count == 0, request.forbidden
+                )
                 if token in request.stop:
                     yield Chunk(pending, "stop")
                     return

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.sweep.curves import curves
 from jobs.evaluate.sweep.policy import Mark, Root
 
 SWEEP: dict[str, Any] = {
@@ -120,6 +121,19 @@ def test_batch_invariance_says_what_it_costs() -> None:
         ({"rejection": {"limits": [], "max_tries": 1}, "temperature": 1.0}, ("rejection", "limits"), "empty"),
         ({"samples": 16, "temperature": 1.0, "at_k": [64]}, (), "at_k: 64 is more than the 16 samples"),
         ({"at_k": []}, ("at_k",), "empty"),
+        ({"stop_strings": []}, ("stop_strings",), "empty"),
+        ({"stop_strings": ["a", ""]}, ("stop_strings", 1), "is no string that could be written"),
+        ({"ban": [""]}, ("ban", 0), "is no string that could be written"),
+        ({"ban": ["Wait"], "template": "none", "budgets": ["auto"], "extensions": None}, (), "ban: needs thinking"),
+        (
+            {"efforts": ["low"], "template": "none", "extensions": None, "budgets": ["auto"]},
+            (),
+            "efforts: needs thinking",
+        ),
+        ({"efforts": ["huge"]}, ("efforts", 0), "'high', 'xhigh' or 'max'"),
+        ({"closings": ["{close}{close}"]}, (), "has {close} twice"),
+        ({"closings": ["So <think>"]}, (), "contains '<think>', which opens thinking: leave it out"),
+        ({"closings": ["So</think>"]}, (), "contains '</think>', which closes thinking: write {close} where it goes"),
         ({"judge": {"model": "m/j"}}, (), "judge: no task is of type judged"),
         ({"tasks": [JUDGED]}, (), "judge: task 'essay' is of type judged: give judge: {model"),
         ({"tasks": [JUDGED], "judge": {"model": "m/j", "engine": "openai"}}, ("judge",), "served_model go together"),
@@ -165,6 +179,38 @@ def test_every_method_of_the_paper_is_in_one_sweep() -> None:
         "conditional.tokens",
         "rejection.limits",
     ]
+
+
+def test_a_chat_server_is_asked_for_none_of_what_only_open_weights_can_do() -> None:
+    asked = {"stop_strings": ["a"], "ban": ["b"], "closings": [""], "extensions": None, "budgets": [4], "model": None}
+    server = {"engine": "openai", "served_model": "m", "resources": {"server": {"url": "http://host/v1"}}}
+    chat = config(**asked, **server, chat={"budget": "budget"}, efforts=["low"])
+    assert [problem.field for problem in chat.problems()] == [("stop_strings",), ("ban",), ("closings",)]
+    assert len({problem.message for problem in chat.problems()}) == 2
+
+
+def test_efforts_bans_and_closings_vary_the_policies_before_them() -> None:
+    varied = config(
+        budgets=[8, "auto"],
+        extensions={"strings": ["Wait"], "counts": [1]},
+        efforts=["low", "none"],
+        ban=["Hmm", "But"],
+        closings=["", "Final Answer:"],
+    )
+    names = [policy.name for policy in varied.policies]
+    assert names == [
+        *(plain := ["8", "auto", '1x"Wait"']),
+        "reasoning effort none",
+        *(low := [f"{name} (effort low)" for name in plain]),
+        *(f"{name} (without Hmm, But)" for name in plain + low),
+        '8 (closed by "")',
+        '8 (effort low) (closed by "")',
+        '8 (without Hmm, But) (closed by "")',
+        '8 (effort low) (without Hmm, But) (closed by "")',
+    ]
+    found = {curve.name: [point.name for point in curve.points] for curve in curves(varied.policies)}
+    assert found["Wait (effort low)"] == ["auto (effort low)", '1x"Wait" (effort low)']
+    assert found["budget (without Hmm, But)"] == ["8 (without Hmm, But)", "auto (without Hmm, But)"]
 
 
 def test_steps_are_enforced_where_the_model_writes_headers() -> None:

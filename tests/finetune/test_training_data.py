@@ -103,7 +103,7 @@ def test_evaluation_asks_and_forces_in_the_tokens_that_were_trained(name: str) -
     prompt = list(prompter.prompt(SAMPLE.question))
     assert ids[: len(prompt)] == prompt
     trace = tokenizer.encode(f"{template.after_open}{SAMPLE.trace}{template.before_close}")
-    close = list(prompter.forcing([]).closing("natural", trace[-1]))
+    close = list(prompter.forcing([]).closing(None, trace[-1]))
     assert ids[len(prompt) :][: len(trace + close)] == trace + close
 
 

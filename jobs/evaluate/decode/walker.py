@@ -14,11 +14,14 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from jobs.evaluate.decode.banning import Without
 from jobs.evaluate.decode.closes import thinking_stream
 from jobs.evaluate.decode.headers import Headers
 from jobs.evaluate.engines.protocol import Chunk, Engine, EngineError, Request, Sampling
 from jobs.evaluate.sweep.prompts import Forcing, Unit
-from jobs.evaluate.sweep.tree import Key, Tree, Want, cuts, wanted
+from jobs.evaluate.sweep.token_text import Finder
+from jobs.evaluate.sweep.tree import Extent, Key, Tree, Want, cuts, wanted
+from jobs.evaluate.traces.segments import TRUNK as TRUNK_KEY
 from jobs.evaluate.traces.segments import Segment, Trace
 
 FORK, CHILD, TRUNK = range(3)
@@ -45,6 +48,7 @@ class Walker:
         walk = _Walk(self, unit, trace)
         try:
             async with asyncio.TaskGroup() as walk.group:
+                walk.look_back()
                 walk.start((), 0)
         except* EngineError as failures:
             raise failures.exceptions[0] from None
@@ -59,41 +63,76 @@ class _Walk:
     trace: Trace
     group: asyncio.TaskGroup = field(init=False)
     started: set[Key] = field(default_factory=set)
+    stops: dict[Key, Finder] = field(default_factory=dict)
+    """What is still looked for in the text of the trunk."""
+
+    def look_back(self) -> None:
+        """Looks for the tree's stops in what is known of the trunk."""
+        pieces = self.walker.forcing.pieces
+        missing = [stop for stop in self.walker.tree.stops if not self.trace.extent(stop).ended]
+        self.stops = {stop: Finder(stop.path, pieces) for stop in missing}
+        found = self._look(self.trace.tokens(TRUNK_KEY))
+        if self.trace.extent(TRUNK_KEY) != (0, False):
+            self._keep_stops([*found, *self.stops])
+
+    def _look(self, tokens: Sequence[int]) -> list[Key]:
+        """Takes what was added to the trunk; returns the stops that were found in it."""
+        found = []
+        for stop, finder in list(self.stops.items()):
+            complete = any(finder.add(token) for token in tokens)
+            self.trace.looked(stop, Extent(finder.searched, complete))
+            if complete:
+                found.append(stop)
+                del self.stops[stop]
+        return found
+
+    def _keep_stops(self, stops: Sequence[Key]) -> None:
+        """Records how far they were looked for; the trunk was kept as far."""
+        for stop in stops:
+            self.walker.record(self.trace.keep_stop(stop))
 
     def start(self, path: tuple[str, ...], start: int) -> None:
         """Starts every piece from the branch `path` on that has become possible."""
         for want in wanted(self.walker.tree, self.unit.room, self.trace.extent, path, start):
-            if want.key not in self.started:
+            if want.key not in self.started and want.key.kind != "stop":
                 self.started.add(want.key)
                 self.group.create_task(self._decode(want))
 
     async def _decode(self, want: Want) -> None:
         key = want.key
         thinking = key.kind == "thinking"
-        if thinking and not self.walker.forcing.close:  # nothing that the model writes is thinking: it ends at once
+        if thinking and not (
+            self.walker.forcing.close and self.unit.thinks
+        ):  # nothing that the model writes is thinking: it ends at once
             self.trace.end(key)
             self._keep(key, 0, True)
+            self._keep_stops([*self._look(()), *self.stops])
             self.start(key.path, want.start)
             return
         kept = known = self.trace.extent(key).length
         ahead = iter(self._crossings(want) if thinking else ())
         crossing = next(ahead, want.limit)
         ended = False
+        found: list[Key] = []
         headers = self._headers(key)
         begun: list[int] = []
+        trunk = thinking and not key.path
         async with aclosing(self._stream(want, known)) as stream:
             async for tokens, end in stream:
                 self.trace.extend(key, tokens)
                 known += len(tokens)
                 ended = end == "stop"
                 begun += [] if headers is None else headers.fresh(self.trace.tokens(key))
-                if thinking and (begun or crossing <= known) and known < want.limit and not ended:
+                found = self._look(tokens) if trunk else []
+                if thinking and (begun or found or crossing <= known) and known < want.limit and not ended:
                     self._keep(key, kept, ended, begun)
+                    self._keep_stops(found)
                     kept = known
                     self.start(key.path, want.start)
                     while crossing <= known:
                         crossing = next(ahead, want.limit)
-                    if begun and not self._goes_on(want):
+                    if (begun or found) and not self._goes_on(want):
+                        self._keep_stops(list(self.stops))
                         return
                     begun = []
         if known > want.limit or (known < want.limit and not ended):
@@ -101,6 +140,8 @@ class _Walk:
         if ended:
             self.trace.end(key)
         self._keep(key, kept, ended, begun)
+        if trunk:
+            self._keep_stops([*found, *self.stops])
         if thinking:
             self.start(key.path, want.start)
 
@@ -109,10 +150,13 @@ class _Walk:
         return [cut - want.start for cut in cuts(self.walker.tree, want.key.path, want.start, self.unit.room)]
 
     def _stream(self, want: Want, known: int) -> AsyncGenerator[Chunk, None]:
-        request, engine = self._request(want, known), self.walker.engine
+        """Decodes a piece from its token `known` on; of thinking, without what is banned and to where it ends."""
+        request, engine, forcing = self._request(want, known), self.walker.engine, self.walker.forcing
         if want.key.kind != "thinking":
             return engine.stream(request)
-        return thinking_stream(engine, request, self.walker.forcing, self.trace.tokens(want.key))
+        if self.unit.banned:
+            engine = Without(engine, self.unit.banned, forcing.pieces, len(self.unit.prompt))
+        return thinking_stream(engine, request, forcing, self.trace.tokens(want.key))
 
     def _request(self, want: Want, known: int) -> Request:
         key, forcing = want.key, self.walker.forcing

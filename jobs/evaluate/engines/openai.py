@@ -155,7 +155,7 @@ class OpenaiEngine:
             seed=openai.omit if greedy else seed,
             presence_penalty=0.0,
             frequency_penalty=0.0,
-            logit_bias=self._padding or openai.omit,
+            logit_bias=self._padding | {str(token): FORBIDDEN for token in request.forbidden} or openai.omit,
             stream=True,
             extra_body=extra,
         )

@@ -37,6 +37,8 @@ class Request:
     """Ids that end the request. They are reported, never yielded."""
     forbid_stop_first: bool = False
     """The first token may not be one of `stop`."""
+    forbidden: tuple[int, ...] = ()
+    """Ids that no token may be; a few."""
     sampling: Sampling = Sampling()
     seed: int = 0
     """Names the stream of random numbers, in 0 … 2**62. It is of one piece, and no other piece has it."""

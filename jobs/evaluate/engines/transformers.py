@@ -201,6 +201,8 @@ class _Batch:
         for index, row in enumerate(rows):
             if row.count == 0 and row.request.forbid_stop_first:
                 logits[index, list(row.request.stop)] = -torch.inf
+            if row.request.forbidden:
+                logits[index, list(row.request.forbidden)] = -torch.inf
         chosen = logits.argmax(-1)
         sampled = [index for index, row in enumerate(rows) if row.request.sampling.temperature > 0]
         if sampled:

@@ -32,6 +32,8 @@ CPU_CACHE_SHARE, CPU_CACHE_MOST = 0.25, 4 << 30
 STREAM_TOKENS = 8
 """Tokens handed over at once: each hand-over wakes a task, on cores that a CPU engine needs itself."""
 CLOSING_SECONDS = 30.0
+FORBIDDEN = -100.0
+"""The least bias that vLLM takes; what is drawn all the same is noticed by whoever forbade it."""
 LOOK_SECONDS = 1.0
 """Between two looks whether the engine's processes are alive."""
 LONGEST_SOCKET_FOLDER = 107 - len("/") - 36
@@ -192,6 +194,7 @@ class VllmEngine:
             max_tokens=request.max_tokens,
             min_tokens=int(request.forbid_stop_first),
             stop_token_ids=list(request.stop),
+            logit_bias=dict.fromkeys(request.forbidden, FORBIDDEN) or None,
             ignore_eos=True,  # `stop` says all of it
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,

@@ -211,6 +211,7 @@ def _sample(
     """What a sample of an item takes in the mean, and at most. Remembered: hundreds of sweeps may differ in little."""
     injected = {string: len(string[:1]) for policy in policies for string in policy.route.strings}
     tree = grow(policies, injected, 1)
+    lengths = lengths if policies[0].root.thinks else unmarked(lengths)
     return item(tree, policies, room, prompt, lengths), at_most(tree, policies, room, prompt, lengths.natural > 0)
 
 

@@ -73,10 +73,9 @@ class PolicyKind:
     policies: Spell
     description: str
     order: float
-    """Among kinds, in tables. Those that vary the policies of others come after 100."""
-    count: Callable[[Any], int] = len
-    """How many policies a value stands for, told without making any; of a kind that varies others, by how much it
-    multiplies them."""
+    """Among kinds, in tables. Those that vary the policies of others come after these."""
+    count: Callable[[Any, int, SweepFields], int]
+    """How many policies a value adds at most to so many of the kinds before, told without making any."""
     curves: tuple[str, ...] = ()
     """Names that its curves may have, to tell extension strings that read like one from it."""
     default: Any = None
@@ -87,11 +86,6 @@ class PolicyKind:
     """Raises ValueError, ``key: what; remedy``, where the rest of the sweep does not go with it."""
     chats: Callable[[Any, SweepFields], Iterator[Refusal]] = _refuses_none
     """What of it a server that only chats cannot do."""
-
-    @property
-    def varies(self) -> bool:
-        """Whether its policies are those of other kinds under another condition."""
-        return self.order > 100
 
 
 KINDS: ExtensionPoint[PolicyKind] = ExtensionPoint(

@@ -61,6 +61,11 @@ class Root:
     banned: tuple[str, ...] = ()
     """Strings that may not be written in thinking."""
 
+    @property
+    def thinks(self) -> bool:
+        """Whether thinking is told from the answer: at no effort, all that is written is the answer."""
+        return self.effort != "none"
+
 
 class Mark(NamedTuple):
     """A place in the trunk that shows as it is decoded."""

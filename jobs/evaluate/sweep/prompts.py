@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.evaluate.sweep.auto_style import THOUGHT, find_style, seen
 from jobs.evaluate.sweep.chat_template import Instructions, check, known_switches, render
 from jobs.evaluate.sweep.close_search import Pattern, pattern
+from jobs.evaluate.sweep.effort import at_effort
 from jobs.evaluate.sweep.opening import Opening
-from jobs.evaluate.sweep.policy import FINAL_ANSWER, Root, around_close
+from jobs.evaluate.sweep.policy import FINAL_ANSWER, Policy, Root, around_close
+from jobs.evaluate.sweep.token_text import token_bytes
 from jobs.evaluate.sweep.tree import Room
 from jobs.template import UNMARKED, ThinkingTemplate
 from orchestrator.job.errors import StepError
@@ -44,6 +46,8 @@ class Forcing:
     """The header that begins a step of thinking; empty for models that write none."""
     closings: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     """Ids before and after `close` of closings other than :data:`FINAL_ANSWER`, by their texts."""
+    pieces: tuple[bytes, ...] = ()
+    """The bytes of each id, where strings are looked for in what is decoded."""
     ends: Pattern | None = None
     """What ends thinking where the first token of `close` alone does not; None where it does."""
 
@@ -94,6 +98,10 @@ class Unit:
     room: Room
     tree: int = 0
     """Which of the sweep's trees it is: each root makes another, with policies of its own."""
+    banned: tuple[str, ...] = ()
+    """Strings that may not be written in its thinking."""
+    thinks: bool = True
+    """Whether the prompt ends inside open thinking; if not, all that the model writes is its answer."""
 
 
 class Prompter:
@@ -119,6 +127,7 @@ class Prompter:
         self.template = template = template or self._found()
         self.switches = known_switches(tokenizer.get_chat_template())
         self._opening = Opening(self._write, self.switches, template)
+        self._efforts: dict[str, Callable[[str], str]] = {}
         self._opened, self._closed = (self._ids(text.strip()) for text in (template.open, template.close))
         if template == UNMARKED:
             return
@@ -129,8 +138,15 @@ class Prompter:
                 f"template: the step delimiter {template.step!r} begins with a token that ends thinking: give another"
             )
 
-    def forcing(self, strings: Iterable[str]) -> Forcing:
-        """The delimiters, and each of `strings` tokenised alone. Raises StepError for one that gives no tokens."""
+    def forcing(self, policies: Iterable[Policy]) -> Forcing:
+        """The delimiters, and all that `policies` append, each tokenised alone. Raises StepError for what cannot be."""
+        policies = tuple(policies)
+        strings = dict.fromkeys(string for policy in policies for string in policy.route.strings)
+        closings = dict.fromkeys(policy.route.closing for policy in policies if policy.route.closing)
+        for closing in closings:
+            if (opening := self.template.open.strip()) and opening in closing:
+                raise StepError(f"closings: {closing!r} contains {opening!r}, which opens thinking: leave it out")
+        reads = any(policy.root.banned or (policy.route.mark and policy.route.mark.strings) for policy in policies)
         injected = {string: self._ids(string) for string in strings}
         for string, ids in injected.items():
             if string and not ids:
@@ -147,6 +163,13 @@ class Prompter:
             injected=injected,
             step=() if self.template.step is None else self._ids(self.template.step),
             ends=pattern(self._tokenizer, self.template.close) if whole else None,
+            closings={
+                closing: (self._ids(before), self._ids(after))
+                for closing in closings
+                if closing != FINAL_ANSWER
+                for before, after in [around_close(closing)]
+            },
+            pieces=token_bytes(self._tokenizer) if reads else (),
         )
 
     def prompt(self, question: str, root: Root = ASKED_PLAINLY) -> tuple[int, ...]:
@@ -154,7 +177,12 @@ class Prompter:
 
         Raises StepError where the chat template has it closed, or switched off.
         """
-        return self._ids(self._opening.prompt(put(question, root.sentence)))
+        text = put(question, root.sentence)
+        if root.effort is None:
+            return self._ids(self._opening.prompt(text))
+        if root.effort not in self._efforts:
+            self._efforts[root.effort] = at_effort(root.effort, self._write, self.switches, self.template)
+        return self._ids(self._efforts[root.effort](text))
 
     @property
     def dated(self) -> bool:
@@ -240,9 +268,10 @@ def put(question: str, sentence: str | None) -> str:
     return question if sentence is None else f"{question}\n\n{sentence}"
 
 
-def unit_key(item: str, prompt: Sequence[int]) -> str:
-    """:attr:`Unit.item` of the item with the id `item`."""
-    return f"{item}:{hashlib.blake2b(array('i', prompt).tobytes(), digest_size=6).hexdigest()}"
+def unit_key(item: str, prompt: Sequence[int], banned: Sequence[str] = ()) -> str:
+    """:attr:`Unit.item` of the item with the id `item`, some strings being banned from its thinking."""
+    without = repr(sorted(banned)).encode() if banned else b""
+    return f"{item}:{hashlib.blake2b(array('i', prompt).tobytes() + without, digest_size=6).hexdigest()}"
 
 
 def room(prompt: Sequence[int], context_length: int, forcing: Forcing, answer: int) -> Room:

@@ -32,7 +32,8 @@ class Segment:
     sample: int
     key: Key
     start: int
-    """Tokens of the piece before this stretch; of a step, the position at which it begins."""
+    """Tokens of the piece before this stretch; of a step, the position at which it begins; of a stop, how far it was
+    looked for."""
     tokens: tuple[int, ...]
     ended: bool
     """Whether a stop token follows."""
@@ -72,6 +73,7 @@ class Trace:
         self._forcing = forcing
         self._pieces: dict[Key, _Piece] = {}
         self._steps: list[int] = []
+        self._stops: dict[Key, Extent] = {}
 
     @property
     def steps(self) -> Sequence[int]:
@@ -93,6 +95,9 @@ class Trace:
         if segment.key.kind == "step":
             self._steps = sorted({*self._steps, segment.start})
             return
+        if segment.key.kind == "stop":
+            self._stops[segment.key] = Extent(segment.start, segment.ended)
+            return
         self.extend(segment.key, segment.tokens)
         if segment.ended:
             self.end(segment.key)
@@ -102,6 +107,8 @@ class Trace:
         """How far the piece `key` is known."""
         if key.kind == "step":
             return Extent(self._steps[key.cut], True) if key.cut < len(self._steps) else UNKNOWN
+        if key.kind == "stop":
+            return self._stops.get(key, UNKNOWN)
         piece = self._pieces.get(key)
         return UNKNOWN if piece is None else Extent(len(piece.tokens), piece.ended)
 
@@ -118,6 +125,10 @@ class Trace:
         """A stop token follows the known tokens of `key`."""
         self._pieces.setdefault(key, _Piece()).ended = True
 
+    def looked(self, stop: Key, extent: Extent) -> None:
+        """So far were the strings of `stop` looked for in the trunk, and whether the first is complete there."""
+        self._stops[stop] = extent
+
     def before(self, key: Key) -> tuple[int, ...]:
         """Everything that the model is given before the piece `key`: prompt, branches, injections, delimiters."""
         thinking: list[int] = []
@@ -130,6 +141,8 @@ class Trace:
         assert key.kind in ANSWERS, "marks are no pieces, and are not decoded"
         thinking.extend(self.tokens(Key(path, "thinking")))
         del thinking[key.cut :]
+        if not self._unit.thinks:
+            return self._unit.prompt
         closing = self._forcing.closing(key.closing, thinking[-1] if thinking else self._unit.prompt[-1])
         return (*self._unit.prompt, *thinking, *closing)
 
@@ -147,6 +160,11 @@ class Trace:
         unit, key = self._unit, Key((), "step", len(self._steps))
         self._steps.append(begins)
         return Segment(unit.item, unit.sample, key, begins, (), True, self._pieces[TRUNK].digests[-1])
+
+    def keep_stop(self, stop: Key) -> Segment:
+        """Notes how far `stop` was looked for, in a segment that follows what was kept of the trunk last."""
+        unit, (length, found) = self._unit, self._stops[stop]
+        return Segment(unit.item, unit.sample, stop, length, (), found, self._pieces[TRUNK].digests[-1])
 
     def _close(self, segment: Segment) -> None:
         piece = self._pieces[segment.key]

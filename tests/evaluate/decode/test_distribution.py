@@ -53,7 +53,7 @@ class Drawing(Script):
 
     rng: Random
 
-    def next(self, prefix: Sequence[int], stop: Sequence[int], forbid_stop: bool) -> int:
+    def next(self, prefix: Sequence[int], stop: Sequence[int], forbid_stop: bool, forbidden: Sequence[int] = ()) -> int:
         return draw(prefix, stop, forbid_stop, self.rng)
 
 

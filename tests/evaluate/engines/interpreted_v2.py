@@ -42,7 +42,7 @@ async def main(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompter = Prompter(tokenizer, TEMPLATES["think"], [tokenizer.eos_token_id])
     checks.POLICIES = grid([2, 16, None], ["Wait", ""], [1, 2], [24])
-    forcing = prompter.forcing({string for policy in checks.POLICIES for string in policy.route.strings})
+    forcing = prompter.forcing(checks.POLICIES)
     prompts = [prompter.prompt(question) for question in checks.QUESTIONS[:3]]
     units = [Unit(str(n), 0, prompt, room(prompt, 128, forcing, 8)) for n, prompt in enumerate(prompts)]
     generate = checks.Generate(folder)

@@ -56,7 +56,7 @@ def prompter(model_folder: Path) -> Prompter:
 
 @pytest.fixture(scope="module")
 def forcing(prompter: Prompter) -> Forcing:
-    return prompter.forcing({string for policy in POLICIES for string in policy.route.strings})
+    return prompter.forcing(POLICIES)
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +194,10 @@ async def check_requests(engine: Engine, folder: Path) -> None:
     forced, _ = await stream(engine, Request(prompt, 5, (tokens[0],), forbid_stop_first=True))
     assert forced
     assert forced[0] != tokens[0]
+    likeliest = (tokens[0], forced[0])
+    without, _ = await stream(engine, Request(prompt, 5, (), forbidden=likeliest))
+    assert len(without) == 5
+    assert not set(likeliest) & set(without), "an id that was to be left out"
 
     sampled = [Request(prompt, 20, (), sampling=Sampling(1.0), seed=seed) for seed in (1, 1, 2)]
     once, again, other = await asyncio.gather(*(stream(engine, request) for request in sampled))

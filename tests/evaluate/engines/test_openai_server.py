@@ -114,7 +114,7 @@ def use(way: Way, work: Callable[[Engine], Awaitable[None]]) -> None:
 def forcing(model_folder: Path) -> tuple[Prompter, Forcing]:
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     prompter = Prompter(tokenizer, TEMPLATES["think"], [tokenizer.eos_token_id])
-    return prompter, prompter.forcing({string for policy in POLICIES for string in policy.route.strings})
+    return prompter, prompter.forcing(POLICIES)
 
 
 Leaves = dict[tuple[str, str], tuple[object, ...]]

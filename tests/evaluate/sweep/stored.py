@@ -79,7 +79,7 @@ def config(folder: Path, sweep: dict[str, Any]) -> EvaluateConfig:
     )
     sweep = {"tasks": [{"name": "sums", "path": str(path), "type": "integer"}]} | sweep
     if "chat" not in sweep:
-        sweep["model"] = str(STORED / "model")
+        sweep = {"model": str(STORED / "model")} | sweep
     return EvaluateConfig.model_validate_json(json.dumps(sweep))
 
 
@@ -112,6 +112,7 @@ def answered(folder: Path, traces: Path) -> str:
     return account(asked, samples)
 
 
+LETTERS = tiny.tokenizer().encode("0123abc\n")
 LEDGER = [field.name for field in fields(Ledger)]
 
 
@@ -139,7 +140,8 @@ class Scripted:
             if digest[0] < 20 and not (request.forbid_stop_first and count == 0):
                 yield Chunk([], "stop")
                 return
-            token = self.header if digest[1] < 50 else tiny.tokenizer().encode("0123abc\n")[digest[2] % 8]
+            letters = [token for token in LETTERS if token not in request.forbidden]
+            token = self.header if digest[1] < 50 else letters[digest[2] % len(letters)]
             prefix.append(token)
             yield Chunk([token], "length" if count + 1 == request.max_tokens else None)
 

@@ -16,6 +16,7 @@ from tokenizers import AddedToken
 from jobs.evaluate.decode.closes import thinking_stream
 from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.sweep.close_search import Pattern, Search, pattern
+from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.policy import FINAL_ANSWER
 from jobs.evaluate.sweep.prompts import Forcing, Prompter
 from jobs.template import TEMPLATES
@@ -163,7 +164,7 @@ def styled(name: str, *tokens: str) -> tuple[Prompter, Forcing]:
     fast = tiny.tokenizer()
     fast.add_tokens([AddedToken(token, special=True, normalized=False) for token in tokens])
     prompter = Prompter(fast, TEMPLATES[name], [fast.eos_token_id])
-    return prompter, prompter.forcing(["Wait"])
+    return prompter, prompter.forcing(grid([None], ["Wait"], [1]))
 
 
 @pytest.mark.parametrize(

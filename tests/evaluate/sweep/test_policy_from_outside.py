@@ -63,7 +63,7 @@ SOURCE = """
 
     KIND = PolicyKind(
         value=Relays, policies=policies, description="one string after another", order=25,
-        count=lambda given: len(given.lengths), curves=("relay",),
+        count=lambda given, before, sweep: len(given.lengths), curves=("relay",),
     )
 """
 EXPERIMENT = """

@@ -6,6 +6,7 @@ import pytest
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
+from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.policy import FINAL_ANSWER, Root, Wish
 from jobs.evaluate.sweep.prompts import Forcing, Prompter, room, unit_key
 from jobs.template import TEMPLATES, ThinkingTemplate
@@ -23,7 +24,7 @@ def prompter() -> Prompter:
 
 @pytest.fixture(scope="module")
 def forcing(prompter: Prompter) -> Forcing:
-    return prompter.forcing(["Wait", "", "Hmm\n"])
+    return prompter.forcing(grid([None], ["Wait", "", "Hmm\n"], [1]))
 
 
 def text(tokens: tuple[int, ...]) -> str:

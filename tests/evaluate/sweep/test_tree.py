@@ -11,15 +11,18 @@ from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Sampling
 from jobs.evaluate.sweep.policies.baseline import Baseline
 from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.closings import ClosedBy
 from jobs.evaluate.sweep.policies.extensions import Extension, grid
 from jobs.evaluate.sweep.policies.rejection import RejectionSampling
 from jobs.evaluate.sweep.policies.step_budgets import StepBudget
+from jobs.evaluate.sweep.policies.stop_strings import StopStrings
 from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Forcing, Unit
 from jobs.evaluate.sweep.tree import UNKNOWN, Extent, Key, Room, Tree, cuts, grow, leaf, wanted, width
 from jobs.evaluate.traces.segments import Row, Segment, Trace, resolve, root
 from tests.evaluate.oracle import alone
 from tests.evaluate.scripted import (
+    CLOSINGS,
     INJECTED_NEWLINE,
     SPELLED,
     STEP,
@@ -35,6 +38,8 @@ FORCING = forcing(INJECTED, STEP)
 SPELLING = forcing(INJECTED, STEP, SPELLED)
 
 BUDGETS = st.one_of(st.none(), st.integers(1, 40), st.just(10_000))
+STOPS = st.builds(StopStrings, st.sampled_from([("ab",), ("c", "ba"), ("\n\n", "aa"), ("€",), ("dd", " b")]))
+BANNED = st.one_of(st.just(()), st.sampled_from([("a",), ("ab", "c"), ("\n\n",), ("ba", "€", " ")]))
 POLICIES = st.lists(
     st.one_of(
         st.builds(Budget, BUDGETS),
@@ -42,6 +47,8 @@ POLICIES = st.lists(
         st.builds(RejectionSampling, st.integers(1, 40), st.integers(1, 3)),
         st.just(Baseline()),
         st.builds(StepBudget, st.integers(1, 4)),
+        STOPS,
+        st.builds(ClosedBy, st.one_of(st.builds(Budget, BUDGETS), STOPS), st.sampled_from(["", *CLOSINGS])),
     ),
     min_size=1,
     max_size=12,
@@ -52,12 +59,12 @@ SCRIPTS = st.builds(Script, st.integers(0, 2**20), st.sampled_from([0, 4, 16, 48
 ROOMS = st.builds(Room, st.integers(-2, 50), st.integers(1, 6))
 
 
-def unit_of(room: Room) -> Unit:
-    return Unit("item", 0, (5, 6, 7), room)
+def unit_of(room: Room, banned: tuple[str, ...] = ()) -> Unit:
+    return Unit("item", 0, (5, 6, 7), room, banned=banned)
 
 
 def tree_of(policies: list[Policy]) -> Tree:
-    return grow(policies, {string: len(ids) for string, ids in INJECTED.items()}, len(STEP))
+    return grow(policies, {string: len(ids) for string, ids in INJECTED.items()}, len(STEP), FORCING.longer)
 
 
 def decode(
@@ -88,9 +95,11 @@ def assert_leaves_are_those_of_policies_alone(
 
 
 @settings(max_examples=400)
-@given(POLICIES, SCRIPTS, ROOMS, st.integers(1, 5))
-def test_leaves_equal_running_each_policy_alone(policies: list[Policy], script: Script, room: Room, chunk: int) -> None:
-    unit = unit_of(room)
+@given(POLICIES, SCRIPTS, ROOMS, st.integers(1, 5), BANNED)
+def test_leaves_equal_running_each_policy_alone(
+    policies: list[Policy], script: Script, room: Room, chunk: int, banned: tuple[str, ...]
+) -> None:
+    unit = unit_of(room, banned)
     trace = Trace(unit, FORCING)
     decode(policies, unit, ScriptedEngine(script, chunk), trace)
     assert_leaves_are_those_of_policies_alone(policies, unit, script, trace)
@@ -171,8 +180,9 @@ def test_a_branch_is_cut_at_every_budget_on_it_within_the_context(policies: list
     tree = tree_of(policies)
     for path in tree.branches:
         passing = [policy.route for policy in policies if path == policy.route.strings[: len(path)]]
-        expected = {room.thinking if route.cut is None else min(route.cut, room.thinking) for route in passing}
-        assert cuts(tree, path, 0, room) == sorted(expected)
+        rooms = {route: room.thinking - FORCING.longer.get(route.closing or "", 0) for route in passing}
+        expected = {most if route.cut is None else min(route.cut, most) for route, most in rooms.items()}
+        assert cuts(tree, path, 0, room) == sorted(cut for cut in expected if cut > 0)
 
 
 def test_budgets_beyond_the_natural_end_share_one_answer() -> None:

@@ -61,7 +61,7 @@ def chats(given: Sequence[int | str], sweep: SweepFields) -> Iterator[Refusal]:
             yield (index,), f"{budget} needs a key of the server's requests to go to: {where}"
 
 
-def count(given: Sequence[int | str]) -> int:
+def count(given: Sequence[int | str], before: int, sweep: SweepFields) -> int:
     return len(set(given))
 
 

@@ -107,7 +107,7 @@ def policies(given: Conditional, sweep: SweepFields, before: Sequence[Policy]) -
     return conditional(given.wishes, given.budget_forcing, headers)
 
 
-def count(given: Conditional) -> int:
+def count(given: Conditional, before: int, sweep: SweepFields) -> int:
     return len(set(given.wishes)) * (1 + given.budget_forcing)
 
 

@@ -103,7 +103,7 @@ def policies(given: Extensions, sweep: SweepFields, before: Sequence[Policy]) ->
     return extended(policy_budgets(given.budgets), given.strings, given.counts)
 
 
-def count(given: Extensions) -> int:
+def count(given: Extensions, before: int, sweep: SweepFields) -> int:
     return len(set(given.strings)) * len(set(given.budgets)) * len(set(given.counts))
 
 

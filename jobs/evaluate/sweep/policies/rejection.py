@@ -61,7 +61,7 @@ def policies(given: Rejection, sweep: SweepFields, before: Sequence[Policy]) -> 
     yield from (RejectionSampling(limit, given.max_tries) for limit in ascending(given.limits))
 
 
-def count(given: Rejection) -> int:
+def count(given: Rejection, before: int, sweep: SweepFields) -> int:
     return len(set(given.limits))
 
 

@@ -47,7 +47,7 @@ def policies(given: Sequence[int], sweep: SweepFields, before: Sequence[Policy])
     return map(StepBudget, ascending(given))
 
 
-def count(given: Sequence[int]) -> int:
+def count(given: Sequence[int], before: int, sweep: SweepFields) -> int:
     return len(set(given))
 
 

@@ -1,0 +1,113 @@
+"""Decodes a stream in which some strings are never written, on engines that know nothing of strings.
+
+A token that would complete one is dropped, with all that came after it, and the next is drawn again without it, by a
+random stream of its own; so are those that come instead, until one completes none. At temperature 1 that is a draw from
+the model's distribution with all such tokens left out: each draw is independent of those that were refused. Engines do
+it no better: their own masks are for sequences of ids, of which a string has too many (``" Wait"``, ``"Wa", "it"``).
+
+What is dropped was decoded for nothing, a token or a hand-over of them at a time, and is no token of the trace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from jobs.evaluate.engines.protocol import Chunk, Engine, EngineError, Request
+from jobs.evaluate.sweep.token_text import Finder
+
+
+@dataclass(frozen=True)
+class Without:
+    """An engine that decodes thinking in which none of `banned` is written."""
+
+    engine: Engine
+    banned: Sequence[str]
+    pieces: Sequence[bytes]
+    """What each id says."""
+    prompt: int
+    """Tokens of a request's prompt that are not thinking."""
+
+    @property
+    def cache_tokens(self) -> int | None:
+        """The engine's own."""
+        return self.engine.cache_tokens
+
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """See :meth:`Engine.stream`."""
+        finder = Finder(self.banned, self.pieces)
+        for token in request.prompt[self.prompt :]:
+            finder.add(token)
+        return _stream_without(self.engine, request, finder)
+
+    async def close(self) -> None:
+        """See :meth:`Engine.close`."""
+        await self.engine.close()
+
+
+async def _stream_without(engine: Engine, request: Request, finder: Finder) -> AsyncGenerator[Chunk, None]:
+    """The stream of `request`, none of whose tokens completes a string of `finder`. Raises EngineError."""
+    written: list[int] = []
+    while True:
+        refused = None
+        async with aclosing(engine.stream(_rest(request, written))) as stream:
+            async for tokens, end in stream:
+                kept = []
+                for token in tokens:
+                    if finder.completes(token):
+                        refused = token
+                        break
+                    finder.add(token)
+                    kept.append(token)
+                written += kept
+                if refused is not None:
+                    if kept:
+                        yield Chunk(kept)
+                    break
+                yield Chunk(kept, end)
+                if end is not None:
+                    return
+        if refused is None:
+            raise EngineError("the engine ended a stream without saying why")
+        chunk = await _another(engine, _rest(request, written), finder, refused)
+        written += chunk.tokens
+        whole = chunk.end == "length" and len(written) < request.max_tokens
+        yield chunk._replace(end=None) if whole else chunk
+        if not whole:
+            return
+
+
+async def _another(engine: Engine, request: Request, finder: Finder, refused: int) -> Chunk:
+    """One more token, or a stop, instead of `refused`."""
+    forbidden = [refused]
+    while True:
+        name = repr((request.seed, request.position, tuple(forbidden)))
+        seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 2
+        draw = replace(request, max_tokens=1, forbidden=tuple(forbidden), seed=seed, position=0)
+        found, ended = [], None
+        async with aclosing(engine.stream(draw)) as stream:
+            async for tokens, end in stream:
+                found += tokens
+                ended = end
+        if not found:
+            return Chunk([], ended)
+        (token,) = found
+        if token in forbidden:
+            raise EngineError(f"the engine drew id {token}, which it was told to leave out")
+        if not finder.completes(token):
+            finder.add(token)
+            return Chunk([token], "length")
+        forbidden.append(token)
+
+
+def _rest(request: Request, written: list[int]) -> Request:
+    """What is left of `request` once `written` is there."""
+    return replace(
+        request,
+        prompt=(*request.prompt, *written),
+        max_tokens=request.max_tokens - len(written),
+        forbid_stop_first=request.forbid_stop_first and not written,
+        position=request.position + len(written),
+    )

@@ -1,0 +1,58 @@
+"""``stop_strings: ["Final Answer", "In conclusion"]``: thinking ends at the first of them, and is made to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from jobs.evaluate.sweep.kinds import PolicyKind, Refusal, SweepFields
+from jobs.evaluate.sweep.policy import Mark, Policy, Route
+from jobs.evaluate.sweep.values import Texts, once
+
+METHOD = "stop strings"
+
+
+@dataclass(frozen=True)
+class StopStrings(Policy):
+    """Thinking to the first of some strings, which are its last words."""
+
+    strings: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{METHOD} {self.setting}"
+
+    @property
+    def method(self) -> str:
+        return METHOD
+
+    @property
+    def setting(self) -> str:
+        return ", ".join(f'"{string}"' for string in self.strings)
+
+    @property
+    def route(self) -> Route:
+        return Route(mark=Mark("stop", self.strings))
+
+
+def policies(given: Sequence[str], sweep: SweepFields, before: Sequence[Policy]) -> Iterator[Policy]:
+    yield StopStrings(tuple(once(given)))
+
+
+def count(given: Sequence[str], before: int, sweep: SweepFields) -> int:
+    return 1
+
+
+def chats(given: Sequence[str], sweep: SweepFields) -> Iterator[Refusal]:
+    yield (), "needs thinking that can be cut, and a server that only chats shows none: leave it out"
+
+
+KIND = PolicyKind(
+    value=Texts,
+    policies=policies,
+    description="thinking ends at the first of these",
+    order=35,
+    count=count,
+    curves=(METHOD,),
+    chats=chats,
+)
