@@ -160,7 +160,7 @@ def find(model: str | LocalPath) -> Architecture:
     """
     if isinstance(model, str) and is_path(model):
         model = locate(model)
-    folder = model.path if isinstance(model, LocalPath) else _cached(model)
+    folder = model.path if isinstance(model, LocalPath) else cached_snapshot(model)
     if folder is not None:
         return _read(folder / "config.json")
     assert isinstance(model, str)
@@ -184,7 +184,7 @@ def _read(path: Path) -> Architecture:
     return from_config(config)
 
 
-def _cached(name: str) -> Path | None:
+def cached_snapshot(name: str) -> Path | None:
     """The snapshot of a hub name that huggingface_hub left on this machine, when its config.json is in it."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()

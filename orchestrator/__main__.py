@@ -212,7 +212,7 @@ def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None, detailed_
 @_set
 @click.option("--step", "name", help="Only this step.")
 def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
-    """Show the data that steps would learn from: counts, lengths, what is cut, one sample and what of it is learned."""
+    """Show what steps would work on: data to learn from, and what of it is learned; the prompts of a sweep."""
     experiment, store, planned = _prepare(file, overrides, starts=True)
     from orchestrator.job.errors import StepError
     from orchestrator.registry import JOBS
@@ -225,7 +225,11 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
     outputs = {item.step.name: item for item in planned}
     for item, look in looks:
         if waiting := [target for target in item.inputs if outputs[target].verdict != "done"]:
-            raise _Refused(f"{item.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first")
+            line = f"{item.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first"
+            if item is looks[0][0]:
+                raise _Refused(line)
+            click.echo(line)
+            continue
         try:
             text = look(item.step.config, item.context(experiment, store))
         except StepError as error:

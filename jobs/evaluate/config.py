@@ -23,13 +23,13 @@ from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.sweep import kinds
-from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions
+from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
 from jobs.evaluate.sweep.curves import methods
 from jobs.evaluate.sweep.kinds import KINDS
 from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.values import MAX_LENGTH, Length, filled
 from jobs.evaluate.tasks.config import TaskConfig
-from jobs.model_folder import folder_problems, local_folder
+from jobs.model_folder import chat_template, folder_problems, local_folder
 from jobs.template import UNMARKED, ThinkingTemplate
 from orchestrator.job.config import HubName, Problem, StepConfig
 from orchestrator.job.outputs import Curves, Output
@@ -259,6 +259,10 @@ class EvaluateConfig(_Policies):
             for name, written, understood in _as_sets(key, getattr(self, key), dumped[key])
             if written != understood
         ]
+        if "strftime_now" in chat_template(self.model):
+            notes.append(
+                f"date: the model's chat template writes the day: prompts say {self.date}, whatever the day is"
+            )
         if self.published is not None:
             points = {policy.name for policy in self.policies} | {each.name for each in methods(self.policies)}
             tasks = {task.name for task in self.tasks}
@@ -277,6 +281,8 @@ class EvaluateConfig(_Policies):
             yield from task.problems(("tasks", index), contents)
         if self.chat is None:
             yield from folder_problems(self.model)
+            for name, message in unknown_switches(chat_template(self.model), self.chat_template_kwargs):
+                yield Problem(("chat_template_kwargs", name), message)
         yield from cannot(self)
         if self.judge is not None:
             for problem in folder_problems(self.judge.model):
