@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.finetune.config import FinetuneConfig
+from jobs.template import TEMPLATES
 from orchestrator.job.outputs import Dataset, Model
 from orchestrator.job.references import Reference
 
@@ -58,7 +59,7 @@ def test_the_gang_holds_one_bundle_per_worker() -> None:
         ({"evaluation": {"share": 1.0}}, "less than 1"),
         ({"resources": {"deepspeed": {"stage": 1}}}, "2 or 3"),
         ({"resources": {"activation_checkpointing": "some"}}, "'off', 'selective' or 'full'"),
-        ({"template": "thnk"}, "unknown template 'thnk': known are deepseek-r1, qwen3, s1, think"),
+        ({"template": "thnk"}, f"unknown template 'thnk': known are {', '.join(sorted(TEMPLATES))}"),
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"epochs": "3"}, "valid integer"),
         ({"batch_size": 0}, "greater than or equal to 1"),
