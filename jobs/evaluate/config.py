@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from sys import modules
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, JsonValue, model_validator
@@ -183,8 +184,11 @@ class EvaluateConfig(_Policies):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A class with fields of other packages has no name to be found by."""
-        others = [key for key in type(self).model_fields if key not in EvaluateConfig.model_fields]
-        return _restored, (others, self.__getstate__())
+        named = next(
+            each for each in type(self).__mro__ if getattr(modules[each.__module__], each.__name__, None) is each
+        )
+        others = [key for key in type(self).model_fields if key not in named.model_fields]
+        return _restored, (named, others, self.__getstate__())
 
     @cached_property
     def policies(self) -> tuple[Policy, ...]:
@@ -326,8 +330,8 @@ def _as_sets(name: str, value: object, understood: Any) -> Iterator[tuple[str, l
         yield name, list(value), understood
 
 
-def _restored(others: Sequence[str], state: dict[str, Any]) -> EvaluateConfig:
+def _restored(named: type[EvaluateConfig], others: Sequence[str], state: dict[str, Any]) -> EvaluateConfig:
     """The config that was pickled."""
-    config = object.__new__(EvaluateConfig.reading(others))
+    config = object.__new__(named.reading(others))
     config.__setstate__(state)
     return config

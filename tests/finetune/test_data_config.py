@@ -44,7 +44,6 @@ def test_what_is_here_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: 
         ({}, "give either path"),
         ({"path": "a", "dataset": "b/c"}, "give either path"),
         ({"path": "a", "revision": "1f2e"}, "revision and subset are for a dataset on the hub"),
-        ({"path": "${letters}", "split": "test"}, "split is for a dataset or a folder"),
         ({"dataset": "../etc"}, "should match pattern"),
         ({"dataset": "a/b", "columns": {"thinking": "t"}}, "Extra inputs are not permitted"),
         (5, "should be an object"),

@@ -34,6 +34,17 @@ def _variable(value: str) -> str:
     return value
 
 
+class Price(StrictModel):
+    """What a server charges."""
+
+    prompt: float = Field(ge=0, description="USD per million tokens of prompts")
+    completion: float = Field(ge=0, description="USD per million tokens of thinking and answers")
+
+    def usd(self, prompt: float, completion: float) -> float:
+        """Of so many tokens."""
+        return (prompt * self.prompt + completion * self.completion) / 1e6
+
+
 class Server(StrictModel):
     """Where an OpenAI-compatible server is, and how it is talked to. What it serves is ``served_model``."""
 
@@ -44,6 +55,7 @@ class Server(StrictModel):
     requests: int = Field(default=128, ge=1, le=1000, description="at once, of each replica")
     retries: int = Field(default=5, ge=0, le=100, description="of a request: refused, failed or cut off")
     deadline: Seconds = Field(default=300, description="seconds without a token, retries too")
+    price: Price | None = Field(default=None, description="of a server that only chats: for plan and max_cost")
     seeds_by_position: bool = Field(
         default=False, description="its noise is by seed and position, as that of vLLM's model runner V2 on GPUs"
     )

@@ -41,7 +41,7 @@ def each_item(rows: Rows, config: TaskConfig) -> Iterator[Item]:
             columns = replace(columns, id=())
         if columns.picture is not None and row.get(columns.picture):
             continue
-        item = _item(row, where, number, columns, config)
+        item = item_of(row, where, number, columns, config)
         if item.id in place:
             raise StepError(f"{where}: id {item.id!r} is that of {place[item.id]}: make each id unique")
         place[item.id] = _line(where)
@@ -59,7 +59,8 @@ def permuted(options: Sequence[str], seed: int, item: str) -> tuple[str, ...]:
     return tuple(options[at] for at in sorted(range(len(options)), key=place))
 
 
-def _item(row: Mapping[str, Any], where: str, number: int, columns: Columns, config: TaskConfig) -> Item:
+def item_of(row: Mapping[str, Any], where: str, number: int, columns: Columns, config: TaskConfig) -> Item:
+    """The item in a row, the `number`-th. Raises :class:`StepError` where it is none."""
     identity = _text(row, columns.id, "id", where) if columns.id else str(number)
     question = _text(row, columns.question, "question", where)
     answer = _text(
