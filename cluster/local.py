@@ -214,7 +214,7 @@ def main(command: list[str]) -> int:
     if command[:1] == ["--autoscaling"]:
         autoscaling, command = Path("".join(command[1:2])), command[2:]
     if not command or (autoscaling and not autoscaling.is_file()):
-        missing = f"{autoscaling} is no file\n" if autoscaling and command else ""
+        missing = f"{autoscaling} is not a file\n" if autoscaling and command else ""
         print(f"{missing}usage: python -m cluster.local [--autoscaling FILE] COMMAND [ARGUMENT ...]", file=sys.stderr)
         return 2
     named = os.environ.get("RAY_API_SERVER_ADDRESS")

@@ -46,15 +46,15 @@ def read(file: Path) -> list[NodeType]:
     """The worker types of a cluster file of Ray's, or of KubeRay's. Raises ClusterFileError."""
     try:
         if file.stat().st_size > LARGEST:
-            raise ClusterFileError(f"{file}: is no cluster file: it has more than {LARGEST:,} bytes")
+            raise ClusterFileError(f"{file}: is not a cluster file: it has more than {LARGEST:,} bytes")
         documents = [each for each in yaml.safe_load_all(file.read_text()) if isinstance(each, dict)]
     except (OSError, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
-        raise ClusterFileError(f"{file}: is no cluster file: {str(error).partition(chr(10))[0]}") from None
+        raise ClusterFileError(f"{file}: is not a cluster file: {str(error).partition(chr(10))[0]}") from None
     try:
         node_types = [each for document in documents for each in (*_launched(document), *_pods(document))]
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise ClusterFileError(f"{file}: is no cluster file of Ray's or KubeRay's ({what}): see cluster/") from None
+        raise ClusterFileError(f"{file}: is not a cluster file of Ray's or KubeRay's ({what}): see cluster/") from None
     if not node_types:
         raise ClusterFileError(f"{file}: has no available_node_types and no workerGroupSpecs: give a cluster file")
     return [each for each in node_types if each.most > 0]

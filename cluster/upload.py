@@ -64,7 +64,7 @@ def _mib(size: int) -> str:
 def main(arguments: list[str]) -> int:
     folder = Path(*arguments[:1])
     if not folder.is_dir():
-        print(f"{folder} is no folder", file=sys.stderr)
+        print(f"{folder} is not a folder", file=sys.stderr)
         return 2
     small, line = told(folder.absolute())
     print(line, file=sys.stdout if small else sys.stderr)

@@ -222,7 +222,7 @@ def folder_of(model: str | LocalPath) -> Path | None:
     """Where a model's small files are on this machine, if they are: its folder, or the hub's cache of it."""
     if isinstance(model, str) and is_path(model):
         model = locate(model)
-    return model.path if isinstance(model, LocalPath) else _cached(model)
+    return model.path if isinstance(model, LocalPath) else cached_snapshot(model)
 
 
 def _read(path: Path) -> Architecture:
@@ -243,7 +243,7 @@ def _config(path: Path) -> Mapping[str, Any]:
     return config
 
 
-def _cached(name: str) -> Path | None:
+def cached_snapshot(name: str) -> Path | None:
     """The snapshot of a hub name that huggingface_hub left on this machine, when its config.json is in it."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.architecture import MOST_CONFIG
+from jobs.architecture import MOST_CONFIG, cached_snapshot
 from orchestrator.job.config import Problem
 from orchestrator.job.local_files import LocalPath, content, file_problem, folder_problem
 
@@ -19,6 +19,22 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 def local_folder(model: object) -> Path | None:
     """The folder that `model` names. None for a step's output and a name on the hub."""
     return model.path if isinstance(model, LocalPath) else None
+
+
+def chat_template(model: object) -> str:
+    """The chat template of a model in a folder, or in the hub's cache of this machine; empty where there is none."""
+    folder = cached_snapshot(model) if isinstance(model, str) else local_folder(model)
+    if folder is None:
+        return ""
+    try:
+        return content(folder / "chat_template.jinja", MOST_CONFIG).decode()
+    except (OSError, ValueError):
+        pass
+    try:
+        written = json.loads(content(folder / "tokenizer_config.json", MOST_CONFIG)).get("chat_template")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
+    return written if isinstance(written, str) else ""
 
 
 def folder_problems(model: object) -> Iterator[Problem]:

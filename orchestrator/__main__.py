@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.store.storage import StoreError, StoreLost, no_space
+from orchestrator.store.errors import StoreError, StoreLost, no_space
 from orchestrator.terminal import plain
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class _Commands(click.Group):
 
 
 class _Megabytes(click.FloatRange):
-    """A size that a page can have. Click's own range lets through what is no number."""
+    """A size that a page can have. Click's own range lets through what is not a number."""
 
     def __init__(self) -> None:
         super().__init__(min=0, max=MOST_MEGABYTES)
@@ -87,7 +87,7 @@ class _Megabytes(click.FloatRange):
         """Raises click.BadParameter."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
-            self.fail(f"{value} is no number: give megabytes from 0 to {MOST_MEGABYTES:,.0f}", param, ctx)
+            self.fail(f"{value} is not a number: give megabytes from 0 to {MOST_MEGABYTES:,.0f}", param, ctx)
         return number
 
 
@@ -146,19 +146,21 @@ def _execute(
     if problem := _no_room_for_sockets():
         raise _Refused(problem)
     from orchestrator import executor
+    from orchestrator.connection import ClusterError, ClusterLost
+    from orchestrator.interrupts import Interrupted
     from orchestrator.spending import OverCost
     from orchestrator.tracking.tracker import TrackingError
 
     try:
         mirror.check()
         return executor.run(experiment, store, planned, display, mirror)
-    except executor.Interrupted as interruption:
+    except Interrupted as interruption:
         display.say(f"interrupted ({interruption}); the same command continues")
         sys.exit(128 + interruption.signal_number)
-    except executor.ClusterLost as loss:
+    except ClusterLost as loss:
         display.say(str(loss))
         sys.exit(FAILED)
-    except (executor.ClusterError, TrackingError) as error:
+    except (ClusterError, TrackingError) as error:
         raise _Refused(str(error)) from None
     except OverCost as reached:
         display.say(str(reached))
@@ -210,7 +212,7 @@ def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None, detailed_
 @_set
 @click.option("--step", "name", help="Only this step.")
 def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
-    """Show the data that steps would learn from: counts, lengths, what is cut, one sample and what of it is learned."""
+    """Show what steps would work on: data to learn from, and what of it is learned; the prompts of a sweep."""
     experiment, store, planned = _prepare(file, overrides, starts=True)
     from orchestrator.job.errors import StepError
     from orchestrator.registry import JOBS
@@ -223,7 +225,11 @@ def look(file: Path, overrides: tuple[str, ...], name: str | None) -> None:
     outputs = {item.step.name: item for item in planned}
     for item, look in looks:
         if waiting := [target for target in item.inputs if outputs[target].verdict != "done"]:
-            raise _Refused(f"{item.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first")
+            line = f"{item.step.name}: takes the output of {', '.join(waiting)}, not there yet: run it first"
+            if item is looks[0][0]:
+                raise _Refused(line)
+            click.echo(line)
+            continue
         try:
             text = look(item.step.config, item.context(experiment, store))
         except StepError as error:
@@ -268,11 +274,11 @@ def logs(file: Path, step: str, overrides: tuple[str, ...], follow: bool) -> Non
     planned_step = next((item for item in planned if item.step.name == step), None)
     if planned_step is None:
         names = [item.step.name for item in planned]
-        raise _Refused(f"{step!r} is no step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
+        raise _Refused(f"{step!r} is not a step of {file}: it has {', '.join(names[:20])}{', …' * (len(names) > 20)}")
     from orchestrator.logs import follow as lines
-    from orchestrator.store.storage import files
+    from orchestrator.store.storage import storage_of
 
-    if not files(planned_step.folder.logs):
+    if not storage_of(planned_step.folder.logs).files():
         raise _Refused(f"{step}: nothing was logged, because it never ran as it is written now")
     with suppress(KeyboardInterrupt):
         for process, line in lines(
@@ -470,6 +476,29 @@ def compare(first: str, second: str, points: tuple[str, str] | None, tracking: s
         raise _Refused(str(error)) from None
 
 
+@main.command()
+@click.argument("step")
+@click.argument("name", metavar="OWNER/NAME")
+@click.option("--public", is_flag=True, help="Everyone may read it; else it is private.")
+def push(step: str, name: str, public: bool) -> None:
+    """Put what a finished step made on Hugging Face's hub: a dataset or a model.
+
+    STEP is its folder (runs/s1k-e70df17c11b46128). The token is HF_TOKEN's, or what `hf auth login` left.
+    """
+    from orchestrator.finished import finished
+    from orchestrator.job.errors import StepError
+    from orchestrator.push import push as put
+    from orchestrator.registry import JOBS
+    from orchestrator.store.records import DamagedRecord
+    from orchestrator.tracking.tracker import TrackingError
+
+    try:
+        with finished(step, "") as (kind, made):
+            click.echo(put(JOBS[kind].config.PRODUCES, made.output, name, f"From {made.name}", public))
+    except (StepError, TrackingError, DamagedRecord) as error:
+        raise _Refused(str(error)) from None
+
+
 def _prepare(
     file: Path, overrides: tuple[str, ...], starts: bool = False
 ) -> tuple[Experiment, Store, list[PlannedStep]]:
@@ -573,10 +602,10 @@ def _bundles(demands: list[dict[str, float]]) -> str:
 def _show_results(planned: list[PlannedStep], pages: list[StoragePath]) -> None:
     from orchestrator.markdown_view import show
     from orchestrator.spending import compared
-    from orchestrator.store.storage import read_bytes
+    from orchestrator.store.storage import storage_of
 
     for item in planned:
-        table = read_bytes(item.folder.output / "table.md")
+        table = storage_of(item.folder.output / "table.md").read_bytes()
         if table is not None and item.folder.whole():
             click.echo()
             show(table.decode(errors="replace").rstrip())

@@ -19,7 +19,7 @@ LOG_EVERY = 5.0
 """Seconds between two lines about one step in a log."""
 
 LOG_WIDTH = 120
-"""Columns where the output is no terminal, so that a log does not wrap what nobody's window asked it to."""
+"""Columns where the output is not a terminal, so that a log does not wrap what nobody's window asked it to."""
 
 
 DRAWN = 200

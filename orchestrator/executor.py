@@ -11,32 +11,24 @@ their owner.
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.own_ray import own_cluster
+from orchestrator import connection
 from orchestrator.display import Display
 from orchestrator.experiment import Experiment
 from orchestrator.failures import Failure, diagnose
+from orchestrator.interrupts import Interrupted, signals_noted
 from orchestrator.job.config import StepConfig
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
 from orchestrator.job.groups import group_prefix, remove_groups
-from orchestrator.job.resources import NAMESPACE
 from orchestrator.job.retries import Losses
 from orchestrator.logs import tail
 from orchestrator.plan import PlannedStep, estimates
@@ -44,17 +36,15 @@ from orchestrator.provenance import FILE as PROVENANCE
 from orchestrator.provenance import provenance
 from orchestrator.registry import JOBS
 from orchestrator.spending import Accounts, OverCost, expect
+from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.records import DamagedRecord, write_json_atomically, write_note
 from orchestrator.store.step_folders import StepFolder, Store, heartbeat, leased
-from orchestrator.store.storage import StoreError
+from orchestrator.store.storage import storage_of
 from orchestrator.tracking.mirror import Mirror
 
 POLL = 0.25
 """Seconds between looks at running steps."""
-ANSWER_SECONDS = 5.0
-"""How long the cluster that RAY_ADDRESS names may take to accept a connection."""
-
 CLUSTER = 5.0
 """Seconds between looks at whether this machine is still part of the cluster."""
 
@@ -84,48 +74,16 @@ def _run_step(kind: str, config: StepConfig, context: StepContext) -> None:
 
 def _verify(taken: StepInput) -> None:
     """Raises StepError where what a step takes is not what was written; from a bucket that is seen as it is fetched."""
-    if isinstance(taken.storage, Path):
-        try:
-            StepFolder(taken.storage.parent).verify()
-        except DamagedRecord as error:
-            raise StepError(
-                f"{taken.name}: damaged: {error}; the same command makes {taken.name} again first"
-            ) from error
-
-
-class ClusterLost(Exception):
-    """Ray's process on this machine has died, and with it all that the run could start. Says so, in one line."""
+    if storage_of(taken.storage).remote:
+        return
+    try:
+        StepFolder(taken.storage.parent).verify()
+    except DamagedRecord as error:
+        raise StepError(f"{taken.name}: damaged: {error}; the same command makes {taken.name} again first") from error
 
 
 _in_its_own_process = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_run_step)
 _in_a_shared_process = ray.remote(num_cpus=0, max_retries=0)(_run_step)
-
-
-class ClusterError(Exception):
-    """The cluster that RAY_ADDRESS names cannot be used. One line."""
-
-
-def refused(address: str, error: Exception) -> str:
-    """Why Ray would not connect to the cluster at `address`, in a line: other versions are named, and a token."""
-    versions = re.findall(r"(Ray|Python): (\S+)", str(error))
-    if "Version mismatch" in str(error) and len(versions) == 4:
-        theirs, ours = (
-            " and ".join(f"{name} {number}" for name, number in pair) for pair in (versions[:2], versions[2:])
-        )
-        return f"RAY_ADDRESS: the cluster at {address} has {theirs}, and this is {ours}: give both the same"
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    # Ray has this line also for a cluster that answered, and wanted a token.
-    asked = "Failed to connect to Ray cluster" in first and os.environ.get("RAY_AUTH_MODE") != "token"
-    token = "; something listens there: if it asks for a token, set RAY_AUTH_MODE=token" if asked else ""
-    return f"RAY_ADDRESS: no cluster can be used at {address}: {first}{token}"
-
-
-class Interrupted(Exception):
-    """The run was told to stop, by Ctrl-C or ``ray job stop``. Carries the signal."""
-
-    def __init__(self, signal_number: int):
-        super().__init__(signal.Signals(signal_number).name)
-        self.signal_number = signal_number
 
 
 @dataclass
@@ -133,34 +91,6 @@ class _Attempt:
     task: ray.ObjectRef
     number: int
     started: float
-
-
-@contextmanager
-def connected() -> Iterator[None]:
-    """A connection to the cluster that RAY_ADDRESS names (as it does in a Ray job), else a local one for this run."""
-    address = os.environ.get("RAY_ADDRESS")
-    with nullcontext() if address else own_cluster():
-        local: dict[str, Any] = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-        try:
-            if address:
-                _reach(address)
-            ray.init(address=address or "local", namespace=NAMESPACE, **quiet, **local)
-        except (RuntimeError, OSError) as error:
-            if address is None:
-                raise
-            raise ClusterError(refused(address, error)) from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-def _reach(address: str) -> None:
-    """Raises OSError where nothing listens at `address`: Ray itself goes on trying for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
 def run(experiment: Experiment, store: Store, planned: list[PlannedStep], display: Display, mirror: Mirror) -> bool:
@@ -184,32 +114,13 @@ def run(experiment: Experiment, store: Store, planned: list[PlannedStep], displa
     with (
         leased(folders, lease),
         heartbeat(folders, lease) as (taken_over, cancelled),
-        connected(),
+        connection.connected(),
         # Innermost, because ray.init installs a handler of its own.
-        _signals() as signals,
+        signals_noted() as signals,
     ):
         return _Run(
             experiment, store, planned, display, mirror, lease.run, taken_over, cancelled, signals, accounts
         ).loop()
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM in the list that it yields, for the loop to act on.
-
-    Nothing is raised from the handler: it may run inside Ray's native code, or inside a clean-up that must not stop.
-    """
-    received: list[int] = []
-
-    def note(signal_number: int, frame: FrameType | None) -> None:
-        received.append(signal_number)
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 class _Run:
@@ -280,11 +191,7 @@ class _Run:
         if time.monotonic() < self.look_at_cluster:
             return
         self.look_at_cluster = time.monotonic() + CLUSTER
-        here = ray.get_runtime_context().get_node_id()
-        if not any(node["NodeID"] == here and node["Alive"] for node in ray.nodes()):
-            raise ClusterLost(
-                "infrastructure: Ray's process on this machine (raylet) has died; run the same command again"
-            )
+        connection.check()
 
     def _started_or_skipped(self, name: str) -> bool:
         inputs = self.planned[name].inputs

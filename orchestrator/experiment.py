@@ -125,7 +125,7 @@ class _TopLevel(StrictModel):
     @classmethod
     def _is_one_line(cls, value: str) -> str:
         if not value.isprintable() or value != value.strip():
-            raise ValueError(f"{_shown(value)} is no name: letters of any script, on one line, no space around them")
+            raise ValueError(f"{_shown(value)} is not a name: letters of any script, on one line, no space around them")
         return value
 
     @field_validator("store")

@@ -8,7 +8,7 @@ import ray.exceptions
 
 from orchestrator.job.errors import StepError
 from orchestrator.job.retries import Cause, OutOfRetries
-from orchestrator.store.storage import StoreError, no_space
+from orchestrator.store.errors import StoreError, no_space
 
 _INFRASTRUCTURE = (
     ray.exceptions.WorkerCrashedError,

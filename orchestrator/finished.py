@@ -19,7 +19,7 @@ from orchestrator.job.errors import StepError
 from orchestrator.job.record import Compared
 from orchestrator.registry import JOBS
 from orchestrator.store.step_folders import StepFolder
-from orchestrator.store.storage import check_bucket, is_remote, storage_path
+from orchestrator.store.storage import first_contact, storage_path
 from orchestrator.tracking.tracker import Tracker
 
 RUN = re.compile(r"[0-9a-f]{32}")
@@ -33,11 +33,10 @@ def finished(name: str, tracking: str) -> Iterator[tuple[str, Compared]]:
     An MLflow run has its step's published files, not the step's kind: it is of the one that offers comparisons.
     """
     folder = StepFolder(storage_path(name))
-    if is_remote(folder.path):
-        check_bucket(name)
+    first_contact(folder.path).check_reachable()
     if folder.path.is_dir():
         if not folder.path.joinpath("done.json").exists() or not folder.verify()[0] or folder.identity is None:
-            raise StepError(f"{name} is no finished step: give a folder of a store that has a done.json in it")
+            raise StepError(f"{name} is not a finished step: give a folder of a store that has a done.json in it")
         made = StepInput(folder.path.name, folder.fingerprint, folder.output)
         yield folder.identity["job"], Compared(made.name, made.output)
     elif RUN.fullmatch(name):

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan import PlannedStep
+from orchestrator.store.errors import StoreError
 from orchestrator.store.records import DamagedRecord, read_json, read_passing, read_record
 from orchestrator.store.step_folders import NAME, StepFolder, Store
-from orchestrator.store.storage import StoreError, files, folders, remove, remove_tree
+from orchestrator.store.storage import storage_of
 
 if TYPE_CHECKING:
     from orchestrator.store.storage import StoragePath
@@ -45,8 +46,8 @@ class Garbage:
 
     def remove(self) -> None:
         """Deletes it; the done-marker first, so that what is left of a deletion that is cut short is no result."""
-        remove(self.path / "done.json")
-        remove_tree(self.path)
+        storage_of(self.path / "done.json").remove()
+        storage_of(self.path).remove_tree()
 
 
 def unreachable(store: Store, kept: Iterable[PlannedStep], unfinished: bool = False) -> Iterator[Garbage]:
@@ -55,7 +56,7 @@ def unreachable(store: Store, kept: Iterable[PlannedStep], unfinished: bool = Fa
     With `unfinished`, also steps that were begun and never finished, unless a run works on them. Raises StoreError
     where it cannot be told what a needed step takes.
     """
-    steps = {path.name: StepFolder(path) for path in folders(store.root) if _STEP.fullmatch(path.name)}
+    steps = {path.name: StepFolder(path) for path in storage_of(store.root).folders() if _STEP.fullmatch(path.name)}
     named = {step.folder.path.name for step in kept}
     needed: dict[str, StepFolder] = {}
     left = [step for name, step in steps.items() if name in named or _in_use(step, unfinished)]
@@ -68,14 +69,16 @@ def unreachable(store: Store, kept: Iterable[PlannedStep], unfinished: bool = Fa
     traces = {name for step in needed.values() for name in _said(step.path, "uses.json", _names)}
     gone = [step.path for name, step in steps.items() if name not in needed]
     names = {path.name for path in gone}
-    gone += [path for path in folders(store.traces) if _TRACES.fullmatch(path.name) and path.name not in traces]
+    gone += [
+        path for path in storage_of(store.traces).folders() if _TRACES.fullmatch(path.name) and path.name not in traces
+    ]
     gone += [
         path
-        for path in folders(store.reports)
+        for path in storage_of(store.reports).folders()
         if not names.isdisjoint(read_passing(path / "steps.json", list[str]) or [])
     ]
     for path in gone:
-        contents = files(path).values()
+        contents = storage_of(path).files().values()
         within = path.name if path.parent == store.root else f"{path.parent.name}/{path.name}"
         yield Garbage(
             path, within, sum(file.size for file in contents), max((file.changed for file in contents), default=0.0)
@@ -95,7 +98,7 @@ def _in_use(step: StepFolder, unfinished: bool) -> bool:
 def _names(path: StoragePath) -> list[str]:
     names = read_json(path)
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise DamagedRecord(f"{path} is damaged: it is no list of names")
+        raise DamagedRecord(f"{path} is damaged: it is not a list of names")
     return names or []
 
 

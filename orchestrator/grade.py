@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.executor import connected
+from orchestrator.connection import connected
 from orchestrator.experiment import Experiment
 from orchestrator.job.errors import StepError
 from orchestrator.job.record import Regraded

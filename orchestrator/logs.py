@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from orchestrator.store.storage import files, read_bytes, read_from
+from orchestrator.store.storage import storage_of
 from orchestrator.terminal import plain
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class _File:
     def lines(self, size: int, all_of_it: bool) -> Iterator[str]:
         """What was added since the last call, up to `size`; an unfinished last line only with `all_of_it`."""
         while self.offset < size:
-            part = read_from(self.path, self.offset, AT_ONCE)
+            part = storage_of(self.path).read_from(self.offset, AT_ONCE)
             if not part:
                 break
             self.offset += len(part)
@@ -58,19 +58,23 @@ def follow(folder: StoragePath, ended: Callable[[], bool]) -> Iterator[tuple[str
     seen: dict[str, _File] = {}
     while True:
         last = ended()
-        there = {name: file.size for name, file in files(folder).items() if name.endswith(".txt") and "/" not in name}
+        there = {
+            name: file.size
+            for name, file in storage_of(folder).files().items()
+            if name.endswith(".txt") and "/" not in name
+        }
         for name in sorted(there, key=_in_order):
             file = seen.setdefault(name, _File(folder / name))
             for line in file.lines(there[name], all_of_it=last):
                 yield PurePosixPath(name).stem, printable(line)
         if last:
             return
-        time.sleep(POLL if isinstance(folder, Path) else POLL_REMOTE)
+        time.sleep(POLL_REMOTE if storage_of(folder).remote else POLL)
 
 
 def tail(path: StoragePath, lines: int) -> list[str]:
     """The last lines of a log; none where there is no such file."""
-    content = read_bytes(path)
+    content = storage_of(path).read_bytes()
     return [] if content is None else content.decode(errors="replace").splitlines()[-lines:]
 
 

@@ -20,8 +20,9 @@ from orchestrator.job.estimate import Estimate
 from orchestrator.registry import JOBS
 from orchestrator.spending import spent
 from orchestrator.store.records import DamagedRecord
-from orchestrator.store.step_folders import StepFolder, Store
-from orchestrator.store.storage import folders
+from orchestrator.store.step_folders import VERIFIED_IN_FULL, StepFolder, Store
+from orchestrator.store.storage import storage_of
+from orchestrator.store.working_files import output_of
 
 StepVerdict = Literal["done", "would run"]
 
@@ -65,7 +66,7 @@ def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
     """The steps of an experiment against a store, in an order in which they can run."""
     planned: dict[str, PlannedStep] = {}
     upcoming: dict[str, Upcoming] = {}
-    names = {path.name.rpartition("-")[0] for path in folders(store.root)}
+    names = {path.name.rpartition("-")[0] for path in storage_of(store.root).folders()}
     for name, step in experiment.steps.items():
         targets = [reference.step for reference in step.references()]
         inputs = {target: planned[target] for target in targets}
@@ -98,11 +99,7 @@ def estimates(planned: list[PlannedStep], most: int | None = None) -> dict[str, 
 
 def _looked_into(folder: StepFolder) -> Path:
     """A finished step's output for a plan: on this machine, and from an object store without weights."""
-    if isinstance(folder.path, Path):
-        return folder.path / "output"
-    from orchestrator.store.working_copy import small_output
-
-    return small_output(folder.path)
+    return output_of(folder.path, VERIFIED_IN_FULL)
 
 
 def _verdict(

@@ -24,7 +24,7 @@ from orchestrator.registry import JOBS
 from orchestrator.spending import expected, spent
 from orchestrator.store.records import DamagedRecord, tell, write_json_atomically
 from orchestrator.store.step_folders import Store
-from orchestrator.store.storage import files, write_bytes
+from orchestrator.store.storage import storage_of
 from orchestrator.tracking.tracker import without_credentials
 
 if TYPE_CHECKING:
@@ -90,14 +90,13 @@ def _whole(step: PlannedStep) -> bool:
 @contextmanager
 def _written_to(folder: StoragePath) -> Iterator[Path]:
     """A local folder whose files are in `folder` afterwards."""
-    if isinstance(folder, Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
+    storage_of(folder).make_folder()
+    if (local := storage_of(folder).local) is not None:
+        yield local
         return
     with tempfile.TemporaryDirectory(prefix="report") as temporary:
         yield Path(temporary)
-        for name in files(Path(temporary)):
-            write_bytes(folder / name, Path(temporary, name).read_bytes())
+        storage_of(folder).put(Path(temporary), storage_of(Path(temporary)).files())
 
 
 def _finished(planned: PlannedStep, experiment: Experiment, store: Store) -> FinishedStep:

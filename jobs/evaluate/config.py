@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from sys import modules
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, JsonValue, model_validator
@@ -23,13 +24,13 @@ from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.sweep import kinds
-from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions
+from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
 from jobs.evaluate.sweep.curves import methods
 from jobs.evaluate.sweep.kinds import KINDS
 from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.values import MAX_LENGTH, Length, filled
 from jobs.evaluate.tasks.config import TaskConfig
-from jobs.model_folder import folder_problems, local_folder
+from jobs.model_folder import chat_template, folder_problems, local_folder
 from jobs.template import UNMARKED, ThinkingTemplate
 from orchestrator.job.config import HubName, Problem, StepConfig
 from orchestrator.job.outputs import Curves, Output
@@ -190,8 +191,11 @@ class EvaluateConfig(_Policies):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A class with fields of other packages has no name to be found by."""
-        others = [key for key in type(self).model_fields if key not in EvaluateConfig.model_fields]
-        return _restored, (others, self.__getstate__())
+        named = next(
+            each for each in type(self).__mro__ if getattr(modules[each.__module__], each.__name__, None) is each
+        )
+        others = [key for key in type(self).model_fields if key not in named.model_fields]
+        return _restored, (named, others, self.__getstate__())
 
     @cached_property
     def policies(self) -> tuple[Policy, ...]:
@@ -263,6 +267,10 @@ class EvaluateConfig(_Policies):
             for name, written, understood in _as_sets(key, getattr(self, key), dumped[key])
             if written != understood
         ]
+        if "strftime_now" in chat_template(self.model):
+            notes.append(
+                f"date: the model's chat template writes the day: prompts say {self.date}, whatever the day is"
+            )
         if self.published is not None:
             points = {policy.name for policy in self.policies} | {each.name for each in methods(self.policies)}
             tasks = {task.name for task in self.tasks}
@@ -281,6 +289,8 @@ class EvaluateConfig(_Policies):
             yield from task.problems(("tasks", index), contents)
         if self.chat is None:
             yield from folder_problems(self.model)
+            for name, message in unknown_switches(chat_template(self.model), self.chat_template_kwargs):
+                yield Problem(("chat_template_kwargs", name), message)
         yield from unrecommended(self)
         yield from cannot(self)
         if self.judge is not None:
@@ -335,8 +345,8 @@ def _as_sets(name: str, value: object, understood: Any) -> Iterator[tuple[str, l
         yield name, list(value), understood
 
 
-def _restored(others: Sequence[str], state: dict[str, Any]) -> EvaluateConfig:
+def _restored(named: type[EvaluateConfig], others: Sequence[str], state: dict[str, Any]) -> EvaluateConfig:
     """The config that was pickled."""
-    config = object.__new__(EvaluateConfig.reading(others))
+    config = object.__new__(named.reading(others))
     config.__setstate__(state)
     return config

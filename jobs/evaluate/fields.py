@@ -18,7 +18,7 @@ from orchestrator.job.strict_model import StrictModel
 def _drawn(value: Any) -> Any:
     if is_length(value):
         return value
-    raise ValueError(f"{value!r} is no number of samples: give whole numbers from 1")
+    raise ValueError(f"{value!r} is not a number of samples: give whole numbers from 1")
 
 
 Ks = Annotated[

@@ -10,6 +10,7 @@ JOB = Job(
     config=EvaluateConfig,
     run=lazy("jobs.evaluate.run:run"),
     estimate=lazy("jobs.evaluate.planning.estimate:estimate"),
+    look=lazy("jobs.evaluate.look:look"),
     regrade=lazy("jobs.evaluate.regrade:regrade"),
     compare=lazy("jobs.evaluate.compare:compare"),
     report=lazy("jobs.evaluate.report:write"),

@@ -36,7 +36,7 @@ from jobs.evaluate.sweep.opening import ASKED
 from jobs.evaluate.sweep.policy import Policy, Root
 from jobs.evaluate.sweep.prompts import AFTER_CLOSE, Prompter, Unit, room, unit_key
 from jobs.evaluate.sweep.tree import Room, Tree, grow, wanted, width
-from jobs.evaluate.tasks import load
+from jobs.evaluate.tasks import Task, load
 from jobs.evaluate.traces.compaction import compact, shared
 from jobs.evaluate.traces.files import DamagedFile, Index, traces_folder
 from jobs.evaluate.traces.provenance import decoded_by
@@ -64,6 +64,8 @@ class Sweep:
     replica: ReplicaSpec
     folder: StoragePath
     """Where its traces are kept."""
+    model: str
+    """What identifies it."""
 
     @property
     def units(self) -> Iterator[Unit]:
@@ -78,15 +80,28 @@ def run(config: EvaluateConfig, context: StepContext) -> None:
     context.output.mkdir(parents=True, exist_ok=True)
     samples = context.output / "samples.parquet"
     with grading(config, context, context.output) as grader:
-        totals = (_decode if config.chat is None else chat.answer)(config, context, samples, grader)
+        totals = sample(config, context, tasks_of(config, context), samples, grader)
     totals["seconds"] = round(time.monotonic() - began, 3)
     (context.output / "decode.json").write_text(json.dumps(totals, indent=1))
     publish(config, context, samples, totals)
 
 
-def _decode(config: EvaluateConfig, context: StepContext, samples: Path, grader: Grader) -> dict[str, Any]:
-    """Decodes what is missing and writes the samples. Returns what that took."""
-    sweep = prepare(config, context)
+def tasks_of(config: EvaluateConfig, context: StepContext) -> list[Task]:
+    """What a config asks. Raises StepError naming the row that is no question."""
+    return [load(task, context.inputs) for task in config.tasks]
+
+
+def sample(
+    config: EvaluateConfig, context: StepContext, tasks: Sequence[Task], samples: Path, grader: Grader
+) -> dict[str, Any]:
+    """Decodes what is missing, or asks a chat server for it, and writes the samples. Returns what that took."""
+    return (_decode if config.chat is None else chat.answer)(config, context, tasks, samples, grader)
+
+
+def _decode(
+    config: EvaluateConfig, context: StepContext, tasks: Sequence[Task], samples: Path, grader: Grader
+) -> dict[str, Any]:
+    sweep = sweep_of(config, context, tasks)
     context.use_traces(sweep.folder)
     meter = Meter(config.machine)
     try:
@@ -107,8 +122,12 @@ def _decode(config: EvaluateConfig, context: StepContext, samples: Path, grader:
 
 
 def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
-    """Loads the tasks and the model's small files, and tokenises everything that will be said to it."""
-    tasks = [load(task, context.inputs) for task in config.tasks]
+    """The sweep over the config's own tasks."""
+    return sweep_of(config, context, tasks_of(config, context))
+
+
+def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]) -> Sweep:
+    """Loads the model's small files, and tokenises everything that will be said to it."""
     model = models.resolve(config, context)
     prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn, config.instructions)
     template = prompter.template
@@ -168,7 +187,7 @@ def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
         leave=context.leave,
         decoded_by=partial(decoded_by, engine),
     )
-    return Sweep(tuple(questions), prompter, replica, folder)
+    return Sweep(tuple(questions), prompter, replica, folder, model.identity)
 
 
 def _by_root(policies: Sequence[Policy], prompter: Prompter) -> dict[Root, list[Policy]]:

@@ -26,10 +26,11 @@ from orchestrator.experiment import ExperimentError, load
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.plan import PlannedStep, plan
+from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.records import write_json_atomically
 from orchestrator.store.step_folders import Store, heartbeat, leased
-from orchestrator.store.storage import StoreError, storage_path
+from orchestrator.store.storage import storage_path
 
 FAILED, BAD_INPUT = 1, 2
 _LAST_WORD = 10.0

@@ -37,7 +37,9 @@ avoid."""
 
 def _whole_heads(hidden_size: int) -> int:
     if hidden_size % HEAD_SIZE:
-        raise ValueError(f"{hidden_size} is no multiple of {HEAD_SIZE}, the width of a head: try {HEAD_SIZE}, 128, 256")
+        raise ValueError(
+            f"{hidden_size} is not a multiple of {HEAD_SIZE}, the width of a head: try {HEAD_SIZE}, 128, 256"
+        )
     return hidden_size
 
 
@@ -51,7 +53,9 @@ def _checkpoint_place(location: str) -> str:
     scheme, separator, rest = location.partition("://")
     if not separator:
         if not location.startswith("/"):
-            raise ValueError(f"{location!r} is no absolute path: workers run elsewhere; give one, or s3://bucket/key")
+            raise ValueError(
+                f"{location!r} is not an absolute path: workers run elsewhere; give one, or s3://bucket/key"
+            )
         return location
     bucket = rest.partition("/")[0]
     if scheme != "s3" or not bucket or "@" in bucket or ":" in bucket:

@@ -55,7 +55,9 @@ class DataConfig(StrictModel):
     dataset: str | None = Field(default=None, pattern=f"^{_NAME}(/{_NAME})?$", description="its name on the hub")
     revision: str | None = Field(default=None, min_length=1, description="a commit, tag or branch on the hub")
     subset: str | None = Field(default=None, min_length=1, description="of a dataset that has several")
-    split: str | None = Field(default=None, min_length=1, description="of a dataset or folder; None: train")
+    split: str | None = Field(
+        default=None, min_length=1, description="of a dataset or folder, or a set of a step's (seed-1); None: train"
+    )
     columns: SampleColumns | None = Field(default=None, description="None: recognised by their names")
 
     @model_validator(mode="before")
@@ -71,8 +73,6 @@ class DataConfig(StrictModel):
             raise ValueError("give either path (a file, a folder or ${step}) or dataset (a name on the hub)")
         if self.dataset is None and (self.revision is not None or self.subset is not None):
             raise ValueError("revision and subset are for a dataset on the hub: leave them out with a path")
-        if isinstance(self.path, Reference) and self.split is not None:
-            raise ValueError("split is for a dataset or a folder: a step's output has its own file to train on")
         return self
 
     @property
@@ -84,11 +84,16 @@ class DataConfig(StrictModel):
         """The same data, whose path can be opened from any working folder; `output` is where a step wrote."""
         if self.path is None:
             return self
-        return self.model_copy(update={"path": self._found(output)})
+        found = self._found(output)
+        return self.model_copy(update={"path": found, **({} if found is self.path else {"split": None})})
 
     def _found(self, output: Callable[[Reference], Dataset]) -> LocalPath | None:
         if isinstance(self.path, Reference):
-            return locate(str(output(self.path).train))
+            made = output(self.path)
+            try:
+                return locate(str(made.train if self.split is None else made.part(self.split)))
+            except FileNotFoundError as error:
+                raise StepError(f"data: {self.path} {error}") from None
         return self.path
 
     @property
@@ -97,12 +102,12 @@ class DataConfig(StrictModel):
         return ("data",) if self == DataConfig(path=self.path) else ("data", "path")
 
     def problems(self, contents: bool = True) -> Iterator[Problem]:
-        """What is wrong with the user's own data; with `contents`, down to the first row that is no sample."""
+        """What is wrong with the user's own data; with `contents`, down to the first row that is not a sample."""
         if self.file is None:
             return
         is_folder = is_there(self.file) and self.file.is_dir()
         if not is_there(self.file):
-            problem: str | None = "is no file or folder"
+            problem: str | None = "is not a file or folder"
         elif is_folder:
             problem = folder_problem(self.file) or self._nothing_to_read(self.file)
         else:

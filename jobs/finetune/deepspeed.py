@@ -90,7 +90,7 @@ class DeepSpeed:
         set_learning_rate(self._engine.optimizer, rate)
         self._engine.step()
         norm = float(self._engine.get_global_grad_norm())
-        return norm if norm >= 0 else math.inf  # DeepSpeed has -1 for one that is no number.
+        return norm if norm >= 0 else math.inf  # DeepSpeed has -1 for one that is not a number.
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> Tensor:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfi
 
 from jobs.finetune.data import end_of_turn
 from orchestrator.job.errors import StepError
-from orchestrator.store.storage import StoreError
+from orchestrator.store.errors import StoreError
 
 
 def export(

@@ -43,7 +43,8 @@ from jobs.gang_scheduling import will_fit
 from orchestrator.job.errors import StepError
 from orchestrator.job.retries import Cause, Losses, OutOfRetries, field_of
 from orchestrator.job.usage import Held, Meter
-from orchestrator.store.storage import StoreError, no_space, read_bytes, remove, write_bytes
+from orchestrator.store.errors import StoreError, no_space
+from orchestrator.store.storage import storage_of
 
 if TYPE_CHECKING:
     from orchestrator.store.storage import StoragePath
@@ -90,7 +91,7 @@ def run_gang(
     waited = 0.0
     while True:
         try:
-            remove(reservation)
+            storage_of(reservation).remove()
             with held(meter, hold, config.devices):
                 _trainer(work, argument, config, workers, records, reservation, before).fit()
             return
@@ -149,14 +150,14 @@ def _work(work: Callable[[Argument], None], argument: Argument, reservation: Sto
     if ray.train.get_context().get_world_rank() == 0:
         table = placement_group_table(get_current_placement_group())
         machines_of_gang = sorted(set(table["bundles_to_node_id"].values()))
-        write_bytes(reservation, json.dumps({"machines": machines_of_gang}).encode())
+        storage_of(reservation).write_bytes(json.dumps({"machines": machines_of_gang}).encode())
     raise_what_was_before()
     work(argument)
 
 
 def _machines(reservation: StoragePath) -> list[str]:
     """Those of the gang that ran last, by what its rank 0 said of them; none where it did not come to run."""
-    record = read_bytes(reservation)
+    record = storage_of(reservation).read_bytes()
     return [] if record is None else list(json.loads(record)["machines"])
 
 

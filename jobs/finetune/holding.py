@@ -21,7 +21,7 @@ from ray.exceptions import RayError
 
 from jobs.gang_scheduling import Granted, granted_here, release_abandoned
 from orchestrator.job.usage import Held, Meter
-from orchestrator.store.storage import StoreError
+from orchestrator.store.errors import StoreError
 
 EVERY = 1.0
 """Seconds between looks."""

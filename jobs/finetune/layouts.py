@@ -24,7 +24,8 @@ class SampleColumns(StrictModel):
 
 @dataclass(frozen=True)
 class DatasetLayout:
-    """How a published dataset keeps its samples: in three columns, or in one with the turns of a conversation."""
+    """How a published dataset keeps its samples: in three columns, in one with the turns of a conversation, or with a
+    trace and an answer in one column."""
 
     of: str
     names: tuple[str, ...]
@@ -39,6 +40,7 @@ LAYOUTS = (
     DatasetLayout("s1K", ("question", "thinking_trajectories", "attempt")),
     DatasetLayout("OpenThoughts", ("problem", "deepseek_reasoning", "deepseek_solution")),
     DatasetLayout("OpenThoughts", ("conversations",)),
+    DatasetLayout("GSM8K", ("question", "answer")),
 )
 """The columns that are recognised, in the order in which they are looked for. s1K-1.1 has Gemini's traces beside r1's,
 which are those that s1.1 was trained on."""

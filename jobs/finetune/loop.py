@@ -157,7 +157,7 @@ def _accumulate(strategy: Strategy, step: WorkerStep, device: torch.device) -> _
 
 
 def _suspects(step: WorkerStep, sums: _Sums) -> list[int]:
-    """Samples of the micro-batches whose loss is no number; of all, where only the gradient is none."""
+    """Samples of the micro-batches whose loss is not a number; of all, where only the gradient is none."""
     bad = [
         sample
         for batch, loss in zip(step.batches, sums.losses, strict=True)

@@ -12,6 +12,7 @@ from jobs.finetune.measures import StepReport
 from jobs.finetune.prepare import publish, seen
 from jobs.finetune.system_metrics import SystemMetrics
 from orchestrator.job.context import StepContext
+from orchestrator.job.tracked_run import TookDataset
 
 _SECONDS_BETWEEN_PROGRESS = 0.5
 
@@ -27,6 +28,8 @@ class Recorder:
         params |= {"workers": dist.get_world_size()} | seen(data)
         self._params = params
         self._run = context.track("finetune", params, group="training")
+        source = config.data.path or config.data.dataset
+        self._run.took([TookDataset(str(source), str(params["data_fingerprint"]), str(source))])
         publish(data, self._run.artifacts)
         self._system = SystemMetrics()
         self._rewound = False

@@ -13,7 +13,7 @@ from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.gang import announced, run_gang
 from jobs.finetune.prepare import prepare
 from orchestrator.job.context import StepContext
-from orchestrator.store.storage import remove
+from orchestrator.store.storage import storage_of
 
 
 def run(config: FinetuneConfig, context: StepContext) -> None:
@@ -31,7 +31,7 @@ def run(config: FinetuneConfig, context: StepContext) -> None:
     reservation = assignment.context.storage / "gang" / "reservation.json"
     run_gang(_work, assignment, config, records, reservation, context.lost, context.hold, fetch)
     assignment.checkpoints.remove()
-    remove(reservation)
+    storage_of(reservation).remove()
     shutil.rmtree(records)
     assignment.context.unshare(DATA)
 

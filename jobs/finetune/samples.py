@@ -35,6 +35,10 @@ _TAGGED = re.compile(
 )
 """How OpenThoughts writes a trace and an answer into one turn: its first version with words, the others with tags."""
 
+_WORKED = ("question", "answer")
+_CALCULATION = re.compile(r"<<[^<>\n]*>>")
+"""What GSM8K's calculator reads: ``48/2 = <<48/2=24>>24``."""
+
 _SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>")
 
 
@@ -50,9 +54,9 @@ class Sample:
 
 
 def read_samples(data: DataConfig) -> Iterator[Sample]:
-    """The samples of `data`, whose path is no reference any more (:meth:`DataConfig.located`), in their order.
+    """The samples of `data`, whose path is not a reference any more (:meth:`DataConfig.located`), in their order.
 
-    Raises StepError when it cannot be read, lacks columns, has no rows, or at the first row that is no sample.
+    Raises StepError when it cannot be read, lacks columns, has no rows, or at the first row that is not a sample.
     """
     rows = _rows(data)
     first = next(rows, None)
@@ -158,6 +162,8 @@ def _asked(data: DataConfig) -> dict[str, str]:
 def _sample(row: DatasetRow, layout: DatasetLayout, where: str) -> Sample:
     if layout.names == (_CONVERSATION,):
         parts = _of_conversation(row.get(_CONVERSATION), where)
+    elif layout.names == _WORKED:
+        parts = _worked(row, where)
     else:
         parts = {part: _text(row.get(name), name, where) for part, name in zip(_PARTS, layout.names, strict=True)}
     return Sample(**parts, where=where)
@@ -185,12 +191,27 @@ def _of_conversation(turns: Any, where: str) -> dict[str, str]:
     said = [turn for turn in said if turn[0] != "system"]
     if len(said) != 2 or said[0][0] not in _QUESTIONER or (match := _TAGGED.fullmatch(str(said[1][1]))) is None:
         raise StepError(
-            f"data: {where} is no conversation of a question and a reply that thinks in <think>…</think> before it "
+            f"data: {where} is not a conversation of a question and a reply that thinks in <think>…</think> before it "
             "answers: drop the row, or name the columns of its parts with columns"
         )
     trace = match["trace"] if match["trace"] is not None else match["thought"]
     parts = zip(_PARTS, (said[0][1], trace, _SOLUTION.sub("", match["answer"])), strict=True)
     return {part: _text(value, f"{part} in {_CONVERSATION}", where) for part, value in parts}
+
+
+def _worked(row: DatasetRow, where: str) -> dict[str, str]:
+    """The parts of a solution that is worked step by step and ends in ``#### 18``."""
+    steps, mark, answer = _text(row.get("answer"), "answer", where).rpartition("####")
+    if not mark or not steps.strip() or not answer.strip():
+        raise StepError(
+            f"data: {where} has no trace, and its answer is not worked out with #### before what comes of it: add a "
+            "trace, or name its column with columns"
+        )
+    return {
+        "question": _text(row.get("question"), "question", where),
+        "trace": _CALCULATION.sub("", steps).strip(),
+        "answer": answer.strip(),
+    }
 
 
 def _turn(turn: Any) -> tuple[Any, Any]:

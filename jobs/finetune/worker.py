@@ -32,7 +32,7 @@ from jobs.finetune.strategy import Strategy
 from jobs.finetune.tokenizer import load_tokenizer
 from jobs.finetune.utilisation import utilisation
 from orchestrator.job.errors import StepError
-from orchestrator.store.storage import StoreError
+from orchestrator.store.errors import StoreError
 
 _TIGHT = 0.9
 """Share of the memory above which fragmentation is to be avoided."""

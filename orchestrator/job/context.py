@@ -7,7 +7,6 @@ to MLflow.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sys
 import time
@@ -20,13 +19,12 @@ from orchestrator.job.outputs import Output
 from orchestrator.job.references import Reference
 from orchestrator.job.tracked_run import TrackedRun, folder_name
 from orchestrator.store.records import read_passing, write_json_atomically, write_note
+from orchestrator.store.working_files import output_of, working_files
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from orchestrator.job.usage import Held, Spending
     from orchestrator.store.storage import StoragePath
-    from orchestrator.store.working_copy import WorkingCopy
+    from orchestrator.store.working_files import WorkingFiles
 
 
 Made = TypeVar("Made", bound=Output)
@@ -46,11 +44,7 @@ class StepInput:
     @property
     def output(self) -> Path:
         """That folder on this machine. From an object store it is fetched, once per machine. Raises StoreError."""
-        if isinstance(self.storage, Path):
-            return self.storage
-        from orchestrator.store.working_copy import fetched_output
-
-        return fetched_output(self.storage.parent)
+        return output_of(self.storage.parent)
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class StepContext:
         Of what is written to a copy, the store gets logs, tracked runs and single files by themselves. ``output/`` it
         gets by :meth:`deliver`, and what other processes of the step need by :meth:`share`.
         """
-        return self.storage if isinstance(self.storage, Path) else self._copy(self.storage).folder
+        return self._files.folder
 
     @property
     def output(self) -> Path:
@@ -86,55 +80,38 @@ class StepContext:
 
     def deliver(self) -> None:
         """Says that what this process wrote to :attr:`output` is whole. Raises StoreError where it cannot be stored."""
-        if not isinstance(self.storage, Path):
-            self._copy(self.storage).deliver()
+        self._files.deliver()
 
     def check_out(self, *parts: str) -> None:
         """Brings what the store has below these folders of the step, for a process that goes on with it."""
-        if not isinstance(self.storage, Path):
-            for part in parts:
-                self._copy(self.storage).fetch(part)
+        for part in parts:
+            self._files.fetch(part)
 
     def send(self) -> None:
         """Sees that what was logged and tracked until now is in the store. Raises StoreError."""
-        if not isinstance(self.storage, Path):
-            self._copy(self.storage).send()
+        self._files.send()
 
     def leave(self) -> None:
         """Called last by every process of a step, and by others that looked into it."""
         sys.stdout.flush()
         sys.stderr.flush()
-        if not isinstance(self.storage, Path):
-            self._copy(self.storage).leave()
+        self._files.leave()
 
     def share(self, name: str) -> None:
         """Lets the other processes of the step have ``folder/<name>``, which must not change any more."""
-        if not isinstance(self.storage, Path):
-            from orchestrator.store.working_copy import share
-
-            share(self.storage, name, self.folder / name)
+        self._files.share(name)
 
     def shared(self, name: str) -> Path:
         """Where :meth:`share` put it, for this process; where it is to be written, if that was not done yet."""
-        if isinstance(self.storage, Path):
-            return self.storage / name
-        from orchestrator.store.working_copy import shared
-
-        return shared(self.storage, name) or self.folder / name
+        return self._files.shared(name)
 
     def unshare(self, name: str) -> None:
         """Removes what was shared."""
-        shutil.rmtree(self.folder / name, ignore_errors=True)
-        if not isinstance(self.storage, Path):
-            from orchestrator.store.working_copy import unshare
+        self._files.unshare(name)
 
-            unshare(self.storage, name)
-
-    @staticmethod
-    def _copy(folder: UPath) -> WorkingCopy:
-        from orchestrator.store.working_copy import working_copy
-
-        return working_copy(folder)
+    @property
+    def _files(self) -> WorkingFiles:
+        return working_files(self.storage)
 
     def input(self, reference: Reference) -> StepInput:
         """The finished step that a :class:`Reference` of the config names."""
@@ -168,9 +145,8 @@ class StepContext:
         """
         path = self.folder / "logs" / f"{process}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not isinstance(self.storage, Path):
-            self._copy(self.storage).fetch_file(f"logs/{process}.txt")  # what an earlier attempt said
-            self._copy(self.storage).keep_sending()
+        self._files.fetch_file(f"logs/{process}.txt")  # what an earlier attempt said
+        self._files.keep_sending()
         sys.stdout.flush()
         sys.stderr.flush()
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -196,7 +172,6 @@ class StepContext:
         curves shows nothing else.
         """
         folder = folder_name(name)
-        if not isinstance(self.storage, Path):
-            self._copy(self.storage).fetch(f"tracked/{folder}")
-            self._copy(self.storage).keep_sending()
+        self._files.fetch(f"tracked/{folder}")
+        self._files.keep_sending()
         return TrackedRun(self.folder / "tracked" / folder, name, params, tags or {}, group)

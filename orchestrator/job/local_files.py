@@ -49,7 +49,7 @@ def locate(written: str) -> LocalPath:
 def absolute(written: str) -> Path:
     """The path from anywhere, ``~`` followed. Raises ValueError for text that is none."""
     if "\0" in written:
-        raise ValueError(f"{written!r} is no path: it has a NUL character in it")
+        raise ValueError(f"{written!r} is not a path: it has a NUL character in it")
     try:
         return user(written).absolute()
     except OSError as error:
@@ -74,24 +74,24 @@ def is_there(path: Path) -> bool:
 
 
 def file_problem(path: Path) -> str | None:
-    """Why a path is no file that can be read to its end, in words that go after it; None where it is one."""
+    """Why a path is not a file that can be read to its end, in words that go after it; None where it is one."""
     mode = _mode(path)
     if isinstance(mode, str):
         return mode if mode else "is not a file"
     if stat.S_ISDIR(mode):
         return "is a folder, not a file"
     if not stat.S_ISREG(mode) or _of_the_kernel(path):
-        return "is no file of its own: a device, a pipe, a socket or a file of the kernel's"
+        return "is not a regular file: it is a device, a pipe, a socket or one of the kernel's"
     return None if os.access(path, os.R_OK) else "cannot be read: permission denied"
 
 
 def folder_problem(path: Path) -> str | None:
-    """Why a path is no folder of a dataset's or a model's size, in words that go after it; None where it is one."""
+    """Why a path is not a folder of a dataset's or a model's size, in words that go after it; None where it is one."""
     mode = _mode(path)
     if isinstance(mode, str):
-        return mode if mode else "is no folder"
+        return mode if mode else "is not a folder"
     if not stat.S_ISDIR(mode) or _of_the_kernel(path):
-        return "is no folder"
+        return "is not a folder"
     try:
         if len(list(islice(_entries(path), MOST_FILES + 1))) > MOST_FILES:
             return f"has more than {MOST_FILES:,} files: give the folder that has these alone"
@@ -134,7 +134,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def regular_files(folder: Path) -> list[Path]:
-    """The files below a folder, in order; nothing that is no file, whatever links lead to."""
+    """The files below a folder, in order; nothing that is not a file, whatever links lead to."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not _of_the_kernel(path))
 
 
@@ -156,7 +156,7 @@ def _mode(path: Path) -> int | str:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return ""
     except OSError as error:
-        return f"is no file or folder: {error.strerror}"
+        return f"is not a file or folder: {error.strerror}"
 
 
 def _of_the_kernel(path: Path) -> bool:

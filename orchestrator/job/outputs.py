@@ -57,6 +57,14 @@ class Dataset(Output):
         """A question, a reasoning trace and an answer in each row."""
         return self.folder / "train.jsonl"
 
+    def part(self, name: str) -> Path:
+        """One of several sets to learn from, where the step made several. Raises FileNotFoundError for another name, in
+        words that go after the step's."""
+        there = sorted(path.stem for path in self.folder.glob("*.jsonl") if path.stem not in ("test", "dropped"))
+        if name not in there:
+            raise FileNotFoundError(f"has no set {name!r}: it has {', '.join(there) or 'none'}")
+        return self.folder / f"{name}.jsonl"
+
     @property
     def test(self) -> Path:
         """Questions with their reference answers, each under an id of its own."""

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import PlainSerializer, PlainValidator
 
 from orchestrator.job.local_files import LocalPath, absolute, is_there, locate
-from orchestrator.job.outputs import Dataset, Model, Output
+from orchestrator.job.outputs import Curves, Dataset, Model, Output
 
 _REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 
@@ -60,6 +60,19 @@ DatasetSource = Annotated[Reference | LocalPath, PlainValidator(_dataset_source)
 
 
 ModelSource = Annotated[Reference | LocalPath | str, PlainValidator(_model_source), PlainSerializer(str)]
+
+
+def _curves_source(value: object) -> Reference:
+    if isinstance(value, Reference):
+        return value
+    step = parse_reference(value)
+    if step is None:
+        raise ValueError(f"{value!r}: must be ${{step}}, a sweep of this experiment")
+    return Reference(step, Curves)
+
+
+CurvesSource = Annotated[Reference, PlainValidator(_curves_source), PlainSerializer(str)]
+"""A field that takes a sweep's results."""
 
 
 def _file_source(value: object) -> LocalPath:

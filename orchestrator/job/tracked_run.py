@@ -10,8 +10,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,19 @@ class ModelRecord(TypedDict):
     name: str
     kind: str
     facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TookDataset:
+    """Data that a run was given."""
+
+    name: str
+    digest: str
+    """Changes whenever what is in it does."""
+    source: str
+    """Where it came from: a step, a file, a name on the hub."""
+    role: str = "training"
+    """What it was taken for."""
 
 
 @dataclass
@@ -78,6 +91,10 @@ class TrackedRun:
         """Drops what was logged after `step`: a restarted attempt will measure it again."""
         self._rewrite(lambda logged: logged <= step)
 
+    def took(self, datasets: Iterable[TookDataset]) -> None:
+        """Says which data the run was given. Said again by another attempt, it replaces what was said before."""
+        write_json_atomically(self.folder / "datasets.json", [asdict(each) for each in datasets])
+
     def made_model(self, name: str, kind: str, facts: Mapping[str, Any]) -> None:
         """Says that a model came of this run: what it is called, of what `kind`, and what it came from and where it is.
 
@@ -119,7 +136,7 @@ def whole_lines(path: Path) -> Iterator[tuple[bytes, MetricLine]]:
             try:
                 yield text, _LINE.validate_json(text)
             except ValidationError:
-                tell(f"{path} is damaged: line {number} is no line of metrics, and is left out")
+                tell(f"{path} is damaged: line {number} is not a line of metrics, and is left out")
 
 
 def folder_name(name: str) -> str:

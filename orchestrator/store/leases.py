@@ -1,8 +1,7 @@
 """Which run works on a step: one at a time, and a dead one's lease is worth nothing.
 
-In a folder the lease is a file, and who may write it is decided under a lock. An object store has no locks, but an
-object can be created on the condition that it is not there. So leases are numbered there, ``leases/00000003.json``, and
-the highest counts: taking an abandoned step over is creating the next number, which one of several runs can. Only the
+Leases are numbered files, ``leases/00000003.json``, and the highest counts: taking an abandoned step over is creating
+the next number, which one of several runs can (:meth:`~orchestrator.store.protocol.Storage.write_once`). Only the
 holder writes its own after that, to renew the heartbeat.
 
 Clocks jump, and those of two machines may be apart. On one machine they play no part: processes are told apart by the
@@ -12,25 +11,19 @@ heartbeat seems: one that changes is alive.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import psutil
 
 from orchestrator.store.records import read_passing, write_json_atomically
-from orchestrator.store.storage import files, remove, write_once
+from orchestrator.store.storage import storage_of
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from orchestrator.store.storage import StoragePath
 
 STALE_AFTER = 30.0
@@ -99,97 +92,43 @@ def _started(pid: int) -> float:
     return psutil.Process(pid).create_time() - boot
 
 
-class Leases(Protocol):
+@dataclass(frozen=True)
+class Leases:
     """The leases on one step."""
+
+    folder: StoragePath
 
     def latest(self) -> Lease | None:
         """Whoever acquired the step last and did not give it up; dead or alive."""
-
-    def acquire(self, lease: Lease) -> Lease | None:
-        """Takes the step, or returns the live lease of another run that has it."""
-
-    def renew(self, lease: Lease) -> bool:
-        """Renews a lease's heartbeat; False where another run has meanwhile taken the step over."""
-
-    def release(self, run: str) -> None:
-        """Gives the step up, if that run still has it."""
-
-
-def leases_on(folder: StoragePath) -> Leases:
-    """The leases on the step whose folder that is."""
-    return _LeaseFile(folder) if isinstance(folder, Path) else _NumberedLeases(folder / "leases")
-
-
-@dataclass(frozen=True)
-class _LeaseFile:
-    """In a folder: ``lease.json``. Of two runs that find an abandoned lease, the lock lets one have it."""
-
-    folder: Path
-
-    def latest(self) -> Lease | None:
-        lease: Lease | None = read_passing(self.folder / "lease.json", Lease)
-        return lease
-
-    def acquire(self, lease: Lease) -> Lease | None:
-        with self._decision():
-            holder = self.latest()
-            if holder is not None and holder.live and holder.run != lease.run:
-                return holder
-            write_json_atomically(self.folder / "lease.json", vars(lease), durable=False)
-            return None
-
-    def renew(self, lease: Lease) -> bool:
-        with self._decision():
-            holder = self.latest()
-            if holder is None or holder.run != lease.run:
-                return False
-            write_json_atomically(self.folder / "lease.json", vars(lease.renewed()), durable=False)
-            return True
-
-    def release(self, run: str) -> None:
-        holder = self.latest()
-        if holder is not None and holder.run == run:
-            (self.folder / "lease.json").unlink(missing_ok=True)
-
-    @contextmanager
-    def _decision(self) -> Iterator[None]:
-        with (self.folder / "lease.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-
-@dataclass(frozen=True)
-class _NumberedLeases:
-    """On an object store: numbered, the highest counts, and none is created twice."""
-
-    folder: UPath
-
-    def latest(self) -> Lease | None:
         return self._latest()[1]
 
     def acquire(self, lease: Lease) -> Lease | None:
+        """Takes the step, or returns the live lease of another run that has it."""
         while True:
             number, holder = self._latest()
             if holder is not None and holder.run == lease.run:
+                write_json_atomically(self._file(number), vars(lease), durable=False)
                 return None
             if holder is not None and holder.live:
                 return holder
-            if write_once(self._file(number + 1), json.dumps(vars(lease)).encode()):
+            if storage_of(self._file(number + 1)).write_once(json.dumps(vars(lease)).encode()):
                 return None
 
     def renew(self, lease: Lease) -> bool:
+        """Renews a lease's heartbeat; False where another run has meanwhile taken the step over."""
         number, holder = self._latest()
         if holder is None or holder.run != lease.run:
             return False
-        write_json_atomically(self._file(number), vars(lease.renewed()))
+        write_json_atomically(self._file(number), vars(lease.renewed()), durable=False)
         return True
 
     def release(self, run: str) -> None:
+        """Gives the step up, if that run still has it."""
         number, holder = self._latest()
         if holder is not None and holder.run == run:
             # Our own last: as long as it is there, nobody takes a lower one for the latest.
             for earlier in (each for each in self._numbers() if each <= number):
-                remove(self._file(earlier))
+                storage_of(self._file(earlier)).remove()
 
     def _latest(self) -> tuple[int, Lease | None]:
         """The highest number, 0 where there is none, and its lease."""
@@ -198,8 +137,8 @@ class _NumberedLeases:
 
     def _numbers(self) -> list[int]:
         """Ascending."""
-        numbers = [name.removesuffix(".json") for name in files(self.folder)]
+        numbers = [name.removesuffix(".json") for name in storage_of(self.folder).files()]
         return [int(number) for number in numbers if number.isdecimal()]
 
-    def _file(self, number: int) -> UPath:
+    def _file(self, number: int) -> StoragePath:
         return self.folder / f"{number:08d}.json"

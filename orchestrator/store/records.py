@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from orchestrator.store.storage import StoreError, read_bytes, write_bytes
+from orchestrator.store.errors import StoreError
+from orchestrator.store.storage import storage_of
 
 if TYPE_CHECKING:
     from orchestrator.store.storage import StoragePath
@@ -33,13 +34,13 @@ def write_json_atomically(path: StoragePath, value: Any, durable: bool = True) -
 
     Raises StoreError where a disk is full.
     """
-    write_bytes(path, json.dumps(value, indent=1).encode(), durable)
+    storage_of(path).write_bytes(json.dumps(value, indent=1).encode(), durable)
 
 
 def read_json(path: StoragePath) -> Any:
     """The value in `path`, or None where there is no such file. Raises DamagedRecord where it is not JSON."""
     try:
-        content = read_bytes(path)
+        content = storage_of(path).read_bytes()
     except IsADirectoryError as error:
         raise DamagedRecord(f"{path} is a folder, where a file belongs") from error
     except OSError as error:
@@ -88,7 +89,7 @@ def read_note(path: StoragePath, shape: type[T], without: str) -> T | None:
         damage = f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"
     except DamagedRecord as error:
         damage = str(error)
-    tell(f"{damage}: {without}; remove it, and no more is said of it")
+    tell(f"{damage}: {without}; remove the file to silence this line")
     return None
 
 

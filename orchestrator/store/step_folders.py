@@ -9,7 +9,7 @@
         progress.json    how far the running attempt is
         held.json        what it holds, where its config does not say
         losses.json      what the step lost and made good: machines, replicas, workers
-        lease.json       which run works on it, renewed while it lives
+        leases/          which run works on it, renewed while it lives
         cancel.json      the run that was asked to stop
         uses.json        the folders of traces that its result stands on
         provenance.json  the commit and the versions that the last attempt ran with
@@ -29,7 +29,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,7 +39,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
-from orchestrator.store.leases import HEARTBEAT, Lease, Leases, leases_on
+from orchestrator.store.errors import StoreError
+from orchestrator.store.leases import HEARTBEAT, Lease, Leases
 from orchestrator.store.records import (
     DamagedRecord,
     read_note,
@@ -50,19 +50,7 @@ from orchestrator.store.records import (
     write_note,
     write_record,
 )
-from orchestrator.store.storage import (
-    IMPATIENCE,
-    StoreError,
-    StoreLost,
-    check_bucket,
-    digest,
-    files,
-    folders,
-    remove,
-    set_aside,
-    storage_path,
-    write_once,
-)
+from orchestrator.store.storage import first_contact, storage_of
 
 if TYPE_CHECKING:
     from orchestrator.store.storage import StoragePath
@@ -82,7 +70,10 @@ DELIVERED = "delivered.json"
 
 def manifest_of(folder: StoragePath) -> dict[str, dict[str, Any]]:
     """The files below a folder, by name: their ``bytes`` and ``sha256``."""
-    return {name: {"bytes": file.size, "sha256": digest(folder / name)} for name, file in files(folder).items()}
+    return {
+        name: {"bytes": file.size, "sha256": storage_of(folder / name).digest()}
+        for name, file in storage_of(folder).files().items()
+    }
 
 
 _NOTE = ConfigDict(strict=True, allow_inf_nan=False, extra="allow")
@@ -153,8 +144,7 @@ class StepFolder:
 
     def create(self, identity: Mapping[str, Any]) -> None:
         """Makes the folder, if it is not there, and records what it is for."""
-        if isinstance(self.output, Path):
-            self.output.mkdir(parents=True, exist_ok=True)
+        storage_of(self.output).make_folder()
         write_record(self.path / "identity.json", identity)
 
     @cached_property
@@ -170,7 +160,7 @@ class StepFolder:
         record = read_record(self.path / "done.json")
         if record is None:
             return False
-        there = files(self.output)
+        there = storage_of(self.output).files()
         for name, expected in record["files"].items():
             file = self.output / name
             if name not in there:
@@ -178,7 +168,8 @@ class StepFolder:
             if (size := there[name].size) != expected["bytes"]:
                 raise DamagedRecord(f"{file} has {size} bytes, {expected['bytes']} were written")
             # Larger ones, and those in a bucket, when they are taken, reported on or verified.
-            if isinstance(file, Path) and size <= VERIFIED_IN_FULL and digest(file) != expected["sha256"]:
+            content = storage_of(file)
+            if not content.remote and size <= VERIFIED_IN_FULL and content.digest() != expected["sha256"]:
                 raise DamagedRecord(f"{file} does not match its checksum")
         return True
 
@@ -199,9 +190,9 @@ class StepFolder:
             return 0, 0
         expected: Mapping[str, Mapping[str, Any]] = read_record(self.path / "done.json")["files"]
         for name, file in expected.items():
-            if digest(self.output / name) != file["sha256"]:
+            if storage_of(self.output / name).digest() != file["sha256"]:
                 with suppress(OSError):  # on a store that cannot be written
-                    set_aside(self.path / "done.json", ".damaged")
+                    storage_of(self.path / "done.json").set_aside(".damaged")
                 raise DamagedRecord(f"{self.output / name} does not match its checksum")
         return len(expected), sum(file["bytes"] for file in expected.values())
 
@@ -211,11 +202,11 @@ class StepFolder:
         Raises DamagedRecord, naming the file, where it is not what was written.
         """
         expected = (read_record(self.path / "done.json") or {}).get("tracked", {})
-        there = files(self.tracked)
+        there = storage_of(self.tracked).files()
         for name, file in expected.items():
             if name not in there:
                 raise DamagedRecord(f"{self.tracked / name} is missing")
-            if there[name].size != file["bytes"] or digest(self.tracked / name) != file["sha256"]:
+            if there[name].size != file["bytes"] or storage_of(self.tracked / name).digest() != file["sha256"]:
                 raise DamagedRecord(f"{self.tracked / name} does not match its checksum")
         return len(expected)
 
@@ -224,16 +215,16 @@ class StepFolder:
 
         On an object store the output is what the job delivered. Raises StoreError where it delivered nothing.
         """
-        output = self.output
-        manifest = manifest_of(output) if isinstance(output, Path) else read_record(self.path / DELIVERED)
+        local = storage_of(self.output).local
+        manifest = read_record(self.path / DELIVERED) if local is None else manifest_of(local)
         if manifest is None:
-            raise StoreError(f"{self.path.name} has ended, and nothing in {output} says that it was written whole")
+            raise StoreError(f"{self.path.name} has ended, and nothing in {self.output} says that it was written whole")
         tracked = {name: file for name, file in manifest_of(self.tracked).items() if Path(name).name != PAGE}
         write_record(self.path / "done.json", {"files": manifest, "tracked": tracked, "time": time.time()})
 
     def unmark_done(self) -> None:
-        remove(self.path / "done.json")
-        remove(self.path / DELIVERED)
+        storage_of(self.path / "done.json").remove()
+        storage_of(self.path / DELIVERED).remove()
 
     def live_lease(self) -> Lease | None:
         """The live lease on the step, if there is one."""
@@ -242,7 +233,7 @@ class StepFolder:
 
     @property
     def leases(self) -> Leases:
-        return leases_on(self.path)
+        return Leases(self.path / "leases")
 
     def acquire(self, lease: Lease) -> None:
         """Takes the step for a run. Raises StoreError, naming it, when another live run has it."""
@@ -277,8 +268,8 @@ class StepFolder:
 
     @property
     def made(self) -> float:
-        """When the folder was last changed, in a bucket: when it was last acquired; in seconds since 1970."""
-        path = self.path if isinstance(self.path, Path) else self.path / "identity.json"
+        """When a run last began to work on it, in seconds since 1970."""
+        path = self.path / "identity.json"
         return path.stat().st_mtime if path.exists() else 0.0
 
     def read_progress(self) -> dict[str, Any]:
@@ -292,7 +283,7 @@ class StepFolder:
 
     def forget_losses(self) -> None:
         """A new run has its budgets anew."""
-        remove(self.path / "losses.json")
+        storage_of(self.path / "losses.json").remove()
 
 
 @dataclass(frozen=True)
@@ -318,7 +309,7 @@ class Store:
     def others(self, step: StepFolder) -> list[StepFolder]:
         """Other versions of the step of that name, the newest first."""
         name = step.path.name.rpartition("-")[0]
-        there = self.root.glob(f"{name}-*/") if isinstance(self.root, Path) else folders(self.root)
+        there = storage_of(self.root).folders()
         others = [
             StepFolder(path) for path in there if path.name.rpartition("-")[0] == name and path.name != step.path.name
         ]
@@ -326,38 +317,11 @@ class Store:
 
     def check_reachable(self) -> None:
         """Raises StoreError, within seconds, where an object store does not answer, or does not let us read."""
-        if not isinstance(self.root, Path):
-            check_bucket(str(self.root))
+        first_contact(self.root).check_reachable()
 
     def check_writable(self) -> None:
-        """Creates the root and writes to it. Raises StoreError, saying why, where that fails.
-
-        On an object store also where what is there can be created again: leases rest on that it cannot.
-        """
-        if not isinstance(self.root, Path):
-            root = storage_path(str(self.root), patience=IMPATIENCE)
-            assert not isinstance(root, Path)
-            twice = root / f".created-{uuid.uuid4().hex[:8]}"
-            try:
-                created = [write_once(twice, content) for content in (b"one", b"another")]
-                remove(twice)
-            except StoreLost as error:
-                raise StoreError(str(error)) from error
-            if created != [True, False]:
-                raise StoreError(
-                    f"store {self.root} creates what is there already, so two runs could take the same step: use a "
-                    "server that knows conditional PUTs (If-None-Match: *), or a folder that all machines mount"
-                )
-            return
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".writable-{uuid.uuid4().hex[:8]}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise StoreError(
-                f"store {self.root} cannot be written: {error.strerror}; choose another with store:"
-            ) from None
+        """Creates the root and writes to it. Raises StoreError, saying why, where that fails."""
+        first_contact(self.root).check_writable()
 
 
 @contextmanager

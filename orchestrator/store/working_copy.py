@@ -24,29 +24,20 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
+from orchestrator.store.errors import NO_SPACE, StoreError, StoreLost
 from orchestrator.store.records import read_record, write_record
-from orchestrator.store.step_folders import DELIVERED, VERIFIED_IN_FULL, manifest_of
-from orchestrator.store.storage import (
-    NO_SPACE,
-    StoreError,
-    StoreLost,
-    digest,
-    explained,
-    files,
-    remove,
-    remove_tree,
-    write_bytes,
-)
+from orchestrator.store.step_folders import DELIVERED, manifest_of
+from orchestrator.store.storage import storage_of
 
 if TYPE_CHECKING:
-    from upath import UPath
+    from orchestrator.store.storage import StoragePath
 
 CACHE = "ORCHESTRATOR_CACHE"
 
@@ -60,7 +51,7 @@ _copies: dict[str, WorkingCopy] = {}
 _making = threading.Lock()
 
 
-def working_copy(folder: UPath) -> WorkingCopy:
+def working_copy(folder: StoragePath) -> WorkingCopy:
     """This process's copy of the step's `folder`."""
     with _making:
         if str(folder) not in _copies:
@@ -71,7 +62,7 @@ def working_copy(folder: UPath) -> WorkingCopy:
 class WorkingCopy:
     """One process's copy. Begins empty; safe to be used by several threads."""
 
-    def __init__(self, folder: UPath):
+    def __init__(self, folder: StoragePath):
         self._stored = folder
         self.folder, self._lock = _new_folder(_cache_of(folder.parent) / "work", folder.name)
         self._busy = threading.RLock()
@@ -87,7 +78,7 @@ class WorkingCopy:
         """Brings what the store has below ``part/`` here, as far as it is new. Raises StoreError."""
         with self._busy:
             new = {}
-            for name, stored in files(self._stored / part).items():
+            for name, stored in storage_of(self._stored / part).files().items():
                 if self._seen.get(f"{part}/{name}") != stored.version:
                     new[f"{part}/{name}"] = stored.version
             _download(self._stored, new, self.folder)
@@ -113,7 +104,7 @@ class WorkingCopy:
             for name, version in self._local().items():
                 if self._sent.get(name) != version:
                     with suppress(FileNotFoundError):  # it was replaced: the next time
-                        write_bytes(self._stored / name, (self.folder / name).read_bytes())
+                        storage_of(self._stored / name).write_bytes((self.folder / name).read_bytes())
                         self._sent[name] = version
 
     def deliver(self) -> None:
@@ -123,6 +114,26 @@ class WorkingCopy:
             upload(output, self._stored / "output", manifest)
             write_record(self._stored / DELIVERED, manifest)
         self.send()
+
+    def share(self, name: str) -> None:
+        """Stores ``folder/<name>`` for the other processes of the step, unless that was done. Raises StoreError."""
+        if read_record(self._stored / f"{name}.json") is None:
+            manifest = manifest_of(self.folder / name)
+            upload(self.folder / name, self._stored / name, manifest)
+            write_record(self._stored / f"{name}.json", manifest)
+
+    def shared(self, name: str) -> Path:
+        """A copy of what a process of the step shared; where it is to be written, if none did. Raises StoreError."""
+        manifest = read_record(self._stored / f"{name}.json")
+        return self.folder / name if manifest is None else fetched(self._stored / name, manifest)
+
+    def unshare(self, name: str) -> None:
+        """Removes what was shared, and this machine's copies of it. Raises StoreError."""
+        copy = self.shared(name)
+        storage_of(self._stored / f"{name}.json").remove()
+        storage_of(self._stored / name).remove_tree()
+        for each in {copy, self.folder / name}:
+            shutil.rmtree(each, ignore_errors=True)
 
     def leave(self) -> None:
         """Sends what is left, and removes the copy. Says so where that fails: the process ends all the same."""
@@ -161,16 +172,15 @@ class WorkingCopy:
         return versions
 
 
-def upload(folder: Path, to: UPath, manifest: Mapping[str, Any]) -> None:
+def upload(folder: Path, to: StoragePath, manifest: Mapping[str, Any]) -> None:
     """Makes `to` consist of the files of a folder. Raises StoreError."""
-    left_over = files(to).keys() - manifest.keys()
-    with explained(to):
-        to.fs.put([str(folder / name) for name in manifest], [(to / name).path for name in manifest])
+    left_over = storage_of(to).files().keys() - manifest.keys()
+    storage_of(to).put(folder, manifest)
     for name in left_over:
-        remove(to / name)
+        storage_of(to / name).remove()
 
 
-def fetched(folder: UPath, manifest: Mapping[str, Mapping[str, Any]]) -> Path:
+def fetched(folder: StoragePath, manifest: Mapping[str, Mapping[str, Any]]) -> Path:
     """A local copy of files of `folder`, for reading, shared by all processes of this machine.
 
     Raises StoreError where they are not what `manifest` (:func:`orchestrator.store.step_folders.manifest_of`) says, or
@@ -188,7 +198,7 @@ def fetched(folder: UPath, manifest: Mapping[str, Mapping[str, Any]]) -> Path:
                 _download(folder, manifest, temporary)
                 for each, expected in manifest.items():
                     file = temporary / each
-                    if file.stat().st_size != expected["bytes"] or digest(file) != expected["sha256"]:
+                    if file.stat().st_size != expected["bytes"] or storage_of(file).digest() != expected["sha256"]:
                         raise StoreError(
                             f"{folder / each} is not what was written there: remove {folder.parent} from the store, and"
                             " run the same command again, which makes it anew"
@@ -199,7 +209,7 @@ def fetched(folder: UPath, manifest: Mapping[str, Mapping[str, Any]]) -> Path:
     return copy
 
 
-def fetched_output(step: UPath, largest: int | None = None) -> Path:
+def fetched_output(step: StoragePath, largest: int | None = None) -> Path:
     """A local copy of a finished step's output; of its files up to `largest` bytes only. Raises StoreError."""
     record = read_record(step / "done.json")
     if record is None:
@@ -208,43 +218,9 @@ def fetched_output(step: UPath, largest: int | None = None) -> Path:
     return fetched(step / "output", kept)
 
 
-def share(step: UPath, name: str, folder: Path) -> None:
-    """Stores a folder for the other processes of a step, unless that was done. Raises StoreError."""
-    if read_record(step / f"{name}.json") is None:
-        manifest = manifest_of(folder)
-        upload(folder, step / name, manifest)
-        write_record(step / f"{name}.json", manifest)
-
-
-def shared(step: UPath, name: str) -> Path | None:
-    """A local copy of a folder that a process of the step shared, or None. Raises StoreError."""
-    manifest = read_record(step / f"{name}.json")
-    return None if manifest is None else fetched(step / name, manifest)
-
-
-def unshare(step: UPath, name: str) -> None:
-    """Removes what was shared, and this machine's copy of it. Raises StoreError."""
-    copy = shared(step, name)
-    remove(step / f"{name}.json")
-    remove_tree(step / name)
-    if copy is not None:
-        shutil.rmtree(copy, ignore_errors=True)
-
-
-def small_output(step: UPath) -> Path:
-    """What a plan may look at: all of a finished step's output but weights. Raises StoreError."""
-    return fetched_output(step, VERIFIED_IN_FULL)
-
-
-def _download(folder: UPath, names: Any, to: Path) -> None:
-    names = list(names)
-    if not names:
-        return
-    for name in names:
-        (to / name).parent.mkdir(parents=True, exist_ok=True)
+def _download(folder: StoragePath, names: Iterable[str], to: Path) -> None:
     try:
-        with explained(folder):
-            folder.fs.get([(folder / name).path for name in names], [str(to / name) for name in names])
+        storage_of(folder).fetch(names, to)
     except StoreError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
@@ -255,7 +231,7 @@ def _download(folder: UPath, names: Any, to: Path) -> None:
         raise
 
 
-def _cache_of(store: UPath) -> Path:
+def _cache_of(store: StoragePath) -> Path:
     """Where this machine keeps what it has of a store."""
     root = Path(os.environ.get(CACHE) or platformdirs.user_cache_dir("scaling-orchestrator"))
     return root / hashlib.sha256(str(store).encode()).hexdigest()[:16]

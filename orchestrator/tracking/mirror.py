@@ -16,9 +16,11 @@ from rich.console import Console
 
 from orchestrator.experiment import Experiment
 from orchestrator.plan import PlannedStep
+from orchestrator.store.errors import StoreError
 from orchestrator.store.records import DamagedRecord, read_passing, write_json_atomically
 from orchestrator.store.step_folders import StepFolder
-from orchestrator.store.storage import StoreError, files
+from orchestrator.store.storage import storage_of
+from orchestrator.store.working_files import working_files
 from orchestrator.tracking.tracker import RunState, Tracker, TrackingError
 
 EVERY = 5.0
@@ -73,7 +75,7 @@ class Mirror:
     def catch_up(self, planned: PlannedStep) -> None:
         """Tells the server all that the store has of a step, and how the step ended; says so if it cannot."""
         state = _STATES.get(str(planned.folder.read_status().get("state")))
-        if state is None or not files(planned.folder.tracked):
+        if state is None or not storage_of(planned.folder.tracked).files():
             return
         if (page := _already_told(planned.folder, self._tracker.uri, state)) is not None:
             self.page = page
@@ -126,19 +128,15 @@ class Mirror:
 
 def _here(folder: StepFolder) -> Path:
     """The step's folder with all that is tracked; from an object store, what is new of it is brought here."""
-    if isinstance(folder.path, Path):
-        return folder.path
-    from orchestrator.store.working_copy import working_copy
-
-    copy = working_copy(folder.path)
-    copy.fetch("tracked")
-    return copy.folder
+    files = working_files(folder.path)
+    files.fetch("tracked")
+    return files.folder
 
 
 def _receipt(folder: StepFolder, uri: str, state: str) -> dict[str, str]:
     """What a complete sync is remembered by: the server, and the tracked files' names, sizes and versions."""
     digest = hashlib.sha256()
-    for name, file in files(folder.tracked).items():
+    for name, file in storage_of(folder.tracked).files().items():
         digest.update(f"{name}\0{file.size}\0{file.version}\0".encode())
     return {"uri": hashlib.sha256(uri.encode()).hexdigest(), "state": state, "files": digest.hexdigest()}
 

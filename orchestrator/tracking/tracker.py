@@ -5,7 +5,8 @@ A step's ``tracked/<run>/`` folders (:class:`orchestrator.job.tracked_run.Tracke
 is missing. So a server that was away is caught up by the next call, an experiment that is resumed updates its runs, and
 one whose server lost everything gets it all back.
 
-A model that came of a run becomes a logged model beside it (:mod:`orchestrator.tracking.logged_model`).
+A model that came of a run becomes a logged model beside it (:mod:`orchestrator.tracking.logged_model`), and the data
+that a run was given its dataset inputs (:mod:`orchestrator.tracking.dataset_inputs`).
 
 MLflow only ever appends: a param or a logged metric cannot be taken back. Where the store no longer says what the
 server was told (a restarted training measures its last steps again), the run is deleted there and logged afresh.
@@ -34,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from orchestrator.job.tracked_run import MetricLine, RunRecord, whole_lines
 from orchestrator.store.records import read_as
 from orchestrator.tracking import chart_view
+from orchestrator.tracking.dataset_inputs import TakenDataset, log_datasets
 from orchestrator.tracking.logged_model import MadeModel, log_model
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ class _Folder:
     group: str | None
     lines: Sequence[MetricLine]
     model: MadeModel | None
+    datasets: Sequence[TakenDataset]
 
     @classmethod
     def read(cls, path: Path) -> _Folder:
@@ -106,6 +109,7 @@ class _Folder:
             group=record["group"],
             lines=[line for _, line in whole_lines(metrics)] if metrics.is_file() else [],
             model=MadeModel.read(path),
+            datasets=TakenDataset.read(path),
         )
 
     def digest(self, lines: int) -> str:
@@ -201,6 +205,7 @@ class Tracker:
             run = self._client.create_run(experiment, int(started * 1000), dict(identity), folder.name)
         self._log_identity(folder, run)
         self._log_metrics(folder, run)
+        log_datasets(self._client, folder.datasets, run)
         if state != "RUNNING":
             self._log_artifacts(folder, run)
         if state == "FINISHED" and folder.model is not None:

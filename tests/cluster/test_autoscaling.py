@@ -11,7 +11,7 @@ import pytest
 
 @pytest.mark.parametrize(
     ("file", "says"),
-    [("cluster/none.yaml", "none.yaml is no file"), ("experiments/scaling_sweep.yaml", "ray up")],
+    [("cluster/none.yaml", "none.yaml is not a file"), ("experiments/scaling_sweep.yaml", "ray up")],
 )
 def test_a_cluster_file_that_cannot_be_simulated_is_refused_in_one_line(
     checkout: Path, environment: dict[str, str], file: str, says: str

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.processes
 LISTENING = """
 import json, os, sys
 import psutil, ray
-from orchestrator.executor import connected
+from orchestrator.connection import connected
 
 with connected():
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]

@@ -148,7 +148,7 @@ def test_what_is_no_result_is_refused_in_one_line(tmp_path: Path) -> None:
     weak = finish(tmp_path, "weak", WEAK, "0" * 16)
     (weak / "done.json").unlink()
     for words, message in (
-        ((str(weak), str(weak)), "is no finished step"),
+        ((str(weak), str(weak)), "is not a finished step"),
         (("nothing", str(weak)), "'nothing' is neither a folder nor an MLflow run's id"),
     ):
         refused = command(*words, folder=tmp_path)

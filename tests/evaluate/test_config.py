@@ -55,11 +55,11 @@ def test_batch_invariance_says_what_it_costs() -> None:
 @pytest.mark.parametrize(
     ("change", "field", "said"),
     [
-        ({"budgets": [16, -1]}, ("budgets", 1), "-1 is no number of tokens"),
-        ({"budgets": [0]}, ("budgets", 0), "0 is no number of tokens"),
-        ({"budgets": [True]}, ("budgets", 0), "True is no number of tokens"),
-        ({"budgets": [1.5]}, ("budgets", 0), "1.5 is no number of tokens"),
-        ({"budgets": ["max"]}, ("budgets", 0), "'max' is no number of tokens"),
+        ({"budgets": [16, -1]}, ("budgets", 1), "-1 is not a number of tokens"),
+        ({"budgets": [0]}, ("budgets", 0), "0 is not a number of tokens"),
+        ({"budgets": [True]}, ("budgets", 0), "True is not a number of tokens"),
+        ({"budgets": [1.5]}, ("budgets", 0), "1.5 is not a number of tokens"),
+        ({"budgets": ["max"]}, ("budgets", 0), "'max' is not a number of tokens"),
         ({"budgets": []}, ("budgets",), "empty"),
         ({"tasks": []}, ("tasks",), "empty"),
         ({"template": "none", "extensions": None}, (), "budgets: needs thinking that can be told from the answer"),
@@ -104,7 +104,7 @@ def test_batch_invariance_says_what_it_costs() -> None:
         ({"template": {"name": "s1", "open": "<a>", "close": "<b>"}}, ("template",), "has delimiters of its own"),
         ({"template": {"open": "", "close": "<b>"}}, ("template", "open"), "at least 1 character"),
         ({"template": {"opens": "<a>", "name": "s1"}}, ("template", "opens"), "not permitted"),
-        ({"max_answer_tokens": 0}, ("max_answer_tokens",), "0 is no number of tokens"),
+        ({"max_answer_tokens": 0}, ("max_answer_tokens",), "0 is not a number of tokens"),
         ({"step_budgets": [2]}, (), "step_budgets: needs the header of a step"),
         ({"step_budgets": [0]}, ("step_budgets", 0), "0 is no limit"),
         ({"template": {"name": "auto", "step": "<step>"}}, ("template",), "auto cannot have a step"),
@@ -238,7 +238,7 @@ def test_a_model_folder_must_be_one(tmp_path: Path) -> None:
     def said(model: Path) -> list[str]:
         return [problem.message for problem in config(model=str(model)).problems()]
 
-    assert "is no folder" in said(tmp_path / "missing")[0]
+    assert "is not a folder" in said(tmp_path / "missing")[0]
     assert "no config.json" in said(tmp_path)[0]
     (tmp_path / "config.json").write_text("{}")
     assert "no tokenizer.json" in said(tmp_path)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from tests.evaluate import tiny
 from tests.evaluate.chat.chat_server import ChatServer, said
 
 FILES = sorted((ROOT / "experiments" / "s1").glob("*.yaml"))
-EVALUATIONS = [file for file in FILES if "job: evaluate" in file.read_text()]
+EVALUATIONS = [file for file in FILES if set(re.findall(r"job: (\w+)", file.read_text())) == {"evaluate"}]
 ON_APIS = "results_apis"
 TASKS = ("aime24", "math500", "gpqa_diamond")
 ITEM = {

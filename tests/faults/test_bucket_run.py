@@ -14,7 +14,7 @@ import pytest
 
 from jobs.evaluate.traces.files import Index
 from orchestrator.store.records import read_json
-from orchestrator.store.storage import files, folders, read_bytes, storage_path
+from orchestrator.store.storage import storage_of, storage_path
 from tests.finetune.buckets import Door, new_bucket
 from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, name_of
 
@@ -104,22 +104,22 @@ def until_gone(processes: list[psutil.Process]) -> None:
 
 
 def step(store: StoragePath, name: str) -> StoragePath | None:
-    return next((folder for folder in folders(store) if folder.name.startswith(f"{name}-")), None)
+    return next((folder for folder in storage_of(store).folders() if folder.name.startswith(f"{name}-")), None)
 
 
 def checkpointed(store: StoragePath) -> bool:
     tiny = step(store, "tiny")
-    return tiny is not None and any(name.endswith("complete.json") for name in files(tiny / "checkpoints"))
+    return tiny is not None and any(name.endswith("complete.json") for name in storage_of(tiny / "checkpoints").files())
 
 
 def decoded(store: StoragePath) -> int:
     """Files of traces."""
-    return sum(name.endswith(".parquet") for name in files(store / "traces"))
+    return sum(name.endswith(".parquet") for name in storage_of(store / "traces").files())
 
 
 def assert_all_is_there_once(store: StoragePath) -> StoragePath:
     """Every unit of the sweep, and no token twice; returns the folder of its traces."""
-    (traces,) = folders(store / "traces")
+    (traces,) = storage_of(store / "traces").folders()
     index = Index(traces, pytest.fail)
     units = {(item, sample) for item, sample in index._units}
     assert len(units) == 240
@@ -179,8 +179,8 @@ def test_an_experiment_in_a_bucket_survives_its_driver_and_its_bucket_and_nothin
     assert sweep is not None
     lines = (tiny / "tracked" / "finetune" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 41))
-    assert not files(tiny / "checkpoints")
-    assert not files(tiny / "data")
+    assert not storage_of(tiny / "checkpoints").files()
+    assert not storage_of(tiny / "data").files()
     assert read_json(sweep / "uses.json") == [assert_all_is_there_once(bucket).name]
 
     code, again = workplace.run("run", "words.yaml")
@@ -200,8 +200,8 @@ def test_an_experiment_in_a_bucket_survives_its_driver_and_its_bucket_and_nothin
     assert code == 2, page
     code, page = workplace.run("report", "words.yaml")
     assert code == 0, page
-    (report,) = folders(bucket / "reports")
-    assert b"<html" in (read_bytes(report / "report.html") or b"")
+    (report,) = storage_of(bucket / "reports").folders()
+    assert b"<html" in (storage_of(report / "report.html").read_bytes() or b"")
     copies = [copy for work in (workplace.folder.parent / "cache").glob("*/work") for copy in work.iterdir()]
     assert not [copy for copy in copies if copy.is_dir()]
 
@@ -210,8 +210,8 @@ def test_an_experiment_in_a_bucket_survives_its_driver_and_its_bucket_and_nothin
     assert code == 0, plan
     code, listed = workplace.run("gc", "words.yaml", "--delete")
     assert code == 0, listed
-    assert sorted(folder.name.rpartition("-")[0] for folder in folders(bucket) if "-" in folder.name) == [
+    assert sorted(folder.name.rpartition("-")[0] for folder in storage_of(bucket).folders() if "-" in folder.name) == [
         "letters",
         "tiny",
     ]
-    assert not folders(bucket / "traces")
+    assert not storage_of(bucket / "traces").folders()

@@ -44,7 +44,6 @@ def test_what_is_here_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: 
         ({}, "give either path"),
         ({"path": "a", "dataset": "b/c"}, "give either path"),
         ({"path": "a", "revision": "1f2e"}, "revision and subset are for a dataset on the hub"),
-        ({"path": "${letters}", "split": "test"}, "split is for a dataset or a folder"),
         ({"dataset": "../etc"}, "should match pattern"),
         ({"dataset": "a/b", "columns": {"thinking": "t"}}, "Extra inputs are not permitted"),
         (5, "should be an object"),
@@ -92,7 +91,7 @@ def test_a_problem_is_at_the_key_that_was_written(tmp_path: Path) -> None:
     [short] = data(str(tmp_path / "no.jsonl")).problems()
     [full] = data({"path": str(tmp_path / "no.jsonl"), "columns": {}}).problems()
     assert (short.field, full.field) == (("data",), ("data", "path"))
-    assert "is no file or folder: give a JSONL or Parquet file" in short.message
+    assert "is not a file or folder: give a JSONL or Parquet file" in short.message
 
 
 def test_data_is_located_before_working_folders_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

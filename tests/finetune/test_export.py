@@ -19,7 +19,7 @@ from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.export import export, stop_tokens
 from jobs.finetune.model import draw
 from orchestrator.job.errors import StepError
-from orchestrator.store.storage import StoreError
+from orchestrator.store.errors import StoreError
 from tests.finetune.qwen_like import qwen_tokenizer
 
 pytestmark = pytest.mark.processes

@@ -130,7 +130,7 @@ def test_a_long_example_is_shown_without_its_middle(tmp_path: Path) -> None:
 def test_what_makes_training_pointless_is_warned_of(rows: Path, folder: Path, tmp_path: Path) -> None:
     text = look(config(rows, model=str(folder), template="think", block_size=100), context(tmp_path))
     assert "100% of the samples are cut, so that their answers are never seen: raise block_size" in text
-    assert "template think: the open delimiter '<think>' starts with an ordinary token of this model" in text
+    assert "template 'think' has the open delimiter '<think>', for which the model's vocabulary has no token: " in text
     assert "warning" not in look(config(rows, model=str(folder), template="s1", block_size=160), context(tmp_path))
 
 

@@ -136,10 +136,10 @@ GOOD = b'{"question": "q", "trace": "t", "answer": "a"}\n'
             GOOD + b'{"question": "q", "trace": "\\ud800", "answer": "a"}',
             "data.jsonl:2 has half a character .* in trace",
         ),
-        (b'{"conversations": [{"from": "user", "value": "q"}]}', "data.jsonl:1 is no conversation of a question and"),
+        (b'{"conversations": [{"from": "user", "value": "q"}]}', "data.jsonl:1 is not a conversation of"),
         (
             b'{"conversations": [{"from": "user", "value": "q"}, {"from": "gpt", "value": "a"}]}',
-            "data.jsonl:1 is no conversation of a question and",
+            "data.jsonl:1 is not a conversation of a question and",
         ),
     ],
 )
@@ -149,6 +149,17 @@ def test_a_damaged_row_is_an_error_that_names_it(tmp_path: Path, content: bytes,
     with pytest.raises(StepError, match=message) as caught:
         list(read_samples(data(path)))
     assert "\n" not in str(caught.value)
+
+
+def test_worked_solutions_are_traces_with_their_answers(tmp_path: Path) -> None:
+    solution = "Half is 48/2 = <<48/2=24>>24.\nBoth are 48+24 = <<48+24=72>>72.\n#### 72"
+    path = write(tmp_path / "data.jsonl", [{"question": "How many?", "answer": solution}])
+    [sample] = read_samples(data(path))
+    assert (sample.question, sample.answer) == ("How many?", "72")
+    assert sample.trace == "Half is 48/2 = 24.\nBoth are 48+24 = 72."
+    write(path, [{"question": "How many?", "answer": "72"}])
+    with pytest.raises(StepError, match=r"data.jsonl:1 has no trace, and its answer is not worked out with ####"):
+        list(read_samples(data(path)))
 
 
 def test_columns_that_are_not_there_are_named(tmp_path: Path) -> None:

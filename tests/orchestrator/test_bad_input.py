@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from ray._private.utils import check_version_info
 
 from orchestrator.__main__ import main
-from orchestrator.executor import refused
+from orchestrator.connection import refused
 from orchestrator.experiment import LONGEST_NAME, ExperimentError, load
 from orchestrator.job.context import StepContext
 from orchestrator.job.tracked_run import folder_name

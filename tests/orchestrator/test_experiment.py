@@ -140,9 +140,9 @@ BAD = {
         "17: steps.sweep.engine: \"vlm\": must be 'auto', 'transformers', 'vllm' or 'openai'; did you mean vllm?",
     ),
     "missing step": (("${tiny}", "${tyni}"), "17: steps.sweep.model: there is no step 'tyni'; did you mean 'tiny'?"),
-    "negative budget": (("[4, 8,", "[4, -8,"), "19: steps.sweep.budgets[1]: -8 is no number of tokens"),
-    "budget of 0": (("[4, 8,", "[0, 8,"), "19: steps.sweep.budgets[0]: 0 is no number of tokens"),
-    "count of 0": (("[1, 2, 4]", "[0, 2]"), "20: steps.sweep.extensions.counts[0]: 0 is no count of extensions"),
+    "negative budget": (("[4, 8,", "[4, -8,"), "19: steps.sweep.budgets[1]: -8 is not a number of tokens"),
+    "budget of 0": (("[4, 8,", "[0, 8,"), "19: steps.sweep.budgets[0]: 0 is not a number of tokens"),
+    "count of 0": (("[1, 2, 4]", "[0, 2]"), "20: steps.sweep.extensions.counts[0]: 0 is not a count of extensions"),
     "wrong kind of output": (
         ("model: ${tiny}", "model: ${letters}"),
         "15: steps.sweep: ${letters} is a letters step, which makes dataset; a model is needed there",
@@ -216,7 +216,7 @@ def test_a_bad_override_is_one_clear_line(file: Path, override: str, message: st
 def test_a_model_folder_without_config_or_tokenizer_is_refused(file: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     change = ("model: ${tiny}", f"model: {model}")
-    assert "is no folder" in complaints(file, SWEEP.replace(*change))[0]
+    assert "is not a folder" in complaints(file, SWEEP.replace(*change))[0]
     model.mkdir()
     assert "has no config.json" in complaints(file, SWEEP.replace(*change))[0]
     (model / "config.json").write_text("{}")

@@ -141,7 +141,7 @@ NUMBERS = {
     "batch": ({**TUNE, "batch_size": 9007199254740991, "resources": {"workers": 10}}, "cannot share batches"),
     "workers": ({**TUNE, "resources": {"workers": 10**9}}, "less than or equal to 10000"),
     "replicas": ({**SWEEP, "resources": {"replicas": {"max": 10**9}}}, "less than or equal to 10000"),
-    "count": ({**SWEEP, "extensions": {"strings": ["Wait"], "counts": [10**6]}}, "1000000 is no count of extensions"),
+    "count": ({**SWEEP, "extensions": {"strings": ["Wait"], "counts": [10**6]}}, "1000000 is not a count of"),
     "budgets": ({**SWEEP, "budgets": list(range(1, 20_001))}, "the list has 20,000 values: give at most 1,000"),
     "policies": (
         {

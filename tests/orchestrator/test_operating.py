@@ -16,9 +16,9 @@ from orchestrator.experiment import load
 from orchestrator.garbage import unreachable
 from orchestrator.logs import follow, printable
 from orchestrator.plan import plan
+from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.step_folders import StepFolder, Store
-from orchestrator.store.storage import StoreError
 from tests.orchestrator.workplace import SLOW, Workplace, all_gone, descendants, wait_for
 
 
@@ -55,7 +55,10 @@ def test_a_request_to_an_earlier_run_stops_no_later_one(tmp_path: Path) -> None:
 
 def test_logs_of_what_is_not_there_are_refused_in_one_line(workplace: Workplace) -> None:
     workplace.write(10)
-    assert workplace.run("logs", "words.yaml", "letter") == (2, "'letter' is no step of words.yaml: it has letters\n")
+    assert workplace.run("logs", "words.yaml", "letter") == (
+        2,
+        "'letter' is not a step of words.yaml: it has letters\n",
+    )
     code, output = workplace.run("logs", "words.yaml", "letters")
     assert (code, output) == (2, "letters: nothing was logged, because it never ran as it is written now\n")
 

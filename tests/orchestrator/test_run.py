@@ -26,7 +26,7 @@ def test_a_run_finishes_and_the_next_has_nothing_to_do(workplace: Workplace) -> 
     assert "everything is done, nothing to run" in output
     assert "done" in workplace.run("status", "words.yaml")[1]
     assert workplace.status()["state"] == "done"
-    assert not (workplace.step() / "lease.json").exists()
+    assert not list((workplace.step() / "leases").glob("*.json"))
 
 
 def test_a_step_that_fails_is_reported_with_its_log_and_what_needs_it_is_not_run(workplace: Workplace) -> None:
@@ -69,7 +69,7 @@ def test_an_interrupted_run_leaves_nothing_running_and_continues(workplace: Work
     assert "Traceback" not in output
     wait_for(lambda: all_gone(children))
     assert workplace.status()["state"] == "cancelled"
-    assert not (workplace.step() / "lease.json").exists()
+    assert not list((workplace.step() / "leases").glob("*.json"))
     assert not (workplace.step() / "done.json").exists()
     reason = plan(load(workplace.file), Store(workplace.folder / "runs"))[0].reason
     assert reason.startswith("continues what a cancelled run left, ")

@@ -331,7 +331,7 @@ def test_a_run_stops_before_its_max_cost_says_so_and_continues_with_a_larger_one
     assert "with a larger max_cost continues" in output
     assert "Traceback" not in output
     assert workplace.status()["state"] == "cancelled"
-    assert not (workplace.step() / "lease.json").exists()
+    assert not list((workplace.step() / "leases").glob("*.json"))
     paid = spent(StepFolder(workplace.step()))
     assert paid is not None
     assert 0 < paid.usd <= limit

@@ -1,23 +1,36 @@
 """Asks a server that only chats, and sees that what comes back can be accounted for.
 
 Answers are streamed, so that a server that is silent is noticed while others think for minutes. A stream that is cut
-off cannot be continued in text, so it is asked for again.
+off cannot be continued in text, so it is asked for again; so is whatever else may go better another time, with backoff
+and up to the server's ``retries``. What is refused for good is not.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import Field, JsonValue
 
-from jobs.evaluate.engines.connection import Connection, Cut, Failed, Outside
+from jobs.evaluate.chat.gate import Gate
+from jobs.evaluate.engines.connection import Connection, Cut, Failed, Outside, Refused
 from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.engines.server import Server
+
+_TOO_MANY = (429, 503, 529)
+"""What servers answer that are asked too much."""
+_ANOTHER_TIME = (408, 409, 425, *_TOO_MANY)
+"""What they answer, below 500, to what may be asked again."""
+FIRST_WAIT = 0.5
+"""Seconds before a request is made again; each further wait is twice as long."""
+LONGEST_WAIT = 60.0
+"""Seconds, however long a server asks for."""
 
 End = Literal["stop", "length", "content_filter"]
 TokenCount = Annotated[int, Field(ge=0)]
@@ -31,6 +44,16 @@ class Answer:
     thinking_tokens: int
     answer_tokens: int
     end: End
+    thinking: str = ""
+    """As far as the server shows it."""
+    model: str = ""
+    """Which it says that answered."""
+    prompt_tokens: int = 0
+    """That the server counted; 0 where it does not say."""
+
+
+class Unaccountable(EngineError):
+    """An answer came, and the server does not say what it took, or says what cannot be: it will not another time."""
 
 
 class _Delta(Outside):
@@ -50,6 +73,7 @@ class _Details(Outside):
 
 
 class _Usage(Outside):
+    prompt_tokens: TokenCount = 0
     completion_tokens: TokenCount
     completion_tokens_details: _Details | None = None
 
@@ -58,6 +82,7 @@ class _Event(Outside):
     """One event of a stream: a piece of the answer, what all of it took, or what went wrong."""
 
     choices: list[_Choice] = Field(default=[], max_length=1)
+    model: str | None = None
     usage: _Usage | None = None
     error: Failed | None = None
 
@@ -65,22 +90,41 @@ class _Event(Outside):
 class ChatClient:
     """One model on one server."""
 
-    def __init__(self, server: Server, model: str, system: str | None = None):
+    def __init__(self, server: Server, model: str, system: str | None = None, tags: bool = False):
+        """`tags`: thinking stands in the text, up to ``</think>``."""
+        self._tags = tags
         self._model = model
         self._system = system
         self._connection = Connection(server)
+        self._gate = Gate(server.requests)
 
     async def ask(self, question: str, how: Mapping[str, JsonValue]) -> Answer:
         """The answer to `question`; `how` are the keys of the request that say how to think.
 
         Raises EngineError when the server refuses, fails, is silent, or sends what cannot be accounted for.
         """
+        retries = self._connection.server.retries
         for attempt in itertools.count(1):
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
             try:
-                return await self._ask(question, how)
+                async with self._gate.request() as era:
+                    try:
+                        answer = await self._ask(question, how)
+                    except Refused as refused:
+                        if refused.status in _TOO_MANY:
+                            self._gate.too_many(era)
+                        raise
+                    self._gate.answered()
+                    return answer
             except Cut as cut:
-                if attempt > self._connection.server.retries:
+                if attempt > retries:
                     raise EngineError(f"the server cut off an answer {attempt} times: {cut}") from None
+            except EngineError as error:
+                if attempt > retries or not _passes(error):
+                    raise
+                if isinstance(error, Refused) and error.after is not None:
+                    wait = min(error.after, LONGEST_WAIT)
+            await asyncio.sleep(wait)
         raise AssertionError("counting does not end")
 
     async def close(self) -> None:
@@ -89,7 +133,8 @@ class ChatClient:
 
     async def _ask(self, question: str, how: Mapping[str, JsonValue]) -> Answer:
         text: list[str] = []
-        shown = False
+        thought: list[str] = []
+        model = ""
         end: End | None = None
         usage: _Usage | None = None
         async with aclosing(self._events(question, how)) as events:
@@ -101,12 +146,15 @@ class ChatClient:
                     if end is not None and choice.delta.content:
                         raise EngineError("the server went on after the end of an answer")
                     text.append(choice.delta.content or "")
-                    shown = shown or bool(choice.delta.reasoning or choice.delta.reasoning_content)
+                    thought.append(choice.delta.reasoning_content or choice.delta.reasoning or "")
                     end = choice.finish_reason or end
                 usage = event.usage or usage
-        answer = _accounted("".join(text), end, usage)
-        if shown and not answer.thinking_tokens:
-            raise EngineError("the server shows its thinking and counts no token of it: is it the right parser?")
+                model = event.model or model
+        if self._tags:
+            return replace(_told_apart("".join(text), end, usage), model=model)
+        answer = replace(_accounted("".join(text), end, usage), thinking="".join(thought), model=model)
+        if answer.thinking and not answer.thinking_tokens:
+            raise Unaccountable("the server shows its thinking and counts no token of it: is it the right parser?")
         return answer
 
     async def _events(self, question: str, how: Mapping[str, JsonValue]) -> AsyncGenerator[_Event, None]:
@@ -115,7 +163,8 @@ class ChatClient:
         asked: list[ChatCompletionMessageParam] = [{"role": "user", "content": question}]
         if self._system is not None:
             asked.insert(0, {"role": "system", "content": self._system})
-        call = connection.client.chat.completions.with_streaming_response.create(
+        client = connection.client.with_options(max_retries=0)  # retries are ours, by cause
+        call = client.chat.completions.with_streaming_response.create(
             model=self._model,
             messages=asked,
             stream=True,
@@ -140,13 +189,37 @@ def _accounted(text: str, end: End | None, usage: _Usage | None) -> Answer:
     if end is None:
         raise EngineError("the server ended an answer without saying why")
     if usage is None:
-        raise EngineError("the server does not say what an answer took: it must know stream_options.include_usage")
+        raise Unaccountable("the server does not say what an answer took: it must know stream_options.include_usage")
     thinking = (usage.completion_tokens_details or _Details()).reasoning_tokens
     if thinking is None:
-        raise EngineError(
+        raise Unaccountable(
             "the server does not count its thinking (usage.completion_tokens_details.reasoning_tokens), so there is "
             "nothing to plot answers against: vLLM does with --reasoning-parser"
         )
     if thinking > usage.completion_tokens:
-        raise EngineError(f"the server counts {thinking} tokens of thinking among {usage.completion_tokens} in all")
-    return Answer(text, thinking, usage.completion_tokens - thinking, end)
+        raise Unaccountable(f"the server counts {thinking} tokens of thinking among {usage.completion_tokens} in all")
+    answer_tokens = usage.completion_tokens - thinking
+    return Answer(text, thinking, answer_tokens, end, prompt_tokens=usage.prompt_tokens)
+
+
+def _told_apart(text: str, end: End | None, usage: _Usage | None) -> Answer:
+    """An answer whose thinking stands in its text. A server counts both as one, so each has the share of the tokens
+    that it has of the text. What opens thinking and does not close it is all thinking. Raises as `_accounted`."""
+    if end is None:
+        raise EngineError("the server ended an answer without saying why")
+    if usage is None:
+        raise Unaccountable("the server does not say what an answer took: it must know stream_options.include_usage")
+    before, closed, after = text.partition("</think>")
+    opened = text.lstrip().startswith("<think>")
+    if not closed and not opened:
+        before, after = "", text
+    thought = before.strip().removeprefix("<think>").strip()
+    tokens = round(usage.completion_tokens * len(before) / max(1, len(before) + len(after)))
+    return Answer(after.strip(), tokens, usage.completion_tokens - tokens, end, thought, "", usage.prompt_tokens)
+
+
+def _passes(error: EngineError) -> bool:
+    """Whether asking again may go better: of what is refused, only where the server is busy or broken."""
+    if isinstance(error, Refused):
+        return error.status in _ANOTHER_TIME or error.status >= 500
+    return not isinstance(error, Unaccountable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.kinds import KINDS
@@ -27,7 +27,17 @@ class Chat(StrictModel):
         pattern=r"^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)*$",
         description="the request's key that takes a budget of thinking tokens: thinking.budget_tokens",
     )
+    think_tags: bool = Field(
+        default=False,
+        description="thinking stands in the text of answers, up to </think>; its tokens go by its share of the text",
+    )
     parameters: dict[str, JsonValue] = Field(default={}, description="sent with every request: {temperature: 0.6}")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        """Where there are no tags, nothing is said of them: answers are known by what a server was told."""
+        fields: dict[str, JsonValue] = dump(self)
+        return {name: value for name, value in fields.items() if name != "think_tags" or value}
 
     @model_validator(mode="after")
     def _has_one_meaning(self) -> Self:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.evaluate.chat.client import Answer
 from orchestrator.store.records import DamagedRecord, read_record, write_record
-from orchestrator.store.storage import files, set_aside
+from orchestrator.store.storage import storage_of
 
 if TYPE_CHECKING:
     from orchestrator.store.storage import StoragePath
@@ -37,14 +37,14 @@ class Replies:
         """`report` takes one line for each damaged file."""
         self._folder = folder
         self._known: dict[Asked, Answer] = {}
-        for name in files(folder):
+        for name in storage_of(folder).files():
             if name == "key.json" or not name.endswith(".json"):
                 continue
             file = folder / name
             try:
                 entries: list[tuple[list[Any], dict[str, Any]]] = read_record(file)
             except DamagedRecord:
-                aside = set_aside(file, ".damaged")
+                aside = storage_of(file).set_aside(".damaged")
                 report(f"file of answers {file} is damaged: they are asked for again; it is kept as {aside}")
                 continue
             for asked, answer in entries:

@@ -5,30 +5,25 @@ Everything is waiting for the server, so it happens in the step's own process, w
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from jobs.evaluate.chat.client import Answer, ChatClient
-from jobs.evaluate.chat.config import Chat
+from jobs.evaluate.chat import asking
+from jobs.evaluate.chat.client import Answer
 from jobs.evaluate.chat.replies import Asked, Replies
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.samples import samples_file, tries
 from jobs.evaluate.sweep.ledger import Ledger, ThinkingEnd
 from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import put, unit_key
 from jobs.evaluate.sweep.tree import Leaf
-from jobs.evaluate.tasks import Item, Task, load
+from jobs.evaluate.tasks import Item, Task
 from jobs.evaluate.traces.files import traces_folder
 from orchestrator.job.context import StepContext
-from orchestrator.job.errors import StepError
-
-KEEP_SECONDS = 2.0
-"""What a killed run loses at most: the answers of so long."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +45,16 @@ class ChatPrompt:
         return Asked(self.key, sample, policy.root.effort, policy.route.budget if policy.route.forced else None)
 
 
-def answer(config: EvaluateConfig, context: StepContext, samples: Path, grader: Grader) -> dict[str, float]:
+def answer(
+    config: EvaluateConfig, context: StepContext, tasks: Sequence[Task], samples: Path, grader: Grader
+) -> dict[str, Any]:
     """Asks what is missing and writes the samples. Returns what that took.
 
     Raises StepError when the server cannot be used; what it answered until then is kept.
     """
     assert config.chat is not None, "only for servers that chat"
-    questions = list(_questions(config, context))
-    determined_by = {
-        "served_model": config.served_model,
-        "chat": config.chat.model_dump(mode="json"),
-        "seed": config.seed,
-    }
-    if config.system is not None:
-        determined_by["system"] = config.system
-    folder = traces_folder(context.traces, determined_by)
-    context.use_traces(folder)
-    replies = Replies(folder, report=print)
+    questions = list(_questions(config, tasks))
+    replies = _replies(config, context)
     wanted = {
         question.asked(policy, sample): question.text
         for question in questions
@@ -74,10 +62,7 @@ def answer(config: EvaluateConfig, context: StepContext, samples: Path, grader: 
         for policy in question.policies
     }
     missing = {asked: text for asked, text in wanted.items() if asked not in replies}
-    try:
-        asyncio.run(_ask(config, config.chat, context, missing, replies, len(wanted)))
-    except* EngineError as failures:
-        raise StepError(f"engine: {failures.exceptions[0]}") from None
+    asking.ask(config, config.chat, context, missing, replies, len(wanted))
     beyond = alone = 0
     with samples_file(samples) as add:
         for question in questions:
@@ -96,51 +81,37 @@ def answer(config: EvaluateConfig, context: StepContext, samples: Path, grader: 
     }
 
 
-def _questions(config: EvaluateConfig, context: StepContext) -> Iterator[ChatPrompt]:
+def thoughts(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]) -> Iterator[str]:
+    """What the server showed of its thinking, of every sample in their order. For sweeps with one policy."""
+    replies = _replies(config, context)
+    for question in _questions(config, tasks):
+        (policy,) = question.policies
+        for sample in range(config.samples):
+            yield replies[question.asked(policy, sample)].thinking
+
+
+def _replies(config: EvaluateConfig, context: StepContext) -> Replies:
+    assert config.chat is not None, "only for servers that chat"
+    determined_by = {
+        "served_model": config.served_model,
+        "chat": config.chat.model_dump(mode="json"),
+        "seed": config.seed,
+    }
+    if config.system is not None:
+        determined_by["system"] = config.system
+    folder = traces_folder(context.traces, determined_by)
+    context.use_traces(folder)
+    return Replies(folder, report=print)
+
+
+def _questions(config: EvaluateConfig, tasks: Sequence[Task]) -> Iterator[ChatPrompt]:
     by_sentence: dict[str | None, list[Policy]] = {}
     for policy in config.policies:
         by_sentence.setdefault(policy.root.sentence, []).append(policy)
-    for task in [load(task, context.inputs) for task in config.tasks]:
+    for task in tasks:
         for item in task.items:
             for sentence, policies in by_sentence.items():
                 yield ChatPrompt(task, item, put(item.question, sentence), tuple(policies))
-
-
-async def _ask(
-    config: EvaluateConfig, chat: Chat, context: StepContext, missing: dict[Asked, str], replies: Replies, total: int
-) -> None:
-    """Asks for everything that is missing, so many at once as the server is given."""
-    server = config.resources.server
-    assert server is not None, "a chat server has an address"
-    assert config.served_model is not None, "and a name for its model"
-    context.progress(total - len(missing), total, "answers")
-    if not missing:
-        return
-    client = ChatClient(server, config.served_model, config.system)
-    left = iter(missing.items())
-    fresh: list[tuple[Asked, Answer]] = []
-
-    async def ask_on() -> None:
-        for asked, text in left:
-            fresh.append((asked, await client.ask(text, chat.request(asked.effort, asked.budget))))
-
-    def keep() -> int:
-        replies.add(fresh)
-        kept = len(fresh)
-        fresh.clear()
-        return kept
-
-    done = total - len(missing)
-    try:
-        async with asyncio.TaskGroup() as group:
-            asking = {group.create_task(ask_on()) for _ in range(min(server.requests, len(missing)))}
-            while asking:
-                _, asking = await asyncio.wait(asking, timeout=KEEP_SECONDS)
-                done += keep()
-                context.progress(done, total, "answers")
-    finally:
-        keep()
-        await client.close()
 
 
 def _ledgers(question: ChatPrompt, samples: int, replies: Replies) -> Iterator[Ledger]:

@@ -20,7 +20,7 @@ from jobs.evaluate.sweep.token_text import Finder
 
 
 @dataclass(frozen=True)
-class Without:
+class BanningEngine:
     """An engine that decodes thinking in which none of `banned` is written."""
 
     engine: Engine

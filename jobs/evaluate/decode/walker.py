@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from jobs.evaluate.decode.banning import Without
+from jobs.evaluate.decode.banning import BanningEngine
 from jobs.evaluate.decode.closes import thinking_stream
 from jobs.evaluate.decode.headers import Headers
 from jobs.evaluate.engines.protocol import Chunk, Engine, EngineError, Request, Sampling
@@ -155,7 +155,7 @@ class _Walk:
         if want.key.kind != "thinking":
             return engine.stream(request)
         if self.unit.banned:
-            engine = Without(engine, self.unit.banned, forcing.pieces, len(self.unit.prompt))
+            engine = BanningEngine(engine, self.unit.banned, forcing.pieces, len(self.unit.prompt))
         return thinking_stream(engine, request, forcing, self.trace.tokens(want.key))
 
     def _request(self, want: Want, known: int) -> Request:

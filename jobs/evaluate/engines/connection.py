@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -40,6 +40,16 @@ class Failed(Outside):
     """What went wrong on the server."""
 
     message: str
+
+
+class Refused(EngineError):
+    """The server answered a request with an error, by its HTTP status."""
+
+    def __init__(self, message: str, status: int, after: float | None):
+        super().__init__(message)
+        self.status = status
+        self.after = after
+        """Seconds that it asks to wait; None where it does not say."""
 
 
 class Cut(Exception):
@@ -94,7 +104,7 @@ class Connection:
             yield
         except openai.APIStatusError as error:
             said = f"the server refused a request with {error.status_code}: {error.response.text}"
-            raise EngineError(self.shown(said)) from None
+            raise Refused(self.shown(said), error.status_code, _seconds(error.response.headers)) from None
         except openai.APIConnectionError as error:
             reason = str(error.__cause__ or error) or type(error.__cause__).__name__
             raise EngineError(self.shown(f"no answer from {self.server.url}: {reason}")) from None
@@ -131,6 +141,14 @@ async def _events(blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
                 yield line.removeprefix(b"data:").strip()
 
 
+def _seconds(headers: Mapping[str, str]) -> float | None:
+    """What Retry-After says, where that is a number."""
+    try:
+        return max(0.0, float(headers.get("retry-after", "")))
+    except ValueError:
+        return None
+
+
 def _key(variable: str | None) -> str | None:
     """The key in the environment variable `variable`; it is in no error."""
     if variable is None:
@@ -142,6 +160,6 @@ def _key(variable: str | None) -> str | None:
         )
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise EngineError(
-            f"resources.server.key_variable: what is in {variable} is no key: it has spaces or control characters"
+            f"resources.server.key_variable: what is in {variable} is not a key: it has spaces or control characters"
         )
     return key

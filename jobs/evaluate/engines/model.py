@@ -131,7 +131,7 @@ def _hub_model(name: str) -> tuple[str, str, str]:
         small = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja"])
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise StepError(
-            f"model: {name!r} is no folder, and cannot be had from the hub: {_first_line(error)}"
+            f"model: {name!r} is not a folder, and cannot be had from the hub: {_first_line(error)}"
         ) from error
     commit = Path(small).name
     return name, commit, f"{name}@{commit}"

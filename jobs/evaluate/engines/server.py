@@ -19,7 +19,7 @@ def _server_url(value: str) -> str:
     except ValueError:
         well_formed = False
     if not well_formed:
-        raise ValueError("is no address of a server: give one like http://10.0.0.7:8000/v1")
+        raise ValueError("is not a server's address: give one like http://10.0.0.7:8000/v1")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ValueError(
             "a server's address has no credentials, query or fragment: name the key's variable in key_variable"
@@ -30,8 +30,19 @@ def _server_url(value: str) -> str:
 def _variable(value: str) -> str:
     # The value is not repeated: it may be the key itself, put here by mistake.
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
-        raise ValueError("is no name of an environment variable: give one in capitals, like OPENAI_API_KEY")
+        raise ValueError("is not the name of an environment variable: give one in capitals, like OPENAI_API_KEY")
     return value
+
+
+class Price(StrictModel):
+    """What a server charges."""
+
+    prompt: float = Field(ge=0, description="USD per million tokens of prompts")
+    completion: float = Field(ge=0, description="USD per million tokens of thinking and answers")
+
+    def usd(self, prompt: float, completion: float) -> float:
+        """Of so many tokens."""
+        return (prompt * self.prompt + completion * self.completion) / 1e6
 
 
 class Server(StrictModel):
@@ -44,6 +55,7 @@ class Server(StrictModel):
     requests: int = Field(default=128, ge=1, le=1000, description="at once, of each replica")
     retries: int = Field(default=5, ge=0, le=100, description="of a request: refused, failed or cut off")
     deadline: Seconds = Field(default=300, description="seconds without a token, retries too")
+    price: Price | None = Field(default=None, description="of a server that only chats: for plan and max_cost")
     seeds_by_position: bool = Field(
         default=False, description="its noise is by seed and position, as that of vLLM's model runner V2 on GPUs"
     )

@@ -15,7 +15,7 @@ from typing import Any
 from plotly.graph_objects import Scatter
 from plotly.subplots import make_subplots
 
-from jobs.evaluate.figures.plots import INK, by_task, colour, logarithmic, x_title
+from jobs.evaluate.figures.plots import INK, by_task, colour, logarithmic, ranges_explained, x_title
 from jobs.evaluate.figures.tables import percent
 from jobs.evaluate.stats.curves import MeasuredCurve, Point
 from jobs.evaluate.stats.intervals import Interval
@@ -76,6 +76,7 @@ def _tokens(value: float, interval: Interval) -> str:
 
 def write_html(curves: Sequence[MeasuredCurve], title: str, subtitle: str, path: Path) -> None:
     """A page of its own, with plotly in it: 5 MB."""
+    below = [line for line in (subtitle, ranges_explained(curves)) if line]
     tasks = by_task(curves)
     figure = make_subplots(rows=1, cols=len(tasks), subplot_titles=list(tasks) if len(tasks) > 1 else None)
     for column, members in enumerate(tasks.values(), 1):
@@ -95,7 +96,10 @@ def write_html(curves: Sequence[MeasuredCurve], title: str, subtitle: str, path:
     figure.update_layout(
         updatemenus=[_buttons([curve for members in tasks.values() for curve in members])],
         template="simple_white",
-        title={"text": f"<b>{_escaped(title)}</b><br><sup>{_escaped(subtitle)}</sup>", "x": 0.02},
+        title={
+            "text": "<br>".join([f"<b>{_escaped(title)}</b>", *(f"<sup>{_escaped(line)}</sup>" for line in below)]),
+            "x": 0.02,
+        },
         font={"family": "Inter, Helvetica, Arial, sans-serif", "size": 14, "color": INK},
         hovermode="closest",
         hoverlabel={"bgcolor": "white"},

@@ -73,6 +73,12 @@ def logarithmic(curves: Sequence[MeasuredCurve]) -> bool:
     return min(tokens) > 0 and max(tokens) / min(tokens) >= LOG_FROM
 
 
+def ranges_explained(curves: Sequence[MeasuredCurve]) -> str:
+    """What is said of capped bars; "" where there are none."""
+    doubtful = any(point.range is not None for curve in curves for point in curve.points)
+    return "Capped bars: samples that could not be graded, from all of them wrong to all right." if doubtful else ""
+
+
 def x_title(curves: Sequence[MeasuredCurve]) -> str:
     """What their axis counts."""
     several = any(curve.varies == "k" for curve in curves)
@@ -93,6 +99,7 @@ def write_png(curves: Sequence[MeasuredCurve], title: str, subtitle: str, path: 
         )
         figure.text(0.2 / width, 1 - 0.18 / height, title, fontsize=15, fontweight="bold", va="top")
         figure.text(0.2 / width, 1 - 0.52 / height, subtitle, fontsize=10, color=_FAINT, va="top")
+        figure.text(0.2 / width, 1 - 0.74 / height, ranges_explained(curves), fontsize=8.5, color=_FAINT, va="top")
         for axes, (task, members) in zip(panels, tasks.items(), strict=True):
             _draw(figure, axes, members)
             if len(tasks) > 1:

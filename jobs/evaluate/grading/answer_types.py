@@ -1,9 +1,12 @@
-"""The types of answers that are built in: integers, mathematics, choices, texts, and what a judge compares."""
+"""The types of answers that are built in: integers, mathematics, choices, texts, grids, code, what a judge compares."""
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache, partial
+from typing import Any
 
+from jobs.evaluate.grading import grids, programs, tests_of_code
 from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.grading.extraction import (
     LETTER_FORM,
@@ -47,6 +50,13 @@ def _gold_math(gold: str) -> str:
     return last_boxed(gold) or gold
 
 
+def _all_parts(parts: list[Any]) -> str:
+    """An answer of several parts, all of which are asked for."""
+    if not parts or not all(isinstance(part, str) for part in parts):
+        raise ValueError("is a list of what is no text")
+    return ", ".join(parts)
+
+
 def _same_letter(gold: str, said: str) -> bool:
     return said == gold
 
@@ -60,7 +70,17 @@ def _same_words_if_at_all(gold: str, said: str) -> bool | None:
 
 
 INTEGER = AnswerType(partial(_extracted, NUMBER_FORM), _same_integer, gold=_gold_integer, problem=_no_integer)
-MATH = AnswerType(partial(_extracted, MATH_FORM), decided, gold=_gold_math, undecided="mathematics")
+MATH = AnswerType(partial(_extracted, MATH_FORM), decided, gold=_gold_math, undecided="mathematics", listed=_all_parts)
 CHOICE = AnswerType(partial(_extracted, LETTER_FORM), _same_letter, options=True)
 TEXT = AnswerType(partial(_extracted, TEXT_FORM), _same_words)
 JUDGED = AnswerType(partial(_extracted, WHOLE_FORM), _same_words_if_at_all, undecided="judge")
+GRID = AnswerType(grids.extract, grids.same, problem=grids.problem, meaning=str, listed=json.dumps)
+CODE = AnswerType(
+    programs.extract,
+    programs.same,
+    undecided="sandbox",
+    row=tests_of_code.gold,
+    asks=programs.asks,
+    shown=tests_of_code.described,
+    meaning=str,
+)

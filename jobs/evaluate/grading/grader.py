@@ -1,20 +1,25 @@
 """Verdicts on answers: what each says, compared with its gold answer by the rules of the task's type.
 
 Answers are graded many at a time, and each pair of gold answer and answer once: most samples of a sweep say what
-another said before. Their texts are read in other processes (``workers``), never here. What symbolic mathematics has no
-verdict on is an ``error``, and what no judge could be asked about is ``ungraded``; neither is ever counted as wrong.
+another said before. Their texts are read in other processes (``workers``), never here, and programs are run in a
+``sandbox``. What symbolic mathematics has no verdict on is an ``error``, and what no judge could be asked about is
+``ungraded``; neither is ever counted as wrong.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
+from jobs.evaluate.grading import programs
 from jobs.evaluate.grading.answer_type import ANSWER_TYPES, AnswerType
 from jobs.evaluate.grading.judge import JudgeQuestion
 from jobs.evaluate.grading.reader import Read, Text
+from jobs.evaluate.grading.sandbox import SandboxError
 from jobs.evaluate.grading.workers import Workers
 from jobs.evaluate.sweep.ledger import Graded, Ledger, Verdict
 from jobs.evaluate.tasks import Item, Task
@@ -43,7 +48,7 @@ class _Claim:
         """How it is read and compared."""
         return ANSWER_TYPES[self.task.type]
 
-    def waits_for(self, who: Literal["mathematics", "judge"]) -> bool:
+    def waits_for(self, who: Literal["mathematics", "judge", "sandbox"]) -> bool:
         """Whether they have still to be asked."""
         return isinstance(self.read, Read) and self.read.same is None and self.kind.undecided == who
 
@@ -55,7 +60,7 @@ class Grader:
         self._judge = judge
         self._workers = workers or Workers()
         self._known: dict[tuple[str, str], Verdict] = {}
-        """Verdicts on mathematics, by gold answer and answer."""
+        """Verdicts on mathematics and programs, by gold answer and answer."""
 
     def __enter__(self) -> Grader:
         return self
@@ -75,6 +80,7 @@ class Grader:
             for (task, ledger), text in zip(answers, texts, strict=True)
         ]
         self._compare([claim.pair for claim in claims if claim.waits_for("mathematics")])
+        self._try([claim.pair for claim in claims if claim.waits_for("sandbox")])
         judged = self._judged([claim for claim in claims if claim.waits_for("judge")])
         return [
             _graded(ledger, claim, self._verdict(claim, judged))
@@ -90,13 +96,20 @@ class Grader:
             return _verdict(claim.read.same)
         if claim.kind.undecided is None:
             return "error"
-        return judged[claim] if claim in judged else self._known[claim.pair]
+        return judged[claim] if claim.kind.undecided == "judge" else self._known[claim.pair]
 
     def _compare(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Makes the verdicts on these pairs of mathematics known."""
         hard = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
         for pair, outcome in zip(hard, self._workers.compare(hard), strict=True):
             self._known[pair] = "error" if isinstance(outcome, str) else _verdict(outcome)
+
+    def _try(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Makes the verdicts on these programs known, each tried on the tests that are its gold answer."""
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
+        if new:
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="sandbox") as pool:
+                self._known |= zip(new, pool.map(_tried, new), strict=True)
 
     def _judged(self, claims: Sequence[_Claim]) -> dict[_Claim, Verdict]:
         """Verdicts on free answers that are not the gold one word by word."""
@@ -109,15 +122,22 @@ class Grader:
         return dict(zip(asked, unknown if self._judge is None else self._judge(list(asked.values())), strict=True))
 
 
+def _tried(pair: tuple[str, str]) -> Verdict:
+    try:
+        return _verdict(programs.passes(*pair))
+    except SandboxError:
+        return "error"
+
+
 def _text(task: Task, item: Item, answer: str) -> Text:
-    return Text(task.type, item.letters, task.fallback, item.answer, answer)
+    gold = "" if ANSWER_TYPES[task.type].undecided == "sandbox" else item.answer  # tests may be megabytes
+    return Text(task.type, item.letters, task.fallback, gold, answer)
 
 
 def _graded(ledger: Ledger, claim: _Claim, verdict: Verdict) -> Graded:
     read = claim.read if isinstance(claim.read, Read) else Read(None, "none", None, None)
-    return Graded(
-        ledger, claim.task.name, claim.item.answer, read.extracted, read.rule, read.meaning, _counted(ledger, verdict)
-    )
+    gold = claim.kind.shown(claim.item.answer)
+    return Graded(ledger, claim.task.name, gold, read.extracted, read.rule, read.meaning, _counted(ledger, verdict))
 
 
 def _counted(ledger: Ledger, verdict: Verdict) -> Verdict:

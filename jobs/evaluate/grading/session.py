@@ -12,15 +12,28 @@ from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading import GRADER_VERSION
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.judge_actor import JudgeSession
+from jobs.evaluate.grading.sandbox import unavailable
 from jobs.evaluate.grading.workers import Workers
 from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
 
 FILE = "grading.json"
 
 
 @contextmanager
 def grading(config: EvaluateConfig, context: StepContext, into: Path) -> Iterator[Grader]:
-    """A grader for the tasks of `config`. When it is done with, what graded is on record in the folder `into`."""
+    """A grader for the tasks of `config`. When it is done with, what graded is on record in the folder `into`.
+
+    Raises StepError where programs have to be run, and this machine does not let them be locked up.
+    """
+    code = [task.name for task in config.tasks if task.answer_type.undecided == "sandbox"]
+    if code and (why := unavailable()):
+        raise StepError(
+            f"task {code[0]}: its answers are programs, which run without a network and apart from everything else, "
+            f"and this machine does not allow that ({why}): allow unprivileged user namespaces "
+            "(kernel.apparmor_restrict_unprivileged_userns=0; in a container, a seccomp profile that has unshare and "
+            "mount, and an unmasked /proc), or leave the task out"
+        )
     if config.judge is None:
         with Grader() as grader:
             yield grader

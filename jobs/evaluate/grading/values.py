@@ -2,7 +2,7 @@ r"""The value in a sentence: ``16`` of "There are 16 letters in 3 words.", ``\fr
 
 What stands alone is taken whole. Of a sentence it is what follows the last verb that says so ("is", "equals",
 "makes"), up to the first word that explains it ("because", "since"). A number that the words around it make another
-("at least 5", "5 or more", "5 times", "not 5", "the square root of 16") is no value: None.
+("at least 5", "5 or more", "5 times", "not 5", "the square root of 16") is not a value: None.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _ODDS = re.compile(r"(?:\d{1,2}|1000*)(?: \.)?")
 
 @lru_cache(maxsize=4096)
 def value(text: str) -> str | None:
-    """The value that a short answer has, as it stands there; the text where that is no sentence; None where none."""
+    """The value that a short answer has, as it stands there; the text where that is not a sentence; None where none."""
     if len(text) > LONGEST:
         return None
     text = _OPTION.sub("", text.strip())

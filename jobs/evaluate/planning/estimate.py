@@ -15,6 +15,7 @@ from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remarks
 from jobs.evaluate.engines.recommended import FILE, NothingRecommended, described, read
 from jobs.evaluate.planning.lengths import ASSUMED, published, scaled, unmarked
+from jobs.evaluate.planning.priced import priced
 from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, PlannedReplica, Taken, taken
 from jobs.evaluate.planning.workload import Workload, at_most, item
 from jobs.evaluate.sweep.policy import Policy, Root, printable
@@ -47,7 +48,13 @@ class _Sweep:
 def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate:
     """What `config` would take, as far as it can be known before launch."""
     if config.chat is not None:
-        return Estimate("answered by a server, whose provider says what it costs")
+        made = {
+            task.name: inputs[task.path.step].forecast if isinstance(task.path, Reference) else None
+            for task in config.tasks
+        }
+        return priced(
+            config, lambda task: _items(task, inputs), lambda task: expected_lengths(task, config, made[task.name])
+        )
     try:
         model: Architecture | None = _architecture(config, inputs)
         unknown = ""

@@ -79,7 +79,7 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class Mark:
+class PointMark:
     """A point with its intervals."""
 
     x: float
@@ -102,7 +102,7 @@ class Line:
     bands: Mapping[str, str]
     """The outlines of its intervals, by question; none where each point shows its own."""
     dashed: bool
-    marks: tuple[Mark, ...]
+    marks: tuple[PointMark, ...]
 
     @property
     def colour(self) -> int:
@@ -203,7 +203,7 @@ def _line(curve: PlottedCurve, number: int, x: _Scale, y: _Scale) -> Line:
         bars = {question: bar for question in QUESTIONS if (bar := _bars(point, question, x, y))}
         least, most = point.get("accuracy_least"), point.get("accuracy_most")
         span = None if least is None or most is None else (y(most), y(least))
-        marks.append(Mark(*place, _tip(curve, point), bars, span))
+        marks.append(PointMark(*place, _tip(curve, point), bars, span))
     bands = {}
     for question in QUESTIONS if curve.is_budget and len(marks) > 1 else ():
         if all(question in mark.bars for mark in marks):
@@ -245,10 +245,10 @@ def _tip(curve: PlottedCurve, point: CurvePoint) -> str:
     return "\n".join(lines)
 
 
-def _texts(curve: PlottedCurve, line: Line) -> Iterator[tuple[str, Mark]]:
+def _texts(curve: PlottedCurve, line: Line) -> Iterator[tuple[str, PointMark]]:
     """The labels of a curve's points. Budgets on the same spot share one (``32 – auto``), and where an extension's
     curve begins is the natural end's place, which has one."""
-    groups: list[tuple[list[str], Mark]] = []
+    groups: list[tuple[list[str], PointMark]] = []
     points = [point for point in curve.points if point["accuracy"] is not None]
     for point, mark in zip(points, line.marks, strict=True):
         if not curve.is_budget and curve.scored == "accuracy" and not point["count"]:
@@ -261,7 +261,7 @@ def _texts(curve: PlottedCurve, line: Line) -> Iterator[tuple[str, Mark]]:
         yield " – ".join(dict.fromkeys((labels[0], labels[-1]))), mark
 
 
-def _near(one: Mark, other: Mark) -> bool:
+def _near(one: PointMark, other: PointMark) -> bool:
     return abs(one.x - other.x) < 26 and abs(one.y - other.y) < 14
 
 
@@ -309,7 +309,7 @@ class _Labels:
     def labels(self, curves: Sequence[PlottedCurve]) -> list[Label]:
         """What sets the points of each curve apart; neighbours on the same spot share a text."""
         texts = []
-        written: list[tuple[str, Mark]] = []
+        written: list[tuple[str, PointMark]] = []
         for curve, line in zip(curves, self.lines, strict=True):
             for text, mark in _texts(curve, line):
                 if not any(text == other and _near(mark, place) for other, place in written):
@@ -317,7 +317,7 @@ class _Labels:
                     texts.append(self._beside(mark, text, line.number))
         return texts
 
-    def _beside(self, mark: Mark, text: str, number: int) -> Label:
+    def _beside(self, mark: PointMark, text: str, number: int) -> Label:
         def box(choice: tuple[int, int, str]) -> tuple[float, float, float, float]:
             dx, dy, anchor = choice
             width = _LETTER * len(text) + 2

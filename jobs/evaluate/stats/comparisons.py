@@ -73,7 +73,7 @@ class Scores:
 def scores(task: Outcomes, natural: str, at_k: Sequence[int] | None = None) -> Scores:
     """The accuracy of every policy, that of the natural end first, then its majority@k for each k that is shown.
 
-    pass@k is none of them: it is no accuracy that a user would see, so comparing it with one says nothing.
+    pass@k is none of them: it is not an accuracy that a user would see, so comparing it with one says nothing.
     """
     order = sorted(range(len(task.policies)), key=lambda column: task.policies[column] != natural)
     measured = Scores(tuple(task.policies[column] for column in order), task.shares[order])

@@ -46,7 +46,7 @@ def find_style(added: Collection[str], chat_template: str, turn: str) -> Thinkin
             pairs[opening],
             after_open="" if newline else "\n",
         )
-    if "</think>" not in chat_template:
+    if "<think>" not in chat_template and "</think>" not in chat_template:
         return None
     if "<answer>" in chat_template:
         return TEMPLATES["hunyuan"]

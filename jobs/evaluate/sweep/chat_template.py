@@ -9,7 +9,7 @@ and one file would mean two experiments.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from difflib import get_close_matches
@@ -26,6 +26,7 @@ OURS = frozenset(
         *("documents", "tokenize", "tokenizer_kwargs", "padding", "truncation", "max_length", "return_tensors"),
         *("return_dict", "return_assistant_tokens_mask", "strftime_now", "raise_exception"),
         *(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")),
+        "additional_special_tokens",
     }
 )
 """Names that a template is given, or its caller takes, and that are no switches."""
@@ -74,27 +75,35 @@ def render(
     return str(text)
 
 
-def known_switches(tokenizer: Any) -> frozenset[str]:
-    """The names that the chat template reads and nobody else sets."""
+def known_switches(chat_template: str) -> frozenset[str]:
+    """The names that a chat template reads and nobody else sets. Raises jinja2's TemplateError where it is none."""
     from jinja2 import Environment, meta
 
     environment = Environment(extensions=["jinja2.ext.loopcontrols"])
-    template = environment.parse(_GENERATION.sub("", tokenizer.get_chat_template()))
-    given = {*OURS, *environment.globals, *tokenizer.special_tokens_map}
-    return frozenset(meta.find_undeclared_variables(template)) - given
+    template = environment.parse(_GENERATION.sub("", chat_template))
+    return frozenset(meta.find_undeclared_variables(template)) - {*OURS, *environment.globals}
 
 
-def check(tokenizer: Any, said: Instructions) -> None:
-    """Raises StepError for switches that the chat template does not know, and a system prompt that it leaves out."""
-    known = known_switches(tokenizer)
-    for name in said.switches:
+def unknown_switches(chat_template: str, switches: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Which of `switches` a chat template does not know, each with what is to be said of it."""
+    from jinja2 import TemplateError
+
+    try:
+        known = known_switches(chat_template) if chat_template else frozenset(switches)
+    except TemplateError:  # whoever renders it says what is wrong with it
+        return
+    for name in switches:
         if name not in known:
             close = get_close_matches(name, known, 1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
             knows = ", ".join(sorted(known)) or "none"
-            raise StepError(
-                f"chat_template_kwargs.{name}: the model's chat template has no such switch, and knows {knows}{meant}"
-            )
+            yield name, f"the model's chat template has no such switch, and knows {knows}{meant}"
+
+
+def check(tokenizer: Any, said: Instructions) -> None:
+    """Raises StepError for switches that the chat template does not know, and a system prompt that it leaves out."""
+    for name, message in unknown_switches(tokenizer.get_chat_template(), said.switches):
+        raise StepError(f"chat_template_kwargs.{name}: {message}")
     if said.system is not None:
         asked = said.messages("?")
         if render(tokenizer, asked, said.switches, said.day) == render(tokenizer, asked[1:], said.switches, said.day):

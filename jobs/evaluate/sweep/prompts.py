@@ -125,8 +125,8 @@ class Prompter:
         self._said = said or Instructions()
         check(tokenizer, self._said)
         self.template = template = template or self._found()
-        self._known = known_switches(tokenizer)
-        self._opening = Opening(self._write, self._known, template)
+        self.switches = known_switches(tokenizer.get_chat_template())
+        self._opening = Opening(self._write, self.switches, template)
         self._efforts: dict[str, Callable[[str], str]] = {}
         self._opened, self._closed = (self._ids(text.strip()) for text in (template.open, template.close))
         if template == UNMARKED:
@@ -181,8 +181,15 @@ class Prompter:
         if root.effort is None:
             return self._ids(self._opening.prompt(text))
         if root.effort not in self._efforts:
-            self._efforts[root.effort] = at_effort(root.effort, self._write, self._known, self.template)
+            self._efforts[root.effort] = at_effort(root.effort, self._write, self.switches, self.template)
         return self._ids(self._efforts[root.effort](text))
+
+    @property
+    def dated(self) -> bool:
+        """Whether the chat template writes the day into prompts."""
+        said, asked = self._said, self._said.messages("?")
+        later = said.day.replace(year=said.day.year % 9000 + 1, month=said.day.month % 12 + 1, day=1)
+        return self._write("?", {}) != render(self._tokenizer, asked, said.switches, later)
 
     def _write(self, question: str, switches: Mapping[str, Any]) -> str:
         said = self._said

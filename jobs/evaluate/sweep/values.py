@@ -31,20 +31,20 @@ def is_length(value: Any) -> bool:
 def _length(value: Any) -> Any:
     if value == "auto" or is_length(value):
         return value
-    raise ValueError(f"{value!r} is no number of tokens: give a whole number from 1, or auto")
+    raise ValueError(f"{value!r} is not a number of tokens: give a whole number from 1, or auto")
 
 
 def _limit(value: Any) -> Any:
     if is_length(value):
         return value
-    raise ValueError(f"{value!r} is no limit of thinking: give a whole number from 1")
+    raise ValueError(f"{value!r} is not a limit on thinking: give a whole number from 1")
 
 
 def _count(value: Any) -> Any:
     if is_length(value) and value <= MOST_EXTENSIONS:
         return value
     raise ValueError(
-        f"{value!r} is no count of extensions: give whole numbers from 1 to {MOST_EXTENSIONS} (0 is what budgets "
+        f"{value!r} is not a count of extensions: give whole numbers from 1 to {MOST_EXTENSIONS} (0 is what budgets "
         "already do)"
     )
 
@@ -87,7 +87,7 @@ Length = Annotated[int | Literal["auto"], BeforeValidator(_length)]
 Budgets = Annotated[tuple[Length, ...], AfterValidator(filled), PlainSerializer(_canonical_budgets)]
 Count = Annotated[int, BeforeValidator(_count)]
 Counts = Annotated[tuple[Count, ...], AfterValidator(filled), PlainSerializer(ascending)]
-Limit = Annotated[int, BeforeValidator(_limit)]
-Limits = Annotated[tuple[Limit, ...], AfterValidator(filled), PlainSerializer(ascending)]
+_Limit = Annotated[int, BeforeValidator(_limit)]
+Limits = Annotated[tuple[_Limit, ...], AfterValidator(filled), PlainSerializer(ascending)]
 Texts = Annotated[tuple[Annotated[str, AfterValidator(_text)], ...], AfterValidator(filled), PlainSerializer(once)]
 """Strings, none empty."""

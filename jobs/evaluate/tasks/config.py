@@ -116,7 +116,7 @@ class TaskConfig(StrictModel):
                 if getattr(self, field) is not None:
                     raise ValueError(f"{field}: is for a dataset on the hub: leave it out, or give dataset: owner/name")
         elif self.revision is None or not _COMMIT.fullmatch(self.revision):
-            said = "is not given" if self.revision is None else f"{self.revision!r} is no commit"
+            said = "is not given" if self.revision is None else f"{self.revision!r} is not a commit"
             raise ValueError(
                 f"revision: {said}: give the dataset's commit, 40 hexadecimal digits from "
                 f"{page(self.dataset)}/commits/main; what a branch or a tag names can change"

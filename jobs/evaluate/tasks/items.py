@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from jobs.evaluate.grading.answer_type import AnswerType
 from jobs.evaluate.grading.letters import letter_of
 from jobs.evaluate.tasks.benchmarks import Columns
 from jobs.evaluate.tasks.rows import SourceRow
@@ -41,7 +42,7 @@ def each_item(rows: Rows, config: TaskConfig) -> Iterator[Item]:
             columns = replace(columns, id=())
         if columns.picture is not None and row.get(columns.picture):
             continue
-        item = _item(row, where, number, columns, config)
+        item = item_of(row, where, number, columns, config)
         if item.id in place:
             raise StepError(f"{where}: id {item.id!r} is that of {place[item.id]}: make each id unique")
         place[item.id] = _line(where)
@@ -59,35 +60,37 @@ def permuted(options: Sequence[str], seed: int, item: str) -> tuple[str, ...]:
     return tuple(options[at] for at in sorted(range(len(options)), key=place))
 
 
-def _item(row: Mapping[str, Any], where: str, number: int, columns: Columns, config: TaskConfig) -> Item:
+def item_of(row: Mapping[str, Any], where: str, number: int, columns: Columns, config: TaskConfig) -> Item:
+    """The item in a row, the `number`-th. Raises :class:`StepError` where it is none."""
     identity = _text(row, columns.id, "id", where) if columns.id else str(number)
     question = _text(row, columns.question, "question", where)
-    answer = _text(
-        _joined(row, columns.answer) if config.answer_type.undecided == "mathematics" else row,
-        columns.answer,
-        "answer",
-        where,
-    )
-    if config.answer_type.options:
+    kind = config.answer_type
+    if kind.asks is not None:
+        question = kind.asks(question, row)
+    answer = _answer(row, where, columns, kind)
+    if kind.options:
         options, right = _options(row, columns, answer, where, config)
         shown = permuted(options, config.seed, identity)
         letter = LETTERS[shown.index(right)] if right is not None else str(letter_of(answer, LETTERS))
         return Item(identity, asked(question, shown, config.prompt), letter, letters=LETTERS[: len(shown)] or LETTERS)
-    if problem := config.answer_type.problem(answer):
+    if problem := kind.problem(answer):
         raise StepError(
             f"{where}: answer {_shown(answer)} {problem}: correct it, or give the task another type (math, text, …)"
         )
     return Item(identity, asked(question, (), config.prompt), answer)
 
 
-def _joined(row: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
-    """`row` with an answer of several parts, all of which are asked for, as the list that it is when written."""
-    return {
-        name: ", ".join(value)
-        if name in names and isinstance(value, list) and all(isinstance(part, str) for part in value)
-        else value
-        for name, value in row.items()
-    }
+def _answer(row: Mapping[str, Any], where: str, columns: Columns, kind: AnswerType) -> str:
+    try:
+        if kind.row is not None:
+            return kind.row(row)
+        value = next((row[name] for name in columns.answer if name in row), None)
+        if kind.listed is not None and isinstance(value, list):
+            return kind.listed(value)
+    except ValueError as error:
+        said = f"answer {error}" if kind.row is None else str(error)
+        raise StepError(f"{where}: {said}: correct the row") from None
+    return _text(row, columns.answer, "answer", where)
 
 
 def _options(

@@ -25,11 +25,12 @@ def load(config: TaskConfig, inputs: Mapping[str, StepInput]) -> Task:
     if config.generated:
         items = _letters(LETTERS_ITEMS if config.items is None else config.items, config)
         return Task(config.name, items, config.answers, config.fallback)
-    items = tuple(each_item(_rows(config, inputs), config))
+    items = tuple(each_item(rows(config, inputs), config))
     return Task(config.name, items[: config.items], config.answers, config.fallback)
 
 
-def _rows(config: TaskConfig, inputs: Mapping[str, StepInput]) -> Rows:
+def rows(config: TaskConfig, inputs: Mapping[str, StepInput]) -> Rows:
+    """What the items of a task that is not generated are made of."""
     if isinstance(config.path, Reference):
         return file_rows(inputs[config.path.step].output / "test.jsonl")
     if config.path is not None:

@@ -21,7 +21,7 @@ _LONGEST_FIELD = 1 << 24
 def file_rows(path: Path, name: str | None = None) -> Iterator[SourceRow]:
     """The rows of `path`, by its ending: ``.csv``, or else JSON lines. Blank lines are passed over.
 
-    Raises :class:`StepError` naming the line that is no row; the file is called `name`, or by its path.
+    Raises :class:`StepError` naming the line that is not a row; the file is called `name`, or by its path.
     """
     called = name or str(path)
     try:

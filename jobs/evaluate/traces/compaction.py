@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.evaluate.traces.files import GROUP_BYTES, MERGED, Add, DamagedFile, new_file, reading, with_all_columns
-from orchestrator.store.storage import remove
+from orchestrator.store.storage import storage_of
 
 if TYPE_CHECKING:
     from orchestrator.store.storage import StoragePath
@@ -34,32 +34,32 @@ ABANDONED_SECONDS = 3600.0
 @contextmanager
 def shared(folder: StoragePath) -> Iterator[None]:
     """Marks the folder as in use, which keeps others from compacting what is not theirs. Any number of sweeps may."""
-    if not isinstance(folder, Path):
+    storage_of(folder).make_folder()
+    if (local := storage_of(folder).local) is None:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    with (local / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
 
 
 def compact(folder: StoragePath) -> None:
     """Merges small files, whoever left them, unless someone uses the folder, or it is in a bucket."""
-    if not isinstance(folder, Path):
+    if (local := storage_of(folder).local) is None:
         return
-    with (folder / "lock").open("w") as lock:
+    with (local / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        _remove_abandoned(folder)
-        sizes = {file: file.stat().st_size for file in sorted(folder.glob("*.parquet"))}
+        _remove_abandoned(local)
+        sizes = {file: file.stat().st_size for file in sorted(local.glob("*.parquet"))}
         small = [file for file, size in sizes.items() if size < COMPACTED_BYTES]
         if len(small) < FILES_BEFORE_COMPACTION:
             return
         with suppress(DamagedFile):  # whoever reads the file next reports it
             while len(small) > 1:
-                merge(folder, [small.pop(0) for _ in range(enough([sizes[file] for file in small]))])
+                merge(local, [small.pop(0) for _ in range(enough([sizes[file] for file in small]))])
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -85,7 +85,7 @@ def merge(folder: StoragePath, paths: Sequence[StoragePath]) -> StoragePath:
     with new_file(folder, first, MERGED) as (merged, add):
         _gather([str(path) for path in paths], add)
     for path in paths:
-        remove(path)
+        storage_of(path).remove()
     return merged
 
 

@@ -16,9 +16,7 @@ written, so which of two competing segments counts does not change. A reader tha
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
 import time
 import uuid
 from array import array
@@ -27,7 +25,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,8 +35,9 @@ from jobs.evaluate.sweep.tree import Key
 from jobs.evaluate.traces.parquet import opened
 from jobs.evaluate.traces.segments import Resolved, Row, Segment, resolve, root
 from orchestrator.job.errors import StepError
+from orchestrator.store.errors import StoreLost, no_space
 from orchestrator.store.records import write_json_atomically
-from orchestrator.store.storage import NO_SPACE, files, read_bytes, set_aside, storage_path, write_bytes
+from orchestrator.store.storage import storage_of, storage_path
 
 if TYPE_CHECKING:
     from orchestrator.store.storage import StoragePath
@@ -79,9 +77,8 @@ def traces_folder(traces: StoragePath, determined_by: Mapping[str, object]) -> S
     """The folder of what these values determine; it says so in ``key.json``."""
     text = json.dumps(determined_by, sort_keys=True, indent=1)
     folder = traces / hashlib.sha256(text.encode()).hexdigest()[:16]
-    if isinstance(folder, Path):
-        folder.mkdir(parents=True, exist_ok=True)
-    if read_bytes(folder / "key.json") is None:
+    storage_of(folder).make_folder()
+    if storage_of(folder / "key.json").read_bytes() is None:
         write_json_atomically(folder / "key.json", determined_by)
     return folder
 
@@ -126,14 +123,13 @@ Add = Callable[[pa.Table], None]
 def new_file(folder: StoragePath, written: int, schema: pa.Schema) -> Iterator[tuple[StoragePath, Add]]:
     """A file that appears, whole, when the block ends without an error: its path, and what adds a row group to it."""
     path = folder / f"{written:020d}-{uuid.uuid4().hex[:12]}.parquet"
-    if not isinstance(path, Path):
-        content = io.BytesIO()
-        with _writer(content, schema) as writer:
+    try:
+        with storage_of(path).writing() as file, _writer(file, schema) as writer:
             yield path, _adding(writer)
-        write_bytes(path, content.getvalue())
-        return
-    with _appearing(path) as file, _writer(file, schema) as writer:
-        yield path, _adding(writer)
+    except StoreLost as error:
+        if no_space(error.__cause__) is None:
+            raise
+        raise StepError(f"traces: {error}") from error
 
 
 def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
@@ -144,39 +140,6 @@ def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
 
 def _adding(writer: pq.ParquetWriter) -> Add:
     return lambda table: writer.write_table(table) if table.num_rows else None
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Any]:
-    """Raises StepError when there is no space left."""
-    folder = path.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{path.stem}"
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-        _flush_names(folder)
-    except OSError as error:
-        if error.errno not in NO_SPACE:
-            raise
-        raise StepError(
-            f"traces: no space left in {folder} ({error.strerror}): free some, or set another store, and run the same "
-            "command again; what is there already is kept"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _flush_names(folder: Path) -> None:
-    """Sees that a rename outlives a crash of the machine."""
-    names = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(names)
-    finally:
-        os.close(names)
 
 
 def with_all_columns(table: pa.Table, file: str) -> pa.Table:
@@ -248,7 +211,7 @@ class Index:
     def refresh(self) -> None:
         """Reads the files that were not there before, and forgets those that are gone."""
         while True:
-            there = [str(self._folder / name) for name in files(self._folder) if name.endswith(".parquet")]
+            there = [str(self._folder / name) for name in storage_of(self._folder).files() if name.endswith(".parquet")]
             changed = self._forget(set(self._files).difference(there))
             fresh = [file for file in there if file not in self._files]
             moved = False
@@ -267,7 +230,7 @@ class Index:
 
     def _read(self, fresh: Sequence[str]) -> Iterator[pa.Table | DamagedFile]:
         """What is indexed of each file, or why it cannot be. From a bucket, many at a time."""
-        if isinstance(self._folder, Path):
+        if not storage_of(self._folder).remote:
             yield from map(_small_columns, fresh)
             return
         with ThreadPoolExecutor(READ_AT_ONCE) as threads:
@@ -281,7 +244,7 @@ class Index:
             self._arrange()
 
     def _set_aside(self, file: str) -> bool:
-        if (aside := set_aside(storage_path(file), ".damaged")) is not None:
+        if (aside := storage_of(storage_path(file)).set_aside(".damaged")) is not None:
             self._report(f"trace file {file} is damaged: what it held is decoded again; it is kept as {aside}")
         return aside is not None
 

@@ -112,7 +112,7 @@ def test_what_was_answered_is_not_asked_again_and_damage_is(tmp_path: Path, capf
         oldest = min(file for file in folder.glob("*.json") if file.name != "key.json")
         oldest.write_text(oldest.read_text().replace("Final", "Finer"))
         again, _ = evaluate(config(url, efforts=["low", "high"], baseline=True), tmp_path, "again")
-    assert len(server.bodies) == 4 * ITEMS
+    assert 3 * ITEMS < len(server.bodies) <= 4 * ITEMS  # of the file's answers alone
     assert "is damaged: they are asked for again" in capfd.readouterr().out
     pd.testing.assert_frame_equal(more, again)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from jobs.evaluate.decode.banning import Without
+from jobs.evaluate.decode.banning import BanningEngine
 from jobs.evaluate.engines.protocol import Chunk, EngineError, Request, Sampling
 
 PIECES = (b"Wa", b"it", b"b", b"c")
@@ -37,7 +37,7 @@ class Drawing:
 
 def drawn(seed: int, tokens: int, *banned: str, deaf: bool = False, position: int = 0) -> list[int]:
     async def all_of_it() -> list[int]:
-        engine = Without(Drawing(deaf), banned, PIECES, 1)
+        engine = BanningEngine(Drawing(deaf), banned, PIECES, 1)
         request = Request((9,), tokens, (), sampling=Sampling(1.0), seed=seed, position=position)
         return [token async for chunk in engine.stream(request) for token in chunk.tokens]
 

@@ -57,12 +57,12 @@ def test_where_the_server_is_does_not_identify_a_sweep_and_what_it_serves_does()
 @pytest.mark.parametrize(
     ("change", "field", "said"),
     [
-        ({"url": "10.0.0.7:8000"}, "url", "is no address of a server: give one like http://"),
-        ({"url": "ftp://host/v1"}, "url", "is no address of a server"),
-        ({"url": "http://host:99999/v1"}, "url", "is no address of a server"),
+        ({"url": "10.0.0.7:8000"}, "url", "is not a server's address: give one like http://"),
+        ({"url": "ftp://host/v1"}, "url", "is not a server's address"),
+        ({"url": "http://host:99999/v1"}, "url", "is not a server's address"),
         ({"url": f"http://me:{KEY}@host/v1"}, "url", "has no credentials"),
         ({"url": f"http://host/v1?key={KEY}"}, "url", "has no credentials"),
-        (SERVER | {"key_variable": KEY}, "key_variable", "is no name of an environment variable"),
+        (SERVER | {"key_variable": KEY}, "key_variable", "is not the name of an environment variable"),
         (SERVER | {"requests": 0}, "requests", "greater than or equal to 1"),
         (SERVER | {"retries": -1}, "retries", "greater than or equal to 0"),
         (SERVER | {"deadline": 0}, "deadline", "greater than 0"),

@@ -29,7 +29,7 @@ VARIABLE = "SCRIPTED_SERVER_KEY"
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(None, f"{VARIABLE} is not set where replicas run"), ("", "is not set"), (f"{KEY}\n", "is no key")],
+    [(None, f"{VARIABLE} is not set where replicas run"), ("", "is not set"), (f"{KEY}\n", "is not a key")],
 )
 def test_a_key_that_is_none_is_said_without_it(monkeypatch: pytest.MonkeyPatch, value: str | None, said: str) -> None:
     if value is not None:

@@ -135,4 +135,7 @@ def test_intervals_go_both_ways_and_the_page_offers_the_other_questions(tmp_path
     for question in ("other items of this kind", "these items, sampled again", "other items, whole curves at once"):
         assert question in page
     assert traces[-1]["error_y"]["width"] == 5
+    assert "Capped bars: samples that could not be graded" in page
+    write_html(curves_of(tmp_path, LETTERS), "t", "s", tmp_path / "sound.html")
+    assert "Capped bars" not in (tmp_path / "sound.html").read_text()
     assert "with those not graded wrong … right" in budget["hovertext"][0].replace("\\u2026", "…")

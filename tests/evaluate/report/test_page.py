@@ -25,6 +25,7 @@ from jobs.evaluate.publish import publish
 from jobs.evaluate.report.markdown import escaped
 from jobs.evaluate.report.page import visible
 from jobs.evaluate.report.viewer import pack
+from jobs.evaluate.run import tasks_of
 from jobs.evaluate.sweep.prompts import put, unit_key
 from jobs.evaluate.traces.files import traces_folder
 from orchestrator.job.context import StepContext
@@ -217,7 +218,7 @@ def test_a_server_that_only_chats_has_answers_and_questions_without_thinking(tmp
         replies.add([(Asked(key, 0, effort, None), Answer(f"Answer: {said}", 40, 4, "stop"))])
     samples = context.output / "samples.parquet"
     with Grader() as grader:
-        totals = answer(config, context, samples, grader) | {"seconds": 1.0}
+        totals = answer(config, context, tasks_of(config, context), samples, grader) | {"seconds": 1.0}
     (context.output / "decode.json").write_text(json.dumps(totals))
     publish(config, context, samples, totals)
 

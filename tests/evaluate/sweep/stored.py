@@ -108,7 +108,7 @@ def answered(folder: Path, traces: Path) -> str:
     asked, step = config(folder, ASKED), context(folder, traces)
     samples = step.output / "samples.parquet"
     with grading(asked, step, step.output) as grader:
-        chat.answer(asked, step, samples, grader)
+        chat.answer(asked, step, run.tasks_of(asked, step), samples, grader)
     return account(asked, samples)
 
 

@@ -73,11 +73,11 @@ def test_the_date_is_the_sweeps_and_not_the_clocks(monkeypatch: pytest.MonkeyPat
 
 
 def test_switches_are_what_the_template_reads_and_nobody_else_sets() -> None:
-    assert known_switches(switched()) == {"reasoning_effort"}
-    assert known_switches(switched(tiny.TEMPLATE)) == set()
+    assert known_switches(SWITCHED) == {"reasoning_effort"}
+    assert known_switches(tiny.TEMPLATE) == set()
     fallback = "{% if not thinking is defined %}{% set thinking = false %}{% endif %}{{ bos_token }}{{ thinking }}"
-    assert known_switches(switched(fallback)) == {"thinking"}
-    assert known_switches(switched("{% set thinking = thinking | default(true) %}{{ thinking }}")) == {"thinking"}
+    assert known_switches(fallback) == {"thinking"}
+    assert known_switches("{% set thinking = thinking | default(true) %}{{ thinking }}") == {"thinking"}
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,10 @@ def test_a_word_is_a_built_in_task_a_reference_is_a_steps_output_and_an_object_i
         ({"name": "mine", "path": "x.jsonl", "seed": 3}, "seed: is for letters, which are generated"),
         ({"name": "math500", "seed": 3}, "and for the order of options; math500 has neither"),
         ({"name": "math500", "type": "integer"}, "type: math500 has answers of type math"),
-        ({"name": "mine", "path": "x.jsonl", "type": "maths"}, "'integer', 'math', 'choice', 'text' or 'judged'"),
+        (
+            {"name": "mine", "path": "x.jsonl", "type": "maths"},
+            "'integer', 'math', 'choice', 'text', 'judged', 'grid' or 'code'",
+        ),
         ({"name": "aime24", "prompt": "polite"}, "'paper', 'boxed' or 'answer'"),
         ({"name": "../mine", "path": "x.jsonl"}, "should match pattern"),
         (7, "should be an object"),

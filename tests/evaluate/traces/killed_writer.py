@@ -23,7 +23,7 @@ from jobs.evaluate.sweep.tree import Key
 from jobs.evaluate.traces import trace_writer
 from jobs.evaluate.traces.files import Index
 from jobs.evaluate.traces.trace_writer import TraceWriter
-from orchestrator.store.storage import files, storage_path
+from orchestrator.store.storage import storage_of, storage_path
 from tests.evaluate.traces.test_trace_files import EXTENTS, quiet, tokens_by_key, unit_segments
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def assert_nothing_is_lost(folder: StoragePath, acknowledged: Counter[str]) -> N
 
 def begun(folder: StoragePath) -> set[str]:
     """The units of which something is there."""
-    names = [name for name in files(folder) if name.endswith(".parquet")]
+    names = [name for name in storage_of(folder).files() if name.endswith(".parquet")]
     tables = [pq.read_table(io.BytesIO((folder / name).read_bytes()), columns=["item"]) for name in names]
     return {item for table in tables for item in table["item"].to_pylist()}
 

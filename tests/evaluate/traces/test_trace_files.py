@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.evaluate.sweep.tree import Extent, Key
-from jobs.evaluate.traces import compaction, files
+from jobs.evaluate.traces import compaction
 from jobs.evaluate.traces.compaction import compact, shared
 from jobs.evaluate.traces.files import DamagedFile, Index, read_tokens, write
 from jobs.evaluate.traces.segments import Segment, root
@@ -141,7 +141,7 @@ def test_a_file_that_was_not_finished_does_not_exist(tmp_path: Path, monkeypatch
     def broken(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(files.os, "fsync", broken)
+    monkeypatch.setattr("os.fsync", broken)
     with pytest.raises(OSError, match="Input/output error"):
         write(tmp_path, unit_segments("a"))
     assert list(tmp_path.iterdir()) == []

@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.evaluate.sweep.tree import Key
-from jobs.evaluate.traces import compaction, files, trace_writer
+from jobs.evaluate.traces import compaction, trace_writer
 from jobs.evaluate.traces.compaction import compact, merge
 from jobs.evaluate.traces.files import Index, MovedFile, read_tokens, write
 from jobs.evaluate.traces.segments import Segment, root
 from jobs.evaluate.traces.trace_writer import FANOUT, WRITE_SECONDS, WRITE_TOKENS, TraceWriter
-from orchestrator.store.storage import Stored
+from orchestrator.store.local_storage import LocalStorage
+from orchestrator.store.protocol import Stored
 from tests.evaluate.traces.killed_writer import MOMENTS, assert_nothing_is_lost, forked
 from tests.evaluate.traces.test_trace_files import EXTENTS, quiet, tokens_by_key, unit_segments
 
@@ -155,14 +156,14 @@ def test_a_file_that_goes_between_listing_and_reading_is_looked_for_again(
     writer = TraceWriter(tmp_path)
     for item in "ab":
         writer.write(unit_segments(item))
-    listed = files.files
+    listed = LocalStorage.files
 
-    def then_merged(folder: Path) -> dict[str, Stored]:
-        found = dict(listed(folder))
+    def then_merged(storage: LocalStorage) -> dict[str, Stored]:
+        before = dict(listed(storage))
         writer.finish()
-        return found
+        return before
 
-    monkeypatch.setattr(files, "files", then_merged)
+    monkeypatch.setattr(LocalStorage, "files", then_merged)
     index = Index(tmp_path, quiet)
     assert {item: index.unit(item, 0).extents for item in "ab"} == {"a": EXTENTS, "b": EXTENTS}
 

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from orchestrator.store import leases
+from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease, Leases
 from orchestrator.store.step_folders import StepFolder, Store, leased
-from orchestrator.store.storage import StoreError
 
 HOUR = 3600.0
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.records import DamagedRecord, read_record, write_json_atomically, write_record
 from orchestrator.store.step_folders import PAGE, StepFolder, Store, leased
-from orchestrator.store.storage import StoreError
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_other_versions_are_of_the_same_name_and_newest_first(tmp_path: Path) ->
     folders = [store.step(name, digit * 16) for name, digit in (("a", "1"), ("a", "2"), ("a", "3"), ("a-b", "4"))]
     for age, folder in enumerate(folders):
         folder.create({})
-        os.utime(folder.path, (1000 + age, 1000 + age))
+        os.utime(folder.path / "identity.json", (1000 + age, 1000 + age))
     assert [other.fingerprint[0] for other in store.others(folders[0])] == ["3", "2"]
 
 
@@ -162,7 +162,7 @@ def test_a_lease_from_another_machine_counts_by_its_heartbeat(folder: StepFolder
     folder.acquire(fresh)
     assert folder.live_lease() == fresh
     stale = Lease("far", "another-machine", 1, 0.0, time.time() - 31)
-    write_json_atomically(folder.path / "lease.json", vars(stale))
+    write_json_atomically(folder.path / "leases" / "00000001.json", vars(stale))
     assert folder.live_lease() is None
 
 
@@ -206,6 +206,6 @@ def test_a_damaged_note_is_one_line_and_goes_for_none(
     assert folder.read_status() == folder.read_status() == {}
     (line,) = capsys.readouterr().err.splitlines()
     assert "status.json is" in line
-    assert line.endswith("remove it, and no more is said of it")
+    assert line.endswith("remove the file to silence this line")
     folder.write_status(state="running")
     assert folder.read_status() == {"state": "running"}

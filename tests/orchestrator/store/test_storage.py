@@ -26,10 +26,11 @@ from orchestrator.finished import finished as named
 from orchestrator.garbage import unreachable
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.logs import follow
+from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.records import DamagedRecord, read_json, write_json_atomically
 from orchestrator.store.step_folders import DELIVERED, StepFolder, Store, leased
-from orchestrator.store.storage import StoreError, complaint, files, read_bytes, storage_path, write_bytes, write_once
+from orchestrator.store.storage import complaint, storage_of, storage_path
 from orchestrator.store.working_copy import working_copy
 from tests.evaluate.traces.killed_writer import UNITS, assert_nothing_is_lost
 from tests.evaluate.traces.test_trace_files import EXTENTS, quiet, unit_segments
@@ -73,7 +74,7 @@ def finished(folder: StepFolder, content: bytes = b"1234") -> StepFolder:
     [
         ("memory://runs", "lives in one process"),
         ("https://example.com/runs", "cannot be written"),
-        ("s4://bucket/runs", "is no storage that is known here"),
+        ("s4://bucket/runs", "is not a known kind of storage"),
         ("s3:///runs", "names no bucket"),
         ("s3://key:secret@bucket/runs", "set them in the environment"),
     ],
@@ -101,15 +102,15 @@ def test_a_file_uri_is_a_folder() -> None:
 
 
 def test_a_place_can_be_sent_to_other_processes(root: UPath) -> None:
-    write_bytes(root / "file", b"content")
-    assert read_bytes(pickle.loads(pickle.dumps(root)) / "file") == b"content"
+    storage_of(root / "file").write_bytes(b"content")
+    assert storage_of(pickle.loads(pickle.dumps(root)) / "file").read_bytes() == b"content"
 
 
 def test_of_many_who_create_one_object_one_succeeds(root: UPath) -> None:
     with ThreadPoolExecutor(16) as threads:
-        won = list(threads.map(lambda number: write_once(root / "lease", b"%d" % number), range(16)))
+        won = list(threads.map(lambda number: storage_of(root / "lease").write_once(b"%d" % number), range(16)))
     assert sum(won) == 1
-    assert read_bytes(root / "lease") == b"%d" % won.index(True)
+    assert storage_of(root / "lease").read_bytes() == b"%d" % won.index(True)
 
 
 def test_of_many_runs_that_find_an_abandoned_step_one_gets_it(folder: StepFolder) -> None:
@@ -171,15 +172,15 @@ def test_an_output_that_is_no_longer_whole_is_noticed(folder: StepFolder, damage
     if damage == "missing":
         (folder.output / "sub" / "weights").unlink()
     else:
-        write_bytes(folder.output / "sub" / "weights", b"123")
+        storage_of(folder.output / "sub" / "weights").write_bytes(b"123")
     with pytest.raises(DamagedRecord, match="weights"):
         folder.done()
 
 
 def test_what_was_delivered_replaces_what_an_earlier_attempt_delivered(folder: StepFolder) -> None:
-    write_bytes(folder.output / "old", b"old")
+    storage_of(folder.output / "old").write_bytes(b"old")
     finished(folder)
-    assert list(files(folder.output)) == ["sub/weights"]
+    assert list(storage_of(folder.output).files()) == ["sub/weights"]
 
 
 def test_an_output_is_fetched_once_and_only_as_it_was_written(folder: StepFolder, root: UPath) -> None:
@@ -187,7 +188,7 @@ def test_an_output_is_fetched_once_and_only_as_it_was_written(folder: StepFolder
     made = StepInput("train", folder.fingerprint, folder.output)
     first = made.output
     assert (first / "sub" / "weights").read_bytes() == b"1234"
-    write_bytes(folder.output / "sub" / "weights", b"4321")
+    storage_of(folder.output / "sub" / "weights").write_bytes(b"4321")
     assert made.output == first, "it is here already"
     (first / "sub" / "weights").unlink()
     (first / "sub").rmdir()
@@ -208,7 +209,7 @@ def test_what_one_process_shares_others_have_until_it_is_removed(folder: StepFol
     assert (other.shared("data") / "ids").read_bytes() == b"12"
     other.unshare("data")
     assert not other.shared("data").exists()
-    assert not files(folder.path / "data")
+    assert not storage_of(folder.path / "data").files()
     other.leave()
 
 
@@ -237,7 +238,7 @@ def test_a_copy_sends_by_itself_and_goes_with_its_process(folder: StepFolder) ->
     while not folder.read_progress():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert "unfinished/file" not in files(folder.path)
+    assert "unfinished/file" not in storage_of(folder.path).files()
     copy.leave()
     assert not copy.folder.exists()
 
@@ -253,22 +254,22 @@ def test_the_copy_of_a_killed_process_is_cleared_by_the_next(folder: StepFolder)
 
 
 def test_followed_logs_come_line_by_line(folder: StepFolder) -> None:
-    write_bytes(folder.logs / "rank-0.txt", b"a\nhalf")
+    storage_of(folder.logs / "rank-0.txt").write_bytes(b"a\nhalf")
     calls = 0
 
     def ended() -> bool:
         nonlocal calls
         calls += 1
         if calls == 2:
-            write_bytes(folder.logs / "rank-0.txt", b"a\nhalf and half\nno end")
+            storage_of(folder.logs / "rank-0.txt").write_bytes(b"a\nhalf and half\nno end")
         return calls == 2
 
     assert list(follow(folder.logs, ended)) == [("rank-0", "a"), ("rank-0", "half and half"), ("rank-0", "no end")]
 
 
 def test_garbage_is_found_and_deleted(folder: StepFolder, root: UPath) -> None:
-    write_bytes(root / "traces" / ("a" * 16) / "x.parquet", b"x" * 2000)
-    write_bytes(root / "notes" / "mine", b"")
+    storage_of(root / "traces" / ("a" * 16) / "x.parquet").write_bytes(b"x" * 2000)
+    storage_of(root / "notes" / "mine").write_bytes(b"")
     garbage = list(unreachable(Store(root), []))
     assert [(each.within, each.size > 0, each.changed > 1e9) for each in garbage] == [
         (folder.path.name, True, True),
@@ -276,7 +277,7 @@ def test_garbage_is_found_and_deleted(folder: StepFolder, root: UPath) -> None:
     ]
     for each in garbage:
         each.remove()
-    assert list(files(root)) == ["notes/mine"]
+    assert list(storage_of(root).files()) == ["notes/mine"]
 
 
 def test_traces_are_written_read_and_set_aside_when_damaged(root: UPath) -> None:
@@ -286,17 +287,17 @@ def test_traces_are_written_read_and_set_aside_when_damaged(root: UPath) -> None
     known = index.unit("a", 0)
     assert known.extents == EXTENTS
     assert next(read_tokens(index.places(known.rows))) == tuple(range(20))
-    first = next(iter(files(root)))
-    content = read_bytes(root / first)
+    first = next(iter(storage_of(root).files()))
+    content = storage_of(root / first).read_bytes()
     assert content is not None
-    write_bytes(root / first, content[: len(content) // 2])
+    storage_of(root / first).write_bytes(content[: len(content) // 2])
     said: list[str] = []
     index = Index(root, said.append)
     assert len(said) == 1
     assert first in said[0]
     assert index.unit("a", 0).extents == {}
     assert index.unit("b", 0).extents == EXTENTS
-    assert [name.rpartition(".")[2] for name in files(root)] == ["damaged", "parquet"]
+    assert [name.rpartition(".")[2] for name in storage_of(root).files()] == ["damaged", "parquet"]
 
 
 def test_a_replica_killed_at_random_moments_loses_nothing_acknowledged_in_a_bucket(root: UPath) -> None:
@@ -365,14 +366,14 @@ def test_a_bucket_that_two_runs_could_take_for_their_own_is_one_line(
     S3FileSystem.clear_instance_cache()
     with pytest.raises(StoreError, match=r"^store s3://\S* creates what is there already, so two runs [^\n]*$"):
         Store(root).check_writable()
-    assert files(root) == {}
+    assert storage_of(root).files() == {}
     S3FileSystem.clear_instance_cache()
 
 
 def test_a_bucket_that_is_not_there_or_refuses_is_one_line(root: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
     Store(root).check_reachable()
     Store(root).check_writable()
-    assert files(root) == {}
+    assert storage_of(root).files() == {}
     with pytest.raises(
         StoreError, match=r"^store s3://no-such-bucket/[^\n]*The specified bucket does not exist[^\n]*$"
     ):
@@ -396,7 +397,7 @@ def test_a_bucket_that_is_away_for_a_while_is_waited_for(
         away = storage_path(str(root), patience=30)
         with ThreadPoolExecutor(4) as threads:
             writing = [threads.submit(write, away, unit_segments(f"item {number}")) for number in range(3)]
-            leasing = threads.submit(write_once, away / "lease", b"mine")
+            leasing = threads.submit(storage_of(away / "lease").write_once, b"mine")
             time.sleep(3)
             assert not any(each.done() for each in (*writing, leasing))
             door.open()
@@ -436,6 +437,6 @@ def test_what_does_not_fit_on_this_machine_is_one_line(folder: StepFolder) -> No
 
 def test_credentials_are_in_no_file_of_the_store(folder: StepFolder) -> None:
     finished(folder)
-    stored = b"".join(read_bytes(folder.path / name) or b"" for name in files(folder.path))
-    assert DELIVERED in files(folder.path)
+    stored = b"".join(storage_of(folder.path / name).read_bytes() or b"" for name in storage_of(folder.path).files())
+    assert DELIVERED in storage_of(folder.path).files()
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"].encode() not in stored

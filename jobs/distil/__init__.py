@@ -1,0 +1,1 @@
+"""The ``distil`` kind of step: a teacher's traces as a dataset. A sweep with one policy, and what is kept of it."""

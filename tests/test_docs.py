@@ -1,0 +1,35 @@
+"""Pages name files that exist, and link to what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+FILE = re.compile(
+    r"(?<![\w/.$~{<-])((?:benchmarks|cluster|docs|experiments|jobs|orchestrator|tests)/[\w./-]*\.(?:py|md|yaml|png))\b"
+)
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)?(?:#([^)\s]+))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ +(.+?) *$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    missing = {name for name in FILE.findall(text) if not (ROOT / name).exists()}
+    for target, anchor in LINK.findall(text):
+        linked = page.parent / target if target else page
+        if not linked.exists():
+            missing.add(target)
+        elif anchor and linked.suffix == ".md" and anchor not in anchors(linked):
+            missing.add(f"{target}#{anchor}")
+    assert not missing
