@@ -130,6 +130,6 @@ def test_an_engine_an_answer_type_and_a_statistic_of_another_package_are_as_ours
     code, said = place.run("report", "words.yaml")
     assert code == 0, said
     for name in ("report.md", "report.html"):
-        (page,) = (tmp_path / "runs").rglob(name)
+        (page,) = (tmp_path / "runs" / "reports").rglob(name)
         assert "twice the thinking" in page.read_text()
         assert "14.00 (7.00 – 21.00)" in page.read_text()

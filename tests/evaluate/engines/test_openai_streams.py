@@ -44,8 +44,8 @@ def test_a_request_says_all_that_it_means() -> None:
 
 def test_a_sampled_request_has_a_seed_that_position_changes() -> None:
     scripted = Scripted([event([4], "length"), DONE])
-    sampled = Request((1,), 1, (), True, Sampling(0.7, 0.9), seed=2**61)
-    later = Request((1,), 1, (), True, Sampling(0.7, 0.9), seed=2**61, position=1)
+    sampled = Request((1,), 1, (), forbid_stop_first=True, sampling=Sampling(0.7, 0.9), seed=2**61)
+    later = Request((1,), 1, (), forbid_stop_first=True, sampling=Sampling(0.7, 0.9), seed=2**61, position=1)
 
     async def use() -> None:
         async with engine_of(scripted) as engine:
@@ -62,7 +62,7 @@ def test_a_sampled_request_has_a_seed_that_position_changes() -> None:
 
 def test_a_server_whose_noise_is_by_position_is_sent_the_same_seed() -> None:
     scripted = Scripted([event([4], "length"), DONE])
-    sampled = Request((1,), 1, (), True, Sampling(0.7, 0.9), seed=2**61)
+    sampled = Request((1,), 1, (), forbid_stop_first=True, sampling=Sampling(0.7, 0.9), seed=2**61)
 
     async def use() -> None:
         async with engine_of(scripted, seeds_by_position=True) as engine:
