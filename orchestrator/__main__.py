@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT, OVER_COST, WOULD_RUN = 1, 2, 3, 4
 
-_OF_PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ENXIO)
+_OF_PATHS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ENXIO),
+    *(errno.EISDIR, errno.ENOTDIR),
+)
 """What a file system answers about a path that someone gave, and no mistake of the program's."""
 
 LONGEST_RAY_FOLDER = 107 - len("/ray/session_2026-11-27_09-00-22_123456_4194304/sockets/plasma_store")
@@ -605,8 +608,7 @@ def _show_results(planned: list[PlannedStep], pages: list[StoragePath]) -> None:
     from orchestrator.store.storage import storage_of
 
     for item in planned:
-        table = storage_of(item.folder.output / "table.md").read_bytes()
-        if table is not None and item.folder.whole():
+        if item.folder.whole() and (table := storage_of(item.folder.output / "table.md").read_bytes()) is not None:
             click.echo()
             show(table.decode(errors="replace").rstrip())
             click.echo()

@@ -47,7 +47,9 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
         refused = [
             each for each in range(len(forcing.pieces)) if unit.banned and says(unit.banned, thinking, each, forcing)
         ]
-        token = script.next((*unit.prompt, *thinking), forcing.thinking_stops, forbid, refused)
+        # After an extension, thinking may not end at once, nor may the next token be one that only a close begins with.
+        stops = forcing.first_stops if forbid else forcing.thinking_stops
+        token = script.next((*unit.prompt, *thinking), stops, forbid, refused)
         closes = closes_here(script, (*unit.prompt, *thinking), own, forcing, forbid)
         forbid = False
         own += 1
@@ -98,7 +100,8 @@ def closes_here(script: Script, prefix: tuple[int, ...], own: int, forcing: Forc
         return False
     ahead = list(prefix)
     while len(ahead) <= len(prefix) + len(forcing.ends.text):
-        token = script.next(ahead, forcing.thinking_stops, forbid and len(ahead) == len(prefix))
+        first = forbid and len(ahead) == len(prefix)
+        token = script.next(ahead, forcing.first_stops if first else forcing.thinking_stops, first)
         if token in forcing.thinking_stops:
             break
         ahead.append(token)

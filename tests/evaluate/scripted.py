@@ -84,7 +84,8 @@ class Speller(Script):
         if token in stop or (chance > 9 and prefix[-1] not in (CLOSE, 7, 8)):
             return token
         if prefix[-1] in (CLOSE, 8):
-            return (5, 7, 5, 6, CLOSE)[chance % 5]
+            after = (5, 7, 5, 6, CLOSE)[chance % 5]
+            return 5 if forbid_stop and after in stop else after
         return CLOSE if chance < 4 and not forbid_stop else (6, 9, 7, 8)[chance % 4]
 
 

@@ -170,7 +170,7 @@ def test_no_token_is_decoded_twice(policies: list[Policy], script: Script, room:
         thinking, answer = outcome.thinking, outcome.answer
         positions = [size for size in range(1, len(thinking) + 1) if thinking[size - 1] < VOCABULARY]
         decoded |= {("thinking", thinking[:size]) for size in positions}
-        end = outcome.thinking_end == "natural"
+        end = outcome.thinking_end == "natural" or policy.route.closing
         decoded |= {("answer", thinking, end, answer[:size]) for size in range(1, len(answer) + 1)}
     assert engine.decoded == len(decoded)
 
