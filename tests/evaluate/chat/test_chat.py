@@ -262,7 +262,6 @@ def test_every_policy_that_a_chat_server_cannot_do_is_refused_in_a_line_of_its_o
     ("change", "wrong"),
     [
         ({"chat": None, "baseline": True}, "has no model, which is needed"),
-        ({"chat": None, "model": "a/b", "efforts": ["low"]}, "efforts: are for a server that only chats"),
         ({"engine": "vllm", "served_model": None, "resources": {}}, "chat: engine vllm has no server"),
         ({"efforts": ["hard"]}, "'none', 'minimal', 'low'"),
         ({"efforts": []}, "the list is empty"),
