@@ -102,8 +102,10 @@ def test_letters_has_200_items_with_right_answers_and_its_hash_is_that_of_its_it
 
 def test_another_steps_held_out_items_are_those_of_the_built_in_task(tmp_path: Path) -> None:
     lines = [{"id": item.id, "question": item.text, "answer": item.answer} for item in held_out(30, 0)]
-    written(tmp_path / "test.jsonl", *lines)
-    task = load(parsed("${words}"), {"words": StepInput("words", "00", tmp_path)})
+    output = tmp_path / "output"
+    output.mkdir()
+    written(output / "test.jsonl", *lines)
+    task = load(parsed("${words}"), {"words": StepInput("words", "00", output)})
     assert task.name == "words"
     assert task.hash == load(parsed({"name": "letters", "items": 30}), {}).hash
 
