@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from functools import partial
@@ -88,32 +86,6 @@ def test_waiting_is_not_paid_and_all_is_from_the_grant_on(tmp_path: Path) -> Non
     whole = time.monotonic() - began
     assert {paid for seconds, paid in told if seconds < 5} == {0.0}
     assert 0.95 * (whole - 7) < meter.held.device_seconds < whole - 5.9
-
-
-def test_replicas_that_are_killed_and_those_that_replace_them_are_paid(tmp_path: Path) -> None:
-    meter = Meter(WHERE)
-    start = partial(start_slowly, tmp_path, 1.0, 0.3)
-    killed: list[int] = []
-
-    def kill() -> None:
-        deadline = time.monotonic() + 60
-        while len(killed) < 2 and time.monotonic() < deadline:
-            time.sleep(2)
-            for file in pids(tmp_path).iterdir():
-                if int(file.name) not in killed:
-                    os.kill(int(file.name), signal.SIGKILL)
-                    killed.append(int(file.name))
-                    break
-
-    killer = threading.Thread(target=kill)
-    work = [Work(unit) for unit in units(48)]
-    with Clock() as clock:
-        killer.start()
-        own, index = spec(tmp_path, start), Index(tmp_path, quiet)
-        decode(work, own, index, resources(2, retries=5), CPU, "killed", untold, meter=meter, devices=1)
-        killer.join()
-    assert len(killed) == 2
-    agrees(meter.held, clock)
 
 
 def test_a_sweep_that_fails_has_paid_until_everything_is_given_back(tmp_path: Path) -> None:

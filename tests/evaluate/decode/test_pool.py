@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -25,16 +23,16 @@ from jobs.evaluate.decode import pool
 from jobs.evaluate.decode.forecast import Forecast, Progress
 from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, ReplicaSpec, Work
-from jobs.evaluate.engines.protocol import Engine, EngineSpec, Sampling
+from jobs.evaluate.engines.protocol import Engine, Sampling
 from jobs.evaluate.resources import EvaluateResources, Replicas
 from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Key, Room, grow, leaf
-from jobs.evaluate.traces.files import Index, read_tokens, write
+from jobs.evaluate.traces.files import Index, write
 from jobs.evaluate.traces.segments import Segment, root
 from orchestrator.job.errors import StepError
 from orchestrator.job.retries import OutOfRetries, Retries
-from tests.evaluate import scripted, tiny
+from tests.evaluate import scripted
 from tests.evaluate.oracle import alone
 from tests.evaluate.scripted import Script, forcing
 from tests.ray_cluster import CPUS
@@ -322,54 +320,6 @@ def test_a_partial_unit_is_continued_and_a_damaged_one_decoded_again(tmp_path: P
     assert [damaged.name in line for line in said] == [True]
     total = assert_every_leaf_is_there(tmp_path, both)
     assert decoded.thinking == total.thinking - 4
-
-
-def test_a_real_engine_killed_at_random_moments_leaves_the_results_of_an_undisturbed_run(tmp_path: Path) -> None:
-    model = tiny.save(tmp_path / "model", context_length=512)
-    # In float64, because what shares a batch is another after a kill, and in float32 its rounding tells in the tokens.
-    engine = EngineSpec("transformers", str(model), None, "float64", 512, 261, gpus=0, cpus=1)
-    start = partial(scripted.start_real, pids(tmp_path), engine)
-    close = 260  # </think>
-    real = replace(forcing(INJECTED), close=(close,), final=(10, 11), injected={"Wait": (55, 66), "": ()})
-    tree = grow(POLICIES, {string: len(ids) for string, ids in real.injected.items()})
-    work = [Work(Unit(f"item {number}", 0, (5, 6, 7 + number), Room(400, 20))) for number in range(48)]
-    moments = random.Random(3)
-    killed: list[int] = []
-    finished = threading.Event()
-
-    def kill() -> None:
-        while len(killed) < 4 and not finished.is_set():
-            for pid in [int(file.name) for file in pids(tmp_path).iterdir()]:
-                if pid not in killed and not finished.wait(moments.uniform(0.5, 4)):
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-            finished.wait(0.05)
-
-    def pieces(name: str, retries: int) -> dict[tuple[str, Key], tuple[int, ...]]:
-        folder = tmp_path / name
-        folder.mkdir()
-        own = ReplicaSpec(start, (tree,), real, Sampling(1.0), 7, folder, 16)
-        decode(work, own, Index(folder, quiet), resources(in_flight=16, retries=retries), CPU, name, untold)
-        index = Index(folder, quiet)
-        found: dict[tuple[str, Key], tuple[int, ...]] = {}
-        for unit in (one.unit for one in work):
-            rows = sorted(index.unit(unit.item, 0).rows, key=lambda row: row.start)
-            for row, tokens in zip(rows, read_tokens(index.places(rows)), strict=True):
-                found[unit.item, row.key] = found.get((unit.item, row.key), ()) + tokens
-        return found
-
-    undisturbed = pieces("undisturbed", retries=0)
-    for file in pids(tmp_path).iterdir():
-        file.unlink()
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        disturbed = pieces("disturbed", retries=5)
-    finally:
-        finished.set()
-        killer.join()
-    assert len(killed) >= 2
-    assert disturbed == undisturbed
 
 
 @given(*[st.integers(1, 200)] * 2, *[st.integers(0, 300)] * 2, st.integers(1, 64))
