@@ -52,7 +52,7 @@ async def _stream_without(engine: Engine, request: Request, finder: Finder) -> A
     written: list[int] = []
     while True:
         refused = None
-        async with aclosing(engine.stream(_rest(request, written))) as stream:
+        async with aclosing(engine.stream(request.after(written))) as stream:
             async for tokens, end in stream:
                 kept = []
                 for token in tokens:
@@ -71,7 +71,7 @@ async def _stream_without(engine: Engine, request: Request, finder: Finder) -> A
                     return
         if refused is None:
             raise EngineError("the engine ended a stream without saying why")
-        chunk = await _another(engine, _rest(request, written), finder, refused)
+        chunk = await _another(engine, request.after(written), finder, refused)
         written += chunk.tokens
         whole = chunk.end == "length" and len(written) < request.max_tokens
         yield chunk._replace(end=None) if whole else chunk
@@ -100,14 +100,3 @@ async def _another(engine: Engine, request: Request, finder: Finder, refused: in
             finder.add(token)
             return Chunk([token], "length")
         forbidden.append(token)
-
-
-def _rest(request: Request, written: list[int]) -> Request:
-    """What is left of `request` once `written` is there."""
-    return replace(
-        request,
-        prompt=(*request.prompt, *written),
-        max_tokens=request.max_tokens - len(written),
-        forbid_stop_first=request.forbid_stop_first and not written,
-        position=request.position + len(written),
-    )

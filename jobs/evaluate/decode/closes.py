@@ -65,12 +65,7 @@ async def _decoded(engine: Engine, request: Request, forcing: Forcing) -> AsyncG
             async for tokens, _ in stream:
                 first += tokens
                 yield Chunk(tokens)
-        request = replace(
-            request,
-            prompt=(*request.prompt, *first),
-            position=request.position + len(first),
-            forbid_stop_first=False,
-        )
+        request = request.after(first)
         most -= len(first)
     async with aclosing(engine.stream(replace(request, max_tokens=most))) as stream:
         async for chunk in stream:

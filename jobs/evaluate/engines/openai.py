@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import openai
@@ -104,7 +103,7 @@ class OpenaiEngine:
             for attempt in itertools.count(1):
                 end = None
                 try:
-                    async with aclosing(self._complete(_rest(request, decoded))) as chunks:
+                    async with aclosing(self._complete(request.after(decoded))) as chunks:
                         while chunk := await self._next(chunks):
                             decoded += chunk.tokens
                             end = chunk.end
@@ -182,17 +181,6 @@ class OpenaiEngine:
                         yield chunk
         if not ended:
             raise Cut("its stream just ended")
-
-
-def _rest(request: Request, decoded: list[int]) -> Request:
-    """What is left of `request` once `decoded` is there."""
-    return replace(
-        request,
-        prompt=(*request.prompt, *decoded),
-        max_tokens=request.max_tokens - len(decoded),
-        forbid_stop_first=request.forbid_stop_first and not decoded,
-        position=request.position + len(decoded),
-    )
 
 
 def _checked(choice: _Choice, request: Request, count: int, vocabulary: int) -> Chunk:

@@ -7,8 +7,8 @@ module, which imports its library itself, so that choosing one engine never load
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
 from jobs.evaluate.engines.registry import ENGINES
@@ -87,6 +87,16 @@ class Request:
     def written(self) -> tuple[int, ...]:
         """The tokens of the trace that are there already."""
         return () if self.given is None else self.prompt[self.given :]
+
+    def after(self, decoded: Sequence[int]) -> Request:
+        """What is left of it once `decoded` is there."""
+        return replace(
+            self,
+            prompt=(*self.prompt, *decoded),
+            max_tokens=self.max_tokens - len(decoded),
+            forbid_stop_first=self.forbid_stop_first and not decoded,
+            position=self.position + len(decoded),
+        )
 
     @property
     def generator_seed(self) -> int:
