@@ -9,12 +9,9 @@ from __future__ import annotations
 import errno
 import math
 import os
-import shlex
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +22,9 @@ from orchestrator.terminal import plain
 
 if TYPE_CHECKING:
     from orchestrator.display import Display
-    from orchestrator.experiment import Complaint, Experiment
+    from orchestrator.experiment import Experiment
     from orchestrator.plan import PlannedStep
     from orchestrator.store.step_folders import Store
-    from orchestrator.store.storage import StoragePath
     from orchestrator.tracking.mirror import Mirror
 
 FAILED, BAD_INPUT, OVER_COST, WOULD_RUN = 1, 2, 3, 4
@@ -41,9 +37,6 @@ _OF_PATHS = (
 
 LONGEST_RAY_FOLDER = 107 - len("/ray/session_2026-11-27_09-00-22_123456_4194304/sockets/plasma_store")
 """Characters: what is left of a socket's name."""
-
-ESTIMATED = 50
-"""Steps whose estimates a plan shows."""
 
 MOST_MEGABYTES = 10_000.0
 
@@ -119,6 +112,7 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
     experiment, store, planned = _prepare(file, overrides, starts=True)
     from orchestrator.display import Display, console
     from orchestrator.reporting import command, write_reports
+    from orchestrator.results_view import served, show_results
     from orchestrator.tracking.mirror import Mirror
     from orchestrator.tracking.tracker import without_credentials
 
@@ -135,8 +129,8 @@ def run(file: Path, overrides: tuple[str, ...]) -> None:
         pages = write_reports(experiment, store, planned, command(file, overrides), which="missing")
         for step in planned:
             mirror.catch_up(step)
-    _show_results(planned, pages)
-    click.echo(f"MLflow: {mirror.page or without_credentials(experiment.tracking)}{_served(experiment.tracking)}")
+    show_results(planned, pages)
+    click.echo(f"MLflow: {mirror.page or without_credentials(experiment.tracking)}{served(experiment.tracking)}")
     sys.exit(0 if finished else FAILED)
 
 
@@ -182,31 +176,10 @@ def plan(file: Path, overrides: tuple[str, ...], cluster: Path | None, detailed_
     experiment, _, planned = _prepare(file, overrides, starts=True)
     if cluster is not None:
         _placed_on(cluster, planned)
-    from rich.table import Table
+    from orchestrator.plan_view import show
 
-    from orchestrator.display import console, show_table
-    from orchestrator.estimate_view import show
-    from orchestrator.plan import estimates
-
-    table = Table(title=f"{experiment.name} · store {experiment.store}", title_justify="left")
-    for column in ("step", "job", "fingerprint", "plan", "why", "what", "resources"):
-        table.add_column(column, overflow="fold")
-    for item in planned:
-        config = item.step.config
-        needs = _bundles(config.demands())
-        table.add_row(
-            item.step.name, item.step.kind, item.fingerprint, item.verdict, item.reason, config.describe(), needs
-        )
-    out = console()
-    for note in experiment.notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
-    show_table(table, out)
-    for name, estimate in estimates(planned, ESTIMATED).items():
-        show(name, estimate, out)
-    would_run = sum(item.verdict != "done" for item in planned)
-    if would_run > ESTIMATED:
-        click.echo(f"and {would_run - ESTIMATED:,} steps more, whose estimates are not shown")
-    if detailed_exitcode and would_run:
+    show(experiment, planned)
+    if detailed_exitcode and any(item.verdict != "done" for item in planned):
         sys.exit(WOULD_RUN)
 
 
@@ -428,6 +401,7 @@ def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megab
     from orchestrator.display import console
     from orchestrator.job.errors import StepError
     from orchestrator.reporting import command, write_reports
+    from orchestrator.results_view import show_results
     from orchestrator.tracking.mirror import Mirror
 
     if any(step.verdict == "done" for step in planned):
@@ -439,7 +413,7 @@ def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megab
     mirror = Mirror(experiment, console())
     for step in planned:
         mirror.catch_up(step)
-    _show_results(planned, pages)
+    show_results(planned, pages)
     if undone := [step for step in planned if step.verdict != "done"]:
         click.echo(f"not done, so not in it: {', '.join(step.step.name for step in undone)}")
         for step in undone:
@@ -522,39 +496,13 @@ def _prepare(
     store = Store(storage_path(experiment.store))
     store.check_reachable()
     planned = make_plan(experiment, store)
-    if starts and (complaints := list(_not_on_the_hub(experiment, planned))):
-        raise _Refused(str(ExperimentError(experiment.file, complaints)))
+    if starts:
+        from orchestrator.hub import complaints
+
+        steps = [item.step for item in planned if item.verdict != "done"]
+        if said := list(complaints(experiment, steps)):
+            raise _Refused(str(ExperimentError(experiment.file, said)))
     return experiment, store, planned
-
-
-def _not_on_the_hub(experiment: Experiment, planned: list[PlannedStep]) -> Iterator[Complaint]:
-    """What steps that would run take from the hub, and it has not."""
-    from orchestrator.experiment import Complaint
-
-    steps = [item.step for item in planned if item.verdict != "done"]
-    named = {
-        replace(each, field=("steps", step.name, *each.field)): None
-        for step in steps
-        for each in step.config.hub_names()
-    }
-    if not named:
-        return
-    from orchestrator.hub import missing
-
-    gone = missing(named)
-    if not gone:
-        for step in steps:
-            for problem in step.config.hub_problems():
-                at = ("steps", step.name, *problem.field)
-                yield Complaint(experiment.document.line(at), f"{'.'.join(map(str, at))}: {problem.message}")
-    for name in gone:
-        field = ".".join(map(str, name.field))
-        pinned = "" if name.revision is None else f" at {name.revision}"
-        yield Complaint(
-            experiment.document.line(name.field),
-            f"{field}: {name.name!r}{pinned} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
-            "log in with `hf auth login` or HF_TOKEN, or give a folder (./name)",
-        )
 
 
 def _no_room_for_sockets() -> str:
@@ -566,15 +514,6 @@ def _no_room_for_sockets() -> str:
         f"RAY_TMPDIR: {folder} has {len(os.fsencode(folder))} characters, and Ray's sockets below it have names of 107 "
         f"at most: give a folder of at most {LONGEST_RAY_FOLDER}"
     )
-
-
-def _served(tracking: str) -> str:
-    """What has to run for a page of MLflow's to be there: nothing where there is a server."""
-    from orchestrator.tracking.tracker import without_credentials
-
-    if tracking.startswith("http"):
-        return ""
-    return f" (after: mlflow ui --backend-store-uri {shlex.quote(without_credentials(tracking))})"
 
 
 def _placed_on(cluster: Path, planned: list[PlannedStep]) -> None:
@@ -594,30 +533,6 @@ def _placed_on(cluster: Path, planned: list[PlannedStep]) -> None:
     lines = [f"steps.{name}.resources: {why} of {cluster}" for name, why in reasons.items() if why]
     if lines:
         raise _Refused("\n".join(lines))
-
-
-def _bundles(demands: list[dict[str, float]]) -> str:
-    """``2 x {CPU: 1}``."""
-    texts = ["{" + ", ".join(f"{name}: {amount:g}" for name, amount in demand.items()) + "}" for demand in demands]
-    return ", ".join(f"{texts.count(text)} x {text}" for text in dict.fromkeys(texts))
-
-
-def _show_results(planned: list[PlannedStep], pages: list[StoragePath]) -> None:
-    from orchestrator.markdown_view import show
-    from orchestrator.spending import compared
-    from orchestrator.store.storage import storage_of
-
-    for item in planned:
-        if item.folder.whole() and (table := storage_of(item.folder.output / "table.md").read_bytes()) is not None:
-            click.echo()
-            show(table.decode(errors="replace").rstrip())
-            click.echo()
-            click.echo(f"{item.step.name}: plots, table and samples in {item.folder.output}")
-    for item in planned:
-        if item.folder.whole() and (error := compared(item.folder)):
-            click.echo(f"{item.step.name}: {error}")
-    for page in pages:
-        click.echo(f"report: {page}")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+from orchestrator.experiment import Complaint, Experiment, Step
 from orchestrator.job.config import HubName
 
 PATIENCE = 1.5
@@ -26,6 +28,31 @@ MOST = 32
 
 _MISSING = (401, 404)
 """The hub says 401 of what is not there, as of what is private, to those without a token."""
+
+
+def complaints(experiment: Experiment, steps: Sequence[Step]) -> Iterator[Complaint]:
+    """What `steps` take from the hub, and it has not."""
+    named = {
+        replace(each, field=("steps", step.name, *each.field)): None
+        for step in steps
+        for each in step.config.hub_names()
+    }
+    if not named:
+        return
+    gone = missing(named)
+    if not gone:
+        for step in steps:
+            for problem in step.config.hub_problems():
+                at = ("steps", step.name, *problem.field)
+                yield Complaint(experiment.document.line(at), f"{'.'.join(map(str, at))}: {problem.message}")
+    for name in gone:
+        field = ".".join(map(str, name.field))
+        pinned = "" if name.revision is None else f" at {name.revision}"
+        yield Complaint(
+            experiment.document.line(name.field),
+            f"{field}: {name.name!r}{pinned} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
+            "log in with `hf auth login` or HF_TOKEN, or give a folder (./name)",
+        )
 
 
 def missing(names: Iterable[HubName]) -> list[HubName]:

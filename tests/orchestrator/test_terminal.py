@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from orchestrator import markdown_view
-from orchestrator.__main__ import _served, main
+from orchestrator.__main__ import main
 from orchestrator.display import Display, PlainConsole, show_table
+from orchestrator.results_view import served
 from orchestrator.terminal import one_line, plain
 
 MARKUP = ["[/THINK]", "[red]", "[red]x[/red]", ":smile:", "[link=http://x]y[/link]", "[bold", "\\[x]", "[@click=x]y[/]"]
@@ -125,4 +126,4 @@ def test_a_table_is_drawn_on_a_terminal_and_left_for_grep_elsewhere(
     ],
 )
 def test_the_hint_after_a_run_is_a_command_that_works_anywhere(tracking: str, hint: str) -> None:
-    assert _served(tracking) == hint
+    assert served(tracking) == hint
