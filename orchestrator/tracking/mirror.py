@@ -99,8 +99,11 @@ class Mirror:
                 self._away = True
                 self._say(f"{error}; the results are in the store, and the next run of the experiment logs them")
             else:
-                receipt = _receipt(planned.folder, self._tracker.uri, state)
-                write_json_atomically(planned.folder.path / "mirrored.json", {**receipt, "page": self._page()})
+                receipt = {**_receipt(planned.folder, self._tracker.uri, state), "page": self._page()}
+                try:
+                    write_json_atomically(planned.folder.path / "mirrored.json", receipt)
+                except StoreError as error:  # all it is for is not to tell the server again
+                    self._say(f"{planned.step.name}: {error}; until then every run tells MLflow of the step again")
             return
 
     def _page(self) -> str:

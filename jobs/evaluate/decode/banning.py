@@ -27,8 +27,6 @@ class BanningEngine:
     banned: Sequence[str]
     pieces: Sequence[bytes]
     """What each id says."""
-    prompt: int
-    """Tokens of a request's prompt that are not thinking."""
 
     @property
     def cache_tokens(self) -> int | None:
@@ -38,7 +36,7 @@ class BanningEngine:
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`."""
         finder = Finder(self.banned, self.pieces)
-        for token in request.prompt[self.prompt :]:
+        for token in request.written:
             finder.add(token)
         return _stream_without(self.engine, request, finder)
 

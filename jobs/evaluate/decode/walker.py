@@ -155,7 +155,7 @@ class _Walk:
         if want.key.kind != "thinking":
             return engine.stream(request)
         if self.unit.banned:
-            engine = BanningEngine(engine, self.unit.banned, forcing.pieces, len(self.unit.prompt))
+            engine = BanningEngine(engine, self.unit.banned, forcing.pieces)
         return thinking_stream(engine, request, forcing, self.trace.tokens(want.key))
 
     def _request(self, want: Want, known: int) -> Request:

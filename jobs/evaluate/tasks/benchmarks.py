@@ -19,7 +19,7 @@ class Columns:
     """What a row's fields are called, each by the names it may have."""
 
     id: tuple[str, ...] = ("id",)
-    """None: the rows are numbered, from 1."""
+    """Empty: the rows are numbered, from 1."""
     question: tuple[str, ...] = ("question",)
     answer: tuple[str, ...] = ("answer",)
     options: tuple[str, ...] = ("options",)

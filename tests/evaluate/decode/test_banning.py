@@ -37,8 +37,8 @@ class Drawing:
 
 def drawn(seed: int, tokens: int, *banned: str, deaf: bool = False, position: int = 0) -> list[int]:
     async def all_of_it() -> list[int]:
-        engine = BanningEngine(Drawing(deaf), banned, PIECES, 1)
-        request = Request((9,), tokens, (), sampling=Sampling(1.0), seed=seed, position=position)
+        engine = BanningEngine(Drawing(deaf), banned, PIECES)
+        request = Request((9,), tokens, (), sampling=Sampling(1.0), given=1, seed=seed, position=position)
         return [token async for chunk in engine.stream(request) for token in chunk.tokens]
 
     return asyncio.run(all_of_it())
