@@ -12,14 +12,15 @@ the estimate that does is beside it.
 
 The Scaling that it printed is another: its values come out with log2 of the tokens and f in percentage points, that is
 points per doubling of thinking. Both are here, under names of their own. Two runs of equal tokens have no slope and are
-left out of either; two of nearly equal tokens have almost any, which is why intervals can be wide.
+left out of either; two of nearly equal tokens have almost any, which is why intervals can be wide. Where all runs get
+the same items right, Scaling is 0 and has no interval: resampling these items cannot say what others would do.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -141,9 +142,11 @@ def _method(task: Outcomes, method: Curve, columns: Mapping[Policy, int], seed: 
     )
 
     def slope(x: Floats, scale: float, values: Floats) -> Measured:
-        if shares.are_certain:
-            return _measured(values, len(task.items))
-        return _measured(values, len(task.items), *_slope_range(x, scale * least_accurate, scale * most_accurate))
+        ends = () if shares.are_certain else _slope_range(x, scale * least_accurate, scale * most_accurate)
+        measured = _measured(values, len(task.items), *ends)
+        # Where no item tells runs apart, no draw of these items does; of others that says nothing.
+        flat = measured.interval.low == measured.interval.high
+        return replace(measured, interval=Interval(math.nan, math.nan)) if flat else measured
 
     usual = np.full((len(tokens), 1), math.nan)
     natural: tuple[Policy, ...] = (Budget(), Baseline())

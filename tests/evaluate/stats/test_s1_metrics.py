@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jobs.evaluate.planning.lengths import TOKENS_PER_STEP
 from jobs.evaluate.stats.outcomes import read
-from jobs.evaluate.stats.s1_metrics import control, measure_methods, scaling, scaling_published
+from jobs.evaluate.stats.s1_metrics import Method, control, measure_methods, scaling, scaling_published
 from jobs.evaluate.sweep.curves import methods
 from jobs.evaluate.sweep.policies.baseline import Baseline
 from jobs.evaluate.sweep.policies.budgets import Budget
@@ -91,11 +91,15 @@ def test_control_is_unknown_where_nothing_says_what_a_run_should_keep_to() -> No
     assert control(np.array([5.0, 9.0]), np.zeros(2), np.array([5.0, 8.0])) == 0.5
 
 
-def measured(tmp_path: Path, shape: Shape) -> dict[str, tuple[float, float, float]]:
+def methods_of(tmp_path: Path, shape: Shape) -> tuple[Method, ...]:
     simulate(shape, items=40).to_parquet(tmp_path / "samples.parquet")
     policies = list(shape)
     outcomes = read(tmp_path / "samples.parquet", [policy.name for policy in policies])
-    found = measure_methods(outcomes, policies, seed=0)
+    return measure_methods(outcomes, policies, seed=0)
+
+
+def measured(tmp_path: Path, shape: Shape) -> dict[str, tuple[float, float, float]]:
+    found = methods_of(tmp_path, shape)
     assert all(each.performance.interval.low <= each.performance.value for each in found)
     return {each.name: (each.control.value, each.scaling_published.value, each.performance.value) for each in found}
 
@@ -145,6 +149,16 @@ def test_without_the_usual_length_control_of_classes_is_unknown(tmp_path: Path) 
     found = measured(tmp_path, dict(zip(words, ((0.5, 10.0), (0.6, 20.0)), strict=True)))
     assert math.isnan(found["class-conditional"][0])
     assert found["class-conditional"][1] == pytest.approx(10)
+
+
+@pytest.mark.parametrize(("accuracy", "certain"), [(0.0, True), (1.0, True), (0.5, False)])
+def test_scaling_has_no_interval_of_no_width(tmp_path: Path, accuracy: float, certain: bool) -> None:
+    shape = {Budget(8): (accuracy, 8.0), Budget(16): (accuracy if certain else 0.9, 16.0)}
+    (method,) = methods_of(tmp_path, shape)
+    for scaling_of in (method.scaling, method.scaling_published):
+        assert (scaling_of.value == 0) == certain
+        assert math.isnan(scaling_of.interval.low) == math.isnan(scaling_of.interval.high) == certain
+        assert certain or scaling_of.interval.low < scaling_of.value < scaling_of.interval.high
 
 
 def test_a_method_of_one_run_is_none() -> None:
