@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from collections import Counter
 from pathlib import Path
@@ -302,3 +303,12 @@ def test_thinking_in_tags_is_told_from_the_answer(
 def test_answers_that_were_stored_before_there_were_tags_are_found() -> None:
     assert config("http://h/v1").chat.model_dump(mode="json") == {"budget": None, "parameters": {}}
     assert config("http://h/v1", chat={"think_tags": True}).chat.model_dump(mode="json")["think_tags"] is True
+
+
+def test_a_config_that_travels_stays_a_distilling_one() -> None:
+    config = DistilConfig.model_validate_json(
+        json.dumps({"model": "owner/name", "questions": "${q}", "extensions": {"strings": ["Wait"], "counts": [1]}})
+    )
+    arrived = pickle.loads(pickle.dumps(config))
+    assert isinstance(arrived, DistilConfig)
+    assert (arrived, arrived.policies) == (config, config.policies)
