@@ -199,7 +199,7 @@ def keeps_states(model: str | LocalPath) -> bool:
 def _size(value: Any) -> int:
     size = int(value)
     if not 0 < size <= _LARGEST:
-        raise ValueError(f"{size} is no size of a model")
+        raise ValueError(f"{size} is not the size of a model")
     return size
 
 
@@ -237,9 +237,9 @@ def _config(path: Path) -> Mapping[str, Any]:
     try:
         config = json.loads(read)
     except (ValueError, RecursionError):
-        raise UnknownArchitecture(f"{path} is no JSON") from None
+        raise UnknownArchitecture(f"{path} is not JSON") from None
     if not isinstance(config, dict):
-        raise UnknownArchitecture(f"{path} is no JSON object")
+        raise UnknownArchitecture(f"{path} is not a JSON object")
     return config
 
 

@@ -57,7 +57,7 @@ def _config_problem(file: Path) -> str | None:
     if problem := file_problem(file):
         return problem
     try:
-        return None if isinstance(json.loads(content(file, MOST_CONFIG)), dict) else "is no JSON object"
+        return None if isinstance(json.loads(content(file, MOST_CONFIG)), dict) else "is not a JSON object"
     except RecursionError:
         return "is nested too deeply"
     except ValueError as error:

@@ -50,8 +50,8 @@ def complaints(experiment: Experiment, steps: Sequence[Step]) -> Iterator[Compla
         pinned = "" if name.revision is None else f" at {name.revision}"
         yield Complaint(
             experiment.document.line(name.field),
-            f"{field}: {name.name!r}{pinned} is no {name.kind} on Hugging Face's hub, or a private one: see its name, "
-            "log in with `hf auth login` or HF_TOKEN, or give a folder (./name)",
+            f"{field}: {name.name!r}{pinned} is not a {name.kind} on Hugging Face's hub, or a private one: see its "
+            "name, log in with `hf auth login` or HF_TOKEN, or give a folder (./name)",
         )
 
 

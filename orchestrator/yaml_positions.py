@@ -66,7 +66,7 @@ for _tag, _pattern, _first in (
     _Schema.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
-HALF = "half a character (a lone surrogate) is no text: write the whole one"
+HALF = "half a character (a lone surrogate) is not text: write the whole one"
 _TOO_MANY = f"more than {MAX_NODES:,} values (aliases included)"
 
 
@@ -198,7 +198,7 @@ class _Builder:
         if self._size > MAX_TEXT:
             raise YamlError([(line, f"more than {MAX_TEXT:,} characters (aliases included)")])
         if "\0" in node.value:
-            self.complain(line, "a NUL character is no text: no file name, prompt or tracking server takes it")
+            self.complain(line, "a NUL character is not text: no file name, prompt or tracking server takes it")
         if not node.value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in node.value):
             self.complain(line, HALF)
         return str(node.value)

@@ -29,7 +29,7 @@ def _classes(value: Any) -> Any:
     if isinstance(value, str):
         if value not in SHIPPED:
             raise ValueError(
-                f"{value!r} is no list that comes with the project: {', '.join(SHIPPED)}, or give your own"
+                f"{value!r} is not a list that comes with the project: {', '.join(SHIPPED)}, or give your own"
             )
         return dict(shipped(value))
     if isinstance(value, list):

@@ -206,7 +206,7 @@ class _Classifier:
     def choose(self, prompts: Sequence[str]) -> Iterator[str]:
         """Labels, each of the list."""
         for label in ray.get(self._actor.choose.remote(prompts)):
-            assert label in self._labels, f"{label!r} is no label"
+            assert label in self._labels, f"{label!r} is not a label"
             yield label
 
 

@@ -39,7 +39,7 @@ class Accuracy(StrictModel):
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
         if self.between[0] > self.between[1]:
-            raise ValueError(f"between: {list(self.between)} is no range: give the lower one first")
+            raise ValueError(f"between: {list(self.between)} is not a range: give the lower one first")
         return self
 
 
@@ -106,7 +106,7 @@ class Select(StrictModel):
     @model_validator(mode="after")
     def _has_one_meaning(self) -> Self:
         if self.by not in SELECTIONS:
-            raise ValueError(f"by: {self.by!r} is no selection: known are {', '.join(SELECTIONS)}")
+            raise ValueError(f"by: {self.by!r} is not a selection: known are {', '.join(SELECTIONS)}")
         sized = SELECTIONS[self.by].sized
         if sized and self.size is None:
             raise ValueError(f"size: {self.by} takes one: give it")

@@ -74,14 +74,14 @@ def _matches(pattern: Any) -> Finds:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{pattern!r} is no pattern: {error}") from None
+        raise ValueError(f"{pattern!r} is not a pattern: {error}") from None
     return lambda row: f"the question matches {pattern}" if compiled.search(row.question) else None
 
 
 def _script(name: Any) -> Finds:
     known = ("latin", "cyrillic", "greek", "han", "arabic", "hebrew", "hangul", "devanagari")
     if name not in known:
-        raise ValueError(f"{name!r} is no script: {', '.join(known)}")
+        raise ValueError(f"{name!r} is not a script: {', '.join(known)}")
     starts = {"han": "CJK"}.get(str(name), str(name).upper())
 
     def find(row: CurateRow) -> str | None:
@@ -157,7 +157,7 @@ def quality(written: Any) -> Quality:
     name, takes = next(iter(written.items())) if isinstance(written, dict) and len(written) == 1 else (written, None)
     if not isinstance(name, str) or name not in QUALITY_RULES:
         raise ValueError(
-            f"{written!r} is no rule: known are {', '.join(QUALITY_RULES)}; write name, or {{name: value}}"
+            f"{written!r} is not a rule: known are {', '.join(QUALITY_RULES)}; write name, or {{name: value}}"
         )
     rule = QUALITY_RULES[name]
     given = rule.default if takes is None else takes

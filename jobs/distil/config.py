@@ -32,7 +32,7 @@ def _listed(value: Any) -> Any:
 
 def _known(name: str) -> str:
     if name not in RULES:
-        raise ValueError(f"{name!r} is no rule: known are {', '.join(RULES)}")
+        raise ValueError(f"{name!r} is not a rule: known are {', '.join(RULES)}")
     return name
 
 

@@ -141,9 +141,9 @@ def _read(config: FinetuneConfig) -> Mapping[str, Any]:
     try:
         content = json.loads(read)
     except (ValueError, RecursionError) as error:
-        raise StepError(f"{name!r} is no JSON ({error}): give a ds_config.json") from error
+        raise StepError(f"{name!r} is not JSON ({error}): give a ds_config.json") from error
     if not isinstance(content, dict):
-        raise StepError(f"{name!r} is no JSON object: give a ds_config.json")
+        raise StepError(f"{name!r} is not a JSON object: give a ds_config.json")
     for section in _SECTIONS:
         if not isinstance(content.get(section, {}), dict):
             raise StepError(f"{name!r} has no object at {section}: give a ds_config.json")

@@ -92,9 +92,9 @@ def _parse(line: bytes, where: str) -> DatasetRow:
     except UnicodeDecodeError as error:
         raise StepError(f"data: {where} is not UTF-8 (byte {error.start + 1} of the line): convert the file") from error
     except (ValueError, RecursionError) as error:
-        raise StepError(f"data: {where} is no JSON ({error}): give one JSON object per line") from error
+        raise StepError(f"data: {where} is not JSON ({error}): give one JSON object per line") from error
     if not isinstance(row, dict):
-        raise StepError(f"data: {where} is no JSON object: give one with {', '.join(_PARTS)} per line")
+        raise StepError(f"data: {where} is not a JSON object: give one with {', '.join(_PARTS)} per line")
     return row
 
 

@@ -97,7 +97,7 @@ def test_what_was_classified_is_not_asked_again_unless_the_classes_change(
         (["x", "y", "x"], "'x' is there twice"),
         (["x", "X"], "'x' is there twice, in other letters"),
         (["x"], "1 classes: give from 2"),
-        ("acm", "'acm' is no list that comes with the project: msc"),
+        ("acm", "'acm' is not a list that comes with the project: msc"),
         ([1, 2], "classes are msc, a list of names"),
     ],
 )

@@ -196,12 +196,12 @@ def test_weights_and_columns_that_are_not_there_are_lines(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"quality": ["finnished"]}, "'finnished' is no rule: known are finished, repetition"),
-        ({"quality": [{"matches": "("}]}, r"matches: '\(' is no pattern"),
+        ({"quality": ["finnished"]}, "'finnished' is not a rule: known are finished, repetition"),
+        ({"quality": [{"matches": "("}]}, r"matches: '\(' is not a pattern"),
         ({"quality": ["matches"]}, "takes a pattern that questions may not match"),
         ({"quality": [{"repetition": 7}]}, "takes a number from 0 to 1"),
         ({"quality": [{"s1": 1}]}, "s1: takes nothing"),
-        ({"select": {"by": "best"}}, "'best' is no selection: known are full, random"),
+        ({"select": {"by": "best"}}, "'best' is not a selection: known are full, random"),
         ({"select": {"by": "random"}}, "size: random takes one"),
         ({"select": {"size": 4}}, "size: full takes all that is left"),
         ({"select": {"by": "random", "size": 4, "seed": 1, "seeds": [1]}}, "seed and seeds are both there"),
@@ -211,7 +211,7 @@ def test_weights_and_columns_that_are_not_there_are_lines(tmp_path: Path) -> Non
         ({"domains": {"column": "a", "clusters": 3}}, "give one of column, clusters and classify"),
         ({"difficulty": {}}, "nothing is asked for"),
         ({"difficulty": {"wrong_in": ["Qwen/Qwen2.5-7B-Instruct"]}}, "a sweep of this experiment"),
-        ({"difficulty": {"accuracy": {"of": "${a}", "between": [0.7, 0.1]}}}, "is no range"),
+        ({"difficulty": {"accuracy": {"of": "${a}", "between": [0.7, 0.1]}}}, "is not a range"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(fields: dict[str, Any], said: str) -> None:

@@ -219,7 +219,7 @@ def test_a_stalled_answer_is_asked_for_again_after_the_deadline(tmp_path: Path) 
     ("changes", "said"),
     [
         ({"efforts": ["low", "high"]}, "a teacher thinks in one way, and these are 2"),
-        ({"keep": "best"}, "'best' is no rule: known are all, correct, first_correct, shortest_correct"),
+        ({"keep": "best"}, "'best' is not a rule: known are all, correct, first_correct, shortest_correct"),
         ({"questions": []}, "the list is empty"),
         ({"per_question": 0}, "greater than or equal to 1"),
         ({"published": {"source": "x"}}, "published: is for sweeps"),

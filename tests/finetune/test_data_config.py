@@ -67,7 +67,7 @@ def test_impossible_data_is_refused(written: object, message: str) -> None:
         ),
         ('{"question": "q"}\n', {"split": "test"}, "a file has no splits"),
         ('{"question": "q", "trace": "t", "answer": "a"}\n', {}, None),
-        ("no JSON\n", {}, "data.jsonl:1 is no JSON"),
+        ("no JSON\n", {}, "data.jsonl:1 is not JSON"),
         (
             '{"question": "q", "trace": "t", "answer": "a"}\n{"question": "q"}\n',
             {},

@@ -95,7 +95,8 @@ def test_every_contradiction_is_named_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("{", "is no JSON"), ("[]", "is no JSON object"), ('{"bf16": 1}', "has no object at bf16")]
+    ("content", "message"),
+    [("{", "is not JSON"), ("[]", "is not a JSON object"), ('{"bf16": 1}', "has no object at bf16")],
 )
 def test_a_file_that_is_none_is_a_problem(tmp_path: Path, content: str, message: str) -> None:
     [problem] = config(written(tmp_path, content)).problems()

@@ -121,8 +121,8 @@ GOOD = b'{"question": "q", "trace": "t", "answer": "a"}\n'
     [
         (b"", "data.jsonl has no samples"),
         (b"\n\n", "data.jsonl has no samples"),
-        (GOOD + b'{"question": ', r"data.jsonl:2 is no JSON \("),
-        (GOOD + b'["q", "t", "a"]', "data.jsonl:2 is no JSON object"),
+        (GOOD + b'{"question": ', r"data.jsonl:2 is not JSON \("),
+        (GOOD + b'["q", "t", "a"]', "data.jsonl:2 is not a JSON object"),
         (GOOD + b'{"question": "\xff"}', r"data.jsonl:2 is not UTF-8 \(byte 15 of the line\)"),
         (
             b'{"question": "q", "trace": "t"}',

@@ -233,10 +233,10 @@ def test_an_override_of_thousands_of_levels_is_refused(tmp_path: Path, override:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('name: "a\\0b"\nsteps: {a: {job: letters, train: 1}}', "1: a NUL character is no text"),
-        (HEAD + json.dumps({**SWEEP, "model": "a\0b"}), "a NUL character is no text"),
-        (HEAD + '{job: letters, train: 1, seed: "\\ud800"}', "half a character (a lone surrogate) is no text"),
-        (HEAD + '{job: letters, train: 1, "\\udfff": 1}', "half a character (a lone surrogate) is no text"),
+        ('name: "a\\0b"\nsteps: {a: {job: letters, train: 1}}', "1: a NUL character is not text"),
+        (HEAD + json.dumps({**SWEEP, "model": "a\0b"}), "a NUL character is not text"),
+        (HEAD + '{job: letters, train: 1, seed: "\\ud800"}', "half a character (a lone surrogate) is not text"),
+        (HEAD + '{job: letters, train: 1, "\\udfff": 1}', "half a character (a lone surrogate) is not text"),
     ],
 )
 def test_text_that_is_none_is_called_so(tmp_path: Path, text: str, message: str) -> None:

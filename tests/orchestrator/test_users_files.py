@@ -156,8 +156,8 @@ def test_names_that_the_hub_has_not_are_refused_with_their_lines(folder: Path, a
     assert result.exit_code == 2, result.output
     assert len(result.output.splitlines()) == 2, result.output
     first, second = sorted(result.output.splitlines())
-    assert first.startswith("x.yaml:4: steps.tiny.data: 'us/traces' at nowhere is no dataset on Hugging Face's hub")
-    assert second.startswith("x.yaml:4: steps.tiny.model: 'me/nowhere' is no model on Hugging Face's hub")
+    assert first.startswith("x.yaml:4: steps.tiny.data: 'us/traces' at nowhere is not a dataset on Hugging Face's hub")
+    assert second.startswith("x.yaml:4: steps.tiny.model: 'me/nowhere' is not a model on Hugging Face's hub")
     assert sorted(asked) == [
         "/api/datasets/us/traces/revision/nowhere",
         "/api/models/me/nowhere",

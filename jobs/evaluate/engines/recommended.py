@@ -38,7 +38,7 @@ def read(folder: Path) -> Sampling:
     except (ValueError, RecursionError):
         raise NothingRecommended(f"{folder} has no {FILE} that can be read: give temperature and the like") from None
     if not isinstance(said, dict):
-        raise NothingRecommended(f"{folder / FILE} is no JSON object: give temperature and the like")
+        raise NothingRecommended(f"{folder / FILE} is not a JSON object: give temperature and the like")
     return recommended(said)
 
 

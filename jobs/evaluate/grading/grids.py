@@ -44,7 +44,7 @@ def same(gold: str, said: str) -> bool:
 
 def problem(gold: str) -> str | None:
     """What is wrong with a gold answer."""
-    return None if grid(gold) else "is no grid: rows of whole numbers, of one length"
+    return None if grid(gold) else "is not a grid: rows of whole numbers, of one length"
 
 
 def grid(text: str) -> str | None:

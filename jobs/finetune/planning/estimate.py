@@ -174,7 +174,7 @@ def _volume(config: FinetuneConfig, inputs: Mapping[str, Upcoming]) -> _Volume |
 
 
 def _of_file(file: Path, config: FinetuneConfig) -> _Volume | None:
-    """Counts lines, and tokens by the characters of their texts; None for what is no JSONL in UTF-8."""
+    """Counts lines, and tokens by the characters of their texts; None for what is not JSONL in UTF-8."""
     characters = samples = 0
     try:
         with file.open(encoding="utf-8") as lines:

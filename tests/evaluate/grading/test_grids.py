@@ -80,5 +80,5 @@ def test_gold_answers_must_be_grids(tmp_path: Path) -> None:
     file.write_text(json.dumps({"id": "a", "question": "?", "answer": [[0, 1], [2, 3]]}) + "\n")
     assert load(task, {}).items[0].answer == GOLD
     file.write_text(json.dumps({"id": "a", "question": "?", "answer": "[[0], [1, 2]]"}) + "\n")
-    with pytest.raises(StepError, match=r"arc.jsonl:1: answer .* is no grid: rows of whole numbers, of one length"):
+    with pytest.raises(StepError, match=r"arc.jsonl:1: answer .* is not a grid: rows of whole numbers, of one length"):
         load(task, {})
