@@ -1,7 +1,7 @@
 """The collect step: all rows of all sources, and what becomes of each.
 
 Rows are read once, in this process, into blocks that Ray keeps. What is worked out of each question by itself runs on
-them side by side; what comes back are numbers, 200 bytes a question, from which it is decided here who stays. The
+them side by side; what comes back are numbers, a kilobyte a question, from which it is decided here who stays. The
 stages, in their order: ``unusable`` rows, questions of a test (``contaminated``), ``duplicates``, ``near duplicates``,
 and what is beyond a source's ``quota``.
 """
