@@ -28,7 +28,8 @@ Rows = Iterator[SourceRow]
 _MOST_NAMED = 20
 """Columns, in a message."""
 _NEEDED = (
-    "each row needs an id, a question and an answer; columns: {question: …} names columns that are called otherwise"
+    "each row needs an id, a question and an answer; columns: {question: …} names columns that are called otherwise, "
+    "and columns: {id: null} numbers the rows"
 )
 
 
