@@ -119,7 +119,8 @@ def test_a_dataset_of_the_hub_is_a_task_whatever_its_columns_are_called(tmp_path
     assert numbered == ["riddles", "integer", [["1", "1 + 1?", "2.0"], ["2", "1 + 2?", "3.0"]]]
     assert missing == (
         "me/riddles@1f2e0000:1: gold is missing, there are riddle, solution: each row needs an id, a question and an "
-        "answer; columns: {question: …} names columns that are called otherwise"
+        "answer; columns: {question: …} names columns that are called otherwise, "
+        "and columns: {id: null} numbers the rows"
     )
     assert subset.startswith("task riddles: me/riddles@1f2e0000 cannot be read (BuilderConfig 'medium' not found.")
     name, kind, [[identity, question, answer]] = choice
