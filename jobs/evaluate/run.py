@@ -155,6 +155,7 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         name=config.engine_name,
         model=model.source,
         revision=model.revision,
+        adapter=model.adapter,
         dtype=model.dtype,
         context_length=model.context_length,
         vocabulary=len(model.tokenizer),
@@ -179,7 +180,7 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         determined_by["ends"] = "where all of close stands"
     folder = traces_folder(context.traces, determined_by)
     resources = config.resources
-    made = context.input(config.model) if isinstance(config.model, Reference) else None
+    made = context.input(config.base) if isinstance(config.base, Reference) else None
     replica = ReplicaSpec(
         *(partial(_start, engine, made), trees, forcing, sampling, config.seed, folder),
         in_flight=resources.in_flight,
