@@ -1,0 +1,63 @@
+"""A page on what is done."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.command_line import FAILED, FILE, SET, Refused, prepare
+
+MOST_MEGABYTES = 10_000.0
+
+
+class _Megabytes(click.FloatRange):
+    """A size that a page can have. Click's own range lets through what is not a number."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=MOST_MEGABYTES)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises click.BadParameter."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is not a number: give megabytes from 0 to {MOST_MEGABYTES:,.0f}", param, ctx)
+        return number
+
+
+@click.command()
+@FILE
+@SET
+@click.option("--item", "items", multiple=True, metavar="ID", help="Show all samples of this item, with their traces.")
+@click.option("--megabytes", type=_Megabytes(), help="Room for traces in the page. Default: 4.")
+def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megabytes: float | None) -> None:
+    """Write a page on what is done (curves, costs, every sample), and show its tables.
+
+    The page is one HTML file without any network, beside the same in Markdown; MLflow gets it too.
+    """
+    experiment, store, planned = prepare(file, overrides)
+    from orchestrator.display import console
+    from orchestrator.job.errors import StepError
+    from orchestrator.reporting import command, write_reports
+    from orchestrator.results_view import show_results
+    from orchestrator.tracking.mirror import Mirror
+
+    if any(step.verdict == "done" for step in planned):
+        store.check_writable()
+    try:
+        pages = write_reports(experiment, store, planned, command(file, overrides), items, megabytes)
+    except StepError as error:
+        raise Refused(str(error)) from None
+    mirror = Mirror(experiment, console())
+    for step in planned:
+        mirror.catch_up(step)
+    show_results(planned, pages)
+    if undone := [step for step in planned if step.verdict != "done"]:
+        click.echo(f"not done, so not in it: {', '.join(step.step.name for step in undone)}")
+        for step in undone:
+            if step.reason.startswith("damaged"):
+                click.echo(f"{step.step.name}: {step.reason}; run makes it again")
+        sys.exit(FAILED)
