@@ -29,4 +29,5 @@ JOB = Job(
     run=lazy("jobs.distil.run:run"),
     estimate=lazy("jobs.evaluate.planning.estimate:estimate"),
     forecast=_forecast,
+    try_model=lazy("jobs.evaluate.attempts.start:try_model"),
 )

@@ -27,7 +27,7 @@ class Part(NamedTuple):
     """A stretch of what there is to read, in order."""
 
     kind: PartKind
-    """``stop`` is where the model ended its thinking, ``cut`` where it was cut: its text is what was said to it then."""
+    """``stop``: where the model ended its thinking; ``cut``: where it was cut, with what was said to it then."""
     text: str
     at: int
     """Thinking tokens before it."""
@@ -72,7 +72,14 @@ class Steered(Policy):
         return Route(self.budget, self.strings)
 
 
-Hear = Callable[[Part], None]
+@dataclass(frozen=True)
+class Settings:
+    """What holds for an attempt beside its question."""
+
+    sampling: Sampling
+    budget: int | None = None
+    effort: str | None = None
+    seed: int = 0
 
 
 class HeardTrace(Trace):
@@ -81,7 +88,7 @@ class HeardTrace(Trace):
     def __init__(self, unit: Unit, forcing: Forcing, prompter: Prompter):
         super().__init__(unit, forcing)
         self._injected = forcing.injected
-        self.hear: Hear | None = None
+        self.hear: Callable[[Part], None] | None = None
         self.decoded = 0
         """Tokens that were added since somebody listens."""
         self.first: float | None = None
@@ -117,6 +124,16 @@ class HeardTrace(Trace):
             self.hear(Part("thinking" if key.kind == "thinking" else "answer", rest, self.position(key)))
         if key.kind == "thinking":
             self.hear(Part("stop", "", self.position(key)))
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What tokens of its own say."""
+        return self._prompter.text(tokens)
+
+    def settle(self) -> None:
+        """Closes what was decoded and not kept, as where decoding was stopped half way, so that it can go on."""
+        for key, piece in self._pieces.items():
+            if piece.ends[-1:] != [len(piece.tokens)]:
+                self.keep(key, piece.ends[-1] if piece.ends else 0)
 
     def position(self, key: Key) -> int:
         """Tokens of thinking up to the end of a branch, injected ones included; of an answer, its own."""
@@ -162,8 +179,7 @@ class Attempt:
     question: str
     how: How
     policy: Steered
-    sampling: Sampling
-    effort: str | None
+    settings: Settings
     unit: Unit
     trace: HeardTrace
     appended: tuple[Appended, ...] = ()
@@ -185,8 +201,10 @@ class Attempt:
         last = self.parts[-1] if self.parts else None
         if last is not None and last.kind == part.kind in ("thinking", "answer"):
             self.parts[-1] = last._replace(text=last.text + part.text)
-        else:
-            self.parts.append(part)
+            return
+        self.parts.append(part)
+        if part.kind == "appended" and all((each.text, each.at) != (part.text, part.at) for each in self.appended):
+            self.appended += (Appended(part.text, part.at, natural=True),)
 
     @property
     def path(self) -> BranchPath:
@@ -205,6 +223,11 @@ class Attempt:
         """The last branch that thinking has come to."""
         known = [self.path[:depth] for depth in range(len(self.path) + 1)]
         return next((path for path in reversed(known) if self.trace.tokens(Key(path, "thinking"))), ())
+
+    def text_before(self, at: int | None) -> str:
+        """What was thought before the position `at`; None: all of it."""
+        parts = ((key.path[-1:], tokens) for key, tokens in pieces(self, self.thinking if at is None else at))
+        return "".join("".join(string) + self.trace.text(tokens) for string, tokens in parts)
 
     @property
     def natural_end(self) -> int | None:
@@ -244,8 +267,9 @@ class Attempt:
             "seconds": round(self.seconds, 3),
             "first_token_seconds": None if self.first_token is None else round(self.first_token, 3),
             "budget": self.policy.budget,
-            "effort": self.effort,
-            "sampling": asdict(self.sampling),
+            "effort": self.settings.effort,
+            "seed": self.settings.seed,
+            "sampling": asdict(self.settings.sampling),
         }
 
 
@@ -265,10 +289,11 @@ def pieces(attempt: Attempt, at: int | None) -> Iterator[tuple[Key, Sequence[int
 def read(attempt: Attempt, known: Sequence[tuple[Key, Sequence[int]]], prompter: Prompter) -> Iterator[Part]:
     """Some pieces of an attempt's thinking, to be read."""
     unnatural = {each.at for each in attempt.appended if not each.natural}
+    end = 0
     for key, tokens in known:
-        start = attempt.trace.thinking_before(key.path)
         if key.path:
-            yield Part("appended", key.path[-1], start)
+            yield Part("appended", key.path[-1], end)
+        start = attempt.trace.thinking_before(key.path)
         if tokens:
             yield Part("thinking", prompter.text(tokens), start)
         end = start + len(tokens)

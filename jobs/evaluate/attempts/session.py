@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from jobs.evaluate.attempts.attempt import Appended, Attempt, HeardTrace, How, Part, Steered, pieces, read
+from jobs.evaluate.attempts.attempt import Appended, Attempt, HeardTrace, How, Part, Settings, Steered, pieces, read
 from jobs.evaluate.decode.walker import Walker
-from jobs.evaluate.engines.protocol import Engine, Sampling
+from jobs.evaluate.engines.protocol import Engine, EngineError
 from jobs.evaluate.sweep.policy import Root
 from jobs.evaluate.sweep.prompts import Prompter, Unit, room
 from jobs.evaluate.sweep.tree import Key, grow, leaf
@@ -27,16 +27,6 @@ MOST_AT_ONCE = 8
 
 class Refused(Exception):
     """What was asked for cannot be done, in one line that says what can."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What holds for attempts from now on."""
-
-    sampling: Sampling
-    budget: int | None = None
-    effort: str | None = None
-    seed: int = 0
 
 
 class Session:
@@ -123,12 +113,13 @@ class Session:
         return self._add("again", parent.question, settings, unit, policy, parent, known, at)
 
     async def decode(self, attempt: Attempt, hear: Hear | None = None) -> None:
-        """Decodes `attempt` to its end, telling `hear` what comes as it does. May be cancelled: what came stays.
+        """Decodes `attempt` to its end, telling `hear` what comes as it does. Cancelled, it goes on where it was.
 
         Raises EngineError.
         """
         tree = grow([attempt.policy], {text: len(self._forcing.injected[text]) for text in attempt.policy.strings})
-        walker = Walker(self._engine, tree, self._forcing, attempt.sampling, 0, record=_keep_nothing)
+        settings = attempt.settings
+        walker = Walker(self._engine, tree, self._forcing, settings.sampling, settings.seed, record=_keep_nothing)
 
         def heard(part: Part) -> None:
             attempt.hear(part)
@@ -144,15 +135,19 @@ class Session:
                 tokens = attempt.trace.tokens(attempt.leaf.answer)[: attempt.leaf.answer_tokens]
                 attempt.answer = self._prompter.answer(attempt.leaf.answer.closing, tokens)
         finally:
+            attempt.trace.settle()
             attempt.seconds += time.monotonic() - began
             if attempt.trace.first is not None and attempt.first_token is None:
                 attempt.first_token = attempt.trace.first - began
 
     async def decode_all(self, attempts: Sequence[Attempt], hear: Hear | None = None) -> None:
         """Decodes several at once. Raises EngineError."""
-        async with asyncio.TaskGroup() as group:
-            for attempt in attempts:
-                group.create_task(self.decode(attempt, hear))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for attempt in attempts:
+                    group.create_task(self.decode(attempt, hear))
+        except* EngineError as failures:
+            raise failures.exceptions[0] from None
 
     async def close(self) -> None:
         """Ends the engine."""
@@ -196,16 +191,13 @@ class Session:
             if key.path != known[-1][0].path:
                 trace.end(key)
             trace.keep(key, 0)
-        number = len(self.attempts) + 1
-        sampling, effort = settings.sampling, settings.effort if parent is None else parent.effort
-        attempt = Attempt(number, question, how, policy, sampling, effort, unit, trace, shared=at)
+        if parent is not None:
+            settings = replace(settings, effort=parent.settings.effort)
+        attempt = Attempt(len(self.attempts) + 1, question, how, policy, settings, unit, trace, shared=at)
         if parent is not None:
             attempt.parent = parent.number
             attempt.parts = list(read(parent, known, self._prompter))
-            depth = len(known[-1][0].path)
-            attempt.appended = parent.appended[:depth]
-        else:
-            attempt.appended = ()
+            attempt.appended = parent.appended[: len(known[-1][0].path)]
         self.attempts.append(attempt)
         return attempt
 
