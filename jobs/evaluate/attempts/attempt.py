@@ -20,13 +20,13 @@ from jobs.evaluate.sweep.tree import BranchPath, Key, Leaf
 from jobs.evaluate.traces.segments import Trace
 
 How = Literal["asked", "appended", "cut", "again"]
-PartKind = Literal["thinking", "stop", "appended", "cut", "answer"]
+StretchKind = Literal["thinking", "stop", "appended", "cut", "answer"]
 
 
-class Part(NamedTuple):
+class Stretch(NamedTuple):
     """A stretch of what there is to read, in order."""
 
-    kind: PartKind
+    kind: StretchKind
     """``stop``: where the model ended its thinking; ``cut``: where it was cut, with what was said to it then."""
     text: str
     at: int
@@ -88,7 +88,7 @@ class HeardTrace(Trace):
     def __init__(self, unit: Unit, forcing: Forcing, prompter: Prompter):
         super().__init__(unit, forcing)
         self._injected = forcing.injected
-        self.hear: Callable[[Part], None] | None = None
+        self.hear: Callable[[Stretch], None] | None = None
         self.decoded = 0
         """Tokens that were added since somebody listens."""
         self.first: float | None = None
@@ -109,11 +109,11 @@ class HeardTrace(Trace):
         if begins:
             self._unheard[key] = _Text(self._prompter)
             if thinking and key.path and at == self.thinking_before(key.path):
-                self.hear(Part("appended", key.path[-1], at - len(self._injected[key.path[-1]])))
+                self.hear(Stretch("appended", key.path[-1], at - len(self._injected[key.path[-1]])))
             if not thinking and key.closing is not None:
-                self.hear(Part("cut", key.closing, key.cut))
+                self.hear(Stretch("cut", key.closing, key.cut))
         if text := self._unheard[key].add(tokens):
-            self.hear(Part("thinking" if thinking else "answer", text, at))
+            self.hear(Stretch("thinking" if thinking else "answer", text, at))
 
     def end(self, key: Key) -> None:
         """A stop token follows the known tokens of `key`."""
@@ -121,9 +121,9 @@ class HeardTrace(Trace):
         if self.hear is None:
             return
         if key in self._unheard and (rest := self._unheard[key].rest()):
-            self.hear(Part("thinking" if key.kind == "thinking" else "answer", rest, self.position(key)))
+            self.hear(Stretch("thinking" if key.kind == "thinking" else "answer", rest, self.position(key)))
         if key.kind == "thinking":
-            self.hear(Part("stop", "", self.position(key)))
+            self.hear(Stretch("stop", "", self.position(key)))
 
     def text(self, tokens: Sequence[int]) -> str:
         """What tokens of its own say."""
@@ -193,10 +193,10 @@ class Attempt:
     leaf: Leaf | None = None
     """Its account, once it is finished."""
     answer: str = ""
-    parts: list[Part] = field(default_factory=list)
+    parts: list[Stretch] = field(default_factory=list)
     """What there is to read of it, in order, what it has of its parent included."""
 
-    def hear(self, part: Part) -> None:
+    def hear(self, part: Stretch) -> None:
         """Takes what was added."""
         last = self.parts[-1] if self.parts else None
         if last is not None and last.kind == part.kind in ("thinking", "answer"):
@@ -286,16 +286,16 @@ def pieces(attempt: Attempt, at: int | None) -> Iterator[tuple[Key, Sequence[int
             return
 
 
-def read(attempt: Attempt, known: Sequence[tuple[Key, Sequence[int]]], prompter: Prompter) -> Iterator[Part]:
+def read(attempt: Attempt, known: Sequence[tuple[Key, Sequence[int]]], prompter: Prompter) -> Iterator[Stretch]:
     """Some pieces of an attempt's thinking, to be read."""
     unnatural = {each.at for each in attempt.appended if not each.natural}
     end = 0
     for key, tokens in known:
         if key.path:
-            yield Part("appended", key.path[-1], end)
+            yield Stretch("appended", key.path[-1], end)
         start = attempt.trace.thinking_before(key.path)
         if tokens:
-            yield Part("thinking", prompter.text(tokens), start)
+            yield Stretch("thinking", prompter.text(tokens), start)
         end = start + len(tokens)
         if attempt.trace.extent(key) == (len(tokens), True) and end not in unnatural:
-            yield Part("stop", "", end)
+            yield Stretch("stop", "", end)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jobs.evaluate.attempts.attempt import Attempt, Settings
 from jobs.evaluate.attempts.log import Log
-from jobs.evaluate.attempts.session import Refused, Session
+from jobs.evaluate.attempts.session import Session, Unsteerable
 from jobs.evaluate.attempts.show import attempt_text, comparison
 from orchestrator.job.errors import StepError
 from orchestrator.job.record import TryRequest
@@ -34,14 +34,14 @@ async def _attempts(session: Session, settings: Settings, request: TryRequest) -
     settings = replace(settings, budget=request.budget)
     try:
         first = last = session.ask(request.ask, settings)
-    except Refused as error:
+    except Unsteerable as error:
         raise StepError(f"--ask: {error}") from None
     await session.decode(first)
     yield first
     for text in request.append:
         try:
             last = session.append(last, text, settings)
-        except Refused as error:
+        except Unsteerable as error:
             click.echo(f"--append: {error}", err=True)
             break
         await session.decode(last)
@@ -49,7 +49,7 @@ async def _attempts(session: Session, settings: Settings, request: TryRequest) -
     for at in request.cut:
         try:
             cut = session.cut(first, settings, at)
-        except Refused as error:
+        except Unsteerable as error:
             click.echo(f"--cut: {error}", err=True)
             continue
         await session.decode(cut)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from jobs.evaluate.attempts.attempt import Settings
-from jobs.evaluate.attempts.session import Refused
+from jobs.evaluate.attempts.session import Unsteerable
 
 HELP = {
     "/append TEXT [@N]": "append TEXT where thinking ended, or after its first N tokens, and let it go on",
@@ -27,8 +26,6 @@ HELP = {
 NAMES = tuple(line.partition(" ")[0] for line in HELP)
 SETTINGS = ("budget", "effort", "temperature", "seed")
 
-Name = Literal["append", "cut", "again", "fork", "on", "show", "compare", "settings", "quit", "help", "set"]
-
 
 @dataclass(frozen=True)
 class Order:
@@ -41,10 +38,10 @@ class Order:
 
 
 def order(line: str) -> Order:
-    """What a line that begins with a slash asks for. Raises Refused for what nobody knows."""
+    """What a line that begins with a slash asks for. Raises Unsteerable for what nobody knows."""
     word, _, rest = line.strip().removeprefix("/").partition(" ")
     if f"/{word}" not in (*NAMES, "/help"):
-        raise Refused(f"/{word} is none of {', '.join(NAMES)}; /help says what they do")
+        raise Unsteerable(f"/{word} is none of {', '.join(NAMES)}; /help says what they do")
     if word in SETTINGS:
         return Order(word, rest.strip())
     before, mark, number = rest.rpartition("@")
@@ -54,7 +51,7 @@ def order(line: str) -> Order:
 
 
 def changed(settings: Settings, name: str, text: str) -> Settings:
-    """The settings with one of them as `text` says. Raises Refused."""
+    """The settings with one of them as `text` says. Raises Unsteerable."""
     match name:
         case "budget":
             if text == "auto":
@@ -68,7 +65,7 @@ def changed(settings: Settings, name: str, text: str) -> Settings:
             except ValueError:
                 value = math.nan
             if not 0 <= value <= 10:
-                raise Refused(f"temperature: {text or 'nothing'} is not a number from 0 to 10")
+                raise Unsteerable(f"temperature: {text or 'nothing'} is not a number from 0 to 10")
             return replace(settings, sampling=replace(settings.sampling, temperature=value))
         case _:
             return replace(settings, seed=_whole(name, text, 0, "below 2**31"))
@@ -83,5 +80,5 @@ def described(settings: Settings) -> str:
 
 def _whole(name: str, text: str, least: int, more: str) -> int:
     if not text.isdecimal() or not least <= int(text) < 2**31:
-        raise Refused(f"{name}: {text or 'nothing'} is not a whole number from {least} on, {more}")
+        raise Unsteerable(f"{name}: {text or 'nothing'} is not a whole number from {least} on, {more}")
     return int(text)

@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from jobs.evaluate.attempts.attempt import Attempt, Part
+from jobs.evaluate.attempts.attempt import Attempt, Stretch
 from jobs.evaluate.attempts.show import part_text
 
 EVERY = 0.05
@@ -48,7 +48,7 @@ class Screen:
         if self._line:
             self._out.print(self._line)
 
-    def hear(self, attempt: Attempt, part: Part) -> None:
+    def hear(self, attempt: Attempt, part: Stretch) -> None:
         """Takes what was added to an attempt, and draws what is of this one's."""
         if attempt is not self.focus:
             return
@@ -57,7 +57,7 @@ class Screen:
         if now - self._drawn >= EVERY or not self._drawn:
             self.draw()
 
-    def add(self, part: Part) -> None:
+    def add(self, part: Stretch) -> None:
         """Takes a stretch of text."""
         if part.kind == "cut" or (part.kind == "answer" and self._last == "stop"):
             self._line.append("\n")

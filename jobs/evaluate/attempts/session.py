@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from jobs.evaluate.attempts.attempt import Appended, Attempt, HeardTrace, How, Part, Settings, Steered, pieces, read
+from jobs.evaluate.attempts.attempt import Appended, Attempt, HeardTrace, How, Settings, Steered, Stretch, pieces, read
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Engine, EngineError
 from jobs.evaluate.sweep.policy import Root
@@ -19,13 +19,13 @@ from jobs.evaluate.sweep.prompts import Prompter, Unit, room
 from jobs.evaluate.sweep.tree import Key, grow, leaf
 from orchestrator.job.errors import StepError
 
-Hear = Callable[[Attempt, Part], None]
+Hear = Callable[[Attempt, Stretch], None]
 
 MOST_AT_ONCE = 8
 """Attempts that an engine is started for, decoded at the same time."""
 
 
-class Refused(Exception):
+class Unsteerable(Exception):
     """What was asked for cannot be done, in one line that says what can."""
 
 
@@ -49,18 +49,18 @@ class Session:
         return bool(self._forcing.close)
 
     def ask(self, question: str, settings: Settings, strings: Sequence[str] = ()) -> Attempt:
-        """A question, with `strings` to be appended at the first ends of its thinking. Raises Refused."""
+        """A question, with `strings` to be appended at the first ends of its thinking. Raises Unsteerable."""
         if not question.strip():
-            raise Refused("ask something: the question is empty")
+            raise Unsteerable("ask something: the question is empty")
         root = Root(effort=settings.effort)
         self._know(strings)
         try:
             prompt = self._prompter.prompt(question, root)
         except StepError as error:
-            raise Refused(str(error)) from None
+            raise Unsteerable(str(error)) from None
         left = room(prompt, self._context_length, self._forcing, self._answer_tokens)
         if left.thinking < 1:
-            raise Refused(
+            raise Unsteerable(
                 f"the question has {len(prompt):,} tokens with its prompt, which leaves no room to think in a context "
                 f"of {self._context_length:,}: ask a shorter one"
             )
@@ -71,7 +71,7 @@ class Session:
     def append(self, parent: Attempt, text: str, settings: Settings, at: int | None = None) -> Attempt:
         """Thinking as `parent` had it up to the position `at`, all of it by default, then `text`, and on from there.
 
-        Raises Refused.
+        Raises Unsteerable.
         """
         self._steerable(parent)
         self._know([text])
@@ -81,7 +81,7 @@ class Session:
         added = len(self._forcing.injected[text])
         most = min(settings.budget or parent.unit.room.thinking, parent.unit.room.thinking)
         if at + added >= most:
-            raise Refused(
+            raise Unsteerable(
                 f"{text!r} takes thinking to {at + added:,} tokens, and there is room for {most:,}: "
                 + ("raise the budget" if settings.budget else "leave it at an earlier token")
             )
@@ -93,18 +93,18 @@ class Session:
         return attempt
 
     def cut(self, parent: Attempt, settings: Settings, at: int | None = None) -> Attempt:
-        """Thinking as `parent` had it up to the position `at`, cut there and made to answer. Raises Refused."""
+        """Thinking as `parent` had it up to the position `at`, cut there and made to answer. Raises Unsteerable."""
         self._steerable(parent)
         known, at, _ = self._left(parent, at)
         if at < 1:
-            raise Refused("there is no thinking to cut yet")
+            raise Unsteerable("there is no thinking to cut yet")
         policy = Steered(at, known[-1][0].path)
         return self._add("cut", parent.question, settings, parent.unit, policy, parent, known, at)
 
     def again(self, parent: Attempt, settings: Settings, at: int | None = None) -> Attempt:
         """Thinking as `parent` had it up to the position `at`, and on from there with other random numbers.
 
-        Raises Refused.
+        Raises Unsteerable.
         """
         self._steerable(parent)
         known, at, _ = self._left(parent, at)
@@ -121,7 +121,7 @@ class Session:
         settings = attempt.settings
         walker = Walker(self._engine, tree, self._forcing, settings.sampling, settings.seed, record=_keep_nothing)
 
-        def heard(part: Part) -> None:
+        def heard(part: Stretch) -> None:
             attempt.hear(part)
             if hear is not None:
                 hear(attempt, part)
@@ -154,22 +154,24 @@ class Session:
         await self._engine.close()
 
     def _know(self, strings: Sequence[str]) -> None:
-        """Has the tokens of what will be appended. Raises Refused for what has none."""
+        """Has the tokens of what will be appended. Raises Unsteerable for what has none."""
         new = [string for string in strings if string not in self._forcing.injected]
         try:
             injected = self._prompter.injected(new)
         except StepError as error:
-            raise Refused(str(error)) from None
+            raise Unsteerable(str(error)) from None
         self._forcing = replace(self._forcing, injected={**self._forcing.injected, **injected})
 
     def _steerable(self, parent: Attempt) -> None:
         if not self.thinks or not parent.unit.thinks:
-            raise Refused("thinking is not told from the answer here, so there is none to steer: ask again")
+            raise Unsteerable("thinking is not told from the answer here, so there is none to steer: ask again")
 
     def _left(self, parent: Attempt, at: int | None) -> tuple[list[tuple[Key, Sequence[int]]], int, bool]:
         """What a position leaves of the thinking of `parent`, where that is, and whether its last branch is whole."""
         if at is not None and not 0 <= at <= parent.thinking:
-            raise Refused(f"attempt {parent.number} has {parent.thinking:,} tokens of thinking, and no token {at:,}")
+            raise Unsteerable(
+                f"attempt {parent.number} has {parent.thinking:,} tokens of thinking, and no token {at:,}"
+            )
         known = list(pieces(parent, at if parent.leaf is None or at is not None else parent.leaf.thinking_tokens))
         key, tokens = known[-1]
         return known, parent.trace.thinking_before(key.path) + len(tokens), len(tokens) == parent.trace.extent(key)[0]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from jobs.evaluate.attempts.attempt import Attempt, Part
+from jobs.evaluate.attempts.attempt import Attempt, Stretch
 from orchestrator.display import duration
 from orchestrator.terminal import one_line, plain
 
@@ -19,12 +19,12 @@ _SHOWN = 60
 """Characters of an answer in a comparison."""
 
 
-def part_text(part: Part) -> Text:
+def part_text(part: Stretch) -> Text:
     """A stretch, styled by what it is."""
     return Text(_words(part), style=STYLES[part.kind])
 
 
-def _words(part: Part) -> str:
+def _words(part: Stretch) -> str:
     match part.kind:
         case "stop":
             return f" ⟨stops at {part.at:,}⟩ "
@@ -103,9 +103,9 @@ def point(attempt: Attempt, at: int | None, width: int) -> Text:
     return text
 
 
-def tail(parts: Sequence[Part], most: int) -> list[Part]:
+def tail(parts: Sequence[Stretch], most: int) -> list[Stretch]:
     """The last of what there is to read, some characters of it."""
-    kept: list[Part] = []
+    kept: list[Stretch] = []
     for part in reversed(parts):
         if len(part.text) > most:
             kept.append(part._replace(text="…" + part.text[len(part.text) - most :]))

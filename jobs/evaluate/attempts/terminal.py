@@ -20,7 +20,7 @@ from jobs.evaluate.attempts.keys import CLOSED, END, LEFT, RIGHT, Keys
 from jobs.evaluate.attempts.log import Log
 from jobs.evaluate.attempts.orders import HELP, NAMES, SETTINGS, Order, changed, described, order
 from jobs.evaluate.attempts.screen import Screen
-from jobs.evaluate.attempts.session import Refused, Session
+from jobs.evaluate.attempts.session import Session, Unsteerable
 from jobs.evaluate.attempts.show import attempt_text, comparison, counts, heading, point, tail
 
 WHILE_IT_THINKS = "w Wait · h Hmm · t text · c cut · f fork · space stop"
@@ -58,7 +58,7 @@ class Prompt:
                     self._obey(asked)
                 elif line.strip():
                     self._go([self._session.ask(line, self._settings)])
-            except Refused as error:
+            except Unsteerable as error:
                 self._say(str(error))
 
     def _obey(self, asked: Order) -> None:
@@ -89,7 +89,7 @@ class Prompt:
                 return [session.cut(parent, self._settings, at)]
             case "again":
                 if self._settings.sampling.temperature == 0:
-                    raise Refused("at temperature 0 it would say the same again: /temperature 0.6")
+                    raise Unsteerable("at temperature 0 it would say the same again: /temperature 0.6")
                 return [session.again(parent, self._settings, at)]
             case "fork":
                 fork = session.append(parent, text, self._settings, at)
@@ -185,7 +185,7 @@ class Prompt:
                     return unfinished if text is None else self._made("fork", text, at)
                 case _:
                     return []
-        except Refused as error:
+        except Unsteerable as error:
             self._say(str(error))
             return []
 
@@ -211,14 +211,14 @@ class Prompt:
 
     def _current(self) -> Attempt:
         if self._on is None:
-            raise Refused("nothing was asked yet: ask a question first")
+            raise Unsteerable("nothing was asked yet: ask a question first")
         return self._on
 
     def _numbered(self, text: str) -> Attempt:
         for attempt in self._session.attempts:
             if str(attempt.number) == text.strip():
                 return attempt
-        raise Refused(f"there is no attempt {text}: there are {len(self._session.attempts)}")
+        raise Unsteerable(f"there is no attempt {text}: there are {len(self._session.attempts)}")
 
     def _compare(self) -> None:
         question = self._current().question

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from jobs.evaluate.attempts.attempt import Part, Settings
+from jobs.evaluate.attempts.attempt import Settings, Stretch
 from jobs.evaluate.attempts.orders import HELP, Order, changed, described, order
-from jobs.evaluate.attempts.session import Refused
+from jobs.evaluate.attempts.session import Unsteerable
 from jobs.evaluate.attempts.show import attempt_text, comparison, part_text, point, tail
 from jobs.evaluate.engines.protocol import Sampling
 from orchestrator.display import PlainConsole
@@ -35,7 +35,7 @@ def test_an_order_is_a_word_a_text_and_a_place(line: str, expected: Order) -> No
 
 
 def test_an_unknown_order_names_those_there_are() -> None:
-    with pytest.raises(Refused, match=r"/wait is none of /append, /cut, .*; /help says what they do"):
+    with pytest.raises(Unsteerable, match=r"/wait is none of /append, /cut, .*; /help says what they do"):
         order("/wait")
 
 
@@ -64,7 +64,7 @@ def test_settings_are_changed_one_at_a_time(name: str, text: str, said: str) -> 
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(name: str, text: str, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(Unsteerable, match=said):
         changed(SETTINGS, name, text)
 
 
@@ -72,7 +72,7 @@ def test_what_a_model_writes_is_text_on_a_terminal_and_nothing_else() -> None:
     tried, _ = session(Script(1, 20))
     attempt = tried.ask(f"Why {HOSTILE}?", SETTINGS)
     asyncio.run(tried.decode(attempt))
-    attempt.parts = [Part("thinking", HOSTILE, 0), Part("appended", HOSTILE, 3), Part("answer", HOSTILE, 0)]
+    attempt.parts = [Stretch("thinking", HOSTILE, 0), Stretch("appended", HOSTILE, 3), Stretch("answer", HOSTILE, 0)]
     attempt.answer = HOSTILE
     attempt.text_before = lambda at: HOSTILE if at is None else HOSTILE[:at]  # type: ignore[method-assign]
     out = PlainConsole(force_terminal=False, record=True, width=300)
@@ -90,13 +90,13 @@ def test_what_a_model_writes_is_text_on_a_terminal_and_nothing_else() -> None:
 
 def test_the_end_of_long_thinking_is_shown_where_it_is_gone_on_from() -> None:
     parts = [
-        Part("thinking", "x" * 100, 0),
-        Part("stop", "", 9),
-        Part("appended", "Wait", 9),
-        Part("thinking", "yz", 10),
+        Stretch("thinking", "x" * 100, 0),
+        Stretch("stop", "", 9),
+        Stretch("appended", "Wait", 9),
+        Stretch("thinking", "yz", 10),
     ]
     assert tail(parts, 1000) == parts
-    assert tail(parts, 10) == [Part("thinking", "…xxxx", 0), *parts[1:]]
+    assert tail(parts, 10) == [Stretch("thinking", "…xxxx", 0), *parts[1:]]
 
 
 def test_what_the_help_says_can_be_said() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.evaluate.attempts.attempt import Attempt, Part, Settings
-from jobs.evaluate.attempts.session import Refused, Session
+from jobs.evaluate.attempts.attempt import Attempt, Settings, Stretch
+from jobs.evaluate.attempts.session import Session, Unsteerable
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Request, Sampling
 from jobs.evaluate.sweep.policies.budgets import Budget
@@ -76,7 +76,7 @@ def test_what_is_appended_at_natural_ends_is_an_extension_of_a_sweep(
             return
         expected, tokens = alone(script, attempt, Extension(budget, string, done))
         if expected.extensions_skipped:
-            with pytest.raises(Refused, match="raise the budget"):
+            with pytest.raises(Unsteerable, match="raise the budget"):
                 tried.append(attempt, string, settings)
             return
         longer = tried.append(attempt, string, settings)
@@ -94,13 +94,13 @@ def test_what_is_cut_is_the_budget_of_a_sweep(script: Script, at: int) -> None:
     attempt = tried.ask("How many?", SETTINGS)
     asyncio.run(tried.decode(attempt))
     if at > attempt.thinking:
-        with pytest.raises(Refused, match="tokens of thinking, and no token"):
+        with pytest.raises(Unsteerable, match="tokens of thinking, and no token"):
             tried.cut(attempt, SETTINGS, at)
         return
     cut = tried.cut(attempt, SETTINGS, at)
     asyncio.run(tried.decode(cut))
     assert (cut.leaf, answer(cut)) == alone(script, attempt, Budget(at))
-    assert [part for part in cut.parts if part.kind == "cut"] == [Part("cut", "Final Answer:", at)]
+    assert [part for part in cut.parts if part.kind == "cut"] == [Stretch("cut", "Final Answer:", at)]
     assert cut.trace.decoded == cut.leaf.answer_tokens
 
 
@@ -114,7 +114,7 @@ def test_a_fork_in_the_middle_goes_on_from_exactly_what_was_thought_by_then(
     at = data.draw(st.integers(0, attempt.thinking))
     wait = tuple(TOKENIZER.encode("Wait"))
     if at + len(wait) >= attempt.unit.room.thinking:
-        with pytest.raises(Refused, match="leave it at an earlier token"):
+        with pytest.raises(Unsteerable, match="leave it at an earlier token"):
             tried.append(attempt, "Wait", SETTINGS, at)
         return
     fork = tried.append(attempt, "Wait", SETTINGS, at)
@@ -141,7 +141,7 @@ def test_what_was_stopped_goes_on_as_if_it_had_not_been(script: Script, after: i
         attempt = tried.ask("How many?", SETTINGS)
         stop = asyncio.Event()
 
-        def hear(which: Attempt, part: Part) -> None:
+        def hear(which: Attempt, part: Stretch) -> None:
             if which.trace.decoded >= after:
                 stop.set()
 
@@ -197,7 +197,7 @@ def test_a_model_that_marks_no_thinking_is_asked_and_not_steered() -> None:
     assert attempt.leaf.answer_tokens
     assert attempt.thinking == 0
     for steer in (tried.cut, tried.again):
-        with pytest.raises(Refused, match="thinking is not told from the answer here"):
+        with pytest.raises(Unsteerable, match="thinking is not told from the answer here"):
             steer(attempt, SETTINGS)
 
 
@@ -211,7 +211,7 @@ def test_a_model_that_marks_no_thinking_is_asked_and_not_steered() -> None:
 )
 def test_what_cannot_be_asked_is_refused_in_a_line(question: str, settings: Settings, said: str) -> None:
     tried, _ = session(Script(1, 30))
-    with pytest.raises(Refused, match=said) as refused:
+    with pytest.raises(Unsteerable, match=said) as refused:
         tried.ask(question, settings)
     assert "\n" not in str(refused.value)
     assert tried.attempts == []
