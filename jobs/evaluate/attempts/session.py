@@ -169,9 +169,7 @@ class Session:
     def _left(self, parent: Attempt, at: int | None) -> tuple[list[tuple[Key, Sequence[int]]], int, bool]:
         """What a position leaves of the thinking of `parent`, where that is, and whether its last branch is whole."""
         if at is not None and not 0 <= at <= parent.thinking:
-            raise Unsteerable(
-                f"attempt {parent.number} has {parent.thinking:,} tokens of thinking, and no token {at:,}"
-            )
+            raise Unsteerable(f"attempt {parent.number} has no token {at:,}: it has {parent.thinking:,} of thinking")
         known = list(pieces(parent, at if parent.leaf is None or at is not None else parent.leaf.thinking_tokens))
         key, tokens = known[-1]
         return known, parent.trace.thinking_before(key.path) + len(tokens), len(tokens) == parent.trace.extent(key)[0]
