@@ -62,7 +62,7 @@ def test_prompts_are_those_of_mistral_common(folder: Path) -> None:
     theirs: Any = MistralTokenizer.from_file(str(folder / TEKKEN))
     for system, question in [("Be brief.", "What is 12 + 30?"), ("Ä 日本", "Say [THINK] and <s>, twice.\n\n")]:
         expected = theirs.encode_chat_completion(
-            ChatCompletionRequest(messages=[SystemMessage(content=system), UserMessage(content=question)])
+            ChatCompletionRequest[Any](messages=[SystemMessage(content=system), UserMessage(content=question)])
         ).tokens
         said = [{"role": "system", "content": system}, {"role": "user", "content": question}]
         prompt = ours.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
