@@ -35,6 +35,7 @@ from jobs.evaluate.traces.provenance import mixed, read_kinds
 from orchestrator.job.context import StepContext
 from orchestrator.job.local_files import LocalPath
 from orchestrator.job.references import Reference
+from orchestrator.store.manifest import hashed_file
 
 PUBLISHED = (
     *("plot.png", "plot.html", "table.csv", "table.md"),
@@ -230,7 +231,7 @@ def _write_samples(curve: MeasuredCurve, samples: Path, path: Path) -> None:
     names = [point.policy.name for point in curve.points]
     source = ds.dataset(samples, format="parquet")
     of_curve = (ds.field("task") == curve.task) & ds.field("policy").isin(names)
-    with pq.ParquetWriter(path, source.schema, compression="zstd") as writer:
+    with hashed_file(path) as file, pq.ParquetWriter(file, source.schema, compression="zstd") as writer:
         for batch in source.scanner(filter=of_curve).to_batches():
             if batch.num_rows:
                 writer.write_batch(batch)

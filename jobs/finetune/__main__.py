@@ -29,7 +29,8 @@ from orchestrator.plan import PlannedStep, plan
 from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.records import write_json_atomically
-from orchestrator.store.step_folders import Store, heartbeat, leased
+from orchestrator.store.step_folders import Store
+from orchestrator.store.step_leases import heartbeat, leased
 from orchestrator.store.storage import storage_path
 
 FAILED, BAD_INPUT = 1, 2
