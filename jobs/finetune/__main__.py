@@ -22,7 +22,8 @@ from typing import NoReturn
 import click
 
 from jobs.finetune.config import FinetuneConfig
-from orchestrator.experiment import ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import load
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.plan import PlannedStep, plan

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.experiment import Experiment, ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import Experiment, load
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "experiments").rglob("*.yaml"))

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.run import run
-from orchestrator.experiment import ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import load
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from tests.evaluate.chat.chat_server import Body, ChatServer, Part, Refusal, Reply, said
