@@ -45,8 +45,8 @@ def _hash(file: Path, tensors: Mapping[str, Tensor]) -> None:
     size = len(length) + len(header)
     offsets = {name: entry["data_offsets"] for name, entry in json.loads(header).items() if name in tensors}
     for name in sorted(offsets, key=lambda name: offsets[name]):
-        data = memoryview(tensors[name].cpu().contiguous().flatten().view(torch.uint8).numpy())
-        content.update(data)
+        data = tensors[name].cpu().contiguous().flatten().view(torch.uint8).numpy()
+        content.update(data.data)
         size += data.nbytes
     if size == file.stat().st_size:
         remember(file, content.hexdigest())

@@ -136,7 +136,12 @@ def test_a_replica_killed_in_mid_sweep_is_replaced_and_no_record_is_decoded_agai
     start = partial(scripted.start, pids(tmp_path), SCRIPT, delay=0.02)
     killed: list[int] = []
     in_a_row: list[int] = []
-    monkeypatch.setattr(retries, "backoff", lambda number: in_a_row.append(number) or 0.1)
+
+    def no_pause(number: int) -> float:
+        in_a_row.append(number)
+        return 0.1
+
+    monkeypatch.setattr(retries, "backoff", no_pause)
 
     def kill_two() -> None:
         deadline = time.monotonic() + 60
