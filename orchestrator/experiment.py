@@ -244,7 +244,7 @@ class _Checker:
         taken = {reference.step for reference in step.references()}
         for path, target in references:
             if target not in taken:
-                self.complain(path, f"{dotted(path)}: ${{{target}}} stands where no step's output can")
+                self.complain(path, f"{dotted(path)}: ${{{target}}} stands where no step's output is taken")
         return step
 
     def _reference_targets(
@@ -311,7 +311,7 @@ def _noted(config: StepConfig) -> Iterator[str]:
     """What a step understood other than written, and where what it is assumed to run on would be too small."""
     yield from config.notes()
     if config.resources.machine is None and (large := config.too_large()) is not None:
-        yield f"resources.machine is not set; of what it is reckoned with, {large}"
+        yield f"resources.machine is not set, and the one assumed is too small: {large}"
 
 
 def _notes(notes: list[str]) -> tuple[str, ...]:

@@ -205,7 +205,7 @@ def test_weights_and_columns_that_are_not_there_are_lines(tmp_path: Path) -> Non
         ({"select": {"by": "random"}}, "size: random takes one"),
         ({"select": {"size": 4}}, "size: full takes all that is left"),
         ({"select": {"by": "random", "size": 4, "seed": 1, "seeds": [1]}}, "seed and seeds are both there"),
-        ({"select": {"by": "random", "size": 4, "seeds": [1, 1]}}, "seeds: one is there twice"),
+        ({"select": {"by": "random", "size": 4, "seeds": [1, 1]}}, "seeds: the same seed is given twice"),
         ({"select": {"by": "random", "size": 4, "weights": {"a": 1.0}}}, "are for by: s1"),
         ({"select": {"by": "s1", "size": 4}}, "domains: s1 draws by domain"),
         ({"domains": {"column": "a", "clusters": 3}}, "give one of column, clusters and classify"),

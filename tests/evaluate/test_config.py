@@ -140,9 +140,9 @@ def test_batch_invariance_says_what_it_costs() -> None:
         (
             {"tasks": [JUDGED], "judge": {"model": "m/j", "engine": "openai", "served_model": "j"}},
             (),
-            "resources.judge.server: is where a judge on a server is",
+            "resources.judge.server: goes with a judge.engine on a server",
         ),
-        ({"tasks": ["letters", "letters"]}, (), "'letters' is there twice"),
+        ({"tasks": ["letters", "letters"]}, (), "'letters' is given twice"),
         ({"resources": {"replicas": {"min": 3, "max": 2}}}, ("resources", "replicas"), "min 3 is more than max 2"),
     ],
 )

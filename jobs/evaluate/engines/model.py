@@ -99,7 +99,9 @@ def sampling(config: EvaluateConfig, model: ResolvedModel) -> Sampling:
         )
     lacking = [name for name in found.identity if name not in {"temperature", "top_p", *config.engine_kind.sampling}]
     if lacking:
-        raise StepError(f"sampling: recommended: {lacking[0]} is asked for, and engine {config.engine_name} has none")
+        raise StepError(
+            f"sampling: recommended: it asks for {lacking[0]}, which engine {config.engine_name} does not have"
+        )
     return found
 
 
@@ -145,7 +147,7 @@ def _hub_model(name: str) -> tuple[str, str, str]:
         small = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja"])
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise StepError(
-            f"model: {name!r} is not a folder, and cannot be had from the hub: {_first_line(error)}"
+            f"model: {name!r} is not a folder, and cannot be downloaded from the hub: {_first_line(error)}"
         ) from error
     commit = Path(small).name
     return name, commit, f"{name}@{commit}"

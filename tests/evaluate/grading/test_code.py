@@ -67,7 +67,7 @@ class _Runs:
         (packed(["[]"]), "whose pickle does EMPTY_LIST"),
         (packed(b"[]"), "whose pickle does SHORT_BINBYTES"),
         (packed("nothing"), "has private_test_cases that are no JSON"),
-        (packed('{"a": 1}'), "has tests that are no list"),
+        (packed('{"a": 1}'), "has tests that are not a list"),
         (packed('[{"input": "x"}]'), "has a test that is not {input: text, output: text}"),
         ("!", "are not packed as LiveCodeBench does it"),
         (base64.b64encode(zlib.compress(b"x" * 100)[:-4]).decode(), "or that end too early"),
