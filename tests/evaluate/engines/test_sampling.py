@@ -117,8 +117,8 @@ def test_what_a_checkpoint_recommends_is_what_its_file_says(said: dict[str, Any]
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ({"eos_token_id": 2}, "says nothing of sampling"),
-        ({"temperature": -1}, "temperature: -1, which cannot be meant"),
+        ({"eos_token_id": 2}, "says nothing about sampling"),
+        ({"temperature": -1}, "temperature: -1, which makes no sense"),
     ],
 )
 def test_a_checkpoint_that_recommends_nothing_says_so(said: dict[str, Any], why: str) -> None:
