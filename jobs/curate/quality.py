@@ -62,8 +62,8 @@ def _repetition(most: Any) -> Finds:
     share = _number(most, 0, 1)
 
     def find(row: CurateRow) -> str | None:
-        found = repeated(row.trace)
-        return f"repeats itself in more than {share:g} of its runs of {RUN} words" if found > share else None
+        share_repeated = repeated(row.trace)
+        return f"repeats itself in more than {share:g} of its runs of {RUN} words" if share_repeated > share else None
 
     return find
 

@@ -248,8 +248,8 @@ def _model(config: EvaluateConfig) -> str:
 
 def sampling_of(config: EvaluateConfig, decode: Mapping[str, Any]) -> Mapping[str, Any]:
     """How tokens were drawn: as ``decode.json`` has it where the checkpoint decided it."""
-    found: Mapping[str, Any] = decode.get("sampling", {name: getattr(config, name) for name in SAMPLING})
-    return found
+    sampling: Mapping[str, Any] = decode.get("sampling", {name: getattr(config, name) for name in SAMPLING})
+    return sampling
 
 
 def _decoding(config: EvaluateConfig, drawn: Mapping[str, Any]) -> dict[str, str | int | float]:

@@ -135,11 +135,11 @@ def _json(text: Any, name: str) -> Any:
         raise NoTests(f"has {name} that are not JSON ({error})") from None
 
 
-def _cases(found: Any) -> list[list[str]]:
-    if not isinstance(found, list):
+def _cases(tests: Any) -> list[list[str]]:
+    if not isinstance(tests, list):
         raise NoTests("has tests that are not a list")
     cases = []
-    for case in found:
+    for case in tests:
         if not isinstance(case, Mapping) or not all(isinstance(case.get(name), str) for name in ("input", "output")):
             raise NoTests("has a test that is not {input: text, output: text}")
         cases.append([case["input"], case["output"]])
