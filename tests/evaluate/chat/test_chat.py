@@ -268,7 +268,7 @@ def test_every_policy_that_a_chat_server_cannot_do_is_refused_in_a_line_of_its_o
         ({"efforts": []}, "the list is empty"),
         ({"chat": {"parameters": {"model": "x"}}}, "model is set by the sweep"),
         ({"chat": {"budget": "a.b", "parameters": {"a": {"b": 1}}}}, "a.b is set by budgets"),
-        ({"chat": {"budget": "a.b", "parameters": {"a": 1}}}, "there is a value where a.b has to go"),
+        ({"chat": {"budget": "a.b", "parameters": {"a": 1}}}, "has a value where a.b belongs"),
         ({"chat": {"budget": "a..b"}}, "match pattern"),
     ],
 )
