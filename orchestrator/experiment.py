@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,6 +88,8 @@ class Experiment:
     """What is written there."""
     max_cost: float | None = None
     """USD that all attempts at its steps may come to; None: any."""
+    overrides: tuple[str, ...] = ()
+    """What was changed of it when it was read: ``KEY=VALUE``."""
 
 
 class _TopLevel(StrictModel):
@@ -160,7 +162,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), contents: bool = True) -> 
     if not isinstance(document.value, dict):
         raise ExperimentError(file, [Complaint(1, "an experiment is a mapping with the keys name and steps")])
     complaints = [Complaint(1, message) for setting in overrides for message in override(document, setting)]
-    return _Checker(file, document, complaints, contents).check()
+    return replace(_Checker(file, document, complaints, contents).check(), overrides=overrides)
 
 
 class _Checker:
