@@ -10,16 +10,15 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from pathlib import Path
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.figures import costs
 from jobs.evaluate.figures.frontier_plots import write_html
 from jobs.evaluate.figures.frontier_tables import as_markdown
 from jobs.evaluate.figures.tables import cell
+from jobs.evaluate.publish import outcomes_of
 from jobs.evaluate.stats.frontier import frontiers
 from jobs.evaluate.stats.options import Options, options
-from jobs.evaluate.stats.outcomes import Outcomes, read
 from jobs.evaluate.stats.votes import spelled
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import LocalPath
@@ -62,7 +61,7 @@ def _by_model_and_task(
         votes = spelled(config.votes, config.scores)
         context = step.context
         sweep = context.name if counted[context.name] == 1 else f"{context.experiment}: {context.name}"
-        for task in _read(output / SAMPLES, config):
+        for task in outcomes_of(config, output / SAMPLES):
             each = options(
                 *(task, config.policies, votes, sweep, config.at_k),
                 None if spent is None else spent.usd_per_token,
@@ -70,13 +69,6 @@ def _by_model_and_task(
             )
             found.setdefault((model, task.task), []).append((each, task.golds))
     return found
-
-
-def _read(samples: Path, config: EvaluateConfig) -> tuple[Outcomes, ...]:
-    try:
-        return read(samples, [policy.name for policy in config.policies], config.scores)
-    except ValueError as error:
-        raise StepError(str(error)) from error
 
 
 def _together(sweeps: Sequence[tuple[Options, Mapping[str, str]]]) -> Options:

@@ -31,11 +31,12 @@ from jobs.evaluate.stats.curves import NATURAL_END, MeasuredCurve, Point, drawn
 from jobs.evaluate.stats.frontier import Frontier, frontiers
 from jobs.evaluate.stats.intervals import RESAMPLES, Interval
 from jobs.evaluate.stats.options import TOKENS, options
-from jobs.evaluate.stats.outcomes import read
+from jobs.evaluate.stats.outcomes import Outcomes, read
 from jobs.evaluate.stats.s1_metrics import Method, measure_methods
 from jobs.evaluate.stats.votes import spelled
 from jobs.evaluate.traces.provenance import mixed, read_kinds
 from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
 from orchestrator.job.references import Reference
 
 PUBLISHED = (
@@ -81,7 +82,7 @@ class SweepResults:
 
 def results(config: EvaluateConfig, samples: Path) -> SweepResults:
     """What `samples` come to: a parquet file with a row per :class:`~jobs.evaluate.sweep.ledger.Graded`."""
-    outcomes = read(samples, [policy.name for policy in config.policies], config.scores)
+    outcomes = outcomes_of(config, samples)
     votes = spelled(config.votes, config.scores)
     return SweepResults(
         curves=drawn(outcomes, config.policies, config.seed, config.at_k, votes),
@@ -94,6 +95,14 @@ def results(config: EvaluateConfig, samples: Path) -> SweepResults:
         ),
         published=config.published,
     )
+
+
+def outcomes_of(config: EvaluateConfig, samples: Path) -> tuple[Outcomes, ...]:
+    """`samples` as numbers, the policies of `config` being their columns. Raises StepError where a score is none."""
+    try:
+        return read(samples, [policy.name for policy in config.policies], config.scores)
+    except ValueError as error:
+        raise StepError(str(error)) from error
 
 
 def publish(config: EvaluateConfig, context: StepContext, samples: Path, decode: Mapping[str, object]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from plotly.graph_objects import Figure, Scatter
@@ -85,8 +86,7 @@ def _axis(frontier: Frontier) -> dict[str, Any]:
 
 
 def _title(title: str, frontier: Frontier) -> str:
-    said = sentence(frontier)
-    lines = [said[start : start + 150] for start in range(0, min(len(said), 450), 150)]
+    lines = wrap(sentence(frontier), 150, max_lines=3, placeholder=" …")
     return "<br>".join([f"<b>{escaped(title)}: the frontier</b>", *(f"<sup>{escaped(line)}</sup>" for line in lines)])
 
 

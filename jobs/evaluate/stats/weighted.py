@@ -26,7 +26,7 @@ from jobs.evaluate.stats.subsets import majority_at, pass_at
 
 SUBSETS = 40_000
 """Subsets of each size that are looked at, of all items of a task together: drawing is then worth a standard error of
-a quarter of a point at the most."""
+a quarter of a point at the most, where what is drawn of one item says nothing of another."""
 
 FEWEST_ORDERS = 64
 """Of one item's samples."""
