@@ -23,11 +23,12 @@ from jobs.evaluate.fields import Ks, Template
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
+from jobs.evaluate.scorers.config import Search
 from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
 from jobs.evaluate.sweep.curves import methods
 from jobs.evaluate.sweep.kinds import KINDS
-from jobs.evaluate.sweep.policy import Policy
+from jobs.evaluate.sweep.policy import Policy, Root
 from jobs.evaluate.sweep.values import MAX_LENGTH, Length, filled
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import chat_template, folder_problems, local_folder
@@ -101,6 +102,7 @@ class EvaluateConfig(_Policies):
     )
     published: Published | None = Field(default=None, description="values of others, to lay beside the results")
     judge: Judge | None = Field(default=None, description="who compares the answers of tasks of type judged")
+    search: Search | None = Field(default=None, description="what searches branch at, and what scores their steps")
     resources: EvaluateResources = EvaluateResources()
 
     @model_validator(mode="after")
@@ -143,6 +145,23 @@ class EvaluateConfig(_Policies):
                 f"compares {policies:,} policies: give at most {MOST_POLICIES:,}, and others in a step of their own, "
                 "which shares its traces"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _searches_with_what_it_has(self) -> Self:
+        if self.search is None:
+            return self
+        searches = [key for key in kinds.given(self) if KINDS[key].searches]
+        if not searches:
+            able = ", ".join(key for key in kinds.own_keys() if KINDS[key].searches)
+            raise ValueError(f"search: nothing here searches: give one of {able}, or leave it out")
+        if self.search.scorer.kind == "exact":
+            for task in self.tasks:
+                if task.answer_type.undecided == "judge":
+                    raise ValueError(
+                        f"search.scorer: exact takes the verdict of rules, and task {task.name!r} is judged by a "
+                        "model: take another scorer, or leave the task out"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -201,6 +220,10 @@ class EvaluateConfig(_Policies):
     def policies(self) -> tuple[Policy, ...]:
         """What is compared, in the order of tables."""
         return kinds.spelled_out(self)
+
+    def samples_of(self, root: Root) -> int:
+        """Of an item: traces, or searches."""
+        return self.samples if root.steps is None or self.search is None else self.search.repeats
 
     @property
     def greedy(self) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,10 +32,14 @@ from jobs.evaluate.planning.estimate import expected_lengths
 from jobs.evaluate.planning.lengths import unmarked
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SampledPrompt, write_samples
+from jobs.evaluate.scorers import resolve as scorers
+from jobs.evaluate.scorers.protocol import Writer
+from jobs.evaluate.sweep.grown import Grown, is_whole, plant, seats
 from jobs.evaluate.sweep.opening import ASKED
 from jobs.evaluate.sweep.policy import Policy, Root
 from jobs.evaluate.sweep.prompts import AFTER_CLOSE, Prompter, Unit, room, unit_key
-from jobs.evaluate.sweep.tree import Room, Tree, grow, wanted, width
+from jobs.evaluate.sweep.steps import Steps
+from jobs.evaluate.sweep.tree import Room
 from jobs.evaluate.tasks import Task, load
 from jobs.evaluate.traces.compaction import compact, shared
 from jobs.evaluate.traces.files import DamagedFile, Index, traces_folder
@@ -115,10 +119,16 @@ def _decode(
         "thinking_tokens_decoded": decoded.thinking,
         "answer_tokens_decoded": decoded.answers,
         "policies_alone_tokens": alone,
+        **({} if config.search is None else _scoring(decoded)),
         "sampling": asdict(sweep.replica.sampling),
         "decoded_by": [json.loads(kind) for kind in kinds],
         "costs": costs(config.machine.device, meter.held, context.spent).record(),
     }
+
+
+def _scoring(decoded: Decoded) -> dict[str, float]:
+    """What scorers took: the tokens that they read, and the seconds for which they had something to score."""
+    return {"scorer_tokens": decoded.scored, "scorer_seconds": round(decoded.scoring, 3)}
 
 
 def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
@@ -134,17 +144,26 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
     forcing = prompter.forcing(config.policies)
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
     by_root = _by_root(config.policies, prompter)
-    trees = tuple(grow(policies, injected, len(forcing.step), forcing.longer) for policies in by_root.values())
+    writer = Writer(model.tokenizer, template, model.end_of_turn, config.instructions)
+    scorer = None if config.search is None else scorers.resolve(config.search, config, context, writer, tasks)
+    scored_by = ("", False) if scorer is None else (scorer.identity, scorer.kind.reads_answers)
+    trees = tuple(
+        plant(policies, injected, len(forcing.step), forcing.longer, *scored_by) for policies in by_root.values()
+    )
     answer = model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     questions = []
-    for task in tasks:
+    searched: dict[str, tuple[int, str]] = {}
+    for task_number, task in enumerate(tasks):
         for item in task.items:
             for number, (root, policies) in enumerate(by_root.items()):
                 prompt = prompter.prompt(item.question, root)
                 left = room(prompt, model.context_length, forcing, answer)
-                key = unit_key(item.id, prompt, root.banned)
+                key = unit_key(item.id, prompt, root.banned, root.steps)
+                if root.steps is not None:
+                    searched[key] = (task_number, item.id)
                 units = [
-                    Unit(key, each, prompt, left, number, root.banned, root.thinks) for each in range(config.samples)
+                    Unit(key, each, prompt, left, number, root.banned, root.thinks, root.steps)
+                    for each in range(config.samples_of(root))
                 ]
                 questions.append(SampledPrompt(task, item, tuple(units), tuple(policies)))
     sampling = models.sampling(config, model)
@@ -161,7 +180,7 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         batch_invariant=config.batch_invariant,
         counts_written=sampling.counts_written,
         in_flight=config.resources.in_flight,
-        seats=config.resources.in_flight * max(map(width, trees)),
+        seats=config.resources.in_flight * max(map(seats, trees)),
         max_num_seqs=config.resources.max_num_seqs,
         max_num_batched_tokens=config.resources.max_num_batched_tokens,
     )
@@ -186,6 +205,7 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         redirect_output=context.redirect_output,
         leave=context.leave,
         decoded_by=partial(decoded_by, engine),
+        scorer=None if scorer is None else partial(scorer.kind.start, replace(scorer.spec, items=searched)),
     )
     return Sweep(tuple(questions), prompter, replica, folder, model.identity)
 
@@ -193,12 +213,12 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
 def _by_root(policies: Sequence[Policy], prompter: Prompter) -> dict[Root, list[Policy]]:
     """The policies of each tree: of roots that make the same prompt, as the effort does that a model takes unasked, the
     first stands for all. Raises StepError for two efforts that do."""
-    first: dict[tuple[tuple[int, ...], tuple[str, ...]], Root] = {}
+    first: dict[tuple[tuple[int, ...], tuple[str, ...], Steps | None], Root] = {}
     by_root: dict[Root, list[Policy]] = {}
     for policy in policies:
         root = policy.root
         if root not in by_root:
-            same = first.setdefault((prompter.prompt(ASKED, root), root.banned), root)
+            same = first.setdefault((prompter.prompt(ASKED, root), root.banned, root.steps), root)
             if same.effort is not None and root.effort is not None and same != root:
                 raise StepError(
                     f"efforts: {same.effort} and {root.effort} make the same prompt with the model's chat template: "
@@ -241,7 +261,7 @@ def missing(sweep: Sweep, index: Index) -> list[Work]:
     works: dict[tuple[str, int], Work] = {}
     for unit in sweep.units:
         known = index.unit(unit.item, unit.sample)
-        if any(True for _ in wanted(sweep.replica.trees[unit.tree], unit.room, known.extent)):
+        if not is_whole(sweep.replica.trees[unit.tree], unit.room, known.extent):
             works[unit.item, unit.sample] = Work(unit, tuple(known.rows), tuple(index.places(known.rows)))
     return sorted(works.values(), key=lambda work: (-sum(row.length for row in work.rows), -len(work.unit.prompt)))
 
@@ -311,7 +331,7 @@ def _planned(config: EvaluateConfig, context: StepContext, sweep: Sweep) -> floa
 
 
 def _most(
-    config: EvaluateConfig, trees: Sequence[Tree], by_tree: Mapping[int, tuple[Policy, ...]]
+    config: EvaluateConfig, trees: Sequence[Grown], by_tree: Mapping[int, tuple[Policy, ...]]
 ) -> Callable[[Unit], float]:
     """The most tokens that a unit may come to, remembered by its tree and its room."""
     thinks = config.template.style != UNMARKED
