@@ -141,7 +141,7 @@ class Oracle:
         return counts
 
     def _greedy(self, policy: Dvts, tree: int) -> OracleNode:
-        names = [(tree * policy.each + number,) for number in range(policy.each)]
+        names: list[tuple[int, ...]] = [(tree * policy.each + number,) for number in range(policy.each)]
         before: list[int] = []
         while True:
             level = [self.step(name, before, policy) for name in names]

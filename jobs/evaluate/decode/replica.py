@@ -55,7 +55,7 @@ class ReplicaSpec:
     in_flight: int
     """Units decoded at once, unless the engine's cache is expected to hold fewer."""
     token_deadline: float = math.inf
-    """Seconds without a token after which the engine is taken to hang."""
+    """Seconds without a token, or a score, after which the engine, or the scorer, is taken to hang."""
     redirect_output: Callable[[str], None] | None = None
     """Called first in a replica's process, with the replica's name: sends what it and its engine say to a log."""
     leave: Callable[[], None] | None = None
@@ -194,7 +194,7 @@ class Replica:
             await asyncio.to_thread(wait_for_memory)
         mark()
         self._engine = Watched(await spec.start(), spec.token_deadline)
-        self._scorer = None if spec.scorer is None else Timed(await spec.scorer())
+        self._scorer = None if spec.scorer is None else Timed(await spec.scorer(), spec.token_deadline)
         self._walkers = [self._walker(tree) for tree in spec.trees]
         self._admission = Admission(self._engine.cache_tokens, spec.in_flight)
         self._writer.decoded_by = None if spec.decoded_by is None else spec.decoded_by()
@@ -222,6 +222,8 @@ class Replica:
         decoded, finished = Decoded(), list[UnitId]()
         try:
             self._engine.check()
+            if self._scorer is not None:
+                self._scorer.check()
             for task in done:
                 task.result()
         except EngineError:

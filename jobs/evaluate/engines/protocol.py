@@ -129,6 +129,16 @@ class Engine(Protocol):
         """Frees everything the engine holds; its processes are gone when this returns."""
 
 
+class Teller(Engine, Protocol):
+    """An engine that says how likely tokens were to come next; its record has `tells`."""
+
+    async def chances(self, prompt: Sequence[int], among: Sequence[int]) -> tuple[float, ...]:
+        """The logarithms of the chances of the ids `among` to follow `prompt`, nothing being cut off or penalised.
+
+        Raises :class:`EngineError` when the engine fails.
+        """
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """The model on an OpenAI-compatible server."""

@@ -14,7 +14,7 @@ import itertools
 import os
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -214,6 +214,23 @@ class VllmEngine:
                     yield _chunk(output.outputs[0])
         except (EngineDeadError, EngineGenerateError, TimeoutError, ValueError) as error:
             raise EngineError(f"vllm failed while decoding: {_with_reason(error, self._tail)}") from error
+
+    async def chances(self, prompt: Sequence[int], among: Sequence[int]) -> tuple[float, ...]:
+        """See :meth:`jobs.evaluate.engines.protocol.Teller.chances`."""
+        from vllm import SamplingParams
+        from vllm.inputs import tokens_input
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        parameters = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=list(among), detokenize=False)
+        outputs = self._engine.generate(tokens_input(list(prompt)), parameters, str(next(self._names)))
+        told: tuple[float, ...] = ()
+        try:
+            async with aclosing(outputs):
+                while (output := await self._while_alive(anext(outputs, None))) is not None:
+                    told = tuple(output.outputs[0].logprobs[0][each].logprob for each in among)
+        except (EngineDeadError, EngineGenerateError, TimeoutError, ValueError) as error:
+            raise EngineError(f"vllm failed while scoring: {_with_reason(error, self._tail)}") from error
+        return told
 
     async def _while_alive(self, waited_for: Awaitable[T]) -> T:
         """What `waited_for` gives; raises TimeoutError once the engine is dead and vllm leaves it at that."""

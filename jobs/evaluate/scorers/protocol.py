@@ -7,8 +7,8 @@ counted, because a search costs that too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from jobs.evaluate.tasks import Task
@@ -53,7 +53,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Writer:
-    """The model that writes traces: what it takes to read them."""
+    """What it takes to read what a model wrote, and to write for it."""
 
     tokenizer: Any
     template: ThinkingTemplate
@@ -73,20 +73,29 @@ class ScorerSpec:
     writer: Writer
     engine: EngineSpec | None = None
     """What runs its model; None for a scorer without one."""
+    reader: Writer | None = None
+    """What it takes to write for its model."""
     made: StepInput | None = None
     """The step that made the model."""
     window: int = 0
     """Tokens of a prompt, at most."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """The fields of the experiment file that are its kind's own."""
+    good: str = ""
+    bad: str = ""
+    tag: str | None = None
+    """As the experiment file has them."""
 
     def question(self, unit: str) -> str:
         """What the trace is about."""
         number, item = self.items[unit]
         return self.tasks[number].by_id[item].question
 
-
-def text_of(tokens: Sequence[int], tokenizer: Any) -> str:
-    """What tokens of a trace say, special ones included."""
-    text: str = tokenizer.decode(list(tokens), skip_special_tokens=False)
-    return text
+    def texts(self, standing: Standing) -> list[str]:
+        """What the steps of a trace say, special tokens included. A character that lies across two steps is in the
+        later one."""
+        whole: list[int] = []
+        texts: list[str] = []
+        for step in standing.steps:
+            whole += step
+            said: str = self.writer.tokenizer.decode(whole, skip_special_tokens=False)
+            texts.append(said.rstrip("\ufffd")[sum(map(len, texts)) :])
+        return texts

@@ -26,6 +26,8 @@ class ScorerKind:
     """Fields of the experiment file that it cannot do without."""
     takes: tuple[str, ...] = ()
     """Others that mean something to it."""
+    tells: bool = False
+    """Whether its engine has to say how likely tokens are."""
     reads_answers: bool = False
     """Whether it is asked about a trace together with the answer that the trace gives where it stands."""
 
@@ -38,6 +40,13 @@ SCORERS: ExtensionPoint[ScorerKind] = ExtensionPoint(
             start=lazy("jobs.evaluate.scorers.exact:start"),
             description="the grader's verdict on what the trace would answer where it stands: an upper bound",
             reads_answers=True,
+        ),
+        "generative": ScorerKind(
+            start=lazy("jobs.evaluate.scorers.generative:start"),
+            description="how likely a language model is to write what stands for a good step, rather than a bad one",
+            needs=("model", "good", "bad"),
+            takes=("engine", "tag", "window"),
+            tells=True,
         ),
     },
 )
