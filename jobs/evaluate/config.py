@@ -155,7 +155,19 @@ class EvaluateConfig(_Policies):
         if not searches:
             able = ", ".join(key for key in kinds.own_keys() if KINDS[key].searches)
             raise ValueError(f"search: nothing here searches: give one of {able}, or leave it out")
-        if self.search.scorer.kind == "exact":
+        scorer = self.search.scorer
+        if scorer.record.tells and not ENGINES[chosen(scorer.engine, self.resources.gpus)].tells:
+            able = " or ".join(name for name in ENGINES if ENGINES[name].tells)
+            raise ValueError(
+                f"search.scorer.engine: {scorer.engine} does not say how likely tokens are, which is the score: take "
+                f"{able}"
+            )
+        if self.resources.scorer.gpus and not (self.resources.gpus and self.engine_name == "vllm"):
+            raise ValueError(
+                "resources.scorer.gpus: a scorer has cards of its own beside vllm on GPUs alone: set resources.gpus, "
+                "or leave it out"
+            )
+        if scorer.kind == "exact":
             for task in self.tasks:
                 if task.answer_type.undecided == "judge":
                     raise ValueError(
@@ -221,6 +233,11 @@ class EvaluateConfig(_Policies):
         """What is compared, in the order of tables."""
         return kinds.spelled_out(self)
 
+    @property
+    def loads_scorer(self) -> bool:
+        """Whether each replica has a model that scores, besides the one that decodes."""
+        return self.search is not None and self.search.scorer.model is not None
+
     def samples_of(self, root: Root) -> int:
         """Of an item: traces, or searches."""
         return self.samples if root.steps is None or self.search is None else self.search.repeats
@@ -254,7 +271,8 @@ class EvaluateConfig(_Policies):
     def replica_demand(self) -> dict[str, float]:
         """The one placement-group bundle of a replica."""
         demand = {"CPU": float(self.resources.cpus)}
-        return demand | {"GPU": float(self.resources.gpus)} if self.resources.gpus else demand
+        gpus = self.resources.gpus + (self.resources.scorer.gpus if self.loads_scorer else 0)
+        return demand | {"GPU": float(gpus)} if gpus else demand
 
     def demands(self) -> list[dict[str, float]]:
         """What the sweep needs at least; it takes up to ``replicas.max`` such bundles when they are free."""

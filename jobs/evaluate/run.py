@@ -180,6 +180,7 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         batch_invariant=config.batch_invariant,
         counts_written=sampling.counts_written,
         in_flight=config.resources.in_flight,
+        memory=models.memory_beside(config),
         seats=config.resources.in_flight * max(map(seats, trees)),
         max_num_seqs=config.resources.max_num_seqs,
         max_num_batched_tokens=config.resources.max_num_batched_tokens,

@@ -128,7 +128,7 @@ class Oracle:
         while left and budget:
             top = nodes[left[0]].score
             share = 1 / math.fsum(math.exp((nodes[number].score - top) / balance) for number in left)
-            counts[left[0]] = min(budget, math.ceil(budget * share))
+            counts[left[0]] = min(budget, math.ceil(budget * share - 1e-9))
             budget -= counts[left.pop(0)]
         return list(counts.values())
 

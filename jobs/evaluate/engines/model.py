@@ -89,6 +89,16 @@ def sampling(config: EvaluateConfig, model: ResolvedModel) -> Sampling:
     return found
 
 
+VLLM_MEMORY = 0.9
+"""Of a card, what vLLM takes unless it is told otherwise."""
+
+
+def memory_beside(config: EvaluateConfig) -> float | None:
+    """The share of each card's memory that a scorer leaves to the engine; None where the engine has all of it."""
+    shares = config.resources.gpus and config.loads_scorer and not config.resources.scorer.gpus
+    return round(VLLM_MEMORY - config.resources.scorer.memory, 3) if shares else None
+
+
 def _file_of(model: ResolvedModel) -> Path:
     """The checkpoint's recommendations on this machine, fetched where it is a model of the hub."""
     from huggingface_hub import hf_hub_download

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import cast
 
 from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines import protocol
@@ -21,8 +22,7 @@ async def start(spec: ScorerSpec) -> GenerativeScorer:
     """Loads the model."""
     assert spec.engine is not None, "a generative scorer has a model"
     engine = await protocol.start(await asyncio.to_thread(models.fetched, spec.engine, spec.made))
-    assert isinstance(engine, Teller), f"engine {spec.engine.name} says that it tells"
-    return GenerativeScorer(spec, engine, layout(spec))
+    return GenerativeScorer(spec, cast(Teller, engine), layout(spec))  # its record says that it tells
 
 
 class GenerativeScorer:

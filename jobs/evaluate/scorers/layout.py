@@ -27,6 +27,8 @@ class Layout(Protocol):
 def layout(spec: ScorerSpec) -> Layout:
     """That of `spec`. Raises StepError where the tokenizer lacks what stands for good, bad, or the end of a step."""
     assert spec.reader is not None, "a scorer with a model"
+    if spec.kind in ("process", "outcome"):
+        return ChatLayout(spec.reader, spec.window, spec.tag)
     if spec.tag is None:
         return ThinkingLayout(spec.reader, spec.window)
     return TaggedLayout(spec.reader, spec.window, spec.tag)
@@ -87,6 +89,43 @@ class TaggedLayout:
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._reader.tokenizer.encode(text, add_special_tokens=False))
+
+
+class ChatLayout:
+    """The question as the user's turn of the scorer's chat template, and the steps as the reply, each with a tag after
+    it where there is one: as Qwen2.5-Math-PRM has it, and reward models of whole replies."""
+
+    def __init__(self, reader: Writer, window: int, tag: str | None):
+        self._reader = reader
+        self._window = window
+        self._tag = tag or ""
+        if not reader.tokenizer.chat_template:
+            raise StepError("search.scorer.model: its tokenizer has no chat template, by which it would be asked")
+        if tag is not None and single(reader, tag, "tag") not in self._ids("?", "." + tag):
+            raise StepError(
+                f"search.scorer.tag: the scorer's chat template leaves {tag!r} out of a reply, and it is where steps "
+                "are scored: take a model whose template writes what a reply says"
+            )
+
+    def around(self, question: str) -> int:
+        return len(self._ids(question, self._tag))
+
+    def prompt(self, question: str, steps: Sequence[str]) -> tuple[int, ...]:
+        for first in range(len(steps)):
+            ids = self._ids(question, "".join(step + self._tag for step in steps[first:]))
+            if len(ids) <= self._window:
+                return ids
+        step = steps[-1]
+        while len(ids) > self._window and step:
+            step = step[max(1, len(step) // 16) :]
+            ids = self._ids(question, step + self._tag)
+        return ids
+
+    def _ids(self, question: str, reply: str) -> tuple[int, ...]:
+        tokenizer, said = self._reader.tokenizer, self._reader.said
+        turns = [*said.messages(question), {"role": "assistant", "content": reply}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
 
 
 def fitting(steps: Sequence[str], room: int, ids: _Ids) -> tuple[int, ...]:

@@ -48,6 +48,19 @@ SCORERS: ExtensionPoint[ScorerKind] = ExtensionPoint(
             takes=("engine", "tag", "window"),
             tells=True,
         ),
+        "process": ScorerKind(
+            start=lazy("jobs.evaluate.scorers.pooling:start_process"),
+            description="a process reward model's chance that the latest step is good, at the tag after it; by vllm",
+            needs=("model", "tag"),
+            takes=("window",),
+        ),
+        "outcome": ScorerKind(
+            start=lazy("jobs.evaluate.scorers.pooling:start_outcome"),
+            description="an outcome reward model's score of the trace with the answer that it would give; by vllm",
+            needs=("model",),
+            takes=("window",),
+            reads_answers=True,
+        ),
     },
 )
 """By the names that experiment files have for them."""

@@ -60,6 +60,7 @@ def _with_model(
         model = models.resolve(config.model_copy(update=changes), context)
     except StepError as error:
         raise StepError(f"search.scorer: {error}") from error
+    own = config.resources.scorer.gpus
     engine = EngineSpec(
         name=chosen(scorer.engine, config.resources.gpus),
         model=model.source,
@@ -67,15 +68,15 @@ def _with_model(
         dtype=model.dtype,
         context_length=model.context_length,
         vocabulary=len(model.tokenizer),
-        gpus=config.resources.gpus,
+        gpus=own or config.resources.gpus,
         cpus=config.resources.cpus,
+        memory=None if own else config.resources.scorer.memory,
+        first_gpu=config.resources.gpus if own else 0,
     )
     made = context.input(scorer.model) if isinstance(scorer.model, Reference) else None
     reader = Writer(model.tokenizer, spec.writer.template, model.end_of_turn, spec.writer.said)
-    options = {"good": scorer.good or "", "bad": scorer.bad or "", "tag": scorer.tag}
-    return replace(
-        spec, engine=engine, made=made, reader=reader, window=model.context_length, **options
-    ), model.identity
+    spec = replace(spec, engine=engine, made=made, reader=reader, window=model.context_length)
+    return replace(spec, good=scorer.good or "", bad=scorer.bad or "", tag=scorer.tag), model.identity
 
 
 def _check_window(spec: ScorerSpec, search: Search, written: Layout) -> None:

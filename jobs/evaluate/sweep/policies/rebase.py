@@ -15,6 +15,8 @@ from jobs.evaluate.sweep.searching import Searching, cannot_search, check_search
 from jobs.evaluate.sweep.values import Widths, ascending
 
 METHOD = "REBASE"
+ROUNDING = 1e-9
+"""By which a share that is a whole number may come out as more."""
 BALANCE = 0.1
 """The paper's; its code has 0.2."""
 
@@ -63,7 +65,8 @@ def allocation(scores: Sequence[float], budget: int, balance: float) -> list[int
     for place, number in enumerate(order):
         if not budget:
             break
-        shares[number] = min(budget, ceil(budget * (weights[place] / fsum(weights[place:]))))
+        share = budget * (weights[place] / fsum(weights[place:]))
+        shares[number] = min(budget, ceil(share - ROUNDING))
         budget -= shares[number]
     return shares
 
