@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.evaluate.elections import Ballot, Candidates
 from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.searched import Candidates, Slate
 from jobs.evaluate.sweep.grown import Grown
 from jobs.evaluate.sweep.ledger import Graded, Ledger
 from jobs.evaluate.sweep.policy import Policy
@@ -80,13 +80,13 @@ def write_samples(
     alone = 0
     with samples_file(path) as add:
         for batch in _batches(questions):
-            ballots: list[Ballot] = []
+            slates: list[Slate] = []
             for question, decoded in _decoded(batch, index):
-                for ballot in _ballots(question, decoded, trees, prompter):
-                    alone += ballot.tokens
-                    ballots.append(ballot)
-            graded = iter(grader.grade([(each.task, ledger) for each in ballots for ledger in each.ledgers]))
-            add(each.elected(list(islice(graded, len(each.ledgers)))) for each in ballots)
+                for slate in _slates(question, decoded, trees, prompter):
+                    alone += slate.tokens
+                    slates.append(slate)
+            graded = iter(grader.grade([(each.task, ledger) for each in slates for ledger in each.ledgers]))
+            add(each.elected(list(islice(graded, len(each.ledgers)))) for each in slates)
     return alone
 
 
@@ -167,19 +167,19 @@ def _answer_rows(known: Resolved, index: Index) -> Iterator[tuple[Row, tuple[str
     yield from zip(rows, index.places(rows), strict=True)
 
 
-def _ballots(
+def _slates(
     question: SampledPrompt, decoded: Sequence[_Decoded], trees: Sequence[Grown], prompter: Prompter
-) -> Iterator[Ballot]:
+) -> Iterator[Slate]:
     """What each sample and policy came to, in their order."""
     tree = trees[question.units[0].tree]
     if isinstance(tree, Forest):
         for unit, of_unit in zip(question.units, decoded, strict=True):
             for policy in tree.policies:
                 known = Candidates(tree, unit, of_unit.known.extent, of_unit.answers, prompter)
-                yield known.ballot(question.task, question.item.id, policy)
+                yield from known.slates(question.task, question.item.id, policy)
         return
     for ledger, tokens in _ledgers(question, decoded, tree, prompter):
-        yield Ballot(question.task, (ledger,), tokens)
+        yield Slate(question.task, (ledger,), tokens)
 
 
 def _ledgers(

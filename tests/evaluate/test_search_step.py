@@ -142,6 +142,19 @@ def test_the_same_search_by_another_vote_decodes_and_scores_nothing(tmp_path: Pa
     assert decoded(other, step(tmp_path, "other")) == []
 
 
+def test_whole_traces_are_samples_with_a_score_each(tmp_path: Path) -> None:
+    asked = config(tmp_path, {**SEARCH, "rebase": None, "scored": {"samples": 3, "tokens": 30}, "budgets": ["auto"]})
+    scorer = ScriptedScorer()
+    decoded(asked, step(tmp_path), scorer)
+    samples = finished(asked, step(tmp_path, "done"))
+    scored = samples[(samples["policy"] == "scored") & (samples["item"] == "q0")]
+    assert scored["sample"].tolist() == list(range(6)), "three of each of two repeats"
+    assert scored["score"].notna().all()
+    assert scored["score"].nunique() > 1
+    assert (scored["thinking_tokens"] <= 30).all()
+    assert "scored majority@2" in (tmp_path / "done" / "output" / "table.csv").read_text(), "they vote as samples do"
+
+
 def test_a_prompt_without_room_for_a_step_has_no_answer(tmp_path: Path) -> None:
     asked = config(tmp_path, {**SEARCH, "context_length": 160})
     decoded(asked, step(tmp_path), ScriptedScorer())
@@ -158,10 +171,11 @@ def test_a_prompt_without_room_for_a_step_has_no_answer(tmp_path: Path) -> None:
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"rebase": {"widths": [0]}}, "0 is not the width of a search: give whole numbers from 1 to 1,024"),
+    ({"scored": {"samples": 0}}, "greater than or equal to 1"),
     ({"rebase": {"widths": []}}, "the list is empty: give at least one"),
     ({"rebase": {"widths": [4], "balance": 0}}, "greater than 0"),
     ({"search": None}, r"rebase: needs a scorer: give search: \{scorer: …, steps: …\}"),
-    ({"rebase": None}, "search: nothing here searches: give one of rebase, beam, dvts, or leave it out"),
+    ({"rebase": None}, "search: nothing here searches: give one of scored, rebase, beam, dvts, or leave it out"),
     ({"temperature": 0.0, "samples": 1}, "rebase: needs a temperature above 0: greedy steps"),
     ({"template": "none", "budgets": ["auto"]}, "rebase: needs thinking that can be told"),
     ({"dvts": {"widths": [6]}}, "widths: 6 is no multiple of each, 4, and trees are that wide: give one that is"),

@@ -51,7 +51,8 @@ class Trees:
         record: TreeRecord = {"branches": [], "answers": [], "rows": [_account(row) for row in rows]}
         by_policy = {row["policy"]: number for number, row in enumerate(rows)}
         for question in self._questions[task, item]:
-            if question.units[0].steps is None:
+            # What a search came to is in its row; its tree is not drawn. It may have been repeated more often.
+            if question.units[0].steps is None and any(unit.sample == sample for unit in question.units):
                 self._add(record, question, sample, rows, by_policy)
         return record
 

@@ -67,7 +67,7 @@ def _scored(whole: bool) -> Callable[[Outcomes, Sequence[Policy], int], Sequence
         scorer = outcomes.mean("scorer_tokens")
         decoded = outcomes.mean("thinking_tokens") - outcomes.mean("injected_tokens") + outcomes.mean("answer_tokens")
         return [
-            Value(float(scorer[column] + whole * decoded[column]) if policy.elects else math.nan)
+            Value(float(scorer[column] + whole * decoded[column]) if policy.root.steps else math.nan)
             for column, policy in enumerate(policies)
         ]
 

@@ -6,7 +6,7 @@ the candidate with the most weight is elected; of equals, the first. What stands
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.evaluate.sweep.ledger import AnswerEnd, Graded, Ledger
@@ -20,8 +20,8 @@ WEIGHTS: Mapping[str, Callable[[float], float]] = {"weighted": lambda score: sco
 
 
 @dataclass(frozen=True)
-class Ballot:
-    """What one row of the samples is made of: several ledgers, of which one is elected."""
+class Slate:
+    """What one row of the samples is made of: ledgers, of which one is elected."""
 
     task: Task
     ledgers: tuple[Ledger, ...]
@@ -64,13 +64,23 @@ class Candidates:
     """Their tokens."""
     prompter: Prompter
 
-    def ballot(self, task: Task, item: str, policy: SearchPolicy) -> Ballot:
-        """Those of `policy`. Raises ValueError where the search is not done."""
+    def slates(self, task: Task, item: str, policy: SearchPolicy) -> Iterator[Slate]:
+        """Those of `policy`: one, or as many as it has traces that stand each for itself. Raises ValueError where the
+        search is not done."""
         found = self.forest.found(policy, self.unit.room, self.known)
+        if policy.elects:
+            yield self._slate(task, item, policy, found)
+            return
+        for number in range(policy.width):
+            one = Found(found.nodes[number : number + 1], found.leaves[number : number + 1])
+            yield self._slate(task, item, policy, one, self.unit.sample * policy.width + number)
+
+    def _slate(self, task: Task, item: str, policy: SearchPolicy, found: Found, sample: int | None = None) -> Slate:
         spent = self._spent(item, policy, found)
+        spent = spent if sample is None else replace(spent, sample=sample)
         ledgers = tuple(self._ledger(spent, leaf) for leaf in found.leaves)
         tokens = spent.thinking_tokens + spent.answer_tokens
-        return Ballot(task, ledgers or (spent,), tokens, policy.vote, spent)
+        return Slate(task, ledgers or (spent,), tokens, policy.vote, spent)
 
     def _spent(self, item: str, policy: SearchPolicy, found: Found) -> Ledger:
         """All that the search took, as the account of one that found nothing."""
