@@ -337,6 +337,9 @@ class EvaluateConfig(_Policies):
         if self.judge is not None:
             for problem in folder_problems(self.judge.model):
                 yield replace(problem, field=("judge", *problem.field))
+        if self.search is not None:
+            for problem in folder_problems(self.search.scorer.model):
+                yield replace(problem, field=("search", "scorer", *problem.field))
 
     def hub_names(self) -> Iterator[HubName]:
         """The model, the judge and the user's datasets. Benchmarks are there."""
@@ -347,6 +350,8 @@ class EvaluateConfig(_Policies):
             yield HubName(("model",), "model", self.model)
         if self.judge is not None and isinstance(self.judge.model, str):
             yield HubName(("judge", "model"), "model", self.judge.model)
+        if self.search is not None and isinstance(self.search.scorer.model, str):
+            yield HubName(("search", "scorer", "model"), "model", self.search.scorer.model)
 
     def hub_problems(self) -> Iterator[Problem]:
         """Rows of datasets that are no questions."""
@@ -358,6 +363,7 @@ class EvaluateConfig(_Policies):
         files = {f"tasks.{index}.path": task.file for index, task in enumerate(self.tasks)}
         files["model"] = self.model_folder
         files["judge.model"] = None if self.judge is None else local_folder(self.judge.model)
+        files["search.scorer.model"] = None if self.search is None else local_folder(self.search.scorer.model)
         return {name: path for name, path in files.items() if path is not None}
 
     def describe(self) -> str:

@@ -13,7 +13,7 @@ from jobs.evaluate.engines.protocol import EngineSpec
 from jobs.evaluate.engines.registry import chosen
 from jobs.evaluate.grading.session import graded_by
 from jobs.evaluate.scorers.config import ScorerField, Search
-from jobs.evaluate.scorers.layout import Layout, layout
+from jobs.evaluate.scorers.layout import Layout, layout, single
 from jobs.evaluate.scorers.protocol import ScorerSpec, Writer
 from jobs.evaluate.scorers.registry import ScorerKind
 from jobs.evaluate.tasks import Task
@@ -46,6 +46,8 @@ def resolve(
         spec, model = _with_model(spec, scorer, config, context)
         identity |= {"model": model, **{name: getattr(scorer, name) for name in ("good", "bad", "tag")}}
         identity |= {"window": spec.window}
+        assert spec.reader is not None, "it has a model"
+        check(scorer, spec.reader)
         _check_window(spec, search, layout(spec))
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return ResolvedScorer(digest[:16], scorer.record, spec)
@@ -77,6 +79,15 @@ def _with_model(
     reader = Writer(model.tokenizer, spec.writer.template, model.end_of_turn, spec.writer.said)
     spec = replace(spec, engine=engine, made=made, reader=reader, window=model.context_length)
     return replace(spec, good=scorer.good or "", bad=scorer.bad or "", tag=scorer.tag), model.identity
+
+
+def check(scorer: ScorerField, reader: Writer) -> None:
+    """Raises StepError where the tokenizer of the scorer's model lacks what it would be asked with, or for."""
+    written = ScorerSpec(scorer.kind, (), {}, reader, reader=reader, window=1 << 20, tag=scorer.tag)
+    layout(written)
+    for field in ("good", "bad"):
+        if (text := getattr(scorer, field)) is not None:
+            single(reader, text, field)
 
 
 def _check_window(spec: ScorerSpec, search: Search, written: Layout) -> None:
