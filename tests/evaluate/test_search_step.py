@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.distil.config import DistilConfig
+from jobs.evaluate.check import check
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.search_walker import SearchWalker
 from jobs.evaluate.decode.walker import Walker
@@ -31,7 +32,7 @@ from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from tests.evaluate import tiny
 from tests.evaluate.searching import ScriptedScorer
-from tests.evaluate.sweep.stored import HEADER, Scripted, config
+from tests.evaluate.sweep.stored import HEADER, STORED, Scripted, config
 
 SEARCH: dict[str, Any] = {
     "budgets": ["auto"],
@@ -205,6 +206,34 @@ def test_a_window_smaller_than_a_step_is_refused(tmp_path: Path) -> None:
     scorer = {"kind": "generative", "model": str(tmp_path), "good": "+", "bad": "-", "window": 8}
     with pytest.raises(ValidationError, match=r"scorer\.window: 8 tokens do not hold the question and a step of 8"):
         config(tmp_path, {**SEARCH, "search": {"scorer": scorer, "steps": {"tokens": 8}}})
+
+
+@pytest.mark.parametrize(
+    ("scorer", "field", "said"),
+    [
+        ({"kind": "generative", "good": "right", "bad": "-"}, "good", "'right' is 5 tokens of the scorer's tokenizer"),
+        ({"kind": "generative", "good": "+", "bad": "-", "tag": "ки"}, "tag", "'ки' is 4 tokens"),
+        ({"kind": "process", "tag": "<extra_0>"}, "tag", "'<extra_0>' is 9 tokens"),
+    ],
+)
+def test_what_the_scorers_tokenizer_lacks_is_told_before_anything_starts(
+    tmp_path: Path, scorer: dict[str, Any], field: str, said: str
+) -> None:
+    fields = {**scorer, "model": str(STORED / "model")}
+    asked = config(tmp_path, {**SEARCH, "search": {"scorer": fields, "steps": {"tokens": 8}}})
+    (problem,) = check(asked, {})
+    assert problem.field == ("search", "scorer", field)
+    assert said in problem.message
+    assert "\n" not in problem.message
+    with pytest.raises(StepError, match=f"search.scorer.{field}: "):
+        prepare(asked, step(tmp_path))
+
+
+def test_a_question_that_fills_the_window_is_refused_by_name(tmp_path: Path) -> None:
+    scorer = {"kind": "generative", "good": "+", "bad": "-", "model": str(STORED / "model"), "window": 80}
+    asked = config(tmp_path, {**SEARCH, "search": {"scorer": scorer, "steps": {"tokens": 8}}})
+    with pytest.raises(StepError, match="window: 80 tokens do not hold the question q3 of sums, which takes 2"):
+        prepare(asked, step(tmp_path))
 
 
 def test_what_a_judge_decides_has_no_exact_score(tmp_path: Path) -> None:
