@@ -23,7 +23,7 @@ from jobs.evaluate.fields import Ks, Template
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
-from jobs.evaluate.scorers.config import Search
+from jobs.evaluate.scorers.config import Search, cannot_search
 from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
 from jobs.evaluate.sweep.curves import methods
@@ -149,31 +149,8 @@ class EvaluateConfig(_Policies):
 
     @model_validator(mode="after")
     def _searches_with_what_it_has(self) -> Self:
-        if self.search is None:
-            return self
-        searches = [key for key in kinds.given(self) if KINDS[key].searches]
-        if not searches:
-            able = ", ".join(key for key in kinds.own_keys() if KINDS[key].searches)
-            raise ValueError(f"search: nothing here searches: give one of {able}, or leave it out")
-        scorer = self.search.scorer
-        if scorer.record.tells and not ENGINES[chosen(scorer.engine, self.resources.gpus)].tells:
-            able = " or ".join(name for name in ENGINES if ENGINES[name].tells)
-            raise ValueError(
-                f"search.scorer.engine: {scorer.engine} does not say how likely tokens are, which is the score: take "
-                f"{able}"
-            )
-        if self.resources.scorer.gpus and not (self.resources.gpus and self.engine_name == "vllm"):
-            raise ValueError(
-                "resources.scorer.gpus: a scorer has cards of its own beside vllm on GPUs alone: set resources.gpus, "
-                "or leave it out"
-            )
-        if scorer.kind == "exact":
-            for task in self.tasks:
-                if task.answer_type.undecided == "judge":
-                    raise ValueError(
-                        f"search.scorer: exact takes the verdict of rules, and task {task.name!r} is judged by a "
-                        "model: take another scorer, or leave the task out"
-                    )
+        if problem := cannot_search(self):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from jobs.evaluate.engines.registry import AUTO, EngineName
+from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineName, chosen
 from jobs.evaluate.scorers.registry import SCORERS, ScorerKind, ScorerName
+from jobs.evaluate.sweep import kinds
+from jobs.evaluate.sweep.kinds import KINDS
 from jobs.evaluate.sweep.searching import StepRule
 from jobs.evaluate.sweep.values import MAX_LENGTH
 from orchestrator.job.references import ModelSource
 from orchestrator.job.strict_model import StrictModel
+
+if TYPE_CHECKING:  # which has these fields
+    from jobs.evaluate.config import EvaluateConfig
 
 OWN = ("model", "engine", "good", "bad", "tag", "window")
 """Fields that some scorers have and others not."""
@@ -65,3 +70,29 @@ class Search(StrictModel):
                 "or lower steps.tokens"
             )
         return self
+
+
+def cannot_search(config: EvaluateConfig) -> str | None:
+    """What of ``search:`` does not go with the rest, in a line; None where all does."""
+    if config.search is None:
+        return None
+    if not any(KINDS[key].searches for key in kinds.given(config)):
+        able = ", ".join(key for key in kinds.own_keys() if KINDS[key].searches)
+        return f"search: nothing here searches: give one of {able}, or leave it out"
+    scorer, resources = config.search.scorer, config.resources
+    if scorer.record.tells and not ENGINES[chosen(scorer.engine, resources.gpus)].tells:
+        able = " or ".join(name for name in ENGINES if ENGINES[name].tells)
+        said = f"search.scorer.engine: {scorer.engine} does not say how likely tokens are, which is the score"
+        return f"{said}: take {able}"
+    if resources.scorer.gpus and not (resources.gpus and config.engine_name == "vllm"):
+        return (
+            "resources.scorer.gpus: a scorer has cards of its own beside vllm on GPUs alone: set resources.gpus, or "
+            "leave it out"
+        )
+    judged = [task.name for task in config.tasks if task.answer_type.undecided == "judge"]
+    if scorer.kind == "exact" and judged:
+        return (
+            f"search.scorer: exact takes the verdict of rules, and task {judged[0]!r} is judged by a model: take "
+            "another scorer, or leave the task out"
+        )
+    return None
