@@ -111,10 +111,9 @@ def searched(forest: Forest, room: Room, prompt: int, thinking: float, answer: f
     answer = min(answer, room.answer)
     trace = Tokens.stretch(prompt, length) + Tokens.stretch(prompt + length, answer)
     alone = {policy.name: trace.times(policy.width) + Tokens(prompts=prompt) for policy in forest.policies}
-    widest = max(policy.width for policy in forest.policies)
     chains = dict.fromkeys(alone, length + answer)
-    resident = prompt + widest * (length + room.answer)
-    return Workload(alone, sum(alone.values(), Tokens()), 1, resident, chains)
+    # Traces that do not fit beside each other wait: a cache must hold one.
+    return Workload(alone, sum(alone.values(), Tokens()), 1, prompt + length + room.answer, chains)
 
 
 def item(tree: Grown, policies: Sequence[Policy], room: Room, prompt: int, lengths: ThinkingForecast) -> Workload:

@@ -50,7 +50,7 @@ def expected(folder: Path, prompt: tuple[int, ...], tag: int) -> float:
     states = body(torch.tensor([prompt])).last_hidden_state[0]
     inner = torch.relu(states @ weights["score.0.weight"].T + weights["score.0.bias"])
     logits = inner @ weights["score.2.weight"].T + weights["score.2.bias"]
-    return float(logits.softmax(-1)[max(at for at, token in enumerate(prompt) if token == tag), 1])
+    return float(logits.detach().softmax(-1)[max(at for at, token in enumerate(prompt) if token == tag), 1])
 
 
 def test_a_process_reward_model_says_how_good_the_latest_step_is(tmp_path: Path) -> None:
