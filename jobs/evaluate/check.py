@@ -37,8 +37,8 @@ def check(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Iterator[Pr
 
 def _tokenizer(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> tuple[Any, tuple[int, ...]]:
     """The tokenizer of the config's model, and what ends its turns; None where this machine does not have it."""
-    if isinstance(config.model, Reference):
-        forecast = inputs[config.model.step].forecast
+    if isinstance(config.base, Reference):
+        forecast = inputs[config.base.step].forecast
         return forecast.tokenizer() if isinstance(forecast, ModelForecast) else None, ()
     model = models.at_hand(config)
     if model is None:

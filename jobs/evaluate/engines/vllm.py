@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from jobs.evaluate.adapter import RANKS, Adapter
 from jobs.evaluate.engines.log_tail import log_tail, reason
 from jobs.evaluate.engines.protocol import Chunk, EngineError, EngineSpec, Request
 from jobs.evaluate.engines.weights import ready_seconds
@@ -82,7 +83,7 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
         f"{scheduler.max_num_batched_tokens} (resources.max_num_seqs and max_num_batched_tokens set others)",
         flush=True,
     )
-    return VllmEngine(engine, tail)
+    return VllmEngine(engine, tail, spec.adapter)
 
 
 def environment(spec: EngineSpec) -> None:
@@ -119,6 +120,9 @@ def common(spec: EngineSpec) -> dict[str, Any]:
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
+    if spec.adapter is not None:
+        room = next(rank for rank in RANKS if rank >= spec.adapter.rank)
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
     if spec.gpus:
         if spec.memory is not None:
             arguments["gpu_memory_utilization"] = spec.memory
@@ -171,8 +175,11 @@ def processors(config: Any, vocabulary: int, counts_written: bool = False) -> li
 class VllmEngine:
     """An AsyncLLM behind the protocol of engines."""
 
-    def __init__(self, engine: Any, tail: deque[str]):
+    def __init__(self, engine: Any, tail: deque[str], adapter: Adapter | None = None):
         """`tail` are the last lines that the engine's processes wrote."""
+        from vllm.lora.request import LoRARequest
+
+        self._adapter = None if adapter is None else LoRARequest("adapter", 1, adapter.source)
         self._engine = engine
         self._tail = tail
         self._names = itertools.count()
@@ -215,6 +222,7 @@ class VllmEngine:
             parameters,
             str(next(self._names)),
             priority=request.priority,
+            lora_request=self._adapter,
         )
         try:
             async with aclosing(outputs):
@@ -236,7 +244,9 @@ class VllmEngine:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         parameters = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=list(among), detokenize=False)
-        outputs = self._engine.generate(tokens_input(list(prompt)), parameters, str(next(self._names)))
+        outputs = self._engine.generate(
+            tokens_input(list(prompt)), parameters, str(next(self._names)), lora_request=self._adapter
+        )
         told: tuple[float, ...] = ()
         try:
             async with aclosing(outputs):

@@ -67,6 +67,7 @@ def _with_model(
         name=chosen(scorer.engine, config.resources.gpus),
         model=model.source,
         revision=model.revision,
+        adapter=model.adapter,
         dtype=model.dtype,
         context_length=model.context_length,
         vocabulary=len(model.tokenizer),
