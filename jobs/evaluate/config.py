@@ -24,7 +24,7 @@ from jobs.evaluate.fields import Ks, Template
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
-from jobs.evaluate.scorers.config import Search, cannot_search
+from jobs.evaluate.scorers.config import SearchField, cannot_search
 from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
 from jobs.evaluate.sweep.curves import methods
@@ -105,7 +105,7 @@ class EvaluateConfig(_Policies):
     )
     published: Published | None = Field(default=None, description="values of others, to lay beside the results")
     judge: Judge | None = Field(default=None, description="who compares the answers of tasks of type judged")
-    search: Search | None = Field(default=None, description="what searches branch at, and what scores their steps")
+    search: SearchField | None = Field(default=None, description="what searches branch at, and what scores their steps")
     resources: EvaluateResources = EvaluateResources()
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.evaluate.scorers.protocol import Score, Standing
+from jobs.evaluate.scorers.protocol import Standing, StepScore
 from jobs.evaluate.sweep.policies.beam import Beam
 from jobs.evaluate.sweep.policies.dvts import Dvts
 from jobs.evaluate.sweep.policies.rebase import Rebase
@@ -39,10 +39,10 @@ class ScriptedScorer:
     asked: list[Standing] = field(default_factory=list)
     closed: bool = False
 
-    async def score(self, standing: Standing) -> Score:
+    async def score(self, standing: Standing) -> StepScore:
         self.asked.append(standing)
         tokens = [token for step in standing.steps for token in step]
-        return Score(said(tokens, self.grain), 10 + len(tokens))
+        return StepScore(said(tokens, self.grain), 10 + len(tokens))
 
     async def close(self) -> None:
         self.closed = True

@@ -37,5 +37,5 @@ def test_the_elected_has_as_much_weight_as_any(votes: list[tuple[str | None, flo
     said = {meaning for meaning in meanings if meaning is not None}
     assert (won is None) == (not said)
     weight = {"weighted": sum, "majority": len, "best": max}[how]
-    by_meaning = {each: weight([s for m, s in votes if m == each]) for each in said}  # type: ignore[operator]
+    by_meaning = {each: weight([s for m, s in votes if m == each]) for each in said}
     assert not said or by_meaning[won] == max(by_meaning.values())

@@ -54,7 +54,7 @@ class ScorerField(StrictModel):
         return SCORERS[self.kind]
 
 
-class Search(StrictModel):
+class SearchField(StrictModel):
     """What all searches of a sweep have in common."""
 
     scorer: ScorerField

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from jobs.evaluate.grading.grader import Grader
-from jobs.evaluate.scorers.protocol import Score, ScorerSpec, Standing
+from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore
 from jobs.evaluate.sweep.ledger import Ledger
 from jobs.evaluate.sweep.prompts import Prompter
 
@@ -28,13 +28,13 @@ class ExactScorer:
         self._grader = grader
         self._prompter = Prompter(writer.tokenizer, writer.template, writer.end_of_turn, writer.said)
 
-    async def score(self, standing: Standing) -> Score:
+    async def score(self, standing: Standing) -> StepScore:
         """See :meth:`jobs.evaluate.scorers.protocol.Scorer.score`."""
         assert standing.answer is not None, "it reads answers"
         number, item = self._spec.items[standing.unit]
         text = self._prompter.answer(standing.closing, standing.answer)
         graded = await asyncio.to_thread(self._grader.grade, [(self._spec.tasks[number], _ledger(item, text))])
-        return Score(float(graded[0].verdict == "correct"), 0)
+        return StepScore(float(graded[0].verdict == "correct"), 0)
 
     async def close(self) -> None:
         """Ends the processes that grade."""

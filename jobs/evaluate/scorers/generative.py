@@ -15,7 +15,7 @@ from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines import protocol
 from jobs.evaluate.engines.protocol import Teller
 from jobs.evaluate.scorers.layout import Layout, layout, single
-from jobs.evaluate.scorers.protocol import Score, ScorerSpec, Standing
+from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore
 
 
 async def start(spec: ScorerSpec) -> GenerativeScorer:
@@ -35,11 +35,11 @@ class GenerativeScorer:
         self._layout = written
         self._among = tuple(single(spec.reader, getattr(spec, field), field) for field in ("good", "bad"))
 
-    async def score(self, standing: Standing) -> Score:
+    async def score(self, standing: Standing) -> StepScore:
         """See :meth:`jobs.evaluate.scorers.protocol.Scorer.score`."""
         prompt = self._layout.prompt(self._spec.question(standing.unit), self._spec.texts(standing))
         good, bad = await self._engine.chances(prompt, self._among)
-        return Score(1 / (1 + math.exp(min(bad - good, 700))), len(prompt))
+        return StepScore(1 / (1 + math.exp(min(bad - good, 700))), len(prompt))
 
     async def close(self) -> None:
         """Ends the engine."""

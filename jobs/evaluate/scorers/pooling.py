@@ -20,7 +20,7 @@ from jobs.evaluate.engines.log_tail import log_tail
 from jobs.evaluate.engines.protocol import EngineError, own_cards
 from jobs.evaluate.engines.vllm import CLOSING_SECONDS, common, environment, processes_of, with_reason
 from jobs.evaluate.scorers.layout import Layout, layout, single
-from jobs.evaluate.scorers.protocol import Score, ScorerSpec, Standing
+from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore
 from jobs.evaluate.sweep.prompts import Prompter
 
 
@@ -45,11 +45,11 @@ class ProcessScorer:
         self._model = model
         self._layout = written
 
-    async def score(self, standing: Standing) -> Score:
+    async def score(self, standing: Standing) -> StepScore:
         """See :meth:`jobs.evaluate.scorers.protocol.Scorer.score`."""
         prompt = self._layout.prompt(self._spec.question(standing.unit), self._spec.texts(standing))
         scores = await self._model.encode(prompt, "token_classify")
-        return Score(last_tag(scores), len(prompt))
+        return StepScore(last_tag(scores), len(prompt))
 
     async def close(self) -> None:
         """Ends the engine."""
@@ -66,14 +66,14 @@ class OutcomeScorer:
         self._layout = written
         self._prompter = Prompter(writer.tokenizer, writer.template, writer.end_of_turn, writer.said)
 
-    async def score(self, standing: Standing) -> Score:
+    async def score(self, standing: Standing) -> StepScore:
         """See :meth:`jobs.evaluate.scorers.protocol.Scorer.score`."""
         assert standing.answer is not None, "it reads answers"
         answer = self._prompter.answer(standing.closing, standing.answer)
         steps = [*self._spec.texts(standing), f"\n{answer}"]
         prompt = self._layout.prompt(self._spec.question(standing.unit), steps)
         scores = await self._model.encode(prompt, "classify")
-        return Score(float(scores.flatten()[-1]), len(prompt))
+        return StepScore(float(scores.flatten()[-1]), len(prompt))
 
     async def close(self) -> None:
         """Ends the engine."""

@@ -33,7 +33,7 @@ class Standing(NamedTuple):
     """What it then answered. None for scorers that do not read answers."""
 
 
-class Score(NamedTuple):
+class StepScore(NamedTuple):
     """What a scorer says."""
 
     value: float
@@ -44,7 +44,7 @@ class Score(NamedTuple):
 class Scorer(Protocol):
     """Scores any number of traces at once. Not for use from several event loops."""
 
-    async def score(self, standing: Standing) -> Score:
+    async def score(self, standing: Standing) -> StepScore:
         """Raises EngineError when the scorer fails."""
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines.protocol import EngineSpec
 from jobs.evaluate.engines.registry import chosen
 from jobs.evaluate.grading.session import graded_by
-from jobs.evaluate.scorers.config import ScorerField, Search
+from jobs.evaluate.scorers.config import ScorerField, SearchField
 from jobs.evaluate.scorers.layout import Layout, layout, single
 from jobs.evaluate.scorers.protocol import ScorerSpec, Writer
 from jobs.evaluate.scorers.registry import ScorerKind
@@ -33,7 +33,7 @@ class ResolvedScorer:
 
 
 def resolve(
-    search: Search, config: EvaluateConfig, context: StepContext, writer: Writer, tasks: Sequence[Task]
+    search: SearchField, config: EvaluateConfig, context: StepContext, writer: Writer, tasks: Sequence[Task]
 ) -> ResolvedScorer:
     """Raises StepError where the scorer cannot be used."""
     scorer = search.scorer
@@ -91,7 +91,7 @@ def check(scorer: ScorerField, reader: Writer) -> None:
             single(reader, text, field)
 
 
-def _check_window(spec: ScorerSpec, search: Search, written: Layout) -> None:
+def _check_window(spec: ScorerSpec, search: SearchField, written: Layout) -> None:
     """Raises StepError for a question that leaves no room for a step."""
     for task in spec.tasks:
         for item in task.items:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from jobs.evaluate.engines.protocol import EngineError
-from jobs.evaluate.scorers.protocol import Score, Scorer, Standing
+from jobs.evaluate.scorers.protocol import Scorer, Standing, StepScore
 
 
 class Timed:
@@ -23,7 +23,7 @@ class Timed:
         self._spent = 0.0
         self._heard = 0.0
 
-    async def score(self, standing: Standing) -> Score:
+    async def score(self, standing: Standing) -> StepScore:
         """See :meth:`jobs.evaluate.scorers.protocol.Scorer.score`."""
         self._stop()
         if not self._asked:

@@ -25,8 +25,6 @@ from jobs.evaluate.sweep.policy import Policy, Root
 from jobs.evaluate.sweep.steps import Steps
 from jobs.evaluate.sweep.tree import UNKNOWN, BranchPath, Key, Known, Room, Want, is_complete
 
-Vote = str
-"""How the leaves of a search elect its answer: a key of :data:`VOTES`."""
 VOTES = {
     "weighted": "each answer counts by the last score of its trace",
     "majority": "each answer counts once, as in the s1 paper",
@@ -78,7 +76,8 @@ class SearchPolicy(Policy):
     width: int
     """Nodes of the first level, and the most of any."""
     steps: Steps
-    vote: Vote
+    vote: str
+    """How its leaves elect its answer: a key of :data:`VOTES`."""
     repeats: int
     """Searches of each item."""
 

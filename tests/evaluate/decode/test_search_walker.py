@@ -10,7 +10,7 @@ import pytest
 from jobs.evaluate.decode.search_walker import SearchWalker
 from jobs.evaluate.decode.walker import stream_seed
 from jobs.evaluate.engines.protocol import Chunk, EngineError, Request, Sampling
-from jobs.evaluate.scorers.protocol import Score, Standing
+from jobs.evaluate.scorers.protocol import Standing, StepScore
 from jobs.evaluate.sweep.policies.beam import Beam
 from jobs.evaluate.sweep.policies.dvts import Dvts
 from jobs.evaluate.sweep.policies.rebase import Rebase
@@ -199,8 +199,8 @@ def test_a_scorer_of_answers_is_given_the_answer_at_every_step() -> None:
 
 def test_a_score_that_is_no_number_is_the_scorers_failure() -> None:
     class Broken(ScriptedScorer):
-        async def score(self, standing: Standing) -> Score:
-            return Score(float("nan"), 0)
+        async def score(self, standing: Standing) -> StepScore:
+            return StepScore(float("nan"), 0)
 
     policy = Rebase(2, STEPS, "weighted", 1, 0.1)
     unit = unit_of(policy)
