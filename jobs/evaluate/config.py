@@ -20,7 +20,7 @@ from jobs.evaluate.adapter import AdaptedModel, SweepModel
 from jobs.evaluate.chat.config import Chat, cannot
 from jobs.evaluate.drawing import contradiction, unrecommended
 from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineKind, EngineName, chosen, gpus_problem
-from jobs.evaluate.fields import Ks, Scores, Template, VoteKinds
+from jobs.evaluate.fields import Ks, ScoreNames, Template, VoteKinds
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
@@ -88,7 +88,7 @@ class EvaluateConfig(_Policies):
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
     at_k: Ks | None = Field(default=None, description="the k of votes; None: 1, 2, 4, 8 …")
     votes: VoteKinds = Field(default=USUAL, description="what is made of k samples: pass, majority, weighted, best")
-    scores: Scores = Field(default=(), description="by what weighted and best go: exact, length")
+    scores: ScoreNames = Field(default=(), description="by what weighted and best go: exact, length")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0, le=MAX_LENGTH, description="the likeliest tokens that are drawn from; 0: all")
