@@ -40,8 +40,9 @@ def _without_required(schema: JsonSchemaValue) -> JsonSchemaValue:
 def schema() -> dict[str, Any]:
     """The schema, with every kind of step that is installed."""
     kinds = {kind: JOBS[kind].config for kind in JOBS}
+    configs: dict[str, Any] = {"": TopLevel, **kinds}
     adapters: list[tuple[Any, Any, TypeAdapter[Any]]] = [
-        (name, "validation", TypeAdapter(config)) for name, config in {"": TopLevel, **kinds}.items()
+        (name, "validation", TypeAdapter(config)) for name, config in configs.items()
     ]
     by_name, shared = TypeAdapter.json_schemas(adapters, schema_generator=_Schema, by_alias=True)
     definitions = _tidied(shared["$defs"])

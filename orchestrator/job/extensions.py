@@ -81,7 +81,7 @@ class ExtensionPoint(Mapping[str, T]):
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class KnownName:
     """Of a config's field: its value is one of `names`, or of `others`; the error, and the schema, say which."""
 
     names: ExtensionPoint[Any]
@@ -101,9 +101,9 @@ class Known:
         raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
 
 
-def known(names: ExtensionPoint[Any], *others: str) -> Known:
+def known(names: ExtensionPoint[Any], *others: str) -> KnownName:
     """What annotates such a field."""
-    return Known(names, others)
+    return KnownName(names, others)
 
 
 def lazy(target: str) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -31,9 +32,10 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(name: str, answers: list[str]) -> None:
-    rows = [{"id": str(number), "question": "?", "answer": answer} for number, answer in enumerate(answers)]
-    for row in rows:
-        row |= {"options": ["x", "y", "z"]} if answers == ROWS["choice"] else {}
+    rows: list[dict[str, Any]] = []
+    for number, answer in enumerate(answers):
+        options = {"options": ["x", "y", "z"]} if answers == ROWS["choice"] else {}
+        rows.append({"id": str(number), "question": "?", "answer": answer, **options})
     Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
