@@ -60,6 +60,7 @@ STARTED = {"browser", "checkout", "cluster", "gang", "server", "workplace"}
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "processes: starts Ray, an engine, servers or a browser; not in make quick")
+    config.addinivalue_line("markers", "seconds: computes for more than one; not in make quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

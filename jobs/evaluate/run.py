@@ -7,7 +7,6 @@ it decoded everything, a part after a crash, or nothing because an earlier sweep
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,8 @@ from jobs.evaluate.decode.pace import Pace
 from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.engines import model as models
-from jobs.evaluate.engines.protocol import Engine, EngineSpec, ServedModel, start
+from jobs.evaluate.engines import starting
+from jobs.evaluate.engines.protocol import EngineSpec, ServedModel
 from jobs.evaluate.figures.costs import costs
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import grading
@@ -41,7 +41,7 @@ from jobs.evaluate.traces.compaction import compact, shared
 from jobs.evaluate.traces.files import DamagedFile, Index, traces_folder
 from jobs.evaluate.traces.provenance import decoded_by
 from jobs.template import UNMARKED
-from orchestrator.job.context import StepContext, StepInput
+from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.groups import group_prefix
 from orchestrator.job.references import Reference
@@ -178,9 +178,9 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
     resources = config.resources
     made = context.input(config.model) if isinstance(config.model, Reference) else None
     replica = ReplicaSpec(
-        *(partial(_start, engine, made), trees, forcing, sampling, config.seed, folder),
+        *(partial(starting.start, engine, made), trees, forcing, sampling, config.seed, folder),
         in_flight=resources.in_flight,
-        fetch=None if engine.served else partial(_fetch, engine, made),
+        fetch=None if engine.served else partial(starting.fetch_model, engine, made),
         on_gpus=bool(resources.gpus),
         token_deadline=resources.token_deadline,
         redirect_output=context.redirect_output,
@@ -207,16 +207,6 @@ def _by_root(policies: Sequence[Policy], prompter: Prompter) -> dict[Root, list[
             by_root[root] = by_root.setdefault(same, [])
         by_root[root].append(policy)
     return {root: by_root[root] for root in first.values()}
-
-
-async def _start(engine: EngineSpec, made: StepInput | None) -> Engine:
-    """Starts the engine, in a replica's process, whose machine has the model."""
-    return await start(await asyncio.to_thread(models.fetched, engine, made))
-
-
-def _fetch(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int], None]) -> None:
-    """Sees that a replica's machine has the model."""
-    models.fetched(engine, made, tell)
 
 
 def _served(config: EvaluateConfig, model: models.ResolvedModel) -> ServedModel | None:

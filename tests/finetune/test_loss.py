@@ -103,6 +103,7 @@ def test_with_an_older_torch_losses_and_gradients_are_those_of_linear_cross_entr
     torch.testing.assert_close(both(frozen=True), torchs[:2], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("torchs_own", ["newer", "older"])
 def test_chunks_need_less_than_a_tenth_of_the_memory_of_whole_logits(torchs_own: str) -> None:
     def peak(how: str) -> int:

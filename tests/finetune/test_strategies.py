@@ -15,6 +15,8 @@ from jobs.finetune.compiling import compile_layers
 from orchestrator.job.errors import StepError
 from tests.finetune.gang import config, train_in_processes
 
+pytestmark = pytest.mark.processes
+
 SAMPLES, STEPS = 120, 30
 
 LORA = {"rank": 4, "alpha": 8.0, "targets": ["q_proj", "down_proj"]}

@@ -131,6 +131,7 @@ def extended(folder: Path, name: str, budgets: list[int], **changes: Any) -> tup
     return lacking, {unit.prompt for unit in sweep.units}
 
 
+@pytest.mark.seconds
 def test_a_dated_sweep_extended_on_another_day_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.save(tmp_path / "model", context_length=512)
     switched().save_pretrained(tmp_path / "model")
