@@ -98,22 +98,17 @@ def test_the_curve_shows_what_budget_forcing_does(first: Path) -> None:
     assert accuracy['4x"Wait"'] < accuracy['1x"Wait"']
 
 
-def test_every_way_of_submission_gives_the_same_table(
-    first: Path, checkout: Path, cluster: Mapping[str, str], environment: dict[str, str], tmp_path: Path
+def test_a_command_gives_the_same_table_as_a_job_and_the_file_itself_is_one(
+    first: Path, checkout: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    uploaded = with_model_of(first, Path(environment["HOME"]) / ".orchestrator" / "runs")
-    submit(["ray", "job", "submit", "--working-dir", ".", "--", EXPERIMENT, *FEW], checkout, cluster)
-    assert same(table(uploaded), table(first))
-
-    module = with_model_of(first, tmp_path / "module")
-    own = {**environment, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    command = ["python", "-m", "orchestrator", "run", EXPERIMENT, *FEW]
-    submit(command, checkout, {**own, "ORCHESTRATOR_STORE": str(module)})
-    assert same(table(module), table(first))
-
-    itself = with_model_of(first, tmp_path / "itself")
-    submit([f"./{EXPERIMENT}", *FEW], checkout, {**own, "ORCHESTRATOR_STORE": str(itself)})
-    assert same(table(itself), table(first))
+    store = with_model_of(first, tmp_path / "module")
+    settings = {"ORCHESTRATOR_STORE": str(store), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    own = {**environment, **settings}
+    submit(["python", "-m", "orchestrator", "run", EXPERIMENT, *FEW], checkout, own)
+    assert same(table(store), table(first))
+    output = submit([f"./{EXPERIMENT}", *FEW], checkout, own)
+    assert "everything is done, nothing to run" in output
+    assert "| policy | thinking tokens |" in output
 
 
 def test_submitting_again_does_nothing_and_shows_the_table(
@@ -131,18 +126,18 @@ def test_submitting_again_does_nothing_and_shows_the_table(
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()} == before
 
 
-def working(folder: Path) -> list[psutil.Process]:
-    """The processes of all jobs of the cluster that was started in `folder`: drivers, steps, replicas."""
+def working(home: str) -> list[psutil.Process]:
+    """The processes of all jobs of the cluster of that home: drivers, steps, replicas."""
     found = []
     for process in psutil.process_iter():
         try:
-            here, command = process.cwd(), " ".join(process.cmdline())
+            command = " ".join(process.cmdline())
+            if (
+                "orchestrator run" in command or command.startswith(("ray::_run_step", "ray::Replica"))
+            ) and process.environ().get("HOME") == home:
+                found.append(process)
         except psutil.Error:
             continue
-        if here == str(folder) and (
-            "orchestrator run" in command or command.startswith(("ray::_run_step", "ray::Replica"))
-        ):
-            found.append(process)
     return found
 
 
@@ -153,18 +148,18 @@ def wait_for(look: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
-def test_a_stopped_job_leaves_nothing_running_and_the_next_one_continues(
-    first: Path, checkout: Path, cluster: Mapping[str, str], tmp_path: Path
+def test_a_stopped_job_leaves_nothing_running_and_the_next_one_continues_from_an_upload_too(
+    first: Path, checkout: Path, cluster: Mapping[str, str], environment: dict[str, str]
 ) -> None:
-    store = with_model_of(first, tmp_path / "stopped")
-    settings = {"ORCHESTRATOR_STORE": str(store), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    job = ["ray", "job", "submit", "--runtime-env-json", json.dumps({"env_vars": settings})]
+    home = environment["HOME"]
+    store = with_model_of(first, Path(home) / ".orchestrator" / "runs")
+    job = ["ray", "job", "submit", "--working-dir", "."]
     slow = ["--set", "steps.sweep.resources.in_flight=2"]
     submit([*job, "--no-wait", "--submission-id", "stopped", "--", EXPERIMENT, *FEW, *slow], checkout, cluster)
     wait_for(lambda: any(json.loads(file.read_text())["done"] for file in store.glob("sweep-*/progress.json")))
-    assert len(working(checkout)) >= 3
+    assert len(working(home)) >= 3
     submit(["ray", "job", "stop", "stopped"], checkout, cluster)
-    wait_for(lambda: not working(checkout))
+    wait_for(lambda: not working(home))
     assert not list(store.glob("sweep-*/done.json"))
     output = submit([*job, "--", EXPERIMENT, *FEW], checkout, cluster)
     assert "sweep: would run (continues what" in output

@@ -96,7 +96,8 @@ class LikeliestLabel:
 
     def __init__(self, source: str, revision: str | None, labels: Sequence[str]):
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from jobs.auto_classes import AutoModelForCausalLM, AutoTokenizer
 
         self._torch = torch
         self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)

@@ -15,7 +15,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.evaluate.chat import run as chat
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.forecast import Forecast, Progress
 from jobs.evaluate.decode.pace import Pace
@@ -96,7 +95,12 @@ def sample(
     config: EvaluateConfig, context: StepContext, tasks: Sequence[Task], samples: Path, grader: Grader
 ) -> dict[str, Any]:
     """Decodes what is missing, or asks a chat server for it, and writes the samples. Returns what that took."""
-    return (_decode if config.chat is None else chat.answer)(config, context, tasks, samples, grader)
+    if config.chat is None:
+        return _decode(config, context, tasks, samples, grader)
+    # Brings openai with it, whose types take most of a second to import.
+    from jobs.evaluate.chat.run import answer
+
+    return answer(config, context, tasks, samples, grader)
 
 
 def _decode(

@@ -53,7 +53,7 @@ def load_tokenizer(source: RandomModel | str, revision: str | None = None) -> Pr
     if isinstance(source, RandomModel):
         return byte_tokenizer(source.context)
     # Brings transformers' models with it, which takes seconds to import.
-    from transformers import AutoTokenizer
+    from jobs.auto_classes import AutoTokenizer
 
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, revision=revision)

@@ -58,7 +58,9 @@ def at_hand(config: EvaluateConfig) -> ResolvedModel | None:
 
 
 def _read(config: EvaluateConfig, source: str, revision: str | None, identity: str) -> ResolvedModel:
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
+
+    from jobs.auto_classes import AutoTokenizer
 
     try:
         settings = AutoConfig.from_pretrained(source, revision=revision)
