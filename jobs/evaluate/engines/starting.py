@@ -23,6 +23,9 @@ def fetched(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int
 
     Raises EngineError and StoreError where it cannot be had.
     """
+    if engine.adapter is not None and engine.adapter.revision is not None:
+        folder = fetch(engine.adapter.source, engine.adapter.revision, tell)
+        engine = replace(engine, adapter=replace(engine.adapter, source=str(folder), revision=None))
     if made is not None:
         return replace(engine, model=str(made.output))
     if engine.revision is None:  # a folder already, or a server's own
