@@ -1,6 +1,7 @@
 """The shipped experiment, submitted in each of the four ways: one result, and the phenomena that it is there to show.
 
-The first way runs it as it is. The others find its model in their store, and sweep for themselves, a few policies.
+The first way trains with one worker, which takes fewer seconds (``tests/faults/test_shipped_experiment.py`` runs it as
+it is). The others find its model in their store, and sweep for themselves, a few policies.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cluster import local
 EXPERIMENT = "experiments/scaling_sweep.yaml"
 FEW = ["--set", "steps.sweep.budgets=[4, auto]", "--set", "steps.sweep.extensions={strings: [Wait], counts: [1]}"]
 """Policies whose sweep is short. Their rows of the table are those of the whole one."""
+ONE_WORKER = ["--set", "steps.tiny.resources.workers=1"]
 OF_THE_WHOLE = ("p_holm", "detectable")
 """Columns that depend on which other policies there are."""
 
@@ -79,8 +81,8 @@ def with_model_of(store: Path, new: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def first(checkout: Path, cluster: Mapping[str, str]) -> Path:
-    """The store after the literal submission."""
-    output = submit(["ray", "job", "submit", EXPERIMENT], checkout, cluster)
+    """The store after the first submission."""
+    output = submit(["ray", "job", "submit", "--", EXPERIMENT, *ONE_WORKER], checkout, cluster)
     for step in ("letters", "tiny", "sweep"):
         assert f"{step}: done in" in output
     assert "| policy | thinking tokens |" in output
@@ -89,13 +91,17 @@ def first(checkout: Path, cluster: Mapping[str, str]) -> Path:
     return checkout / "runs"
 
 
-def test_the_curve_shows_what_budget_forcing_does(first: Path) -> None:
-    accuracy = {policy: float(row["accuracy"]) for policy, row in table(first).items()}
+def assert_the_curve_shows_what_budget_forcing_does(store: Path) -> None:
+    accuracy = {policy: float(row["accuracy"]) for policy, row in table(store).items()}
     assert accuracy["4"] < accuracy["16"] < accuracy["auto"] + 0.1
     assert accuracy["auto"] == accuracy["32"]
     assert accuracy['1x"Wait"'] >= accuracy["auto"] + 0.25
     assert abs(accuracy['1x"Hmm"'] - accuracy["auto"]) <= 0.05
     assert accuracy['4x"Wait"'] < accuracy['1x"Wait"']
+
+
+def test_the_curve_shows_what_budget_forcing_does(first: Path) -> None:
+    assert_the_curve_shows_what_budget_forcing_does(first)
 
 
 def test_a_command_gives_the_same_table_as_a_job_and_the_file_itself_is_one(
