@@ -18,7 +18,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: sweep mlflow quick lint types light test test-faults install wheels browser clean
+.PHONY: sweep mlflow quick lint types light test test-faults install wheels browser clean docs
 
 # The plan first: an experiment that cannot be run as written is refused before anything starts, and one that is done is
 # shown without a cluster.
@@ -44,7 +44,7 @@ types: $(INSTALLED)
 	mypy
 
 light: $(INSTALLED)
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile -m "not processes and not seconds"
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile -m "not processes and not seconds" --durations 5 --durations-min 2
 
 # Two files of tests at a time, each process with one thread: most of them wait for clusters, servers and browsers to start.
 # A busy machine can delay that beyond any limit, so what failed is run once more, alone, before it counts.
@@ -64,6 +64,7 @@ $(VENV)/installed-cpu: requirements-cpu.txt pyproject.toml
 	@$(PIP) torch==2.13.0
 	@$(PIP) --no-deps --require-hashes -r requirements-cpu.txt
 	@$(PIP) --no-index --no-deps --no-build-isolation -e .
+	@$(VENV)/bin/python -m orchestrator schema > experiments/schema.json
 	@touch $@
 
 # The same for GPUs: a closed list, each package by its hashes. What the index gave is kept in wheels/, which a head hands on
@@ -75,6 +76,7 @@ $(VENV)/installed-gpu: requirements-gpu.txt pyproject.toml
 	@grep -oE '^[A-Za-z0-9][^ ]*' requirements-gpu.txt > wheels/names.txt
 	@$(PIP) --no-index --find-links wheels --no-deps -r wheels/names.txt
 	@$(PIP) --no-index --no-deps --no-build-isolation -e .
+	@$(VENV)/bin/python -m orchestrator schema > experiments/schema.json
 	@touch $@
 
 # Whole, or not there: what it was made of is copied last.
@@ -89,6 +91,10 @@ browser:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 	    && apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; \
 	} || { echo "make test needs a browser: sudo apt-get install chromium chromium-driver"; exit 1; }
+
+# The pages of docs/ as a site of this version, in site/. Needs the extra: pip install -e .[docs]
+docs:
+	mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
