@@ -27,7 +27,13 @@ LONGEST = (
     "test_model_runner_v2.py",
     "test_shipped_recipes.py",
     "test_openai_server.py",
+    "test_strategies.py",
+    "test_paper_experiments.py",
     "test_secrets.py",
+    "test_engines.py",
+    "test_judge.py",
+    "test_resume.py",
+    "test_run_from_outside.py",
 )
 """Those that take a minute or more, the longest first: they run first, so that no worker waits for one at the end."""
 
