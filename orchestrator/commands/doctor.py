@@ -24,7 +24,8 @@ def doctor(file: Path | None, overrides: tuple[str, ...]) -> None:
     problem, each said with what to do.
     """
     from orchestrator.doctor import findings
-    from orchestrator.experiment import ExperimentError, load, located
+    from orchestrator.complaints import ExperimentError
+    from orchestrator.experiment import load, located
 
     try:
         if file is None:
