@@ -72,7 +72,8 @@ class Options:
 
     def beside(self, other: Options) -> Options:
         """The options of both, on the items that both were asked."""
-        shared = [item for item in self.items if item in set(other.items)]
+        others = set(other.items)
+        shared = [item for item in self.items if item in others]
         one, two = (_on(each, shared) for each in (self, other))
         costs = {axis: sums.beside(two.costs[axis]) for axis, sums in one.costs.items() if axis in two.costs}
         options = (*one.options, *two.options)
