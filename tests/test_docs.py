@@ -1,4 +1,4 @@
-"""Pages name files that exist, link to what is there, and show code that is some."""
+"""Pages name files that exist, link to what is there, and show code that is some; their additions are real ones."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import ast
 import json
 import re
 import subprocess
+import sys
 import textwrap
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -73,3 +75,22 @@ def test_every_code_block_is_what_it_says_it_is(page: Path, tmp_path: Path, monk
                     file = tmp_path / f"block-{number}.yaml"
                     file.write_text(text)
                     load(file, contents=False)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_says_a_thing_under_one_heading(page: Path) -> None:
+    headings = re.findall(r"^## +(.+?) *$", page.read_text(), re.MULTILINE)
+    assert len(headings) == len(set(headings))
+
+
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
+RECORDS = re.compile(r"^([A-Z_]+) = (\w+)\(", re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: RECORDS.search(example)[2])
+def test_an_example_of_an_addition_makes_its_record(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("my_package")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(example, module.__dict__)
+    [(name, kind)] = RECORDS.findall(example)
+    assert type(getattr(module, name)).__name__ == kind
