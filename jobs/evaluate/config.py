@@ -20,11 +20,13 @@ from jobs.evaluate.adapter import AdaptedModel, SweepModel
 from jobs.evaluate.chat.config import Chat, cannot
 from jobs.evaluate.drawing import contradiction, unrecommended
 from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineKind, EngineName, chosen, gpus_problem
-from jobs.evaluate.fields import Ks, Template
+from jobs.evaluate.fields import Ks, ScoreNames, Template, VoteKinds
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.scorers.config import SearchField, cannot_search
+from jobs.evaluate.stats import votes
+from jobs.evaluate.stats.votes import USUAL
 from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
 from jobs.evaluate.sweep.curves import methods
@@ -50,7 +52,7 @@ BATCH_INVARIANT_COSTS = (
     "and NCCL on one channel"
 )
 
-_VOTES = re.compile(r"auto (pass|majority)@[0-9]+")
+_VOTES = re.compile(r"auto [a-z]+@[0-9]+( by .+)?")
 """What tables call several samples of the natural end."""
 
 _SERVED = {
@@ -84,7 +86,9 @@ class EvaluateConfig(_Policies):
     )
     date: datetime.date = Field(default=DATE, description="the day that a chat template writes which writes the date")
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
-    at_k: Ks | None = Field(default=None, description="the k of pass@k and majority@k; None: 1, 2, 4, 8 …")
+    at_k: Ks | None = Field(default=None, description="the k of votes; None: 1, 2, 4, 8 …")
+    votes: VoteKinds = Field(default=USUAL, description="what is made of k samples: pass, majority, weighted, best")
+    scores: ScoreNames = Field(default=(), description="by what weighted and best go: exact, length")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0, le=MAX_LENGTH, description="the likeliest tokens that are drawn from; 0: all")
@@ -125,6 +129,8 @@ class EvaluateConfig(_Policies):
                 f"at_k: {max(self.at_k)} is more than the {self.samples} samples that each item has: raise "
                 "samples, or lower it"
             )
+        if problem := votes.contradiction(self.votes, self.scores, self.samples):
+            raise ValueError(problem)
         for key in OURS & self.chat_template_kwargs.keys():
             raise ValueError(f"chat_template_kwargs.{key}: is set by the sweep: leave it out")
         names = [task.name for task in self.tasks]

@@ -60,10 +60,10 @@ def read(decode: Mapping[str, Any]) -> Costs | None:
 
 def of_points(curves: Iterable[MeasuredCurve], costs: Costs) -> dict[tuple[str, str], dict[str, float]]:
     """What each point cost, by its task and name: ``gpu_seconds`` and ``cost_usd`` are its share, and the same with
-    ``_alone`` what it is by itself. Those of pass@k and majority@k are made of the natural end's samples: they have no
+    ``_alone`` what it is by itself. Those of votes are made of the natural end's samples: they have no
     share."""
     points = {(task, each.name): each for task, members in measured_points(curves).items() for each in members}
-    total = sum(_tokens(point) for point in points.values() if point.score == "accuracy")
+    total = sum(_tokens(point) for point in points.values() if point.vote is None)
     seconds = f"{costs.device.lower()}_seconds"
     by_point: dict[tuple[str, str], dict[str, float]] = {}
     for key, point in points.items():
@@ -75,7 +75,7 @@ def of_points(curves: Iterable[MeasuredCurve], costs: Costs) -> dict[tuple[str, 
         if costs.device_seconds_per_token is not None and costs.usd_per_token is not None:
             of_point[f"{seconds}_alone"] = tokens * costs.device_seconds_per_token
             of_point["cost_usd_alone"] = tokens * costs.usd_per_token
-        if point.score == "accuracy" and total:
+        if point.vote is None and total:
             of_point["share"] = tokens / total
             of_point[seconds] = of_point["share"] * costs.device_seconds
             of_point["cost_usd"] = of_point["share"] * costs.usd
