@@ -37,7 +37,7 @@ VoteKinds = Annotated[
     PlainSerializer(once),
 ]
 """Each once, in the order of tables."""
-Scores = Annotated[tuple[Annotated[str, known(SCORES)], ...], PlainSerializer(once)]
+ScoreNames = Annotated[tuple[Annotated[str, known(SCORES)], ...], PlainSerializer(once)]
 
 
 class Template(StrictModel):

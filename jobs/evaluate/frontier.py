@@ -21,7 +21,6 @@ from jobs.evaluate.stats.frontier import frontiers
 from jobs.evaluate.stats.options import Options, options
 from jobs.evaluate.stats.votes import spelled
 from orchestrator.job.errors import StepError
-from orchestrator.job.local_files import LocalPath
 from orchestrator.job.record import FinishedStep, FrontierRequest
 from orchestrator.job.references import Reference
 
@@ -90,10 +89,9 @@ def _together(sweeps: Sequence[tuple[Options, Mapping[str, str]]]) -> Options:
 
 def _model(step: FinishedStep, config: EvaluateConfig) -> tuple[str, str]:
     """What it is called, and what it is."""
-    if config.model is None:
-        return str(config.served_model), f"served {config.served_model}"
-    if isinstance(config.model, Reference):
-        made = step.context.input(config.model)
-        return config.model.step, made.fingerprint
-    name = config.model.path.name if isinstance(config.model, LocalPath) else config.model
-    return name, str(config.model)
+    if config.base is None:
+        return config.model_name, f"served {config.served_model}"
+    if isinstance(config.base, Reference):
+        made = step.context.input(config.base).fingerprint
+        return config.model_name, f"{made} with {config.adapted.adapter}" if config.adapted else made
+    return config.model_name, str(config.model)

@@ -13,12 +13,14 @@ tables, which are the same whoever made them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from jobs.evaluate.figures.tables import TableRow, measured_points
 from jobs.evaluate.stats.curves import MeasuredCurve, Point
+from jobs.evaluate.stats.statistic import Value
 from orchestrator.job.usage import Held, Spending
 
 
@@ -67,6 +69,9 @@ def of_points(curves: Iterable[MeasuredCurve], costs: Costs) -> dict[tuple[str, 
     for key, point in points.items():
         tokens = _tokens(point)
         of_point = {"tokens_alone": tokens}
+        scored = point.statistics.get("scorer_tokens", Value(math.nan)).value
+        if not math.isnan(scored):
+            of_point["scorer_tokens_alone"] = point.samples * scored
         if costs.device_seconds_per_token is not None and costs.usd_per_token is not None:
             of_point[f"{seconds}_alone"] = tokens * costs.device_seconds_per_token
             of_point["cost_usd_alone"] = tokens * costs.usd_per_token

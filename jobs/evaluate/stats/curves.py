@@ -243,8 +243,8 @@ def _points(
             thinking_spread=thinking[column],
             answer_spread=answers[column],
             statistics=statistics[column],
-            # Its samples were drawn from the others', so they cannot be taken together once more.
-            at_k=() if policy.tries else at_k[column],
+            # Its samples were drawn from the others', or are what many elect: they are not taken together once more.
+            at_k=() if policy.tries or policy.elects else at_k[column],
             shown=shown(task.most, ks) if task.most > 1 else (),
             accepted=float(means["natural"][column]) if policy.tries else None,
             thinking_tokens=float(means["thinking_tokens"][column]),

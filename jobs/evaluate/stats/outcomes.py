@@ -28,7 +28,7 @@ from jobs.evaluate.stats.subsets import CountArray
 TOKENS = ("thinking_tokens", "injected_tokens", "answer_tokens")
 _COLUMNS = (
     *("task", "item", "policy", "verdict", *TOKENS),
-    *("thinking_end", "answer_end", "extracted", "meaning", "tries", "gold"),
+    *("thinking_end", "answer_end", "extracted", "meaning", "tries", "gold", "scorer_tokens"),
 )
 _CATEGORIES = ["task", "item", "policy", "verdict", "thinking_end", "answer_end", "extracted", "meaning", "gold"]
 _ENDS = {
@@ -52,8 +52,8 @@ class Outcomes:
     samples: Floats
     correct: Floats
     totals: Mapping[str, Floats]
-    """Tokens of each kind of :data:`TOKENS`, ``tries``, and samples that ended so: ``natural``, ``forced``,
-    ``context``, ``truncated``, ``no_answer``, ``error``."""
+    """Tokens of each kind of :data:`TOKENS`, ``scorer_tokens``, ``tries``, and samples that ended so: ``natural``,
+    ``forced``, ``context``, ``truncated``, ``no_answer``, ``error``."""
     squares: Mapping[str, Floats]
     """Of the tokens of each sample."""
     wrong: CountArray
@@ -154,6 +154,9 @@ def _outcomes(task: str, frame: pd.DataFrame, policies: Sequence[str], scores: S
     totals = {name: sums(frame[name]) for name in TOKENS}
     totals |= {name: sums(frame[column].isin(values)) for name, (column, values) in _ENDS.items()}
     totals["tries"] = sums(frame["tries"] if "tries" in frame else np.ones(len(frame)))
+    totals["scorer_tokens"] = sums(
+        frame["scorer_tokens"].fillna(0) if "scorer_tokens" in frame else np.zeros(len(frame))
+    )
     return Outcomes(
         task=task,
         items=tuple(map(str, names)),
