@@ -31,7 +31,7 @@ BENCHMARK = """
 TEMPLATE = """
     from jobs.template import ThinkingTemplate
 
-    ASIDE = ThinkingTemplate("aside", open="<aside>", close="</aside>")
+    ASIDE = ThinkingTemplate("aside", open="<aside>", close="</aside>", plain=True)
 """
 EXPERIMENT = """
 name: riddles

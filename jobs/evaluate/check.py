@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines import model as models
-from jobs.evaluate.scorers import resolve as scorers
+from jobs.evaluate.scorers import layout
 from jobs.evaluate.scorers.protocol import Writer
 from jobs.evaluate.sweep.prompts import Prompter
 from jobs.evaluate.sweep.roots import by_root
@@ -65,4 +65,4 @@ def _check_scorer(config: EvaluateConfig, inputs: Mapping[str, Upcoming], templa
     tokenizer, ends = _tokenizer(as_model, inputs)
     if tokenizer is not None:
         reader = Writer(tokenizer, template, ends, config.instructions)
-        scorers.check(config.search.scorer, reader)
+        layout.check(config.search.scorer, reader)

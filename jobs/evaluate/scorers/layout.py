@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from jobs.evaluate.scorers.config import ScorerField
 from jobs.evaluate.scorers.protocol import ScorerSpec, Writer
 from jobs.evaluate.sweep.prompts import Prompter
 from orchestrator.job.errors import StepError
@@ -32,6 +33,15 @@ def layout(spec: ScorerSpec) -> Layout:
     if spec.tag is None:
         return ThinkingLayout(spec.reader, spec.window)
     return TaggedLayout(spec.reader, spec.window, spec.tag)
+
+
+def check(scorer: ScorerField, reader: Writer) -> None:
+    """Raises StepError where the tokenizer of the scorer's model lacks what it would be asked with, or for."""
+    written = ScorerSpec(scorer.kind, (), {}, reader, reader=reader, window=1 << 20, tag=scorer.tag)
+    layout(written)
+    for field in ("good", "bad"):
+        if (text := getattr(scorer, field)) is not None:
+            single(reader, text, field)
 
 
 def single(reader: Writer, text: str, field: str) -> int:

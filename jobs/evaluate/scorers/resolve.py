@@ -13,7 +13,7 @@ from jobs.evaluate.engines.protocol import EngineSpec
 from jobs.evaluate.engines.registry import chosen
 from jobs.evaluate.grading.session import graded_by
 from jobs.evaluate.scorers.config import ScorerField, SearchField
-from jobs.evaluate.scorers.layout import Layout, layout, single
+from jobs.evaluate.scorers.layout import Layout, check, layout
 from jobs.evaluate.scorers.protocol import ScorerSpec, Writer
 from jobs.evaluate.scorers.registry import ScorerKind
 from jobs.evaluate.tasks import Task
@@ -80,15 +80,6 @@ def _with_model(
     reader = Writer(model.tokenizer, spec.writer.template, model.end_of_turn, spec.writer.said)
     spec = replace(spec, engine=engine, made=made, reader=reader, window=model.context_length)
     return replace(spec, good=scorer.good or "", bad=scorer.bad or "", tag=scorer.tag), model.identity
-
-
-def check(scorer: ScorerField, reader: Writer) -> None:
-    """Raises StepError where the tokenizer of the scorer's model lacks what it would be asked with, or for."""
-    written = ScorerSpec(scorer.kind, (), {}, reader, reader=reader, window=1 << 20, tag=scorer.tag)
-    layout(written)
-    for field in ("good", "bad"):
-        if (text := getattr(scorer, field)) is not None:
-            single(reader, text, field)
 
 
 def _check_window(spec: ScorerSpec, search: SearchField, written: Layout) -> None:
