@@ -16,7 +16,7 @@ from jobs.curate.difficulty import Judged
 from jobs.curate.domains import counted, with_domains
 from jobs.curate.quality import quality
 from jobs.curate.reading import read
-from jobs.curate.report import page
+from jobs.curate.report import curated_page
 from jobs.curate.row import CurateRow
 from jobs.curate.selection import Preselected, Wanted, select
 from jobs.fates import DROPPED, Funnel
@@ -135,7 +135,7 @@ def _write(
     if len(sets) > 1:
         shared = set.intersection(*({row.key for row in own} for own in sets))
         facts["in every set"] = f"{len(shared):,} of {len(sets[0]):,} rows"
-    html = page(context.name, curated.funnel, rows, before, sets[0], curated.dropped)
+    html = curated_page(context.name, curated.funnel, rows, before, sets[0], curated.dropped)
     (context.output / PAGE).write_text(html, encoding="utf-8")
     describe(context, "rows to train on", curated.funnel, facts, [took(config.data, context)], (PAGE,))
 

@@ -30,4 +30,7 @@ JOB = Job(
     check=lazy("jobs.evaluate.check:check"),
     estimate=lazy("jobs.evaluate.planning.estimate:estimate"),
     forecast=_forecast,
+    look=lazy("jobs.distil.look:look"),
+    regrade=lazy("jobs.distil.regrade:regrade"),
+    report=lazy("jobs.distil.report:write"),
 )
