@@ -21,7 +21,7 @@ def check(config: CurateConfig, inputs: Mapping[str, Upcoming]) -> Iterator[Prob
         return
     column = None if config.domains is None else config.domains.column
     count, columns, domains = 0, dict[str, None](), set[str]()
-    for row in read(config.data.path, str(config.data)):
+    for _, row in read(config.data.path, str(config.data)):
         count += 1
         columns |= dict.fromkeys(row.columns)
         if column is not None:

@@ -21,8 +21,9 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from jobs.curate.classes import Classify
+from jobs.curate.domains import Questions
 from jobs.curate.resources import CurateResources
-from jobs.curate.row import CurateRow
+from jobs.curate.row import Entry
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import LocalPath
@@ -49,22 +50,20 @@ Answer with the name of one class, as it stands before the colon in the list, an
 
 
 def with_classes(
-    rows: Sequence[CurateRow], asked: Classify, resources: CurateResources, context: StepContext
-) -> list[CurateRow]:
+    rows: Sequence[Entry], asked: Classify, resources: CurateResources, context: StepContext, questions: Questions
+) -> list[Entry]:
     """The rows with their classes as domains. Raises StepError where the model cannot be had."""
     file = context.folder / FILE
     identity = json.dumps([str(asked.model), asked.revision, asked.classes])
     known = _known(file, identity)
-    missing = {row.id: row.question for row in rows if row.id not in known}
-    left = list(missing.items())
+    left = list({row.id: row for row in rows if row.id not in known}.values())
     if left:
         with _Classifier(asked, resources, context) as classifier, file.open("a", encoding="utf-8") as kept:
             for at in range(0, len(left), AT_ONCE):
                 part = left[at : at + AT_ONCE]
-                labels = classifier.choose([question for _, question in part])
-                for (name, _), label in zip(part, labels, strict=True):
-                    known[name] = label
-                    kept.write(json.dumps({"id": name, "class": label, "by": identity}) + "\n")
+                for row, label in zip(part, classifier.choose(list(questions(part))), strict=True):
+                    known[row.id] = label
+                    kept.write(json.dumps({"id": row.id, "class": label, "by": identity}) + "\n")
                 kept.flush()
                 context.progress(len(known), len(known) + len(left) - at - len(part), "questions classified")
     return [replace(row, domain=known[row.id]) for row in rows]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from jobs.curate.domains import counted
-from jobs.curate.row import CurateRow
+from jobs.curate.row import Entry
 from jobs.fates import Funnel
 from jobs.rows_page import Drawn, Lengths, MadeRows, RowsTable, ViewedRow, page
 
@@ -18,24 +19,31 @@ MOST_DOMAINS = 80
 def curated_page(
     title: str,
     funnel: Funnel,
-    rows: Sequence[CurateRow],
-    before: Sequence[CurateRow],
-    after: Sequence[CurateRow],
-    dropped: Sequence[tuple[CurateRow, str, str]],
+    before: Sequence[Entry],
+    after: Sequence[Entry],
+    dropped: Iterable[tuple[Entry, str, str]],
+    again: Callable[[Iterable[Entry]], Iterator[Mapping[str, Any]]],
 ) -> str:
-    """As text. `before` are the rows that the selection chose from, `after` those that it took."""
+    """As text. `before` are the rows that the selection chose from, `after` those that it took; `again` reads rows."""
     drawn = Drawn(VIEWED // (1 + len(funnel.stages)))
+    every = Counter(row.length for row in after)
     for row in after:
-        drawn.add("kept", _viewed(row, "kept", ""))
+        drawn.add("kept", (row, "kept", ""))
     for row, stage, why in dropped:
-        drawn.add(stage, _viewed(row, stage, why))
-    viewed = list(drawn)
-    groups = {"all rows": rows, "before the selection": before, "taken": after}
-    lengths = {name: Counter(row.length for row in group) for name, group in groups.items()}
+        every[row.length] += 1
+        drawn.add(stage, (row, stage, why))
+    chosen = list(drawn)
+    columns = again(row for row, _, _ in chosen)
+    viewed = [_viewed(*each, said) for each, said in zip(chosen, columns, strict=True)]
+    lengths = {"all rows": every}
+    lengths |= {
+        name: Counter(row.length for row in group)
+        for name, group in (("before the selection", before), ("taken", after))
+    }
     domains = list(_domains(before, after))
     made = MadeRows(
         name=title,
-        said=f"{len(rows):,} rows came, {len(after):,} were taken.",
+        said=f"{every.total():,} rows came, {len(after):,} were taken.",
         funnel=funnel,
         length_of="Lengths",
         lengths=Lengths.of(lengths),
@@ -45,12 +53,12 @@ def curated_page(
     return page(title, [made], f"{len(viewed):,} of them, as many of each fate as there is room for.")
 
 
-def _domains(before: Sequence[CurateRow], after: Sequence[CurateRow]) -> list[tuple[str, str, str]]:
+def _domains(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[str, str, str]]:
     """The commonest, with their rows before and after."""
     had, has = counted(before), counted(after)
     return [(domain, f"{count:,}", f"{has[domain]:,}") for domain, count in had.most_common(MOST_DOMAINS) if domain]
 
 
-def _viewed(row: CurateRow, fate: str, why: str) -> ViewedRow:
-    texts = [("trace", row.trace), ("answer", row.answer)]
-    return ViewedRow(fate, why, (row.source, row.domain, f"length {row.length:,}"), row.question, texts)
+def _viewed(row: Entry, fate: str, why: str, columns: Mapping[str, Any]) -> ViewedRow:
+    texts = [(part, columns[part]) for part in ("trace", "answer")]
+    return ViewedRow(fate, why, (row.source, row.domain, f"length {row.length:,}"), columns["question"], texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from jobs.curate.classes import Classify, shipped
 from jobs.curate.classify import LikeliestLabel, prompt, with_classes
 from jobs.curate.config import CurateConfig
 from jobs.curate.resources import CurateResources
+from jobs.curate.row import Entry
 from orchestrator.job.context import StepContext
 from tests.curate.test_selection import row
 from tests.evaluate import tiny
@@ -73,6 +75,10 @@ class Fake:
         return [self.labels[-1]] * len(prompts)
 
 
+def asks(entries: Iterable[Entry]) -> Iterator[str]:
+    return (f"Question {entry.key}" for entry in entries)
+
+
 def test_what_was_classified_is_not_asked_again_unless_the_classes_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,14 +86,16 @@ def test_what_was_classified_is_not_asked_again_unless_the_classes_change(
     context = StepContext("experiment", "s1k", "0", tmp_path, tmp_path / "traces")
     rows = [row(number) for number in range(100)]
     asked = Classify.model_validate({"model": "a/b", "classes": ["x", "y"]})
-    first = with_classes(rows[:70], asked, CurateResources(), context)
+    first = with_classes(rows[:70], asked, CurateResources(), context, asks)
     assert {each.domain for each in first} == {"y"}
     file = tmp_path / "classified.jsonl"
     file.write_text(file.read_text() + '{"id": "torn')
     file.write_text(file.read_text() + "\n")
-    with_classes(rows, asked, CurateResources(), context)
+    with_classes(rows, asked, CurateResources(), context, asks)
     assert Fake.asked == 100
-    with_classes(rows, Classify.model_validate({"model": "a/b", "classes": ["x", "z"]}), CurateResources(), context)
+    with_classes(
+        rows, Classify.model_validate({"model": "a/b", "classes": ["x", "z"]}), CurateResources(), context, asks
+    )
     assert Fake.asked == 200
 
 
