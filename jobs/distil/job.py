@@ -33,4 +33,5 @@ JOB = Job(
     look=lazy("jobs.distil.look:look"),
     regrade=lazy("jobs.distil.regrade:regrade"),
     report=lazy("jobs.distil.report:write"),
+    try_model=lazy("jobs.evaluate.attempts.start:try_model"),
 )

@@ -15,4 +15,5 @@ JOB = Job(
     regrade=lazy("jobs.evaluate.regrade:regrade"),
     compare=lazy("jobs.evaluate.compare:compare"),
     report=lazy("jobs.evaluate.report:write"),
+    try_model=lazy("jobs.evaluate.attempts.start:try_model"),
 )
