@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import batched
+from itertools import islice
 
 from jobs.curate.config import CurateConfig
 from jobs.curate.row import CurateRow
@@ -26,7 +26,8 @@ def counted(
     if isinstance(source, Reference):
         source = str(context.take(source, Model).folder)
     tokenizer = load_tokenizer(str(source.path) if isinstance(source, LocalPath) else str(source), None)
-    for part in batched(rows, AT_ONCE):
+    waiting = iter(rows)
+    while part := list(islice(waiting, AT_ONCE)):
         ids = tokenizer([row.trace for _, row in part], add_special_tokens=False)["input_ids"]
         for (place, row), own in zip(part, ids, strict=True):
             yield place, replace(row, length=len(own))
