@@ -11,7 +11,7 @@ import pytest
 
 from jobs.distil.run import run
 from orchestrator.experiment import ExperimentError, load
-from orchestrator.job.errors import OutOfMoney
+from orchestrator.job.errors import OutOfMoney, StepError
 from tests.distil.test_distil import TEACHER, asked, config, context_of, told
 from tests.evaluate.chat.chat_server import Body, ChatServer, Refusal, Reply
 
@@ -98,6 +98,13 @@ def test_what_is_refused_costs_nothing(tmp_path: Path) -> None:
         held = distil(url, tmp_path, 60 * (7 * PROMPT + 10 * COMPLETION) / 1e6 + 8 * MOST)
     assert set(cashier.times.values()) == {3}
     assert held["usd"] == pytest.approx(cashier.bill)
+
+
+def test_a_server_that_is_not_there_costs_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StepError, match="no answer from"):
+        distil("http://127.0.0.1:1/v1", tmp_path, 0.2)
+    held = json.loads((tmp_path / "step" / "held.json").read_text())
+    assert (held["usd"], held["usd_under_way"]) == (0, pytest.approx(0, abs=1e-9))
 
 
 def test_a_limit_of_cost_needs_a_limit_of_length_before_anything_is_paid(tmp_path: Path) -> None:

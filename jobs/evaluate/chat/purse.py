@@ -1,7 +1,7 @@
 """What asking a server may cost, so that ``max_cost`` is not passed: a request is made while there is money for the
 most that it can come to, beside the most of all that are under way.
 
-A request that the server refuses costs nothing. One that was cut off, stalled or made no sense may be charged for, and
+A request that the server refuses, or never got, costs nothing. One that was cut off, stalled or made no sense may be charged for, and
 nobody says how much: it stays reckoned at its most.
 """
 
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from cluster.catalogue import in_usd
 from jobs.evaluate.chat.client import Bill
-from jobs.evaluate.engines.connection import Refused
+from jobs.evaluate.engines.connection import Refused, Unreached
 from jobs.evaluate.engines.server import Price
 from orchestrator.job.errors import OutOfMoney
 from orchestrator.job.usage import Held
@@ -60,7 +60,7 @@ class Purse:
         refused = False
         try:
             yield bill
-        except Refused:
+        except (Refused, Unreached):
             refused = True
             raise
         finally:
