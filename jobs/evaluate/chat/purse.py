@@ -1,8 +1,8 @@
 """What asking a server may cost, so that ``max_cost`` is not passed: a request is made while there is money for the
 most that it can come to, beside the most of all that are under way.
 
-A request that the server refuses, or never got, costs nothing. One that was cut off, stalled or made no sense may be charged for, and
-nobody says how much: it stays reckoned at its most.
+A request that the server refuses, or never got, costs nothing. One that was cut off, stalled or made no sense may be
+charged for, and nobody says how much: it stays reckoned at its most.
 """
 
 from __future__ import annotations
