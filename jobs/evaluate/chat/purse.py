@@ -44,7 +44,8 @@ class Purse:
         if self._price is None:
             yield Bill()
             return
-        most = self._price.usd(AROUND + len(prompt.encode()), limit or 0)
+        asked = AROUND + len(prompt.encode())
+        most = self._price.usd(asked, limit or 0)
         async with self._changed:
             while not self._affords(most):
                 if not self._made:
@@ -68,7 +69,7 @@ class Purse:
                 self._made -= 1
                 if bill.answer is not None:
                     decoded = bill.answer.thinking_tokens + bill.answer.answer_tokens
-                    self._spent += self._price.usd(bill.answer.prompt_tokens, decoded)
+                    self._spent += self._price.usd(bill.answer.prompt_tokens or asked, decoded)
                     self._tokens += decoded
                 if refused or bill.answer is not None:
                     self._under_way -= most
