@@ -60,7 +60,7 @@ def describe(
     files of the output that are named in `more`. `tags` are facts of the tracked run that may change."""
     output = context.output
     (output / FILE).write_text(json.dumps(funnel.record(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    made = [f"- {name}: {value}" for name, value in (facts | tags).items()]
+    made = [f"- {name}: {value}" for name, value in {**facts, **tags}.items()]
     count = sum(funnel.out.values())
     lines = [f"# {context.name}", "", f"{count:,} {what}.", "", *made, "", "## What became of the rows", ""]
     (output / CARD).write_text("\n".join(lines) + "\n" + funnel.markdown(), encoding="utf-8")

@@ -249,9 +249,9 @@ class _Checker:
             self._see("MLFLOW_TRACKING_URI")
         if top is not None and top.max_cost is not None:
             for name, step in steps.items():
-                for problem in step.config.unlimited():
-                    field = ("steps", name, *problem.field)
-                    self.complain(field, f"{_dotted(field)}: {problem.message}")
+                for unlimited in step.config.unlimited():
+                    field = ("steps", name, *unlimited.field)
+                    self.complain(field, f"{_dotted(field)}: {unlimited.message}")
         ordered = self._order(steps, raw_steps if isinstance(raw_steps, dict) else {})
         if self.complaints or top is None:
             raise ExperimentError(self.file, self.complaints)

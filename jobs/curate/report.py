@@ -25,7 +25,7 @@ def curated_page(
     again: Callable[[Iterable[Entry]], Iterator[Mapping[str, Any]]],
 ) -> str:
     """As text. `before` are the rows that the selection chose from, `after` those that it took; `again` reads rows."""
-    drawn = Drawn(VIEWED // (1 + len(funnel.stages)))
+    drawn: Drawn[tuple[Entry, str, str]] = Drawn(VIEWED // (1 + len(funnel.stages)))
     every = Counter(row.length for row in after)
     for row in after:
         drawn.add("kept", (row, "kept", ""))
@@ -34,7 +34,7 @@ def curated_page(
         drawn.add(stage, (row, stage, why))
     chosen = list(drawn)
     columns = again(row for row, _, _ in chosen)
-    viewed = [_viewed(*each, said) for each, said in zip(chosen, columns, strict=True)]
+    viewed = [_viewed(row, fate, why, said) for (row, fate, why), said in zip(chosen, columns, strict=True)]
     lengths = {"all rows": every}
     lengths |= {
         name: Counter(row.length for row in group)

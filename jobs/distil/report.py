@@ -65,7 +65,7 @@ class _Counted:
     """Samples by their tokens of thinking: those that were dropped, and those that were kept."""
     answers: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
     """Tokens of answers."""
-    drawn: Drawn = field(default_factory=lambda: Drawn(MOST))
+    drawn: Drawn[ViewedRow] = field(default_factory=lambda: Drawn(MOST))
     wanted: set[str] = field(default_factory=set)
     """Of the items that were asked for, those that are here."""
 
@@ -158,12 +158,12 @@ def _viewed(row: Mapping[str, Any], fate: str, reason: str, whole: bool) -> View
     return ViewedRow(fate, reason, about, row["question"], texts, whole)
 
 
-def _that_fit(drawn: Drawn, megabytes: float) -> list[ViewedRow]:
+def _that_fit(drawn: Drawn[ViewedRow], megabytes: float) -> list[ViewedRow]:
     """As many as fit; those that are asked for come first."""
     return list(_up_to(drawn, megabytes * 1e6))
 
 
-def _up_to(rows: Drawn, most: float) -> Iterator[ViewedRow]:
+def _up_to(rows: Drawn[ViewedRow], most: float) -> Iterator[ViewedRow]:
     size = 0
     for row in rows:
         size += len(packed([row.record("")]))

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
@@ -26,6 +26,8 @@ LONGEST = 6000
 """Characters of a text that the viewer shows, but for what is asked for in full."""
 BINS = 12
 COLOURS = ("all", "left", "kept")
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class MadeRows:
     viewed: Sequence[ViewedRow] = field(default=(), repr=False)
 
 
-class Drawn:
+class Drawn(Generic[Row]):
     """Some of the rows of each fate, each as likely, however many come; what is wanted is among them."""
 
     def __init__(self, most: int):
@@ -114,10 +116,10 @@ class Drawn:
         self._most = most
         self._rng = random.Random(0)
         self._came: Counter[str] = Counter()
-        self._held: dict[str, list[Any]] = {}
-        self._wanted: list[Any] = []
+        self._held: dict[str, list[Row]] = {}
+        self._wanted: list[Row] = []
 
-    def add(self, fate: str, row: Any, wanted: bool = False) -> None:
+    def add(self, fate: str, row: Row, wanted: bool = False) -> None:
         """One more row."""
         if wanted:
             self._wanted.append(row)
@@ -129,7 +131,7 @@ class Drawn:
         elif (place := self._rng.randrange(self._came[fate])) < self._most:
             held[place] = row
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Row]:
         """Those that are wanted, then by turns one of each fate."""
         yield from self._wanted
         for place in range(self._most):

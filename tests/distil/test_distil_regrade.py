@@ -22,7 +22,8 @@ from tests.distil.finished import finish, make, steps
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").create_experiment("sums", (tmp_path / "artifacts").as_uri())
+    for name in ("sums", "sums · data"):
+        MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").create_experiment(name, (tmp_path / "artifacts").as_uri())
     return finish(tmp_path)
 
 
@@ -61,7 +62,7 @@ def test_what_is_kept_follows_the_verdicts_and_what_was_made_of_it_is_made_again
     assert json.loads((output / "funnel.json").read_text())["out"] == {"sums": 2}
     assert "2 traces." in (output / "README.md").read_text()
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name("sums").experiment_id])
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
     (run,) = [run for run in runs if run.info.run_name == "traces"]
     assert (run.data.metrics["rows_out"], run.data.tags["grader"]) == (2, str(GRADER_VERSION))
 
@@ -77,29 +78,26 @@ def test_what_is_kept_follows_the_verdicts_and_what_was_made_of_it_is_made_again
     assert verdicts(folder) == {"traces": "done", "chosen": "done", "again": "would run"}
 
 
-def test_grading_that_is_interrupted_leaves_nothing_that_passes_for_made_of_it(
+def test_grading_that_comes_to_nothing_changes_nothing_and_what_is_interrupted_passes_for_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
-        raise RuntimeError("power cut")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(GradedAgain, "_apply", interrupted)
-        with pytest.raises(RuntimeError, match="power cut"):
-            grade(folder)
-    assert verdicts(folder) == {"traces": "would run", "chosen": "would run", "again": "would run"}
-
-
-def test_where_nothing_would_be_kept_the_dataset_stays_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = Path(str(steps(folder)["traces"].folder.output))
     before = {path.name: path.read_bytes() for path in output.iterdir()}
 
     def keeps_nothing(*_: object) -> None:
         raise StepError("keep: correct keeps none of 3 samples: 3 wrong")
 
-    monkeypatch.setattr(regrading, "keep", keeps_nothing)
-    told = grade(folder)
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(regrading, "keep", keeps_nothing)
+        told = grade(folder)
     assert told.exit_code == 1
     assert "traces: keep: correct keeps none" in told.output
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     assert verdicts(folder) == {"traces": "done", "chosen": "done", "again": "done"}
+    monkeypatch.setattr(GradedAgain, "_apply", interrupted)
+    with pytest.raises(RuntimeError, match="power cut"):
+        grade(folder)
+    assert verdicts(folder) == {"traces": "would run", "chosen": "would run", "again": "would run"}
