@@ -21,6 +21,8 @@ from orchestrator.store.records import read_note, write_note
 from orchestrator.store.step_folders import StepFolder
 
 SPENT = "spent.json"
+BEGAN = "began.json"
+"""What it had come to when the last attempt began."""
 EXPECTED = "expected.json"
 """What the plan said before the step first ran."""
 
@@ -77,9 +79,17 @@ class Account:
     def start(self) -> None:
         """An attempt begins: what an earlier one said of itself no longer counts.
 
-        But for requests that were under way when it was killed: they may be charged for.
+        But where the run was killed with it, what it had said last is more than what was written down, and requests
+        that were under way may be charged for.
         """
-        self._count_under_way(self._what_it_says())
+        told = self._what_it_says()
+        began = read_note(self._folder.path / BEGAN, dict[str, float], "what a killed run spent last is not counted")
+        if told and began:
+            usd = began["usd"] + told["usd"] + self._under_way(told)
+            self.spending = replace(self.spending, usd=max(self.spending.usd, usd))
+            self._folder.forget_held()
+            self.save()
+        write_note(self._folder.path / BEGAN, {"usd": self.spending.usd})
         self._began = self._heard = self._saved = self._clock()
         self._before = self.spending
         self._told = self._stale = self._what_it_says()
@@ -117,15 +127,10 @@ class Account:
     def stop(self) -> None:
         """The attempt has ended. What requests come to that were cut off, nobody says: they count at their most."""
         self.tick()
-        if self._told != self._stale:
-            self._count_under_way(self._told)
-        self.save()
-
-    def _count_under_way(self, told: Mapping[str, Any]) -> None:
-        if under_way := self._under_way(told):
+        if self._told != self._stale and (under_way := self._under_way(self._told)):
             self.spending = replace(self.spending, usd=self.spending.usd + under_way)
             self._folder.forget_held()
-            self.save()
+        self.save()
 
     @staticmethod
     def _under_way(statement: Mapping[str, Any]) -> float:
