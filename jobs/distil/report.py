@@ -6,6 +6,7 @@ Everything is read from the rows that the steps made. Nothing is asked, decoded 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,8 @@ from orchestrator.job.record import FinishedStep, ReportRequest
 from orchestrator.job.tracked_run import folder_name
 from orchestrator.store.step_folders import PAGE
 
-MOST = 400
-"""Rows of a fate that are drawn; of them, the page has as many as there is room for."""
+A_MEGABYTE = 100
+"""Rows of a fate that are drawn for each; of them, the page has as many as there is room for."""
 
 
 def write(steps: Sequence[FinishedStep], request: ReportRequest) -> None:
@@ -40,7 +41,7 @@ def write(steps: Sequence[FinishedStep], request: ReportRequest) -> None:
         raise StepError(f"--item: no question {strange[0]!r} in this experiment's traces: give an id of their rows")
     made = [each.shown(_that_fit(each.drawn, request.megabytes / len(steps))) for each in counted]
     shown, there = sum(len(each.viewed) for each in made), sum(each.samples for each in counted)
-    note = f"{shown:,} of {there:,} samples are here, as many of each fate as {request.megabytes:g} MB hold."
+    note = f"{shown:,} of {there:,} samples are here, drawn alike of each fate, for {request.megabytes:g} MB."
     if shown < there:
         note += f" For others: {request.command} --item ID, or --megabytes {2 * request.megabytes:g}."
     html = request.folder / PAGE
@@ -57,6 +58,7 @@ class _Counted:
     """What one step's rows come to."""
 
     step: FinishedStep
+    drawn: Drawn[ViewedRow]
     verdicts: Counter[tuple[str, bool]] = field(default_factory=Counter)
     """By verdict, and whether the sample was kept."""
     ends: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
@@ -65,14 +67,13 @@ class _Counted:
     """Samples by their tokens of thinking: those that were dropped, and those that were kept."""
     answers: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
     """Tokens of answers."""
-    drawn: Drawn[ViewedRow] = field(default_factory=lambda: Drawn(MOST))
     wanted: set[str] = field(default_factory=set)
     """Of the items that were asked for, those that are here."""
 
     @classmethod
     def of(cls, step: FinishedStep, request: ReportRequest) -> _Counted:
         """Reads all of a step's rows, once."""
-        found = cls(step)
+        found = cls(step, Drawn(math.ceil(A_MEGABYTE * request.megabytes)))
         for fate, reason, row in made_rows(step.context.output):
             kept = fate == "kept"
             found.verdicts[row["verdict"], kept] += 1

@@ -15,5 +15,6 @@ JOB = Job(
     regrade=lazy("jobs.evaluate.regrade:regrade"),
     compare=lazy("jobs.evaluate.compare:compare"),
     report=lazy("jobs.evaluate.report:write"),
+    frames=lazy("jobs.evaluate.frames:frames"),
     try_model=lazy("jobs.evaluate.attempts.start:try_model"),
 )

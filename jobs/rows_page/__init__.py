@@ -25,7 +25,8 @@ from jobs.fates import Funnel
 LONGEST = 6000
 """Characters of a text that the viewer shows, but for what is asked for in full."""
 BINS = 12
-COLOURS = ("all", "left", "kept")
+COLOURS = {1: ("kept",), 2: ("all", "kept"), 3: ("all", "left", "kept")}
+"""Of bars, by how many groups there are."""
 
 Row = TypeVar("Row")
 
@@ -51,6 +52,11 @@ class Lengths:
             binned.append(bins)
         shares = [[bins[at] / max(1, bins.total()) for bins in binned] for at in range(BINS)]
         return cls(tuple(groups), [(f"≤ {(at + 1) * width:,}", each) for at, each in enumerate(shares)])
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """Of the groups."""
+        return COLOURS[len(self.groups)]
 
     @property
     def most(self) -> float:
@@ -151,7 +157,6 @@ def page(title: str, made: Sequence[MadeRows], note: str) -> str:
         data=packed(shown),
         made=made,
         note=note,
-        colours=COLOURS,
     )
 
 

@@ -17,6 +17,7 @@ from orchestrator.job.context import StepContext
 
 if TYPE_CHECKING:
     from orchestrator.job.estimate import Estimate
+    from orchestrator.job.frames import Frames
     from orchestrator.job.usage import Spending
     from orchestrator.store.storage import StoragePath
 
@@ -155,6 +156,8 @@ class Job:
     """Gives a finished step's verdicts again."""
     compare: Comparer | None = None
     report: ReportWriter | None = None
+    frames: Callable[[Any, StepContext], Frames] | None = None
+    """A finished step's results, for Python."""
     try_model: Trier | None = None
     """Of several kinds that can, the first opens models that no step of theirs names."""
     short: bool = False

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from cluster.catalogue import in_usd
 from jobs.evaluate.chat.client import Bill
-from jobs.evaluate.engines.connection import Refused, Unreached
+from jobs.evaluate.engines.connection import RefusedRequest, Unreached
 from jobs.evaluate.engines.server import Price
 from orchestrator.job.errors import OutOfMoney
 from orchestrator.job.usage import Held
@@ -61,7 +61,7 @@ class Purse:
         refused = False
         try:
             yield bill
-        except (Refused, Unreached):
+        except (RefusedRequest, Unreached):
             refused = True
             raise
         finally:
