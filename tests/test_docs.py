@@ -1,9 +1,11 @@
-"""Pages name files that exist, and link to what is there."""
+"""Pages name files that exist, and link to what is there; examples of additions are as the code takes them."""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -33,3 +35,22 @@ def test_what_a_page_names_is_there(page: Path) -> None:
         elif anchor and linked.suffix == ".md" and anchor not in anchors(linked):
             missing.add(f"{target}#{anchor}")
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_says_a_thing_under_one_heading(page: Path) -> None:
+    headings = re.findall(r"^## +(.+?) *$", page.read_text(), re.MULTILINE)
+    assert len(headings) == len(set(headings))
+
+
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
+RECORDS = re.compile(r"^([A-Z_]+) = (\w+)\(", re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: RECORDS.search(example)[2])
+def test_an_example_of_an_addition_makes_its_record(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("my_package")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(example, module.__dict__)
+    [(name, kind)] = RECORDS.findall(example)
+    assert type(getattr(module, name)).__name__ == kind

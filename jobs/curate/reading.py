@@ -70,5 +70,5 @@ def _text(columns: Mapping[str, Any], part: str, where: str) -> str:
 
 
 def _length(columns: Mapping[str, Any], trace: str) -> int:
-    told = columns.get("thinking_tokens")
-    return told if isinstance(told, int) and not isinstance(told, bool) else len(trace.split())
+    counted = columns.get("thinking_tokens")
+    return counted if isinstance(counted, int) and not isinstance(counted, bool) else len(trace.split())

@@ -34,8 +34,8 @@ def _thought(sweep: Sweep, index: Index, unit: Unit, policy: Policy) -> str:
     for depth in range(len(path) + 1):
         if depth:
             tokens += sweep.replica.forcing.injected[path[depth - 1]]
-        own = [row for row in known.rows if row.key == Key(path[:depth], "thinking")]
-        pieces = zip(own, read_tokens(index.places(own)), strict=True)
+        rows = [row for row in known.rows if row.key == Key(path[:depth], "thinking")]
+        pieces = zip(rows, read_tokens(index.places(rows)), strict=True)
         stretch = [token for _, part in sorted((row.start, part) for row, part in pieces) for token in part]
         reached = (
             end.thinking_tokens - len(tokens)

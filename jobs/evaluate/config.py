@@ -128,7 +128,7 @@ class EvaluateConfig(_Policies):
         names = [task.name for task in self.tasks]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"tasks: {name!r} is there twice: give each task a name of its own")
+                raise ValueError(f"tasks: {name!r} is given twice: give each task a name of its own")
         return self
 
     @model_validator(mode="after")
@@ -161,7 +161,7 @@ class EvaluateConfig(_Policies):
         if not judged:
             raise ValueError("judge: no task is of type judged: leave it out, or give a task type: judged")
         if self.judge.served != (self.resources.judge.server is not None):
-            raise ValueError("resources.judge.server: is where a judge on a server is: give both or neither")
+            raise ValueError("resources.judge.server: goes with a judge.engine on a server: give both or neither")
         if problem := gpus_problem(self.judge.engine, self.resources.judge.gpus):
             raise ValueError(f"resources.judge.gpus: {problem}")
         return self

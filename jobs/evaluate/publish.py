@@ -34,6 +34,7 @@ from jobs.evaluate.stats.s1_metrics import Method, measure_methods
 from jobs.evaluate.traces.provenance import mixed, read_kinds
 from orchestrator.job.context import StepContext
 from orchestrator.job.references import Reference
+from orchestrator.store.manifest import hashed_file
 
 PUBLISHED = (
     *("plot.png", "plot.html", "table.csv", "table.md"),
@@ -229,7 +230,7 @@ def _write_samples(curve: MeasuredCurve, samples: Path, path: Path) -> None:
     names = [point.policy.name for point in curve.points]
     source = ds.dataset(samples, format="parquet")
     of_curve = (ds.field("task") == curve.task) & ds.field("policy").isin(names)
-    with pq.ParquetWriter(path, source.schema, compression="zstd") as writer:
+    with hashed_file(path) as file, pq.ParquetWriter(file, source.schema, compression="zstd") as writer:
         for batch in source.scanner(filter=of_curve).to_batches():
             if batch.num_rows:
                 writer.write_batch(batch)
@@ -237,8 +238,8 @@ def _write_samples(curve: MeasuredCurve, samples: Path, path: Path) -> None:
 
 def sampling_of(config: EvaluateConfig, decode: Mapping[str, Any]) -> Mapping[str, Any]:
     """How tokens were drawn: as ``decode.json`` has it where the checkpoint decided it."""
-    found: Mapping[str, Any] = decode.get("sampling", {name: getattr(config, name) for name in SAMPLING})
-    return found
+    sampling: Mapping[str, Any] = decode.get("sampling", {name: getattr(config, name) for name in SAMPLING})
+    return sampling
 
 
 def _decoding(config: EvaluateConfig, drawn: Mapping[str, Any]) -> dict[str, str | int | float]:

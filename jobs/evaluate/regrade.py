@@ -28,6 +28,7 @@ from jobs.evaluate.sweep.ledger import Ledger, Verdict
 from jobs.evaluate.tasks import Task, load
 from orchestrator.job.context import StepContext
 from orchestrator.job.record import Regraded
+from orchestrator.store.manifest import hashed_file
 
 CHANGES = "regraded.csv"
 """In the step's folder: every answer whose verdict the last regrading changed."""
@@ -99,7 +100,8 @@ def graded_again(config: EvaluateConfig, context: StepContext, asked: Sequence[T
     source = pq.ParquetFile(context.output / "samples.parquet")
     with (
         grading(config, context, staged) as grader,
-        pq.ParquetWriter(staged / "samples.parquet", SCHEMA, compression="zstd") as writer,
+        hashed_file(staged / "samples.parquet") as samples,
+        pq.ParquetWriter(samples, SCHEMA, compression="zstd") as writer,
     ):
         for batch in source.iter_batches(_ROWS_AT_ONCE):
             old = batch.to_pylist()

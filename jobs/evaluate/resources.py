@@ -44,7 +44,7 @@ class EvaluateResources(Resources):
         default=None, ge=1, description="mean length of a trace, for the plan; else what is known of each task"
     )
     mbu: float | None = Field(
-        default=None, gt=0, le=1, description="share of the memory's bandwidth that the plan reckons with; else 0.6"
+        default=None, gt=0, le=1, description="share of the memory's bandwidth that the plan assumes; else 0.6"
     )
     server: Server | None = Field(default=None, description="where the model is served, for an engine on a server")
     judge: JudgeResources = JudgeResources()

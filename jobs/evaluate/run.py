@@ -279,8 +279,8 @@ def _most(
 
     @cache
     def most(tree: int, room: Room) -> float:
-        told = thinks and by_tree[tree][0].root.thinks
-        return workload.at_most(trees[tree], by_tree[tree], room, 0, told).once.decoded
+        thinking = thinks and by_tree[tree][0].root.thinks
+        return workload.at_most(trees[tree], by_tree[tree], room, 0, thinking).once.decoded
 
     return lambda unit: most(unit.tree, unit.room)
 

@@ -20,6 +20,7 @@ from jobs.evaluate.sweep.tree import ANSWERS, Key, Leaf, Tree, leaf
 from jobs.evaluate.tasks import Item, Task
 from jobs.evaluate.traces.files import DamagedFile, Index, MovedFile, read_tokens
 from jobs.evaluate.traces.segments import Resolved, Row
+from orchestrator.store.manifest import hashed_file
 
 UNITS_AT_ONCE = 256
 """Units whose answers are in memory together; their rows are written as one row group."""
@@ -89,7 +90,7 @@ def samples_file(path: Path) -> Iterator[Callable[[Iterable[Graded]], None]]:
     """A file of rows that appears, whole, when the block ends without an error. Each call adds a row group."""
     temporary = path.with_name(f".{path.name}")
     try:
-        with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+        with hashed_file(temporary) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
             yield lambda rows: writer.write_table(pa.Table.from_pylist([row(each) for each in rows], SCHEMA))
         temporary.rename(path)
     finally:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from io import TextIOWrapper
 from pathlib import Path
 
 from jobs.letters.config import LettersConfig
 from jobs.letters.generator import held_out, training
 from orchestrator.job.context import StepContext
+from orchestrator.store.manifest import hashed_file
 
 _PROGRESS_EVERY = 10_000
 
@@ -36,5 +38,5 @@ def run(config: LettersConfig, context: StepContext) -> None:
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with TextIOWrapper(hashed_file(path), encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)

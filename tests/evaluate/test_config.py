@@ -122,8 +122,8 @@ def test_batch_invariance_says_what_it_costs() -> None:
         ({"samples": 16, "temperature": 1.0, "at_k": [64]}, (), "at_k: 64 is more than the 16 samples"),
         ({"at_k": []}, ("at_k",), "empty"),
         ({"stop_strings": []}, ("stop_strings",), "empty"),
-        ({"stop_strings": ["a", ""]}, ("stop_strings", 1), "is not a string that could be written"),
-        ({"ban": [""]}, ("ban", 0), "is not a string that could be written"),
+        ({"stop_strings": ["a", ""]}, ("stop_strings", 1), "is empty: give at least one character"),
+        ({"ban": [""]}, ("ban", 0), "is empty: give at least one character"),
         ({"ban": ["Wait"], "template": "none", "budgets": ["auto"], "extensions": None}, (), "ban: needs thinking"),
         (
             {"efforts": ["low"], "template": "none", "extensions": None, "budgets": ["auto"]},
@@ -140,9 +140,9 @@ def test_batch_invariance_says_what_it_costs() -> None:
         (
             {"tasks": [JUDGED], "judge": {"model": "m/j", "engine": "openai", "served_model": "j"}},
             (),
-            "resources.judge.server: is where a judge on a server is",
+            "resources.judge.server: goes with a judge.engine on a server",
         ),
-        ({"tasks": ["letters", "letters"]}, (), "'letters' is there twice"),
+        ({"tasks": ["letters", "letters"]}, (), "'letters' is given twice"),
         ({"resources": {"replicas": {"min": 3, "max": 2}}}, ("resources", "replicas"), "min 3 is more than max 2"),
     ],
 )

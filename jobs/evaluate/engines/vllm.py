@@ -270,10 +270,13 @@ def _by_vllm(request: Request) -> dict[str, Any]:
     from jobs.evaluate.engines.vllm_penalties import penalties_of
 
     sampling = request.sampling
-    told: dict[str, Any] = {"temperature": sampling.temperature, "repetition_penalty": sampling.repetition_penalty}
+    parameters: dict[str, Any] = {
+        "temperature": sampling.temperature,
+        "repetition_penalty": sampling.repetition_penalty,
+    }
     if sampling.temperature > 0:
-        told |= {"top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p, "seed": request.seed}
-    return told | {"extra_args": penalties_of(request)}
+        parameters |= {"top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p, "seed": request.seed}
+    return parameters | {"extra_args": penalties_of(request)}
 
 
 def _by_streams(request: Request) -> dict[str, Any]:

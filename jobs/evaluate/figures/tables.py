@@ -83,10 +83,10 @@ def _range(name: str, interval: Interval) -> TableRow:
 
 
 def _statistics(point: Point) -> TableRow:
-    found: TableRow = {}
+    row: TableRow = {}
     for name, (value, interval) in point.statistics.items():
-        found |= {name: number(value)} if interval is None else {name: number(value), **bounded(name, interval)}
-    return found
+        row |= {name: number(value)} if interval is None else {name: number(value), **bounded(name, interval)}
+    return row
 
 
 def _spread(name: str, spread: Spread) -> TableRow:

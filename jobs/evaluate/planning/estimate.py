@@ -107,7 +107,7 @@ def _states(config: EvaluateConfig) -> Iterator[str]:
         return
     yield (
         f"{config.model} has layers that keep a state in place of keys and values: forks may compute their prefix "
-        "again, and none of that is in time and cost"
+        "again, which is in neither time nor cost"
     )
 
 
@@ -150,7 +150,7 @@ def _parts(config: EvaluateConfig, work: Workload, replica: PlannedReplica | Non
 def _basis(config: EvaluateConfig, replica: PlannedReplica, expected: Taken) -> Iterator[str]:
     """What time and cost are reckoned with."""
     if not config.resources.machine and not _on_cpus(config):
-        yield f"resources.machine is not set: reckoned with {DEFAULT_GPU}"
+        yield f"resources.machine is not set: {DEFAULT_GPU} is assumed"
     where = config.machine
     bandwidth = f"{replica.share:.0%} of {where.card.bandwidth / 1e9:,.0f} GB/s each"
     cards = f"{expected.replicas * replica.cards} {config.machine.device}s"

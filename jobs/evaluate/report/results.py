@@ -174,12 +174,12 @@ def difference(point: CurvePoint | Record) -> str:
 def statistic_columns(points: Sequence[CurvePoint], endings: bool = True) -> dict[str, Callable[[CurvePoint], str]]:
     """What each statistic that these points have says of a point, by its title; without `endings`, of those alone that
     are drawn nowhere."""
-    found: dict[str, Callable[[CurvePoint], str]] = {}
+    columns: dict[str, Callable[[CurvePoint], str]] = {}
     for name, statistic in STATISTICS.items():
         wanted = endings or not statistic.ending
         if wanted and statistic.is_shown([point.get(name) for point in points]):
-            found[statistic.title] = partial(_statistic, name, statistic)
-    return found
+            columns[statistic.title] = partial(_statistic, name, statistic)
+    return columns
 
 
 def _statistic(name: str, statistic: Statistic, point: CurvePoint) -> str:

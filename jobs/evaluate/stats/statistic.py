@@ -76,8 +76,8 @@ STATISTICS: ExtensionPoint[Statistic] = ExtensionPoint(
 
 def measured(outcomes: Outcomes, policies: Sequence[Policy], seed: int) -> list[dict[str, Value]]:
     """All statistics of each policy, by name."""
-    found: list[dict[str, Value]] = [{} for _ in policies]
+    by_policy: list[dict[str, Value]] = [{} for _ in policies]
     for name, statistic in STATISTICS.items():
-        for own, value in zip(found, statistic.of(outcomes, policies, seed), strict=True):
-            own[name] = value
-    return found
+        for values, value in zip(by_policy, statistic.of(outcomes, policies, seed), strict=True):
+            values[name] = value
+    return by_policy

@@ -59,7 +59,7 @@ def filled(values: Items) -> Items:
 
 def _text(value: str) -> str:
     if not value:
-        raise ValueError('"" is not a string that could be written: give at least one character')
+        raise ValueError('"" is empty: give at least one character')
     return value
 
 
