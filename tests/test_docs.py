@@ -52,5 +52,5 @@ def test_an_example_of_an_addition_makes_its_record(example: str, monkeypatch: p
     module = ModuleType("my_package")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(example, module.__dict__)
-    [(name, kind)] = RECORDS.findall(example)
-    assert type(getattr(module, name)).__name__ == kind
+    for name, kind in RECORDS.findall(example):
+        assert type(getattr(module, name)).__name__ == kind

@@ -66,6 +66,8 @@ class DistilConfig(EvaluateConfig):
                 f"a teacher thinks in one way, and these are {len(self.policies)} ({names}): give one budget, one "
                 "extension with one count, or one effort"
             )
+        if self.search is not None:
+            raise ValueError("search: a teacher thinks by itself: leave it out")
         if self.published is not None:
             raise ValueError("published: is for sweeps: leave it out")
         return self

@@ -120,7 +120,9 @@ def graded_again(config: EvaluateConfig, context: StepContext, asked: Sequence[T
 
 def _again(rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, Task], grader: Grader) -> list[dict[str, Any]]:
     """The rows with what the grader says now; with what was said before, where it can say nothing now."""
-    graded = grader.grade([(tasks[each["task"]], Ledger(**{name: each[name] for name in _LEDGER})) for each in rows])
+    graded = grader.grade(
+        [(tasks[each["task"]], Ledger(**{name: each[name] for name in _LEDGER if name in each})) for each in rows]
+    )
     return [
         dict(before) if after.verdict == "ungraded" else row(after) for before, after in zip(rows, graded, strict=True)
     ]

@@ -26,8 +26,8 @@ from jobs.evaluate.decode.member import RELEASE_SECONDS, Member, launch, said
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Report, Work
 from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.resources import EvaluateResources
+from jobs.evaluate.sweep.grown import is_whole
 from jobs.evaluate.sweep.prompts import Unit
-from jobs.evaluate.sweep.tree import wanted
 from jobs.evaluate.traces.files import Index
 from jobs.gang_scheduling import WaitingGangs, release_abandoned, will_fit
 from orchestrator.job.errors import StepError
@@ -319,10 +319,10 @@ class _Pool:
         for work in held:
             unit = work.unit
             known = self._index.unit(unit.item, unit.sample)
-            if any(True for _ in wanted(self._spec.trees[unit.tree], unit.room, known.extent)):
-                again.append(Work(unit, tuple(known.rows), tuple(self._index.places(known.rows))))
-            else:
+            if is_whole(self._spec.trees[unit.tree], unit.room, known.extent):
                 done.append(sum(row.length for row in known.rows))
+            else:
+                again.append(Work(unit, tuple(known.rows), tuple(self._index.places(known.rows))))
         return again, done
 
     def _put_back(self) -> None:

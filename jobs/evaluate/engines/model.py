@@ -114,6 +114,16 @@ def sampling(config: EvaluateConfig, model: ResolvedModel) -> Sampling:
     return recommended
 
 
+VLLM_MEMORY = 0.9
+"""Of a card, what vLLM takes unless it is told otherwise."""
+
+
+def memory_beside(config: EvaluateConfig) -> float | None:
+    """The share of each card's memory that a scorer leaves to the engine; None where the engine has all of it."""
+    shares = config.resources.gpus and config.loads_scorer and not config.resources.scorer.gpus
+    return round(VLLM_MEMORY - config.resources.scorer.memory, 3) if shares else None
+
+
 def answer_tokens(config: EvaluateConfig, model: ResolvedModel) -> int:
     """The most that an answer may take."""
     return model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
@@ -138,6 +148,7 @@ def engine(config: EvaluateConfig, model: ResolvedModel, sampling: Sampling, sea
         batch_invariant=config.batch_invariant,
         counts_written=sampling.counts_written,
         in_flight=resources.in_flight,
+        memory=memory_beside(config),
         seats=seats,
         max_num_seqs=resources.max_num_seqs,
         max_num_batched_tokens=resources.max_num_batched_tokens,

@@ -1,7 +1,8 @@
 """What a finished sweep says in its own files: nothing is measured again for a report.
 
 ``curves.json`` has the points, ``comparisons.json`` their differences, ``methods.json`` what they come to,
-``published.json`` what others measured, ``decode.json`` what they cost, ``samples.parquet`` every verdict.
+``frontier.json`` which are worth their cost, ``published.json`` what others measured, ``decode.json`` what they cost,
+``samples.parquet`` every verdict.
 """
 
 from __future__ import annotations
@@ -117,6 +118,12 @@ class FinishedSweep:
         """What each way of spending more thinking comes to."""
         methods: list[Record] = self._read("methods.json")
         return methods
+
+    @cached_property
+    def frontiers(self) -> Sequence[Record]:
+        """What is worth its cost: each task over each kind of cost."""
+        frontiers: list[Record] = self._read("frontier.json")
+        return frontiers
 
     @cached_property
     def published(self) -> tuple[str, Sequence[Record]]:
