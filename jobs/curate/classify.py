@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from jobs.curate.classes import Classify
-from jobs.curate.domains import Questions
+from jobs.curate.domains import ReadsQuestions
 from jobs.curate.resources import CurateResources
 from jobs.curate.row import Entry
 from jobs.tokenizer import saved_tokenizer
@@ -33,7 +33,7 @@ from orchestrator.job.references import Reference
 
 FILE = "classified.jsonl"
 AT_ONCE = 64
-"""Questions in one call: what a step that is killed asks again."""
+"""ReadsQuestions in one call: what a step that is killed asks again."""
 CACHED = 16_384
 """Tokens whose keys and values are held for labels at once: some kilobytes each, of a small model."""
 LONGEST = 4000
@@ -51,7 +51,7 @@ Answer with the name of one class, as it stands before the colon in the list, an
 
 
 def with_classes(
-    rows: Sequence[Entry], asked: Classify, resources: CurateResources, context: StepContext, questions: Questions
+    rows: Sequence[Entry], asked: Classify, resources: CurateResources, context: StepContext, questions: ReadsQuestions
 ) -> list[Entry]:
     """The rows with their classes as domains. Raises StepError where the model cannot be had."""
     file = context.folder / FILE

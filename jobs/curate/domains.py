@@ -11,7 +11,7 @@ from jobs.curate.config import Domains
 from jobs.curate.row import Entry
 from orchestrator.job.errors import StepError
 
-Questions = Callable[[Iterable[Entry]], Iterator[str]]
+ReadsQuestions = Callable[[Iterable[Entry]], Iterator[str]]
 """Reads what rows ask."""
 
 DIMENSIONS = 64
@@ -20,13 +20,13 @@ NAMED_BY = 3
 """Words that a cluster is called by."""
 
 
-def clustered(entries: Sequence[Entry], asked: Domains, questions: Questions) -> list[Entry]:
+def clustered(entries: Sequence[Entry], asked: Domains, questions: ReadsQuestions) -> list[Entry]:
     """The rows with their clusters as domains. Raises StepError for more clusters than questions."""
     assert asked.clusters is not None
     return _clustered(entries, asked.clusters, asked.seed, questions)
 
 
-def _clustered(rows: Sequence[Entry], count: int, seed: int, questions: Questions) -> list[Entry]:
+def _clustered(rows: Sequence[Entry], count: int, seed: int, questions: ReadsQuestions) -> list[Entry]:
     """By what words their questions share: weighted counts of words and pairs, reduced, and k-means. A cluster is
     called by the words that set it apart most."""
     import numpy as np

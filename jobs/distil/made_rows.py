@@ -16,7 +16,7 @@ from jobs.distil.run import ROWS
 KEPT, _, GONE = ROWS
 
 
-class Sample(NamedTuple):
+class SampleName(NamedTuple):
     """Names a sample among all: questions of two tasks may have the same id, and are then told apart by their text."""
 
     item: str
@@ -25,26 +25,26 @@ class Sample(NamedTuple):
     """Its hash, within this process."""
 
     @classmethod
-    def of(cls, item: str, number: int, question: str) -> Sample:
+    def of(cls, item: str, number: int, question: str) -> SampleName:
         """That sample of that question."""
         return cls(item, number, hash(question))
 
 
-class MadeRows:
+class RowsBySample:
     """A context manager; rows are found by what they are of."""
 
     def __init__(self, output: Path):
         self._paths = (output / KEPT, output / GONE)
         self._files: list[BinaryIO] = []
-        self._places: dict[Sample, tuple[int, int]] = {}
+        self._places: dict[SampleName, tuple[int, int]] = {}
 
-    def __enter__(self) -> MadeRows:
+    def __enter__(self) -> RowsBySample:
         self._files = [path.open("rb") for path in self._paths]
         for number, file in enumerate(self._files):
             at = 0
             for line in file:
                 row = json.loads(line)
-                self._places[Sample.of(row["id"], row["sample"], row["question"])] = number, at
+                self._places[SampleName.of(row["id"], row["sample"], row["question"])] = number, at
                 at += len(line)
         return self
 
@@ -54,7 +54,7 @@ class MadeRows:
         for file in self._files:
             file.close()
 
-    def __getitem__(self, sample: Sample) -> Mapping[str, Any]:
+    def __getitem__(self, sample: SampleName) -> Mapping[str, Any]:
         number, at = self._places[sample]
         self._files[number].seek(at)
         row: Mapping[str, Any] = json.loads(self._files[number].readline())

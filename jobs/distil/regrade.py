@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from jobs.distil.config import DistilConfig
-from jobs.distil.made_rows import MadeRows, Sample
+from jobs.distil.made_rows import RowsBySample, SampleName
 from jobs.distil.questions import Questions, questions
 from jobs.distil.run import ROWS, SAMPLES, Thought, keep, tell
 from jobs.evaluate.regrade import graded_again
@@ -27,17 +27,17 @@ def regrade(config: DistilConfig, context: StepContext) -> Regraded:
     asked = questions(config, context.inputs)
     graded = graded_again(config, context, asked.tasks)
     samples = graded.staged / SAMPLES
-    with MadeRows(context.output) as made:
+    with RowsBySample(context.output) as made:
         funnel = keep(config, asked, samples, _thoughts(samples, asked, made), graded.staged)
         model = next(_thoughts(samples, asked, made)).model
     revised = any(not same(graded.staged / name, context.output / name, shallow=False) for name in ROWS)
     return graded.told(revised, partial(tell, config, context, model, funnel))
 
 
-def _thoughts(samples: Path, asked: Questions, made: MadeRows) -> Iterator[Thought]:
+def _thoughts(samples: Path, asked: Questions, made: RowsBySample) -> Iterator[Thought]:
     """What was thought of every sample, in their order."""
     said = {(task.name, item.id): item.question for task in asked.tasks for item in task.items}
     for batch in pq.ParquetFile(samples).iter_batches(columns=["task", "item", "sample"]):
         for each in batch.to_pylist():
-            row = made[Sample.of(each["item"], each["sample"], said[each["task"], each["item"]])]
+            row = made[SampleName.of(each["item"], each["sample"], said[each["task"], each["item"]])]
             yield Thought(row["trace"], row["model"])

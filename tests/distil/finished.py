@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.distil.made_rows import MadeRows
+from jobs.distil.made_rows import RowsBySample
 from jobs.distil.questions import questions
 from jobs.distil.regrade import _thoughts
 from jobs.distil.run import SAMPLES, keep, tell
@@ -78,7 +78,7 @@ def _as_an_older_grader(folder: Path) -> None:
     asked, samples = questions(config, {}), context.output / SAMPLES
     rows = [row | ({"verdict": "wrong"} if row["item"] == "q1" else {}) for row in pq.read_table(samples).to_pylist()]
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), samples)
-    with MadeRows(context.output) as made:
+    with RowsBySample(context.output) as made:
         thoughts = list(_thoughts(samples, asked, made))
     (context.output / "grading.json").write_text('{"grader": 1}')
     tell(config, context, "r1", keep(config, asked, samples, thoughts, context.output))
