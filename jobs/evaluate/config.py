@@ -298,6 +298,20 @@ class EvaluateConfig(_Policies):
         each = self.devices(self.replica_demand())
         return each * self.machine.at_once(max(1, int(each)), self.resources.replicas.max)
 
+    def charged(self) -> bool:
+        """Where the server that chats has a price."""
+        server = self.resources.server
+        return self.chat is not None and server is not None and server.price is not None
+
+    def unlimited(self) -> Iterator[Problem]:
+        """A request without a limit may cost anything."""
+        if self.chat is not None and self.charged() and self.chat.most(None) is None:
+            yield Problem(
+                ("chat", "parameters"),
+                "max_cost counts what is under way at its most, and nothing says how long an answer may be: give "
+                "{max_tokens: 32768}, or leave out resources.server.price",
+            )
+
     def notes(self) -> list[str]:
         """Lists that were understood as sets, and what costs more than it looks."""
         keys = [*kinds.given(self), *(["at_k"] if self.at_k is not None else [])]
