@@ -341,7 +341,7 @@ def _as_sets(name: str, value: object, understood: Any) -> Iterator[tuple[str, l
     if isinstance(value, BaseModel):
         for field in type(value).model_fields:
             yield from _as_sets(f"{name}.{field}", getattr(value, field), understood[field])
-    elif isinstance(value, tuple):
+    elif isinstance(value, tuple) and not any(isinstance(each, BaseModel) for each in value):
         yield name, list(value), understood
 
 

@@ -32,8 +32,9 @@ from jobs.evaluate.planning.estimate import expected_lengths
 from jobs.evaluate.planning.lengths import unmarked
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SampledPrompt, write_samples
+from jobs.evaluate.stopping import replay
 from jobs.evaluate.sweep.opening import ASKED
-from jobs.evaluate.sweep.policy import Policy, Root
+from jobs.evaluate.sweep.policy import Policy, Root, walked
 from jobs.evaluate.sweep.prompts import AFTER_CLOSE, Prompter, Unit, room, unit_key
 from jobs.evaluate.sweep.tree import Room, Tree, grow, wanted, width
 from jobs.evaluate.tasks import Task, load
@@ -131,22 +132,23 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
     model = models.resolve(config, context)
     prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn, config.instructions)
     template = prompter.template
-    forcing = prompter.forcing(config.policies)
+    policies = walked(config.policies)
+    forcing = prompter.forcing(policies)
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
-    by_root = _by_root(config.policies, prompter)
-    trees = tuple(grow(policies, injected, len(forcing.step), forcing.longer) for policies in by_root.values())
+    by_root = _by_root(policies, prompter)
+    trees = tuple(grow(members, injected, len(forcing.step), forcing.longer) for members in by_root.values())
     answer = model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     questions = []
     for task in tasks:
         for item in task.items:
-            for number, (root, policies) in enumerate(by_root.items()):
+            for number, (root, members) in enumerate(by_root.items()):
                 prompt = prompter.prompt(item.question, root)
                 left = room(prompt, model.context_length, forcing, answer)
                 key = unit_key(item.id, prompt, root.banned)
                 units = [
                     Unit(key, each, prompt, left, number, root.banned, root.thinks) for each in range(config.samples)
                 ]
-                questions.append(SampledPrompt(task, item, tuple(units), tuple(policies)))
+                questions.append(SampledPrompt(task, item, tuple(units), tuple(members)))
     sampling = models.sampling(config, model)
     engine = EngineSpec(
         name=config.engine_name,
@@ -281,7 +283,10 @@ def _complete(
             )
             index.refresh()
         try:
-            alone = write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+            alone = write_samples(
+                replay.files(config, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader
+            )
+            replay.add_rules(config, samples)
             return total, alone, index.decoded_by((unit.item, unit.sample) for unit in sweep.units)
         except DamagedFile as error:
             index.discard(str(error))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -52,7 +52,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class SampledPrompt:
-    """One item as it is put to the model: the units sampled from that prompt, and the policies that they serve."""
+    """One item as it is put to the model: the units sampled from that prompt, and the policies whose leaves they have."""
 
     task: Task
     item: Item
@@ -61,26 +61,30 @@ class SampledPrompt:
 
 
 def write_samples(
-    path: Path,
+    files: Mapping[Path, Collection[str]],
     questions: Sequence[SampledPrompt],
     trees: Sequence[Tree],
     prompter: Prompter,
     index: Index,
     grader: Grader,
 ) -> int:
-    """Writes a row per question, sample and policy, in their order, to a file that appears whole.
+    """Writes a row per question, sample and policy, in their order, to files that appear whole, each for the policies
+    that are named with it.
 
     Returns the tokens that running each policy by itself would have decoded. Raises DamagedFile.
     """
     alone = 0
-    with samples_file(path) as add:
+    with ExitStack() as stack:
+        adding = [(stack.enter_context(samples_file(path)), set(names)) for path, names in files.items()]
         for batch in _batches(questions):
             answers: list[tuple[Task, Ledger]] = []
             for question, decoded in _decoded(batch, index):
                 for ledger, tokens in _ledgers(question, decoded, trees, prompter):
                     alone += tokens
                     answers.append((question.task, ledger))
-            add(grader.grade(answers))
+            graded = grader.grade(answers)
+            for add, names in adding:
+                add(each for each in graded if each.ledger.policy in names)
     return alone
 
 

@@ -116,6 +116,9 @@ class Job:
     regrade: Callable[[Any, StepContext], Regraded] | None = None
     """Gives a finished step's verdicts again."""
     compare: Comparer | None = None
+    replay: Callable[[Any, StepContext, str | None], str] | None = None
+    """What a finished step would have come to under other rules, as text; the last is what was asked for, in YAML.
+    Raises StepError in one line."""
     report: ReportWriter | None = None
     short: bool = False
     """Whether it leaves nothing behind in its process, so that one process may do many of its steps: to start one takes

@@ -15,6 +15,7 @@ from jobs.distil.thoughts import decoded
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.run import sweep_of
 from jobs.evaluate.samples import write_samples
+from jobs.evaluate.stopping.replay import files
 from jobs.evaluate.traces.files import Index
 from orchestrator.job.context import StepContext
 from tests.collect.questions import read
@@ -45,7 +46,7 @@ def test_each_policy_gives_its_own_thinking(tmp_path: Path, policy: dict[str, ob
     index = Index(sweep.folder, report=print)
     with grading(config, context, context.output) as grader:
         samples = context.output / SAMPLES
-        write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+        write_samples(files(config, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
     write(config, context, asked, decoded(sweep), sweep.model)
     rows = read(context.output / "train.jsonl")
     assert [row["trace"] for row in rows] == [trace] * 3

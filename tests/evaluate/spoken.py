@@ -20,6 +20,7 @@ from jobs.evaluate.grading.session import grading
 from jobs.evaluate.publish import publish
 from jobs.evaluate.run import Sweep, missing, prepare
 from jobs.evaluate.samples import write_samples
+from jobs.evaluate.stopping.replay import add_rules, files
 from jobs.evaluate.traces.files import Index, write
 from jobs.evaluate.traces.segments import Segment
 from orchestrator.job.context import StepContext
@@ -62,7 +63,10 @@ def finish(
     samples = context.output / "samples.parquet"
     index = Index(sweep.folder, report=print)
     with grading(config, context, context.output) as grader:
-        alone = write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+        alone = write_samples(
+            files(config, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader
+        )
+    add_rules(config, samples)
     totals = {
         "units": sum(1 for _ in sweep.units),
         "thinking_tokens_decoded": 300,

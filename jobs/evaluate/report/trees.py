@@ -61,7 +61,7 @@ class Trees:
         unit: Unit = question.units[number]
         known = self._index.unit(unit.item, unit.sample)
         tree = self._sweep.replica.trees[unit.tree]
-        taken = [policy for policy in question.policies if not policy.tries]
+        taken = [policy for policy in question.policies if not policy.tries and policy.name in by_policy]
         leaves = {policy: leaf(tree, policy, unit.room, known.extent) for policy in taken}
         branches = _Branches(record, known, unit, self._sweep, self._index)
         sentence = question.policies[0].root.sentence

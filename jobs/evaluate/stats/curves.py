@@ -180,7 +180,7 @@ def drawn(
 ) -> tuple[MeasuredCurve, ...]:
     """The curves of a sweep from its outcomes, whose columns are `policies`.
 
-    `at_k` are the k of pass@k and majority@k; None: 1, 2, 4, 8 … and all.
+    `at_k` are the k of pass@k and majority@k; None: 1, 2, 4, 8 … and all; none where it is empty.
     """
     measured = []
     for task in outcomes:
@@ -207,7 +207,7 @@ def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[
     reference = None if natural is None else task.shares[[natural]]
     shares = estimates(task.shares, seed, reference)
     at_k: list[tuple[AtK, ...]] = [()] * len(policies)
-    if task.most > 1:
+    if task.most > 1 and ks != ():
         at_k = scores_at_k(task, reference, seed)
     means = {name: task.mean(name) for name in task.totals}
     averaged = (*TOKENS, "tries")
@@ -226,7 +226,7 @@ def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[
             answer_spread=answers[column],
             statistics=statistics[column],
             # Its samples were drawn from the others', so they cannot be taken together once more.
-            at_k=() if policy.tries else at_k[column],
+            at_k=() if policy.tries or policy.runs_of != 1 else at_k[column],
             shown=shown(task.most, ks) if task.most > 1 else (),
             score="accuracy",
             k=1,

@@ -112,7 +112,11 @@ def read(samples: Path, policies: Sequence[str] | None = None) -> tuple[Outcomes
     """The outcomes in a ``samples.parquet``, task by task. `policies` are their columns; None: all, as they come."""
     there = pq.read_schema(samples).names
     columns = [name for name in _COLUMNS if name in there]
-    frame = pq.read_table(samples, columns=columns, read_dictionary=_CATEGORIES).to_pandas()
+    return of_frame(pq.read_table(samples, columns=columns, read_dictionary=_CATEGORIES).to_pandas(), policies)
+
+
+def of_frame(frame: pd.DataFrame, policies: Sequence[str] | None = None) -> tuple[Outcomes, ...]:
+    """The outcomes in rows of a ``samples.parquet``, task by task; see :func:`read`."""
     return tuple(
         _outcomes(str(task), of_task, policies or tuple(dict.fromkeys(of_task["policy"])))
         for task in dict.fromkeys(frame["task"])

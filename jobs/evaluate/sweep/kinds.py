@@ -27,6 +27,7 @@ class SweepFields(Protocol):
     """What a kind may look at of the rest of a sweep's fields."""
 
     samples: int
+    budgets: Sequence[int | str]
     chat: Any
     """Not None: a server that only chats decodes."""
 

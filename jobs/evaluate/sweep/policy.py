@@ -163,10 +163,26 @@ class Policy(ABC):
         it is. Such policies force nothing."""
         return 0
 
+    @property
+    def leaves(self) -> tuple[Policy, ...]:
+        """The policies whose leaves its rows are made of: itself, unless it is replayed on those of others, in the order
+        of their tokens."""
+        return (self,)
+
+    @property
+    def runs_of(self) -> int | None:
+        """Samples of an item that make one row; None: all of them."""
+        return 1
+
     def samples_looked_at(self, accepted: float) -> float:
         """How many samples it looks at in the mean where a share of `accepted` end by themselves within its budget:
         what a plan reckons with."""
         return 1.0
+
+
+def walked(policies: Iterable[Policy]) -> tuple[Policy, ...]:
+    """All that is decoded for `policies`, each once, in their order."""
+    return tuple(dict.fromkeys(leaf for policy in policies for leaf in policy.leaves))
 
 
 def ordered(budgets: Iterable[int | None]) -> tuple[int | None, ...]:

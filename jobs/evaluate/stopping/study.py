@@ -1,0 +1,119 @@
+"""A finished sweep under stopping rules, as text: ``python -m orchestrator replay FILE [STEP]``.
+
+The rules are those that are asked for, or the sweep's own, or the usual ones. The answers that they look at are the
+sweep's own at its budgets: nothing is decoded, graded or written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.figures.tables import as_markdown, cell, markdown, percent
+from jobs.evaluate.stats.comparisons import compare
+from jobs.evaluate.stats.curves import NATURAL_END, drawn
+from jobs.evaluate.stats.intervals import Interval
+from jobs.evaluate.stats.outcomes import of_frame
+from jobs.evaluate.stopping import reading
+from jobs.evaluate.stopping.anytime import Anytime, anytime
+from jobs.evaluate.stopping.reading import ProbedTask
+from jobs.evaluate.stopping.replay import PROBES, rows
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.stopping import CrossFitted, Rules, Stopping, replayed
+from jobs.evaluate.sweep.policy import Policy
+from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
+
+USUAL = ("oracle", {"rule": "convergence", "agree": [2, 3, 4]})
+"""What is replayed where nobody says what."""
+
+
+def study(config: EvaluateConfig, context: StepContext, asked: str | None = None) -> str:
+    """Tables in Markdown, a task each. `asked` is a value of ``stopping``, as YAML. Raises StepError in one line."""
+    given = _given(config, asked)
+    context.check_out("output")
+    path = context.output / PROBES
+    path = path if path.exists() else context.output / "samples.parquet"
+    return tables(config, path, given)
+
+
+def tables(config: EvaluateConfig, path: Path, given: Sequence[Stopping]) -> str:
+    """The tables, from a file that has the answers of budgets."""
+    budgets = [policy for policy in config.policies if isinstance(policy, Budget)]
+    policies = list(replayed(given, budgets))
+    probes = sorted({*budgets, *(leaf for each in policies for leaf in each.leaves)}, key=lambda leaf: leaf.place)
+    sections = []
+    for task in reading.read(path, [probe.name for probe in probes], texts=False):
+        shown = [probe for probe in budgets if probe.name in task.policies]
+        frames = [
+            task.frame[task.frame["policy"].isin([each.name for each in shown])],
+            *rows(task, policies, config.seed),
+        ]
+        outcomes = of_frame(pd.concat(_plain(frames), ignore_index=True), [each.name for each in (*shown, *policies)])
+        curves = drawn(outcomes, [*shown, *policies], config.seed, at_k=())
+        sections.append(as_markdown(curves, compare(outcomes, NATURAL_END.name, at_k=())).rstrip())
+        sections.append(_about(task, anytime(task, config.seed)))
+    if any(isinstance(each, CrossFitted) for each in policies):
+        sections.append(CROSS_FITTED)
+    return "\n\n".join(sections) + "\n"
+
+
+CROSS_FITTED = (
+    "Cross-fitted: the setting of each half of the items was chosen on the other half: the cheapest there whose accuracy "
+    "is within the tolerance of the best."
+)
+
+
+def turn_rows(found: Anytime) -> list[tuple[str, ...]]:
+    """What more thinking turns over, as a table's lines; percentages of samples."""
+    return [
+        (
+            f"{turn.start} → {turn.end}",
+            f"{turn.tokens:,.1f}",
+            _share(turn.wrong_to_right, turn.wrong_to_right_interval),
+            _share(turn.right_to_wrong, turn.right_to_wrong_interval),
+        )
+        for turn in found.turns
+    ]
+
+
+TURN_COLUMNS = ("more thinking", "tokens", "wrong → right", "right → wrong")
+
+
+def area_text(found: Anytime) -> str:
+    """``Area under accuracy against tokens: 61.2% (58.0 – 64.1)``."""
+    return f"Area under accuracy against thinking tokens: {_share(found.area, found.interval)}"
+
+
+def _about(task: ProbedTask, found: Anytime) -> str:
+    lines = [(cell(first), *others) for first, *others in turn_rows(found)]
+    return f"{cell(task.task)}: {area_text(found)}.\n\n{markdown(TURN_COLUMNS, lines)}"
+
+
+def _share(value: float, interval: Interval) -> str:
+    return f"{percent(value)} ({100 * interval.low:.1f} – {100 * interval.high:.1f})"
+
+
+def _plain(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """With policies under one set of names, so that they can be put together."""
+    names = list(dict.fromkeys(str(name) for frame in frames for name in frame["policy"].unique()))
+    return [frame.assign(policy=pd.Categorical(frame["policy"].astype(str), names)) for frame in frames]
+
+
+def _given(config: EvaluateConfig, asked: str | None) -> Sequence[Stopping]:
+    own: Sequence[Stopping] | None = getattr(config, "stopping", None)
+    if asked is None and own is not None:
+        return own
+    try:
+        value = list(USUAL) if asked is None else yaml.safe_load(asked)
+        return TypeAdapter(Rules).validate_python(value)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise StepError(f"--rules: {first['msg'].removeprefix('Value error, ')}") from None
+    except yaml.YAMLError:
+        raise StepError(f"--rules: {asked!r} is no YAML: give a list, such as '[oracle]'") from None
