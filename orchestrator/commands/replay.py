@@ -18,7 +18,7 @@ from orchestrator.command_line import FAILED, FILE, SET, Refused, prepare
     "--rules", metavar="YAML", help="Instead of the step's own: '[oracle, {rule: convergence, agree: [2, 3]}]'."
 )
 def replay(file: Path, step: str | None, overrides: tuple[str, ...], rules: str | None) -> None:
-    """Show what stopping rules would have come to on what finished sweeps have. Decodes nothing, and changes nothing."""
+    """Show what stopping rules would have come to on what finished sweeps have: nothing is decoded, or changed."""
     experiment, store, planned = prepare(file, overrides)
     from orchestrator.job.errors import StepError
     from orchestrator.markdown_view import show

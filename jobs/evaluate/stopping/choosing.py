@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jobs.evaluate.stopping.probes import Floats, Ints, Probes, Stops, at
+from jobs.evaluate.stopping.probes import Floats, Ints, Probes, Stops
 
 
 def halves(items: int, seed: int) -> Ints:

@@ -80,8 +80,8 @@ def _stops(task: ProbedTask, policy: Stopped) -> Stops:
     rule, samples = policy.rule, task.rows.shape[1]
     if lacking := rule.needs - task.probes.signals.keys():
         raise StepError(
-            f"stopping: {policy.rule_name} needs {' and '.join(sorted(lacking))} of each probe, which this sweep did not "
-            "keep: give the step this rule under stopping, and run it"
+            f"stopping: {policy.rule_name} needs {' and '.join(sorted(lacking))} of each probe, which this sweep "
+            "did not keep: give the step this rule under stopping, and run it"
         )
     if samples < rule.least:
         raise StepError(f"stopping: {policy.name} needs {rule.least} samples of an item, and this sweep has {samples}")

@@ -8,7 +8,7 @@ A rule is a module of :mod:`jobs.evaluate.stopping.rules`, or comes with an inst
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path

@@ -25,7 +25,6 @@ from jobs.evaluate.stopping.reading import ProbedTask
 from jobs.evaluate.stopping.replay import PROBES, rows
 from jobs.evaluate.sweep.policies.budgets import Budget
 from jobs.evaluate.sweep.policies.stopping import CrossFitted, Rules, Stopping, replayed
-from jobs.evaluate.sweep.policy import Policy
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 
@@ -64,8 +63,8 @@ def tables(config: EvaluateConfig, path: Path, given: Sequence[Stopping]) -> str
 
 
 CROSS_FITTED = (
-    "Cross-fitted: the setting of each half of the items was chosen on the other half: the cheapest there whose accuracy "
-    "is within the tolerance of the best."
+    "Cross-fitted: the setting of each half of the items was chosen on the other half: the cheapest there whose "
+    "accuracy is within the tolerance of the best."
 )
 
 

@@ -165,8 +165,8 @@ class Policy(ABC):
 
     @property
     def leaves(self) -> tuple[Policy, ...]:
-        """The policies whose leaves its rows are made of: itself, unless it is replayed on those of others, in the order
-        of their tokens."""
+        """The policies that are decoded for it: itself, unless its rows are made of theirs; those in the order of their
+        tokens."""
         return (self,)
 
     @property

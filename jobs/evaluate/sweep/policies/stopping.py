@@ -32,7 +32,7 @@ class Stopping(StrictModel):
     tolerance: float = Field(
         default=0.01, ge=0, le=1, description="accuracy that the setting chosen on other items may lack of the best"
     )
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default={}, description="of the rule: a value each, or a list of them")
 
     @model_validator(mode="before")
     @classmethod
