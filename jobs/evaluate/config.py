@@ -209,6 +209,11 @@ class EvaluateConfig(_Policies):
         return self.temperature == 0 and self.chat is None and self.sampling is None
 
     @property
+    def online(self) -> bool:
+        """Whether a stopping rule runs while it decodes."""
+        return any(each.online for each in kinds.given(self).get("stopping", ()))
+
+    @property
     def style(self) -> ThinkingTemplate | None:
         """How the model marks its thinking; None where only its tokenizer tells."""
         return self.template.style

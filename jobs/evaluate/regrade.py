@@ -60,8 +60,8 @@ def regrade(config: EvaluateConfig, context: StepContext) -> Regraded:
     changes: list[_Change] = []
     seen: set[str] = set()
     with grading(config, context, staged) as grader:
-        for file, policies in replay.files(config, context.output / "samples.parquet").items():
-            for old, new in _graded(file, staged / file.name, policies, tasks, grader):
+        for path, policies in replay.files(config, context.output / "samples.parquet").items():
+            for old, new in _graded(path, staged / path.name, policies, tasks, grader):
                 if old["policy"] in seen:
                     continue  # an answer that is a probe as well as a policy's
                 counts[new["task"], new["policy"], old["verdict"], new["verdict"]] += 1

@@ -33,7 +33,7 @@ from jobs.evaluate.planning.estimate import expected_lengths
 from jobs.evaluate.planning.lengths import unmarked
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SampledPrompt, write_samples
-from jobs.evaluate.stopping import replay
+from jobs.evaluate.stopping import replay, signals
 from jobs.evaluate.sweep.policy import Policy, walked
 from jobs.evaluate.sweep.prompts import AFTER_CLOSE, Prompter, Unit, room, unit_key
 from jobs.evaluate.sweep.roots import by_root
@@ -68,6 +68,8 @@ class Sweep:
     """Where its traces are kept."""
     model: str
     """What identifies it."""
+    replayed: tuple[Policy, ...] = ()
+    """Policies whose rows are made of what is decoded for others."""
 
     @property
     def units(self) -> Iterator[Unit]:
@@ -146,8 +148,10 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
                 prompt = prompter.prompt(item.question, root)
                 left = room(prompt, model.context_length, forcing, answer)
                 key = unit_key(item.id, prompt, root.banned)
+                form = (task.type, item.letters, task.fallback)
                 units = [
-                    Unit(key, each, prompt, left, number, root.banned, root.thinks) for each in range(config.samples)
+                    Unit(key, each, prompt, left, number, root.banned, root.thinks, form)
+                    for each in range(config.samples)
                 ]
                 questions.append(SampledPrompt(task, item, tuple(units), tuple(members)))
     sampling = models.sampling(config, model)
@@ -190,9 +194,10 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         token_deadline=resources.token_deadline,
         redirect_output=context.redirect_output,
         leave=context.leave,
+        online=replay.online(config, prompter),
         decoded_by=partial(decoded_by, engine),
     )
-    return Sweep(tuple(questions), prompter, replica, folder, model.identity)
+    return Sweep(tuple(questions), prompter, replica, folder, model.identity, tuple(replay.rules(config.policies)))
 
 
 async def _start(engine: EngineSpec, made: StepInput | None) -> Engine:
@@ -270,6 +275,7 @@ def _complete(
             alone = write_samples(
                 replay.files(config, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader
             )
+            signals.add(samples, config.policies, sweep.questions, sweep.prompter, index)
             replay.add_rules(config, samples)
             return total, alone, index.decoded_by((unit.item, unit.sample) for unit in sweep.units)
         except DamagedFile as error:

@@ -52,7 +52,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class SampledPrompt:
-    """One item as it is put to the model: the units sampled from that prompt, and the policies that are decoded on it."""
+    """One item as it is put to the model: the units sampled from that prompt, and the policies decoded on it."""
 
     task: Task
     item: Item

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 from jobs.evaluate.decode.admission import Admission
 from jobs.evaluate.decode.leftovers import end_orphans, mark, wait_for_memory
 from jobs.evaluate.decode.walker import Walker
+from jobs.evaluate.decode.watching import OnlineRule, Watch
 from jobs.evaluate.engines.protocol import Engine, EngineError, Sampling
 from jobs.evaluate.engines.watched import Watched
+from jobs.evaluate.grading.workers import Workers
 from jobs.evaluate.sweep.prompts import Forcing, Unit
 from jobs.evaluate.sweep.tree import Tree, cuts
 from jobs.evaluate.traces.files import DamagedFile, UnitId, read_tokens
@@ -60,6 +62,8 @@ class ReplicaSpec:
     """Sees that its machine has the model, and tells how many bytes of how many are there."""
     on_gpus: bool = False
     """Whether it was given cards, whose memory must be free before it starts."""
+    online: OnlineRule | None = None
+    """Ends thinking while it is decoded."""
     decoded_by: Callable[[], str] | None = None
     """Says what decodes, once the engine was started: it is kept with every trace."""
 
@@ -148,6 +152,8 @@ class Replica:
             spec.redirect_output(name)
         self._spec = spec
         self._writer = TraceWriter(spec.folder)
+        self._readers = Workers(processes=1)
+        """Read answers, where a rule asks what they say."""
         self._merging: asyncio.Task[None] | None = None
         self._finished: list[UnitId] = []
         self._unreadable: dict[UnitId, str] = {}
@@ -180,8 +186,11 @@ class Replica:
             await asyncio.to_thread(wait_for_memory)
         mark()
         self._engine = Watched(await spec.start(), spec.token_deadline)
+        watch = None
+        if spec.online is not None:
+            watch = Watch(spec.online, self._readers.read, spec.forcing.pieces)
         self._walkers = [
-            Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._writer.record)
+            Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._writer.record, watch)
             for tree in spec.trees
         ]
         self._admission = Admission(self._engine.cache_tokens, spec.in_flight)
@@ -234,6 +243,7 @@ class Replica:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         decoded = await self._write()
         await self._engine.close()
+        self._readers.__exit__(None, None, None)
         if self._merging is not None:
             await self._merging
         await asyncio.to_thread(self._writer.finish)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.evaluate.stats.intervals import Interval, Shares, estimates, percentile_intervals, resampled_shares
-from jobs.evaluate.stopping.probes import Floats
+from jobs.evaluate.stopping.probes import Floats, Matrix
 from jobs.evaluate.stopping.reading import ProbedTask
 
 
@@ -72,5 +72,5 @@ def _turns(task: ProbedTask, asked: Floats, thinking: Floats, seed: int) -> Iter
         yield Turn(start, end, float(added[place]), up.value, up.interval, down.value, down.interval)
 
 
-def _by_item(values: Floats) -> Floats:
+def _by_item(values: Matrix) -> Floats:
     return np.asarray(values.sum(axis=1, dtype=np.float64))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jobs.evaluate.stopping.probes import Floats, Ints, Probes, Stops
+from jobs.evaluate.stopping.probes import Floats, Ints, Matrix, Probes, Stops
 
 
 def halves(items: int, seed: int) -> Ints:
@@ -35,11 +35,11 @@ def chosen(candidates: Sequence[tuple[Probes, Stops]], tolerance: float, seed: i
     return taken
 
 
-def given(matrix: Floats | Ints, stops: Stops) -> Floats | Ints:
+def given(matrix: Matrix, stops: Stops) -> Matrix:
     """What ``[items, samples, probes]`` says of the answers that a rule gives, ``[items, runs]``."""
     items = np.arange(matrix.shape[0])[:, None]
     return matrix[items, stops.sample, stops.probe]
 
 
-def _by_item(values: Floats | Ints) -> Floats:
+def _by_item(values: Matrix) -> Floats:
     return np.asarray(values.mean(axis=1, dtype=np.float64))

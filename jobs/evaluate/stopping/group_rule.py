@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jobs.evaluate.stopping.probes import Bools, Floats, Ints, Probes, Stops
+from jobs.evaluate.stopping.probes import Bools, Floats, Ints, Matrix, Probes, Stops
 from jobs.evaluate.stopping.rule import Rule
 
 
@@ -59,7 +59,7 @@ class GroupRule(Rule):
         size = samples if self.samples is None else self.samples
         runs = samples // size
 
-        def grouped(matrix: Ints) -> Ints:
+        def grouped(matrix: Matrix) -> Matrix:
             return matrix[:, : runs * size].reshape(items * runs, size, columns)
 
         found = self.together(probes.each(grouped, grouped(probes.live)))

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Matrix = NDArray[Any]
+"""Any of them."""
 
 SILENT = -1
 """Stands for no answer."""
@@ -37,25 +39,22 @@ class Probes:
     signals: Mapping[str, Floats] = field(default_factory=dict)
     """What was kept besides, by name: see :attr:`jobs.evaluate.stopping.rule.Rule.needs`."""
 
-    @property
-    def end(self) -> Ints:
-        """The first column at which nothing goes on any more, ``[items, samples]``."""
-        return np.asarray(np.argmin(self.live, axis=2))
-
-    def of(self, columns: Sequence[int]) -> Probes:
+    def of(self, columns: Sequence[int] | Ints) -> Probes:
         """As if only some of the probes had been made. The last of them is the end of every trace."""
         live = self.live[:, :, columns].copy()
         live[:, :, -1] = False
         return self.each(lambda matrix: matrix[:, :, columns], live)
 
-    def rows(self, items: Ints) -> Probes:
-        """Of some items, ``[items]`` by number."""
-        return self.each(lambda matrix: matrix[items], self.live[items])
-
-    def each(self, change: Callable[[NDArray[Any]], NDArray[Any]], live: Bools) -> Probes:
+    def each(self, change: Callable[[Matrix], Matrix], live: Bools) -> Probes:
         """With every matrix but `live` changed in one way."""
-        signals = {name: change(values) for name, values in self.signals.items()}
-        return Probes(*map(change, (self.thinking, self.answer_tokens, self.answer, self.correct)), live, signals)
+        return Probes(
+            thinking=change(self.thinking),
+            answer_tokens=change(self.answer_tokens),
+            answer=change(self.answer),
+            correct=change(self.correct),
+            live=live,
+            signals={name: change(values) for name, values in self.signals.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,6 @@ class Stops:
     """Samples."""
 
 
-def at(matrix: NDArray[Any], column: Ints) -> NDArray[Any]:
+def at(matrix: Matrix, column: Ints) -> Matrix:
     """The values of ``[items, samples, probes]`` in one column each, ``[items, samples]``."""
     return np.take_along_axis(matrix, column[:, :, None], axis=2)[:, :, 0]

@@ -6,7 +6,7 @@ answers, with the tokens that it took to come there: a row of ``samples.parquet`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.decode.watching import OnlineRule
 from jobs.evaluate.samples import SCHEMA
 from jobs.evaluate.stopping import reading
 from jobs.evaluate.stopping.choosing import chosen
 from jobs.evaluate.stopping.probes import Stops
 from jobs.evaluate.stopping.reading import ProbedTask
+from jobs.evaluate.stopping.trace_rule import TraceRule
 from jobs.evaluate.sweep.policies.stopping import CrossFitted, Stopped
 from jobs.evaluate.sweep.policy import Policy, walked
+from jobs.evaluate.sweep.prompts import Prompter
 from orchestrator.job.errors import StepError
 
 PROBES = "probes.parquet"
@@ -31,6 +34,18 @@ PROBES = "probes.parquet"
 def rules(policies: Sequence[Policy]) -> list[Policy]:
     """Those that are replayed."""
     return [policy for policy in policies if isinstance(policy, Stopped | CrossFitted)]
+
+
+def online(config: EvaluateConfig, prompter: Prompter) -> OnlineRule | None:
+    """What a rule that runs needs to know; None where none does."""
+    for policy in rules(config.policies) if config.online else ():
+        assert isinstance(policy, Stopped), "one setting runs"
+        assert isinstance(policy.rule, TraceRule), "what looks at one trace runs"
+        cuts = tuple(probe.asked for probe in policy.probes if probe.asked is not None)
+        mark = policy.probes[0].route.mark
+        assert mark is not None, "each probe of a rule that runs has its mark"
+        return OnlineRule(policy.rule, mark, cuts, prompter.answer)
+    return None
 
 
 def files(config: EvaluateConfig, samples: Path) -> dict[Path, Collection[str]]:
@@ -101,12 +116,10 @@ def _rows(task: ProbedTask, policy: Policy, stops: Stops) -> pd.DataFrame:
     items = np.arange(len(task.items))[:, None]
     frame = task.frame.take(task.rows[items, stops.sample, stops.probe].ravel())
     runs = np.broadcast_to(np.arange(stops.sample.shape[1]), stops.sample.shape)
-    changed: Mapping[str, object] = {
-        "policy": pd.Categorical.from_codes(np.zeros(len(frame), dtype=np.int8), [policy.name]),
-        "sample": runs.ravel(),
-        "thinking_tokens": stops.thinking.ravel(),
-        "answer_tokens": stops.answers.ravel(),
-        "tries": stops.looked_at.ravel(),
-        "asked": None,
-    }
-    return frame.assign(**changed)
+    return frame.assign(
+        policy=pd.Categorical([policy.name] * len(frame)),
+        sample=runs.ravel(),
+        thinking_tokens=stops.thinking.ravel(),
+        answer_tokens=stops.answers.ravel(),
+        tries=stops.looked_at.ravel(),
+    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
 from jobs.evaluate.sweep import policies as ours
@@ -26,14 +26,18 @@ from orchestrator.job.extensions import ExtensionPoint
 class SweepFields(Protocol):
     """What a kind may look at of the rest of a sweep's fields."""
 
+    model_fields_set: set[str]
     samples: int
-    budgets: Sequence[int | str]
     chat: Any
     """Not None: a server that only chats decodes."""
 
     @property
     def greedy(self) -> bool:
         """Whether every sample of an item would be the same."""
+
+    @property
+    def online(self) -> bool:
+        """Whether a stopping rule runs while it decodes, and decodes no more than it needs."""
 
     @property
     def style(self) -> ThinkingTemplate | None:
@@ -116,7 +120,7 @@ def own_keys() -> list[str]:
     return sorted(KINDS.ours, key=lambda key: KINDS[key].order)
 
 
-def given(config: BaseModel) -> dict[str, Any]:
+def given(config: Any) -> dict[str, Any]:
     """What `config` has under the keys of kinds, in the order of tables; nothing that is None or false."""
     keys = [key for key in type(config).model_fields if key in KINDS.ours or key in KINDS.loaded]
     policies = {key: getattr(config, key) for key in sorted(keys, key=lambda key: KINDS[key].order)}

@@ -70,8 +70,9 @@ class Root:
 class Mark(NamedTuple):
     """A place in the trunk that shows as it is decoded."""
 
-    kind: Literal["step", "stop"]
-    """``step``: where the header of a step begins. ``stop``: where the first of `strings` is complete."""
+    kind: Literal["step", "stop", "rule"]
+    """``step``: where the header of a step begins. ``stop``: where the first of `strings` is complete. ``rule``: where
+    a stopping rule, named by its `strings`, said that it was enough."""
     strings: tuple[str, ...] = ()
     number: int = 0
     """Of a step: the steps before it."""

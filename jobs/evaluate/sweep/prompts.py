@@ -10,6 +10,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from jobs.evaluate.sweep.auto_style import THOUGHT, find_style, seen
@@ -102,6 +103,8 @@ class Unit:
     """Strings that may not be written in its thinking."""
     thinks: bool = True
     """Whether the prompt ends inside open thinking; if not, all that the model writes is its answer."""
+    form: tuple[str, str, bool] = ("", "", True)
+    """How its answers are read: their type, what there is to choose from, and whether the last resort is taken."""
 
 
 class Prompter:
@@ -169,7 +172,7 @@ class Prompter:
                 if closing != FINAL_ANSWER
                 for before, after in [around_close(closing)]
             },
-            pieces=token_bytes(self._tokenizer) if reads else (),
+            pieces=self.pieces if reads else (),
         )
 
     def prompt(self, question: str, root: Root = ASKED_PLAINLY) -> tuple[int, ...]:
@@ -183,6 +186,11 @@ class Prompter:
         if root.effort not in self._efforts:
             self._efforts[root.effort] = at_effort(root.effort, self._write, self.switches, self.template)
         return self._ids(self._efforts[root.effort](text))
+
+    @cached_property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The bytes of each id."""
+        return token_bytes(self._tokenizer)
 
     @property
     def dated(self) -> bool:

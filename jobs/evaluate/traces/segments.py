@@ -33,7 +33,7 @@ class Segment:
     key: Key
     start: int
     """Tokens of the piece before this stretch; of a step, the position at which it begins; of a stop, how far it was
-    looked for."""
+    looked for; of a rule, where it stopped thinking."""
     tokens: tuple[int, ...]
     ended: bool
     """Whether a stop token follows."""
@@ -95,7 +95,7 @@ class Trace:
         if segment.key.kind == "step":
             self._steps = sorted({*self._steps, segment.start})
             return
-        if segment.key.kind == "stop":
+        if segment.key.kind in ("stop", "rule"):
             self._stops[segment.key] = Extent(segment.start, segment.ended)
             return
         self.extend(segment.key, segment.tokens)
@@ -107,7 +107,7 @@ class Trace:
         """How far the piece `key` is known."""
         if key.kind == "step":
             return Extent(self._steps[key.cut], True) if key.cut < len(self._steps) else UNKNOWN
-        if key.kind == "stop":
+        if key.kind in ("stop", "rule"):
             return self._stops.get(key, UNKNOWN)
         piece = self._pieces.get(key)
         return UNKNOWN if piece is None else Extent(len(piece.tokens), piece.ended)

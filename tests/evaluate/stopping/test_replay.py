@@ -84,7 +84,7 @@ def test_each_row_of_a_rule_is_an_answer_of_the_same_sample_at_a_probe(swept: Fi
 
 
 def test_probes_that_no_budget_has_are_decoded_and_are_no_points(swept: FinishedStep) -> None:
-    decoded = {policy.name for policy in walked(swept.config.policies)}  # type: ignore[attr-defined]
+    decoded = {policy.name for policy in walked(swept.config.policies)}
     assert decoded == {"4", "8", "12", "16", "20", "24", "auto"}
     assert set(rows(swept, PROBES)["policy"]) == decoded
     assert "8" not in set(rows(swept)["policy"])
@@ -106,14 +106,14 @@ def test_a_finished_sweep_is_replayed_from_its_samples_alone(tmp_path: Path, mon
     plain = finished(tmp_path, fields(tmp_path), THOUGHTS, ANSWERS)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     monkeypatch.setattr("jobs.evaluate.run.decode", None)
-    text = study(plain.config, plain.context)  # type: ignore[arg-type]
+    text = study(plain.config, plain.context)
     assert "| oracle first right |" in text
     assert "| convergence, cross-fitted |" in text
     assert "chosen on the other half" in text
     assert "Area under accuracy" in text
     assert "| 4 → 16 |" in text
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    assert "oracle" not in study(plain.config, plain.context, "[{rule: convergence, agree: 2}]")  # type: ignore[arg-type]
+    assert "oracle" not in study(plain.config, plain.context, "[{rule: convergence, agree: 2}]")
 
 
 def test_a_replay_says_the_same_as_the_sweep_that_ran_with_the_rules(swept: FinishedStep) -> None:
@@ -122,7 +122,7 @@ def test_a_replay_says_the_same_as_the_sweep_that_ran_with_the_rules(swept: Fini
         for curve in json.loads((swept.context.output / "curves.json").read_text())
         for point in curve["points"]
     }
-    text = study(swept.config, swept.context)  # type: ignore[arg-type]
+    text = study(swept.config, swept.context)
     lines = {line.split("|")[1].strip(): line.split("|") for line in text.splitlines() if line.startswith("| ")}
     for name in ("oracle first right", "convergence 2 agree every 4", "convergence every 4, cross-fitted"):
         assert lines[name][4].strip() == f"{100 * points[name]['accuracy']:.1f}%"
@@ -132,9 +132,9 @@ def test_a_replay_says_the_same_as_the_sweep_that_ran_with_the_rules(swept: Fini
 def test_probes_that_a_finished_sweep_lacks_are_named(tmp_path: Path) -> None:
     plain = finished(tmp_path, fields(tmp_path), THOUGHTS, ANSWERS)
     with pytest.raises(StepError, match="sums has no probe at 8: there are 4, 16, auto"):
-        study(plain.config, plain.context, "[{rule: convergence, every: 8, until: 16}]")  # type: ignore[arg-type]
+        study(plain.config, plain.context, "[{rule: convergence, every: 8, until: 16}]")
     with pytest.raises(StepError, match="--rules: rule: 'luck' is no stopping rule: there are "):
-        study(plain.config, plain.context, "[luck]")  # type: ignore[arg-type]
+        study(plain.config, plain.context, "[luck]")
 
 
 @pytest.mark.parametrize(

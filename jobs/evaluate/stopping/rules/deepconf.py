@@ -14,7 +14,7 @@ from math import ceil
 import numpy as np
 
 from jobs.evaluate.stopping.group_rule import GroupRule, Together, at_ends, elected
-from jobs.evaluate.stopping.probes import Bools, Floats, Probes
+from jobs.evaluate.stopping.probes import Floats, Ints, Probes
 from jobs.evaluate.stopping.rule import RuleKind, share, whole
 
 
@@ -61,7 +61,7 @@ class DeepConf(GroupRule):
         winner, _ = elected(answers, weights * drawn)
         return Together(winner, np.full_like(winner, probes.answer.shape[2] - 1), thinking, spoken, looked_at)
 
-    def _looked_at(self, probes: Probes, weights: Floats, first: int) -> Floats | Bools:
+    def _looked_at(self, probes: Probes, weights: Floats, first: int) -> Ints:
         answers = probes.answer[:, :, -1]
         size = answers.shape[1]
         looked_at = np.full(len(answers), size)

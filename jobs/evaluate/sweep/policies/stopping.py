@@ -6,6 +6,7 @@ decodes too. What each would have come to is replayed on those; see docs/stoppin
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -13,9 +14,10 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from jobs.evaluate.stopping.rule import RULES, Rule, made
+from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.kinds import PolicyKind, Refusal, SweepFields
 from jobs.evaluate.sweep.policies.budgets import Budget
-from jobs.evaluate.sweep.policy import Policy
+from jobs.evaluate.sweep.policy import Mark, Policy, Route
 from jobs.evaluate.sweep.values import MAX_LENGTH, filled
 from orchestrator.job.strict_model import StrictModel
 
@@ -31,6 +33,9 @@ class Stopping(StrictModel):
     until: int | None = Field(default=None, ge=1, le=MAX_LENGTH, description="tokens up to which it probes")
     tolerance: float = Field(
         default=0.01, ge=0, le=1, description="accuracy that the setting chosen on other items may lack of the best"
+    )
+    online: bool = Field(
+        default=False, description="whether thinking stops there, in place of being decoded to its end"
     )
     parameters: dict[str, Any] = Field(default={}, description="of the rule: a value each, or a list of them")
 
@@ -53,6 +58,14 @@ class Stopping(StrictModel):
             raise ValueError(f"until: {self.until} needs every: give both, or leave it out to probe at the budgets")
         if self.every is not None and self.until is None:
             raise ValueError(f"every: {self.every} needs until: say up to how many tokens it probes")
+        if self.online:
+            able = sorted(name for name in RULES if RULES[name].rule.online)
+            if not RULES[self.rule].rule.online:
+                raise ValueError(f"online: {self.rule} cannot stop a trace as it is decoded: {', '.join(able)} can")
+            if len(self.rules) > 1:
+                raise ValueError(f"online: one setting of {self.rule} can run, and these are {len(self.rules)}: choose")
+            if self.every is None:
+                raise ValueError("online: needs every: and until:, which say where it probes")
         if self.every is not None and self.until is not None and not 1 <= self.until // self.every <= MOST_PROBES:
             raise ValueError(
                 f"every: {self.until // self.every:,} probes, every {self.every} tokens until {self.until}: have 1 to "
@@ -72,6 +85,12 @@ class Stopping(StrictModel):
         return tuple(range(self.every, self.until + 1, self.every))
 
     @property
+    def mark(self) -> Mark:
+        """Stands for the rule in a tree, where it runs."""
+        named = {name: value for name, value in self.record.items() if name not in ("tolerance", "online")}
+        return Mark("rule", (json.dumps(named, sort_keys=True),))
+
+    @property
     def record(self) -> dict[str, Any]:
         """What identifies it."""
         values = {
@@ -79,7 +98,7 @@ class Stopping(StrictModel):
             for name, value in self.parameters.items()
         }
         record: dict[str, Any] = {"rule": self.rule, **dict(sorted(values.items()))}
-        record["tolerance"] = self.tolerance
+        record |= {"tolerance": self.tolerance, **({"online": True} if self.online else {})}
         return record | ({} if self.every is None else {"every": self.every, "until": self.until})
 
 
@@ -119,6 +138,38 @@ class Stopped(Policy):
 
 
 @dataclass(frozen=True)
+class Watched(Policy):
+    """A probe of a rule that runs: thinking within a budget, and to where the rule stopped it."""
+
+    budget: int | None
+    mark: Mark
+
+    @property
+    def name(self) -> str:
+        return Budget(self.budget).name
+
+    @property
+    def method(self) -> str:
+        return Budget.METHOD
+
+    @property
+    def setting(self) -> str:
+        return self.name
+
+    @property
+    def route(self) -> Route:
+        return Route(self.budget, mark=self.mark)
+
+    @property
+    def place(self) -> float:
+        return Budget(self.budget).place
+
+    @property
+    def asked(self) -> int | None:
+        return self.budget
+
+
+@dataclass(frozen=True)
 class CrossFitted(Policy):
     """Of several settings of a rule, for each half of the items the one that was best on the other half."""
 
@@ -152,6 +203,11 @@ def replayed(given: Sequence[Stopping], before: Sequence[Policy]) -> Iterator[Po
     budgets = [policy.budget for policy in before if isinstance(policy, Budget)]
     known = sorted(budget for budget in budgets if budget is not None)
     for each in given:
+        if each.online:
+            mark = each.mark
+            (rule,) = each.rules
+            yield Stopped(each.rule, rule, tuple(Watched(cut, mark) for cut in (*each.cuts(()), None)), each.every)
+            continue
         end = (Budget(),) if None in budgets else ()
         leaves = (*(Budget(cut) for cut in each.cuts(known)), *end)
         points = tuple(Stopped(each.rule, rule, leaves, each.every) for rule in each.rules)
@@ -165,8 +221,17 @@ def count(given: Sequence[Stopping], before: int, sweep: SweepFields) -> int:
 
 
 def check(given: Sequence[Stopping], sweep: SweepFields) -> None:
+    budgets = [budget for budget in kinds.given(sweep).get("budgets", ()) if isinstance(budget, int)]
+    if any(each.online for each in given):
+        if len(given) > 1:
+            raise ValueError("stopping: one rule can run online, by itself: give the others a step of their own")
+        others = [key for key in kinds.given(sweep) if key != "stopping" and key in sweep.model_fields_set]
+        if others:
+            raise ValueError(
+                f"{others[0]}: asks for more than the rule that runs online (stopping) decodes: leave it out, or give "
+                "it a step of its own, which shares its traces"
+            )
     for each in given:
-        budgets = [budget for budget in sweep.budgets if isinstance(budget, int)]
         if not each.cuts(budgets):
             raise ValueError(
                 f"stopping: {each.rule} has no probes: give it every: and until:, or the sweep budgets in tokens"
