@@ -20,7 +20,10 @@ ALLOWED = {
 }
 """By the longest prefix that fits. Jobs read and write files of the store themselves, so they know that part too."""
 PURE = {
-    "jobs.evaluate.sweep": ("jobs.evaluate.sweep", "jobs.template", "orchestrator.job"),
+    "jobs.evaluate.sweep": (
+        *("jobs.evaluate.sweep", "jobs.template", "orchestrator.job"),
+        *("jobs.evaluate.stopping.rule", "jobs.evaluate.stopping.rules"),
+    ),
     "jobs.evaluate.stats": (
         "jobs.evaluate.stats",
         "jobs.evaluate.sweep",

@@ -20,7 +20,7 @@ from jobs.evaluate.traces.files import Index
 from orchestrator.job.context import StepContext
 from tests.collect.questions import read
 from tests.evaluate import tiny
-from tests.evaluate.spoken import Speaker, decode
+from tests.evaluate.spoken import Speaker, walk_all
 
 THOUGHTS, ANSWERS = ("s1u1m2",), ("Answer: 2",)
 
@@ -42,7 +42,7 @@ def test_each_policy_gives_its_own_thinking(tmp_path: Path, policy: dict[str, ob
     context.output.mkdir(parents=True)
     asked = questions(config, {})
     sweep = sweep_of(config, context, asked.tasks)
-    asyncio.run(decode(sweep, Speaker(THOUGHTS, ANSWERS)))
+    asyncio.run(walk_all(sweep, Speaker(THOUGHTS, ANSWERS)))
     index = Index(sweep.folder, report=print)
     with grading(config, context, context.output) as grader:
         samples = context.output / SAMPLES

@@ -61,7 +61,7 @@ def finish(
     """Does the step of `context`, up to its published results."""
     config = EvaluateConfig.model_validate_json(json.dumps(fields))
     sweep = prepare(config, context)
-    asyncio.run(decode(sweep, Speaker(thoughts, answers)))
+    asyncio.run(walk_all(sweep, Speaker(thoughts, answers)))
     conclude(config, context, sweep)
     return config
 
@@ -99,7 +99,7 @@ def finished(
     return FinishedStep(finish(context, fields, thoughts, answers), context, 12.0, PROVENANCE)
 
 
-async def decode(sweep: Sweep, engine: Engine) -> int:
+async def walk_all(sweep: Sweep, engine: Engine) -> int:
     """Decodes what is missing; returns how many tokens that were."""
     replica = sweep.replica
     segments: list[Segment] = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cluster.catalogue import in_usd
 from jobs.evaluate.report.results import FinishedSweep, Record, difference, p_value, percent
+from jobs.evaluate.stopping.findings import TURN_COLUMNS, sentences, turn_rows
 
 MOST_PAIRS = 1000
 """Rows of a table of pairs: 100 policies have 4,950, which nobody reads."""
@@ -31,7 +32,7 @@ class Listing:
 
 def listings(sweep: FinishedSweep, task: str) -> Iterator[Listing]:
     """Those of one task that have rows."""
-    for listing in (_methods(sweep, task), _published(sweep, task), _costs(sweep, task), _pairs(sweep, task)):
+    for listing in (each(sweep, task) for each in (_methods, _turns, _published, _costs, _pairs)):
         if listing.rows:
             yield listing
 
@@ -69,6 +70,21 @@ def _methods(sweep: FinishedSweep, task: str) -> Listing:
         "1,000 tokens as the s1 paper defines it and per doubling of tokens as it printed it; Performance the best "
         "accuracy, in percent, which chose luck too. Held out is what the best run on half of the items scores on the "
         "others; the interval beside it is that of the best run's true accuracy, and accounts for the choice.",
+    )
+
+
+def _turns(sweep: FinishedSweep, task: str) -> Listing:
+    found = next((each for each in sweep.stopping if each["task"] == task), None)
+    note = (
+        "Of all samples, those whose answer turns right, and those whose answer turns wrong, as thinking goes on from "
+        "one probe to the next. What a rule's probes cost is in its thinking tokens. "
+    )
+    return Listing(
+        "What more thinking turns over",
+        TURN_COLUMNS,
+        1,
+        [] if found is None else turn_rows(found),
+        "" if found is None else note + sentences(found),
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.drawing import SAMPLING
 from jobs.evaluate.stats.statistic import STATISTICS, Statistic
+from jobs.evaluate.stopping import findings
 from jobs.evaluate.sweep.policy import Policy
 from orchestrator.job.context import StepContext
 from orchestrator.job.local_files import LocalPath
@@ -124,6 +125,11 @@ class FinishedSweep:
         """What each way of spending more thinking comes to."""
         methods: list[Record] = self._read("methods.json")
         return methods
+
+    @cached_property
+    def stopping(self) -> Sequence[Record]:
+        """What probes say of thinking, by task; nothing where the sweep has no rules."""
+        return findings.read(self.context.output)
 
     @cached_property
     def published(self) -> tuple[str, Sequence[Record]]:

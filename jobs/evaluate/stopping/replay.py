@@ -6,7 +6,7 @@ answers, with the tokens that it took to come there: a row of ``samples.parquet`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from jobs.evaluate.decode.watching import OnlineRule
 from jobs.evaluate.samples import SCHEMA
 from jobs.evaluate.stopping import reading
 from jobs.evaluate.stopping.choosing import chosen
-from jobs.evaluate.stopping.probes import Stops
+from jobs.evaluate.stopping.probes import Ints, Stops
 from jobs.evaluate.stopping.reading import ProbedTask
 from jobs.evaluate.stopping.trace_rule import TraceRule
 from jobs.evaluate.sweep.policies.stopping import CrossFitted, Stopped
@@ -53,7 +53,7 @@ def files(config: EvaluateConfig, samples: Path) -> dict[Path, Collection[str]]:
     replayed = rules(config.policies)
     found: dict[Path, Collection[str]] = {samples: [each.name for each in config.policies if each not in replayed]}
     if replayed:
-        found[samples.with_name(PROBES)] = [leaf.name for leaf in _in_order(walked(replayed))]
+        found[samples.with_name(PROBES)] = [leaf.name for leaf in in_order(walked(replayed))]
     return found
 
 
@@ -62,7 +62,7 @@ def add_rules(config: EvaluateConfig, samples: Path) -> None:
     replayed = rules(config.policies)
     if not replayed:
         return
-    probed = reading.read(samples.with_name(PROBES), [leaf.name for leaf in _in_order(walked(replayed))])
+    probed = reading.read(samples.with_name(PROBES), [leaf.name for leaf in in_order(walked(replayed))])
     temporary = samples.with_name(f".{samples.name}")
     there = pq.ParquetFile(samples)
     with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
@@ -79,14 +79,14 @@ def rows(task: ProbedTask, policies: Sequence[Policy], seed: int) -> Iterator[pd
     known: dict[Policy, Stops] = {}
     for policy in policies:
         if isinstance(policy, CrossFitted):
-            of_all = [known[candidate] for candidate in policy.candidates]
-            yield _rows(task, policy, _chosen(task, policy, of_all, seed))
+            yield _rows(task, policy, _chosen(policy, known, settings(task, policy, seed, known)))
         elif isinstance(policy, Stopped):
             known[policy] = _stops(task, policy)
             yield _rows(task, policy, known[policy])
 
 
-def _in_order(leaves: Sequence[Policy]) -> list[Policy]:
+def in_order(leaves: Sequence[Policy]) -> list[Policy]:
+    """Probes in the order of their tokens."""
     return sorted(leaves, key=lambda leaf: leaf.place)
 
 
@@ -105,9 +105,15 @@ def _stops(task: ProbedTask, policy: Stopped) -> Stops:
     return Stops(stops.sample, columns[stops.probe], stops.thinking, stops.answers, stops.looked_at)
 
 
-def _chosen(task: ProbedTask, policy: CrossFitted, of_all: Sequence[Stops], seed: int) -> Stops:
-    taken = chosen([(task.probes, stops) for stops in of_all], policy.tolerance, seed)
-    items = np.arange(len(task.items))
+def settings(task: ProbedTask, policy: CrossFitted, seed: int, known: Mapping[Policy, Stops] | None = None) -> Ints:
+    """The number of the candidate that is taken for each item, ``[items]``; `known` is what they come to."""
+    of_all = [_stops(task, each) if known is None else known[each] for each in policy.candidates]
+    return chosen([(task.probes, stops) for stops in of_all], policy.tolerance, seed)
+
+
+def _chosen(policy: CrossFitted, known: Mapping[Policy, Stops], taken: Ints) -> Stops:
+    items = np.arange(len(taken))
+    of_all = [known[each] for each in policy.candidates]
     fields = ("sample", "probe", "thinking", "answers", "looked_at")
     return Stops(*(np.stack([getattr(stops, name) for stops in of_all])[taken, items] for name in fields))
 

@@ -14,17 +14,15 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.figures.tables import as_markdown, cell, markdown, percent
+from jobs.evaluate.figures.tables import as_markdown, cell, markdown
 from jobs.evaluate.stats.comparisons import compare
 from jobs.evaluate.stats.curves import NATURAL_END, drawn
-from jobs.evaluate.stats.intervals import Interval
 from jobs.evaluate.stats.outcomes import of_frame
 from jobs.evaluate.stopping import reading
-from jobs.evaluate.stopping.anytime import Anytime, anytime
-from jobs.evaluate.stopping.reading import ProbedTask
+from jobs.evaluate.stopping.findings import TURN_COLUMNS, record, sentences, turn_rows
 from jobs.evaluate.stopping.replay import PROBES, rows
 from jobs.evaluate.sweep.policies.budgets import Budget
-from jobs.evaluate.sweep.policies.stopping import CrossFitted, Rules, Stopping, replayed
+from jobs.evaluate.sweep.policies.stopping import Rules, Stopping, replayed
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 
@@ -56,46 +54,10 @@ def tables(config: EvaluateConfig, path: Path, given: Sequence[Stopping]) -> str
         outcomes = of_frame(pd.concat(_plain(frames), ignore_index=True), [each.name for each in (*shown, *policies)])
         curves = drawn(outcomes, [*shown, *policies], config.seed, at_k=())
         sections.append(as_markdown(curves, compare(outcomes, NATURAL_END.name, at_k=())).rstrip())
-        sections.append(_about(task, anytime(task, config.seed)))
-    if any(isinstance(each, CrossFitted) for each in policies):
-        sections.append(CROSS_FITTED)
+        found = record(task, policies, config.seed)
+        lines = [(cell(first), *others) for first, *others in turn_rows(found)]
+        sections += [f"{cell(task.task)}: {sentences(found)}", markdown(TURN_COLUMNS, lines)]
     return "\n\n".join(sections) + "\n"
-
-
-CROSS_FITTED = (
-    "Cross-fitted: the setting of each half of the items was chosen on the other half: the cheapest there whose "
-    "accuracy is within the tolerance of the best."
-)
-
-
-def turn_rows(found: Anytime) -> list[tuple[str, ...]]:
-    """What more thinking turns over, as a table's lines; percentages of samples."""
-    return [
-        (
-            f"{turn.start} → {turn.end}",
-            f"{turn.tokens:,.1f}",
-            _share(turn.wrong_to_right, turn.wrong_to_right_interval),
-            _share(turn.right_to_wrong, turn.right_to_wrong_interval),
-        )
-        for turn in found.turns
-    ]
-
-
-TURN_COLUMNS = ("more thinking", "tokens", "wrong → right", "right → wrong")
-
-
-def area_text(found: Anytime) -> str:
-    """``Area under accuracy against tokens: 61.2% (58.0 – 64.1)``."""
-    return f"Area under accuracy against thinking tokens: {_share(found.area, found.interval)}"
-
-
-def _about(task: ProbedTask, found: Anytime) -> str:
-    lines = [(cell(first), *others) for first, *others in turn_rows(found)]
-    return f"{cell(task.task)}: {area_text(found)}.\n\n{markdown(TURN_COLUMNS, lines)}"
-
-
-def _share(value: float, interval: Interval) -> str:
-    return f"{percent(value)} ({100 * interval.low:.1f} – {100 * interval.high:.1f})"
 
 
 def _plain(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:

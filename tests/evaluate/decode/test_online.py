@@ -31,7 +31,7 @@ from jobs.evaluate.traces.files import Index
 from jobs.evaluate.traces.segments import Segment, Trace
 from orchestrator.job.context import StepContext
 from tests.evaluate.scripted import Script, ScriptedEngine, forcing
-from tests.evaluate.spoken import Speaker, conclude, decode
+from tests.evaluate.spoken import Speaker, conclude, walk_all
 from tests.evaluate.stopping.test_replay import ANSWERS, THOUGHTS, fields
 from tests.evaluate.test_config import config
 
@@ -125,7 +125,7 @@ def swept(folder: Path, asked: dict[str, Any], engine: Engine) -> tuple[pd.DataF
     context = StepContext("experiment", "sweep", "0" * 16, folder / "step", folder / "traces")
     made_of = EvaluateConfig.model_validate_json(json.dumps(asked))
     sweep = prepare(made_of, context)
-    decoded = asyncio.run(decode(sweep, engine))
+    decoded = asyncio.run(walk_all(sweep, engine))
     conclude(made_of, context, sweep)
     assert not missing(sweep, Index(sweep.folder, report=print))
     rows = pd.read_parquet(context.output / "samples.parquet")
@@ -158,7 +158,7 @@ def test_waits_run_online_too(tmp_path: Path) -> None:
         context = StepContext("experiment", "sweep", "0" * 16, folder / "step", folder / "traces")
         made_of = EvaluateConfig.model_validate_json(json.dumps(asked))
         sweep = prepare(made_of, context)
-        asyncio.run(decode(sweep, Speaker(("It is 2. Wait, no, it is 4, I think.", "Two."), ANSWERS)))
+        asyncio.run(walk_all(sweep, Speaker(("It is 2. Wait, no, it is 4, I think.", "Two."), ANSWERS)))
         conclude(made_of, context, sweep)
         frame = pd.read_parquet(context.output / "samples.parquet")
         rows[online] = frame[frame["policy"].str.startswith("waits")].reset_index(drop=True)
@@ -182,7 +182,7 @@ def test_greedy_decoding_of_a_real_model_stops_where_its_replay_does(tmp_path: P
             spec = EngineSpec("transformers", asked["model"], None, "float32", 256, 261, gpus=0, cpus=1)
             running = await start(spec)
             try:
-                await decode(sweep, running)
+                await walk_all(sweep, running)
             finally:
                 await running.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from jobs.evaluate import report
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.run import missing, prepare
 from jobs.evaluate.stopping.replay import PROBES
@@ -17,7 +19,7 @@ from jobs.evaluate.stopping.study import study
 from jobs.evaluate.sweep.policy import walked
 from jobs.evaluate.traces.files import Index
 from orchestrator.job.errors import StepError
-from orchestrator.job.record import FinishedStep
+from orchestrator.job.record import FinishedStep, ReportRequest
 from tests.evaluate import tiny
 from tests.evaluate.spoken import finished
 from tests.evaluate.test_config import config
@@ -65,6 +67,38 @@ def test_rules_are_points_with_intervals_and_paired_differences_as_any_policy(sw
     assert any({"oracle first right", "4"} == {each["policy"], each["reference"]} for each in compared)
 
 
+def test_the_page_says_what_more_thinking_turns_over_and_that_settings_are_cross_fitted(swept: FinishedStep) -> None:
+    (found,) = json.loads((swept.context.output / "stopping.json").read_text())
+    (chosen,) = found["chosen"]
+    assert sum(chosen["settings"].values()) == len(QUESTIONS)
+    request = ReportRequest("sums", swept.context.output, "report sums.yaml")
+    report.write([swept], request)
+    for name in ("report.html", "report.md"):
+        page = (swept.context.output / name).read_text()
+        assert "What more thinking turns over" in page
+        assert "was chosen on the other half" in page
+        assert "oracle first right" in page
+    tracked = [json.loads(path.read_text()) for path in swept.context.folder.glob("tracked/*/run.json")]
+    assert any(run["params"]["curve"] == "convergence every 4, cross-fitted" for run in tracked)
+
+
+def test_turns_and_area_are_those_of_a_count_by_hand(swept: FinishedStep) -> None:
+    (found,) = json.loads((swept.context.output / "stopping.json").read_text())
+    names = ["4", "8", "12", "16", "20", "24", "auto"]
+    frame = rows(swept, PROBES).assign(right=lambda each: each["verdict"] == "correct")
+    right, tokens = (
+        frame.pivot(index=["item", "sample"], columns="policy", values=name)[names]
+        for name in ("right", "thinking_tokens")
+    )
+    for turn, (start, end) in zip(found["turns"], pairwise(names), strict=True):
+        assert (turn["from"], turn["to"]) == (start, end)
+        assert turn["wrong_to_right"] == pytest.approx((~right[start] & right[end]).mean())
+        assert turn["right_to_wrong"] == pytest.approx((right[start] & ~right[end]).mean())
+    heights, places = right.mean().to_numpy(dtype=float), tokens.mean().to_numpy(dtype=float)
+    expected = sum((b - a) * (f + g) / 2 for (a, b), (f, g) in zip(pairwise(places), pairwise(heights), strict=True))
+    assert found["area"] == pytest.approx(expected / (places[-1] - places[0]))
+
+
 def test_each_row_of_a_rule_is_an_answer_of_the_same_sample_at_a_probe(swept: FinishedStep) -> None:
     probes = rows(swept, PROBES).set_index(["item", "sample"])
     for _, row in rows(swept)[lambda frame: frame["policy"].str.startswith("convergence 2")].iterrows():
@@ -109,7 +143,7 @@ def test_a_finished_sweep_is_replayed_from_its_samples_alone(tmp_path: Path, mon
     text = study(plain.config, plain.context)
     assert "| oracle first right |" in text
     assert "| convergence, cross-fitted |" in text
-    assert "chosen on the other half" in text
+    assert "was chosen on the other half" in text
     assert "Area under accuracy" in text
     assert "| 4 → 16 |" in text
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
