@@ -99,6 +99,9 @@ class EvaluateConfig(_Policies):
     batch_invariant: bool = Field(
         default=False, description="the same tokens whatever shares a batch, with slower kernels; vllm on GPUs"
     )
+    confidence: bool = Field(
+        default=False, description="also how sure the model was: one number per thinking token, two per answer"
+    )
     published: Published | None = Field(default=None, description="values of others, to lay beside the results")
     judge: Judge | None = Field(default=None, description="who compares the answers of tasks of type judged")
     resources: EvaluateResources = EvaluateResources()
@@ -114,6 +117,11 @@ class EvaluateConfig(_Policies):
             raise ValueError(
                 f"batch_invariant: true is for {able} on GPUs, and this is {self.engine_name} with "
                 f"{self.resources.gpus} GPUs: set resources.gpus, or leave it out"
+            )
+        if self.confidence and not (self.engine_kind.beliefs and self.chat is None):
+            able = " and ".join(name for name in ENGINES if ENGINES[name].beliefs)
+            raise ValueError(
+                f"confidence: engine {self.engine_name} gives no log-probabilities: leave it out, or take {able}"
             )
         if self.at_k is not None and max(self.at_k) > self.samples:
             raise ValueError(

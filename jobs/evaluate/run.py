@@ -23,7 +23,7 @@ from jobs.evaluate.decode.pace import Pace
 from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.engines import model as models
-from jobs.evaluate.engines.protocol import Engine, EngineSpec, ServedModel, start
+from jobs.evaluate.engines.protocol import LIKELIEST, Engine, EngineSpec, ServedModel, start
 from jobs.evaluate.engines.recommended import described
 from jobs.evaluate.figures.costs import costs
 from jobs.evaluate.grading.grader import Grader
@@ -183,6 +183,8 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
     }
     if forcing.ends is not None:
         determined_by["ends"] = "where all of close stands"
+    if config.confidence:  # what was decoded without it cannot be filled in, so these sweeps share among themselves
+        determined_by["confidence"] = f"of the {LIKELIEST} likeliest tokens"
     folder = traces_folder(context.traces, determined_by)
     resources = config.resources
     made = context.input(config.model) if isinstance(config.model, Reference) else None
@@ -194,6 +196,7 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         token_deadline=resources.token_deadline,
         redirect_output=context.redirect_output,
         leave=context.leave,
+        beliefs=config.confidence,
         online=replay.online(config, prompter),
         decoded_by=partial(decoded_by, engine),
     )

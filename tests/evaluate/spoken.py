@@ -108,7 +108,7 @@ async def walk_all(sweep: Sweep, engine: Engine) -> int:
         watch = Watch(replica.online, lambda texts: [read(text) for text in texts], replica.forcing.pieces)
     for work in missing(sweep, Index(sweep.folder, report=print)):
         tree = replica.trees[work.unit.tree]
-        walker = Walker(engine, tree, replica.forcing, replica.sampling, 0, segments.append, watch)
+        walker = Walker(engine, tree, replica.forcing, replica.sampling, 0, segments.append, replica.beliefs, watch)
         await walker.walk(work.unit, work.trace(replica.forcing))
     write(sweep.folder, segments)
     return sum(len(segment.tokens) for segment in segments)

@@ -62,6 +62,8 @@ class ReplicaSpec:
     """Sees that its machine has the model, and tells how many bytes of how many are there."""
     on_gpus: bool = False
     """Whether it was given cards, whose memory must be free before it starts."""
+    beliefs: bool = False
+    """Whether it is kept how sure the model was of each token."""
     online: OnlineRule | None = None
     """Ends thinking while it is decoded."""
     decoded_by: Callable[[], str] | None = None
@@ -92,7 +94,8 @@ class Work:
         unit = self.unit
         trace = Trace(unit, forcing)
         for row, place, tokens in zip(self.rows, self.places, read_tokens(self.places), strict=True):
-            segment = Segment(unit.item, unit.sample, row.key, row.start, tokens, row.ended, row.parent)
+            sure = row.sureness
+            segment = Segment(unit.item, unit.sample, row.key, row.start, tokens, row.ended, row.parent, sureness=sure)
             if segment.digest != row.digest:
                 raise DamagedFile(place[0])
             trace.restore(segment)
@@ -190,7 +193,7 @@ class Replica:
         if spec.online is not None:
             watch = Watch(spec.online, self._readers.read, spec.forcing.pieces)
         self._walkers = [
-            Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._writer.record, watch)
+            Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._writer.record, spec.beliefs, watch)
             for tree in spec.trees
         ]
         self._admission = Admission(self._engine.cache_tokens, spec.in_flight)

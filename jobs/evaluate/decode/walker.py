@@ -40,6 +40,8 @@ class Walker:
     seed: int
     record: Callable[[Segment], None]
     """Takes each stretch of tokens as soon as it is worth keeping: at every budget crossed, and at every end."""
+    beliefs: bool = False
+    """Whether it is kept how sure the model was of each token."""
     watch: Watch | None = None
     """Ends thinking where a rule says so."""
 
@@ -138,8 +140,8 @@ class _Walk:
         begun: list[int] = []
         trunk = thinking and not key.path
         async with aclosing(self._stream(want, known)) as stream:
-            async for tokens, end in stream:
-                self.trace.extend(key, tokens)
+            async for tokens, end, beliefs in stream:
+                self.trace.extend(key, tokens, beliefs)
                 known += len(tokens)
                 ended = end == "stop"
                 begun += [] if headers is None else headers.fresh(self.trace.tokens(key))
@@ -197,6 +199,7 @@ class _Walk:
             seed=stream_seed(self.walker.seed, self.unit, key),
             position=known,
             priority=priority,
+            beliefs=self.walker.beliefs,
         )
 
     def _headers(self, key: Key) -> Headers | None:

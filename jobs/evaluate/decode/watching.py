@@ -19,7 +19,7 @@ from jobs.evaluate.stopping.waiting import waits
 from jobs.evaluate.sweep.policy import FINAL_ANSWER, Mark
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Key, forced, key_of
-from jobs.evaluate.traces.segments import TRUNK, Trace
+from jobs.evaluate.traces.segments import TRUNK, Sureness, Trace
 
 Reading = Callable[[Sequence[Text]], Sequence[Read | str]]
 """What answers say, or why nobody knows: :meth:`jobs.evaluate.grading.workers.Workers.read`."""
@@ -55,7 +55,7 @@ class Watch:
 
     async def stop(self, unit: Unit, trace: Trace) -> int | None:
         """The tokens at which the rule stops thinking, by the probes that are known from the first one on."""
-        cuts, texts, lengths = [], [], []
+        cuts, texts, lengths, sure = [], [], [], []
         reached = trace.extent(TRUNK).length
         for cut in self.online.cuts:
             key = forced((), FINAL_ANSWER, cut)
@@ -65,6 +65,7 @@ class Watch:
             tokens = trace.tokens(key)[: unit.room.answer]
             cuts.append(cut)
             lengths.append(len(tokens))
+            sure.append(trace.sureness(key))
             texts.append(Text(*unit.form, "", self.online.text(FINAL_ANSWER, tokens)))
         if not cuts:
             return None
@@ -72,11 +73,11 @@ class Watch:
             for text, said in zip(fresh, await asyncio.to_thread(self.read, fresh), strict=True):
                 self._known[text] = None if isinstance(said, str) else said.meaning or said.extracted
         meanings = [self._known[text] for text in texts]
-        stops = self.online.rule.when(_probes(cuts, lengths, meanings, self._signals(trace, cuts)))[0, 0]
+        stops = self.online.rule.when(_probes(cuts, lengths, meanings, self._signals(trace, cuts, sure)))[0, 0]
         return cuts[int(np.argmax(stops))] if stops.any() else None
 
-    def _signals(self, trace: Trace, cuts: Sequence[int]) -> dict[str, list[float]]:
-        signals: dict[str, list[float]] = {}
+    def _signals(self, trace: Trace, cuts: Sequence[int], sure: Sequence[Sureness]) -> dict[str, list[float]]:
+        signals = {"logprob": [each.logprob for each in sure], "entropy": [each.entropy for each in sure]}
         if "waits" in self.online.rule.needs:
             signals["waits"] = waits(trace.tokens(TRUNK), cuts, self.pieces)
         return signals

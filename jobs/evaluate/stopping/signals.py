@@ -11,20 +11,26 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.evaluate.samples import SCHEMA, SampledPrompt
+from jobs.evaluate.stopping.probes import Floats
 from jobs.evaluate.stopping.replay import PROBES
 from jobs.evaluate.stopping.waiting import waits
 from jobs.evaluate.sweep.policies.stopping import Stopped
-from jobs.evaluate.sweep.policy import Policy, Root
+from jobs.evaluate.sweep.policy import FINAL_ANSWER, Policy, Root
 from jobs.evaluate.sweep.prompts import Prompter
-from jobs.evaluate.traces.files import Index, read_tokens
-from jobs.evaluate.traces.segments import TRUNK
+from jobs.evaluate.sweep.tree import Key, forced
+from jobs.evaluate.traces.files import Index, read_confidences, read_tokens
+from jobs.evaluate.traces.segments import TRUNK, UNSURE, Row
 
-COLUMNS = ("waits",)
+COLUMNS = ("waits", "logprob", "entropy", "confidence")
 """In the order of the file."""
+
+WINDOW = 2048
+"""Tokens of a stretch of thinking whose confidence is a mean: DeepConf's group. Shorter thinking is one stretch."""
 
 
 def add(
@@ -48,23 +54,54 @@ def add(
     with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for group in range(there.num_row_groups):
             rows = there.read_row_group(group).to_pylist()
-            writer.write_table(pa.Table.from_pylist(list(_with(rows, units, prompter, index)), schema))
+            writer.write_table(pa.Table.from_pylist(list(_with(names, rows, units, prompter, index)), schema))
     temporary.rename(probes)
 
 
 def _with(
-    rows: Sequence[dict[str, Any]], units: Mapping[tuple[str, str, int], str], prompter: Prompter, index: Index
+    names: Sequence[str],
+    rows: Sequence[dict[str, Any]],
+    units: Mapping[tuple[str, str, int], str],
+    prompter: Prompter,
+    index: Index,
 ) -> Iterator[dict[str, Any]]:
     """Rows with what they lack; those of a sample follow one another."""
     for (task, item, sample), of_sample in groupby(rows, lambda row: (row["task"], row["item"], row["sample"])):
         probes = list(of_sample)
-        cuts = [probe["thinking_tokens"] for probe in probes]
-        tokens = _trunk(units[task, item, sample], sample, index)
-        for probe, count in zip(probes, waits(tokens, cuts, prompter.pieces), strict=True):
-            yield {**probe, "waits": count}
+        known = index.unit(units[task, item, sample], sample).rows
+        columns = {name: _column(name, probes, known, prompter, index) for name in names}
+        for number, probe in enumerate(probes):
+            yield {**probe, **{name: values[number] for name, values in columns.items()}}
 
 
-def _trunk(unit: str, sample: int, index: Index) -> list[int]:
-    """All thinking of a sample before anything is appended to it."""
-    rows = sorted((row for row in index.unit(unit, sample).rows if row.key == TRUNK), key=lambda row: row.start)
-    return [token for part in read_tokens(index.places(rows)) for token in part]
+def _column(
+    name: str, probes: Sequence[Mapping[str, Any]], known: Sequence[Row], prompter: Prompter, index: Index
+) -> Sequence[float]:
+    cuts = [probe["thinking_tokens"] for probe in probes]
+    if name in ("logprob", "entropy"):
+        last = {row.key: row.sureness for row in sorted(known, key=lambda row: row.start)}
+        return [getattr(last.get(_answer(probe), UNSURE), name) for probe in probes]
+    trunk = sorted((row for row in known if row.key == TRUNK), key=lambda row: row.start)
+    if name == "waits":
+        tokens = [token for part in read_tokens(index.places(trunk)) for token in part]
+        return waits(tokens, cuts, prompter.pieces)
+    return lowest(np.array([each for part in read_confidences(index.places(trunk)) for each in part]), cuts)
+
+
+def _answer(probe: Mapping[str, Any]) -> Key:
+    """The piece that a probe's answer is."""
+    if probe["thinking_end"] == "natural":
+        return Key((), "natural", probe["thinking_tokens"])
+    return forced((), FINAL_ANSWER, probe["thinking_tokens"])
+
+
+def lowest(confidences: Floats, cuts: Sequence[int]) -> Sequence[float]:
+    """The mean confidence of the least confident stretch within the first so many tokens; NaN where none is known."""
+    total = np.concatenate([[0.0], np.cumsum(confidences)])
+    full = (total[WINDOW:] - total[:-WINDOW]) / WINDOW
+    least = np.minimum.accumulate(full)
+    found = []
+    for cut in cuts:
+        cut = min(cut, len(confidences))
+        found.append(float(least[cut - WINDOW] if cut >= WINDOW else total[cut] / cut if cut else np.nan))
+    return found

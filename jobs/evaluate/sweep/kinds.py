@@ -28,6 +28,7 @@ class SweepFields(Protocol):
 
     model_fields_set: set[str]
     samples: int
+    confidence: bool
     chat: Any
     """Not None: a server that only chats decodes."""
 

@@ -54,7 +54,7 @@ def reading(texts: Sequence[Text]) -> list[Read | str]:
 def walk(tree: Tree, script: Script, of: Unit, watch: Watch | None, trace: Trace, chunk: int) -> list[Segment]:
     kept: list[Segment] = []
     engine = ScriptedEngine(script, chunk=chunk)
-    asyncio.run(Walker(engine, tree, FORCING, Sampling(), 0, kept.append, watch).walk(of, trace))
+    asyncio.run(Walker(engine, tree, FORCING, Sampling(), 0, kept.append, watch=watch).walk(of, trace))
     assert not list(wanted(tree, of.room, trace.extent)), "nothing more is wanted of it"
     return kept
 

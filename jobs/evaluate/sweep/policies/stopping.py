@@ -21,6 +21,9 @@ from jobs.evaluate.sweep.policy import Mark, Policy, Route
 from jobs.evaluate.sweep.values import MAX_LENGTH, filled
 from orchestrator.job.strict_model import StrictModel
 
+OF_CONFIDENCE = frozenset({"logprob", "entropy", "confidence"})
+"""What of a rule's needs a sweep keeps where ``confidence`` is asked for."""
+
 MOST_PROBES = 1000
 """Of one rule. Each is an answer of every sample."""
 
@@ -237,6 +240,11 @@ def check(given: Sequence[Stopping], sweep: SweepFields) -> None:
                 f"stopping: {each.rule} has no probes: give it every: and until:, or the sweep budgets in tokens"
             )
         for rule in each.rules:
+            if rule.needs & OF_CONFIDENCE and not sweep.confidence:
+                raise ValueError(
+                    f"stopping: {each.rule} needs the log-probabilities of an engine that gives them: set "
+                    "confidence: true"
+                )
             if rule.least > sweep.samples:
                 raise ValueError(
                     f"stopping: {each.rule} {rule.setting} needs {rule.least} samples of an item, and samples is "
