@@ -26,7 +26,7 @@ from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines.protocol import LIKELIEST, Engine, EngineSpec, ServedModel, start
 from jobs.evaluate.engines.recommended import described
 from jobs.evaluate.figures.costs import costs
-from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.grading.grader import Grader, form_of
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.planning import workload
 from jobs.evaluate.planning.estimate import expected_lengths
@@ -148,7 +148,7 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
                 prompt = prompter.prompt(item.question, root)
                 left = room(prompt, model.context_length, forcing, answer)
                 key = unit_key(item.id, prompt, root.banned)
-                form = (task.type, item.letters, task.fallback)
+                form = form_of(task, item)
                 units = [
                     Unit(key, each, prompt, left, number, root.banned, root.thinks, form)
                     for each in range(config.samples)

@@ -66,7 +66,7 @@ class Watch:
             cuts.append(cut)
             lengths.append(len(tokens))
             sure.append(trace.sureness(key))
-            texts.append(Text(*unit.form, "", self.online.text(FINAL_ANSWER, tokens)))
+            texts.append(Text(*unit.form, self.online.text(FINAL_ANSWER, tokens)))
         if not cuts:
             return None
         if fresh := [text for text in dict.fromkeys(texts) if text not in self._known]:

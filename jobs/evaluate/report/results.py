@@ -47,7 +47,12 @@ class PlottedCurve:
     @property
     def is_budget(self) -> bool:
         """Whether the points are budgets: a line that stands for every length in between."""
-        return self.scored == "accuracy" and all(not point["count"] for point in self.points)
+        return self.scored == "accuracy" and not self.is_rule and all(not point["count"] for point in self.points)
+
+    @property
+    def is_rule(self) -> bool:
+        """Whether the points are settings of a stopping rule, between which there is nothing."""
+        return bool(self.points[-1].get("replayed"))
 
 
 @dataclass(frozen=True)

@@ -158,16 +158,19 @@ class MeasuredCurve:
     """An interval of each point's accuracy, so wide that all of them hold at once."""
 
     @property
-    def varies(self) -> Literal["budget", "count", "k"]:
-        """What sets the points apart: the budget, how often thinking was extended, or the samples taken together."""
+    def varies(self) -> Literal["budget", "count", "k", "rule"]:
+        """What sets the points apart: the budget, how often thinking was extended, the samples taken together, or the
+        setting of a stopping rule, between which there is nothing."""
         if self.points[0].score != "accuracy":
             return "k"
+        if self.points[-1].policy.replayed:
+            return "rule"
         return "count" if any(point.policy.count for point in self.points) else "budget"
 
     def label(self, point: Point) -> str:
         """What sets `point` apart on this curve: ``32``, ``auto``, ``2×``, ``@8``."""
-        labels = {"budget": point.policy.setting, "count": f"{point.policy.count}×", "k": f"@{point.k}"}
-        return labels[self.varies]
+        setting = point.policy.setting
+        return {"budget": setting, "rule": setting, "count": f"{point.policy.count}×", "k": f"@{point.k}"}[self.varies]
 
 
 def measure(samples: Path, policies: Sequence[Policy], seed: int = 0) -> tuple[MeasuredCurve, ...]:

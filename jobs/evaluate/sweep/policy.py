@@ -171,6 +171,11 @@ class Policy(ABC):
         return (self,)
 
     @property
+    def replayed(self) -> bool:
+        """Whether its rows are made of other policies'."""
+        return self.leaves != (self,)
+
+    @property
     def runs_of(self) -> int | None:
         """Samples of an item that make one row; None: all of them."""
         return 1

@@ -103,8 +103,8 @@ class Unit:
     """Strings that may not be written in its thinking."""
     thinks: bool = True
     """Whether the prompt ends inside open thinking; if not, all that the model writes is its answer."""
-    form: tuple[str, str, bool] = ("", "", True)
-    """How its answers are read: their type, what there is to choose from, and whether the last resort is taken."""
+    form: tuple[str, str, bool, str] = ("", "", True, "")
+    """How its answers are read: see :func:`jobs.evaluate.grading.grader.form_of`."""
 
 
 class Prompter:

@@ -205,6 +205,12 @@ async def check_requests(engine: Engine, folder: Path) -> None:
     assert once == again
     assert once != other
 
+    sure = [chunk async for chunk in engine.stream(Request(prompt, 20, (), beliefs=True))]
+    assert [token for chunk in sure for token in chunk.tokens] == tokens[:20], "asked how sure it is, it does the same"
+    said = [belief for chunk in sure for belief in chunk.beliefs]
+    assert len(said) == 20
+    assert all(-math.inf < each.logprob <= 0 < each.confidence < math.inf and each.entropy >= 0 for each in said)
+
     # A stream that is left early leaves nothing behind: the engine goes on to serve others.
     async with aclosing(engine.stream(Request(prompt, 200, ()))) as chunks:
         await anext(chunks)
