@@ -140,7 +140,7 @@ def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
             ranges = [point.range or point.interval for point in doubtful]
             places = [point.thinking_tokens for point in doubtful], [point.accuracy for point in doubtful]
             axes.errorbar(*places, _arms(places[1], ranges), elinewidth=1.6, capsize=3, alpha=0.9, **bars)
-        look: dict[str, Any] = {"marker": _MARKERS[number % len(_MARKERS)], "markeredgecolor": "white"}
+        look: dict[str, Any] = {"marker": _MARKERS[number % len(_MARKERS)], "markersize": 6, "markeredgecolor": "white"}
         if curve.varies == "k":  # dashes and rings: not one longer trace, but many
             look |= {
                 "linestyle": (0, (3, 1.2)),
@@ -151,7 +151,7 @@ def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
             look["markeredgewidth"] = 1.6
         elif curve.varies == "rule":  # points beside the curves: between two settings there is nothing
             look |= {"linestyle": "none", "markersize": 8}
-        axes.plot(x, y, **{"color": shade, "markersize": 6, "linewidth": 2, "zorder": order} | look)
+        axes.plot(x, y, color=shade, linewidth=2, zorder=order, **look)
     axes.set_ylim(0, 1.04)
     axes.margins(x=0.05)
     _Labels(figure, axes, curves).place(curves)

@@ -26,11 +26,14 @@ from orchestrator.job.extensions import ExtensionPoint
 class SweepFields(Protocol):
     """What a kind may look at of the rest of a sweep's fields."""
 
-    model_fields_set: set[str]
     samples: int
     confidence: bool
     chat: Any
     """Not None: a server that only chats decodes."""
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """The keys that are given."""
 
     @property
     def greedy(self) -> bool:

@@ -31,6 +31,7 @@ from tests.evaluate.test_config import config
 
 ASKED = [
     {"rule": "logprob", "threshold": 0.5, "every": 4, "until": 24},
+    {"rule": "entropy", "threshold": 0.5, "every": 4, "until": 24},
     {"rule": "deepconf", "keep": 0.5},
 ]
 
