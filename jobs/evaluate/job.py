@@ -16,4 +16,6 @@ JOB = Job(
     compare=lazy("jobs.evaluate.compare:compare"),
     replay=lazy("jobs.evaluate.stopping.study:study"),
     report=lazy("jobs.evaluate.report:write"),
+    frames=lazy("jobs.evaluate.frames:frames"),
+    try_model=lazy("jobs.evaluate.attempts.start:try_model"),
 )

@@ -48,6 +48,8 @@ class EngineKind:
     penalties count the whole trace: see :attr:`jobs.evaluate.engines.protocol.Request.given`."""
     beliefs: bool = False
     """Whether it says how sure the model was of each token: see :class:`jobs.evaluate.engines.protocol.Belief`."""
+    adapters: bool = False
+    """Whether it takes a LoRA adapter on its model."""
     batch_invariant: bool = False
     """Whether, on GPUs, it can be told to give the same tokens whatever shares a batch."""
 
@@ -72,6 +74,7 @@ ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
             on_gpus=Program(60, 0.03, 0.02e-3),
             sampling=CUTS | PENALTIES,
             beliefs=True,
+            adapters=True,
         ),
         "vllm": EngineKind(
             start=lazy("jobs.evaluate.engines.vllm:start"),
@@ -81,6 +84,7 @@ ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
             splits=True,
             sampling=CUTS | PENALTIES,
             beliefs=True,
+            adapters=True,
             batch_invariant=True,
         ),
         # A server's presence and frequency penalties count a request, and a trace is written by several.
