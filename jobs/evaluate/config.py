@@ -123,9 +123,8 @@ class EvaluateConfig(_Policies):
             )
         if self.confidence and not (self.engine_kind.beliefs and self.chat is None):
             able = " and ".join(name for name in ENGINES if ENGINES[name].beliefs)
-            raise ValueError(
-                f"confidence: engine {self.engine_name} gives no log-probabilities: leave it out, or take {able}"
-            )
+            what = f"engine {self.engine_name} gives no log-probabilities"
+            raise ValueError(f"confidence: {what}: leave it out, or take {able}")
         if self.at_k is not None and max(self.at_k) > self.samples:
             raise ValueError(
                 f"at_k: {max(self.at_k)} is more than the {self.samples} samples that each item has: raise "

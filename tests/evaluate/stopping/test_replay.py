@@ -197,6 +197,18 @@ def test_rules_need_probes() -> None:
         config(budgets=["auto"], stopping="oracle")
 
 
+def test_rules_of_one_name_are_refused() -> None:
+    with pytest.raises(ValidationError, match="stopping: 'convergence 3 agree' is there twice"):
+        config(stopping=["convergence", {"rule": "convergence", "agree": [2, 3]}])
+
+
+def test_votes_need_as_many_samples() -> None:
+    with pytest.raises(ValidationError, match="stopping: esc 4 needs 4 samples of an item, and samples is 3"):
+        config(samples=3, temperature=1.0, stopping="esc")
+    with pytest.raises(ValidationError, match="stopping: asc 0.95 needs 2 samples"):
+        config(stopping="asc")
+
+
 def test_rules_in_any_spelling_and_order_of_values_are_the_same_step() -> None:
     one = config(stopping={"rule": "convergence", "agree": [3, 2]})
     other = config(stopping=[{"rule": "convergence", "agree": [2, 3, 2]}])

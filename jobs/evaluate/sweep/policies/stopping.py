@@ -234,6 +234,9 @@ def check(given: Sequence[Stopping], sweep: SweepFields) -> None:
                 f"{others[0]}: asks for more than the rule that runs online (stopping) decodes: leave it out, or give "
                 "it a step of its own, which shares its traces"
             )
+    names = [policy.name for policy in replayed(given, [Budget(budget) for budget in budgets])]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"stopping: {twice[0]!r} is there twice: give one list of values, or other tokens for every")
     for each in given:
         if not each.cuts(budgets):
             raise ValueError(
