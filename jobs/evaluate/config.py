@@ -102,9 +102,7 @@ class EvaluateConfig(_Policies):
     batch_invariant: bool = Field(
         default=False, description="the same tokens whatever shares a batch, with slower kernels; vllm on GPUs"
     )
-    confidence: bool = Field(
-        default=False, description="also how sure the model was: one number per thinking token, two per answer"
-    )
+    confidence: bool = Field(default=False, description="also how sure the model was, of each token and answer")
     published: Published | None = Field(default=None, description="values of others, to lay beside the results")
     judge: Judge | None = Field(default=None, description="who compares the answers of tasks of type judged")
     resources: EvaluateResources = EvaluateResources()

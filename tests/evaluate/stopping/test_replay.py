@@ -205,7 +205,7 @@ def test_rules_of_one_name_are_refused() -> None:
 def test_votes_need_as_many_samples() -> None:
     with pytest.raises(ValidationError, match="stopping: esc 4 needs 4 samples of an item, and samples is 3"):
         config(samples=3, temperature=1.0, stopping="esc")
-    with pytest.raises(ValidationError, match="stopping: asc 0.95 needs 2 samples"):
+    with pytest.raises(ValidationError, match=r"stopping: asc 0\.95 needs 2 samples"):
         config(stopping="asc")
 
 
