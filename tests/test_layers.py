@@ -28,7 +28,10 @@ ALLOWED = {
 """By the longest prefix that fits. Jobs read and write files of the store themselves, so they know that part too; and
 what they say to people in a terminal is shown as everything is."""
 PURE = {
-    "jobs.evaluate.sweep": ("jobs.evaluate.sweep", "jobs.template", "orchestrator.job"),
+    "jobs.evaluate.sweep": (
+        *("jobs.evaluate.sweep", "jobs.template", "orchestrator.job"),
+        *("jobs.evaluate.stopping.rule", "jobs.evaluate.stopping.rules"),
+    ),
     "jobs.evaluate.stats": (
         "jobs.evaluate.stats",
         "jobs.evaluate.sweep",

@@ -14,6 +14,7 @@ from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines import model as models
 from jobs.evaluate.scorers import layout
 from jobs.evaluate.scorers.protocol import Writer
+from jobs.evaluate.sweep.policy import walked
 from jobs.evaluate.sweep.prompts import Prompter
 from jobs.evaluate.sweep.roots import by_root
 from jobs.forecasts import ModelForecast
@@ -52,8 +53,9 @@ def _check(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> None:
     if tokenizer is None:
         return
     prompter = Prompter(tokenizer, config.template.style, ends, config.instructions)
-    prompter.forcing(config.policies)
-    by_root(config.policies, prompter)
+    policies = walked(config.policies)
+    prompter.forcing(policies)
+    by_root(policies, prompter)
     _check_scorer(config, inputs, prompter.template)
 
 

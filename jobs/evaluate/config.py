@@ -108,6 +108,7 @@ class EvaluateConfig(_Policies):
     batch_invariant: bool = Field(
         default=False, description="the same tokens whatever shares a batch, with slower kernels; vllm on GPUs"
     )
+    confidence: bool = Field(default=False, description="also how sure the model was, of each token and answer")
     published: Published | None = Field(default=None, description="values of others, to lay beside the results")
     judge: Judge | None = Field(default=None, description="who compares the answers of tasks of type judged")
     search: SearchField | None = Field(default=None, description="what searches branch at, and what scores their steps")
@@ -125,6 +126,10 @@ class EvaluateConfig(_Policies):
                 f"batch_invariant: true is for {able} on GPUs, and this is {self.engine_name} with "
                 f"{self.resources.gpus} GPUs: set resources.gpus, or leave it out"
             )
+        if self.confidence and not (self.engine_kind.beliefs and self.chat is None):
+            able = " and ".join(name for name in ENGINES if ENGINES[name].beliefs)
+            what = f"engine {self.engine_name} gives no log-probabilities"
+            raise ValueError(f"confidence: {what}: leave it out, or take {able}")
         if self.at_k is not None and max(self.at_k) > self.samples:
             raise ValueError(
                 f"at_k: {max(self.at_k)} is more than the {self.samples} samples that each item has: raise "
@@ -247,6 +252,11 @@ class EvaluateConfig(_Policies):
         """Whether all samples of an item would be the same. How a server that chats samples is said nowhere, and what
         a checkpoint recommends is known once it is there."""
         return self.temperature == 0 and self.chat is None and self.sampling is None
+
+    @property
+    def online(self) -> bool:
+        """Whether a stopping rule runs while it decodes."""
+        return any(each.online for each in kinds.given(self).get("stopping", ()))
 
     @property
     def style(self) -> ThinkingTemplate | None:
@@ -432,7 +442,7 @@ def _as_sets(name: str, value: object, understood: Any) -> Iterator[tuple[str, l
     if isinstance(value, BaseModel):
         for field in type(value).model_fields:
             yield from _as_sets(f"{name}.{field}", getattr(value, field), understood[field])
-    elif isinstance(value, tuple):
+    elif isinstance(value, tuple) and not any(isinstance(each, BaseModel) for each in value):
         yield name, list(value), understood
 
 

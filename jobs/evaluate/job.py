@@ -14,6 +14,7 @@ JOB = Job(
     look=lazy("jobs.evaluate.look:look"),
     regrade=lazy("jobs.evaluate.regrade:regrade"),
     compare=lazy("jobs.evaluate.compare:compare"),
+    replay=lazy("jobs.evaluate.stopping.study:study"),
     report=lazy("jobs.evaluate.report:write"),
     frontier=lazy("jobs.evaluate.frontier:frontier"),
     frames=lazy("jobs.evaluate.frames:frames"),

@@ -34,6 +34,7 @@ from jobs.evaluate.stats.options import TOKENS, options
 from jobs.evaluate.stats.outcomes import Outcomes, read
 from jobs.evaluate.stats.s1_metrics import Method, measure_methods
 from jobs.evaluate.stats.votes import spelled
+from jobs.evaluate.stopping import findings
 from jobs.evaluate.traces.provenance import mixed, read_kinds
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
@@ -120,6 +121,7 @@ def publish(config: EvaluateConfig, context: StepContext, samples: Path, decode:
     drawn = sampling_of(config, decode)
     title, subtitle = _title(config), _subtitle(config, drawn, sweep.curves)
     write(sweep, title, subtitle, context.output, mixed(read_kinds(decode)))
+    findings.write(config.policies, config.seed, context.output)
     hashes = {task.name: tasks.load(task, context.inputs).hash for task in config.tasks}
     compared = tables.against_natural_end(sweep.comparisons)
     spent = costs.read(decode)
@@ -133,7 +135,7 @@ def publish(config: EvaluateConfig, context: StepContext, samples: Path, decode:
                 for name, value in decode.items()
                 if isinstance(value, int | float) and math.isfinite(value)
             }
-            once = method_metrics(curve, sweep.methods) | totals
+            once = method_metrics(curve, sweep.methods) | findings.metrics(context.output, curve.task) | totals
             _track(config, context, drawn, curve, compared, cost_of, number, hashes[curve.task], samples, once)
 
 
@@ -251,7 +253,8 @@ def _track(
         run.metrics({**measured, **cost.get(key, {})}, step=place)
     if once:
         run.metrics(once, step=max(places))
-    for name in (*(PUBLISHED if config.published else PUBLISHED[:-1]), *([COSTS] if cost else [])):
+    more = [name for name, there in {COSTS: cost, findings.FILE: findings.read(context.output)}.items() if there]
+    for name in (*(PUBLISHED if config.published else PUBLISHED[:-1]), *more):
         shutil.copyfile(context.output / name, run.artifacts / name)
     _write_samples(curve, samples, run.artifacts / "samples.parquet")
 

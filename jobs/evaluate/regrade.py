@@ -10,7 +10,7 @@ import csv
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import graded_by, grading, was_graded_by
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SCHEMA, row
+from jobs.evaluate.stopping import replay
 from jobs.evaluate.sweep.ledger import Ledger, Verdict
 from jobs.evaluate.tasks import Task, load
 from orchestrator.job.context import StepContext
@@ -97,25 +98,36 @@ def graded_again(config: EvaluateConfig, context: StepContext, asked: Sequence[T
     staged.mkdir()
     counts: Counter[tuple[str, str, Verdict, Verdict]] = Counter()
     changes: list[_Change] = []
-    source = pq.ParquetFile(context.output / "samples.parquet")
-    with (
-        grading(config, context, staged) as grader,
-        hashed_file(staged / "samples.parquet") as samples,
-        pq.ParquetWriter(samples, SCHEMA, compression="zstd") as writer,
-    ):
-        for batch in source.iter_batches(_ROWS_AT_ONCE):
-            old = batch.to_pylist()
-            new = _again(old, tasks, grader)
-            writer.write_table(pa.Table.from_pylist(new, SCHEMA))
-            for before, after in zip(old, new, strict=True):
-                counts[after["task"], after["policy"], before["verdict"], after["verdict"]] += 1
-                if before["verdict"] != after["verdict"]:
-                    changes.append(_change(before, after))
+    seen: set[str] = set()
+    with grading(config, context, staged) as grader:
+        for path, policies in replay.files(config, context.output / "samples.parquet").items():
+            for old, new in _graded(path, staged / path.name, policies, tasks, grader):
+                if old["policy"] in seen:
+                    continue  # an answer that is a probe as well as a policy's
+                counts[new["task"], new["policy"], old["verdict"], new["verdict"]] += 1
+                if old["verdict"] != new["verdict"]:
+                    changes.append(_change(old, new))
+            seen.update(policies)
+    replay.add_rules(config, staged / "samples.parquet")
     with (context.folder / CHANGES).open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, [field.name for field in fields(_Change)])
         rows.writeheader()
         rows.writerows(asdict(change) for change in changes)
     return GradedAgain(context, staged, counts, changes)
+
+
+def _graded(
+    source: Path, target: Path, policies: Collection[str], tasks: Mapping[str, Task], grader: Grader
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each row of some policies, as it was and as it is now in the file `target`."""
+    there = pq.ParquetFile(source)
+    schema = pa.schema([*SCHEMA, *(field for field in there.schema_arrow if field.name not in SCHEMA.names)])
+    with hashed_file(target) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in there.iter_batches(_ROWS_AT_ONCE):
+            old = [each for each in batch.to_pylist() if each["policy"] in policies]
+            new = _again(old, tasks, grader)
+            writer.write_table(pa.Table.from_pylist(new, schema))
+            yield from zip(old, new, strict=True)
 
 
 def _again(rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, Task], grader: Grader) -> list[dict[str, Any]]:
@@ -124,7 +136,8 @@ def _again(rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, Task], grader:
         [(tasks[each["task"]], Ledger(**{name: each[name] for name in _LEDGER if name in each})) for each in rows]
     )
     return [
-        dict(before) if after.verdict == "ungraded" else row(after) for before, after in zip(rows, graded, strict=True)
+        dict(before) if after.verdict == "ungraded" else {**before, **row(after)}
+        for before, after in zip(rows, graded, strict=True)
     ]
 
 

@@ -22,10 +22,10 @@ from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines import starting
-from jobs.evaluate.engines.protocol import EngineSpec
+from jobs.evaluate.engines.protocol import LIKELIEST, EngineSpec
 from jobs.evaluate.engines.recommended import described
 from jobs.evaluate.figures.costs import costs
-from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.grading.grader import Grader, form_of
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.planning import workload
 from jobs.evaluate.planning.estimate import expected_lengths
@@ -34,8 +34,9 @@ from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SampledPrompt, write_samples
 from jobs.evaluate.scorers import resolve as scorers
 from jobs.evaluate.scorers.protocol import Writer
+from jobs.evaluate.stopping import replay, signals
 from jobs.evaluate.sweep.grown import Grown, is_whole, plant, seats
-from jobs.evaluate.sweep.policy import Policy
+from jobs.evaluate.sweep.policy import Policy, walked
 from jobs.evaluate.sweep.prompts import AFTER_CLOSE, Prompter, Unit, room, unit_key
 from jobs.evaluate.sweep.roots import by_root
 from jobs.evaluate.sweep.tree import Room
@@ -69,6 +70,8 @@ class Sweep:
     """Where its traces are kept."""
     model: str
     """What identifies it."""
+    replayed: tuple[Policy, ...] = ()
+    """Policies whose rows are made of what is decoded for others."""
 
     @property
     def units(self) -> Iterator[Unit]:
@@ -145,31 +148,33 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
     model = models.resolve(config, context)
     prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn, config.instructions)
     template = prompter.template
-    forcing = prompter.forcing(config.policies)
+    policies = walked(config.policies)
+    forcing = prompter.forcing(policies)
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
-    trees_of = by_root(config.policies, prompter)
+    trees_of = by_root(policies, prompter)
     writer = Writer(model.tokenizer, template, model.end_of_turn, config.instructions)
     scorer = None if config.search is None else scorers.resolve(config.search, config, context, writer, tasks)
     scored_by = ("", False) if scorer is None else (scorer.identity, scorer.kind.reads_answers)
     trees = tuple(
-        plant(policies, injected, len(forcing.step), forcing.longer, *scored_by) for policies in trees_of.values()
+        plant(members, injected, len(forcing.step), forcing.longer, *scored_by) for members in trees_of.values()
     )
     answer = models.answer_tokens(config, model)
     questions = []
     searched: dict[str, tuple[int, str]] = {}
     for task_number, task in enumerate(tasks):
         for item in task.items:
-            for number, (root, policies) in enumerate(trees_of.items()):
+            for number, (root, members) in enumerate(trees_of.items()):
                 prompt = prompter.prompt(item.question, root)
                 left = room(prompt, model.context_length, forcing, answer)
                 key = unit_key(item.id, prompt, root.banned, root.steps)
                 if root.steps is not None:
                     searched[key] = (task_number, item.id)
+                form = form_of(task, item)
                 units = [
-                    Unit(key, each, prompt, left, number, root.banned, root.thinks, root.steps)
+                    Unit(key, each, prompt, left, number, root.banned, root.thinks, root.steps, form)
                     for each in range(config.samples_of(root))
                 ]
-                questions.append(SampledPrompt(task, item, tuple(units), tuple(policies)))
+                questions.append(SampledPrompt(task, item, tuple(units), tuple(members)))
     sampling = models.sampling(config, model)
     if config.sampling is not None:
         print(f"sampling: recommended is {described(sampling)}", flush=True)
@@ -183,6 +188,8 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
     }
     if forcing.ends is not None:
         determined_by["ends"] = "where all of close stands"
+    if config.confidence:  # what was decoded without it cannot be filled in, so these sweeps share among themselves
+        determined_by["confidence"] = f"of the {LIKELIEST} likeliest tokens"
     folder = traces_folder(context.traces, determined_by)
     resources = config.resources
     made = context.input(config.base) if isinstance(config.base, Reference) else None
@@ -194,10 +201,12 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         token_deadline=resources.token_deadline,
         redirect_output=context.redirect_output,
         leave=context.leave,
+        beliefs=config.confidence,
+        online=replay.online(config, prompter),
         decoded_by=partial(decoded_by, engine),
         scorer=None if scorer is None else partial(scorer.kind.start, replace(scorer.spec, items=searched)),
     )
-    return Sweep(tuple(questions), prompter, replica, folder, model.identity)
+    return Sweep(tuple(questions), prompter, replica, folder, model.identity, tuple(replay.rules(config.policies)))
 
 
 def _numerics(engine: EngineSpec) -> dict[str, str | bool]:
@@ -255,7 +264,11 @@ def _complete(
             )
             index.refresh()
         try:
-            alone = write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+            alone = write_samples(
+                replay.files(config, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader
+            )
+            signals.add(samples, config.policies, sweep.questions, sweep.prompter, index)
+            replay.add_rules(config, samples)
             return total, alone, index.decoded_by((unit.item, unit.sample) for unit in sweep.units)
         except DamagedFile as error:
             index.discard(str(error))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -58,7 +58,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class SampledPrompt:
-    """One item as it is put to the model: the units sampled from that prompt, and the policies that they serve."""
+    """One item as it is put to the model: the units sampled from that prompt, and the policies decoded on it."""
 
     task: Task
     item: Item
@@ -67,19 +67,21 @@ class SampledPrompt:
 
 
 def write_samples(
-    path: Path,
+    files: Mapping[Path, Collection[str]],
     questions: Sequence[SampledPrompt],
     trees: Sequence[Grown],
     prompter: Prompter,
     index: Index,
     grader: Grader,
 ) -> int:
-    """Writes a row per question, sample and policy, in their order, to a file that appears whole.
+    """Writes a row per question, sample and policy, in their order, to files that appear whole, each for the policies
+    that are named with it.
 
     Returns the tokens that running each policy by itself would have decoded. Raises DamagedFile.
     """
     alone = 0
-    with samples_file(path) as add:
+    with ExitStack() as stack:
+        adding = [(stack.enter_context(samples_file(path)), set(names)) for path, names in files.items()]
         for batch in _batches(questions):
             slates: list[Slate] = []
             for question, decoded in _decoded(batch, index):
@@ -87,7 +89,9 @@ def write_samples(
                     alone += slate.tokens
                     slates.append(slate)
             graded = iter(grader.grade([(each.task, ledger) for each in slates for ledger in each.ledgers]))
-            add(each.elected(list(islice(graded, len(each.ledgers)))) for each in slates)
+            elected = [each.elected(list(islice(graded, len(each.ledgers)))) for each in slates]
+            for add, names in adding:
+                add(each for each in elected if each.ledger.policy in names)
     return alone
 
 

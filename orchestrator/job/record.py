@@ -174,6 +174,9 @@ class Job:
     regrade: Callable[[Any, StepContext], Regraded] | None = None
     """Gives a finished step's verdicts again."""
     compare: Comparer | None = None
+    replay: Callable[[Any, StepContext, str | None], str] | None = None
+    """What a finished step would have come to under other rules, as text; the last is what was asked for, in YAML.
+    Raises StepError in one line."""
     report: ReportWriter | None = None
     frontier: FrontierFinder | None = None
     frames: Callable[[Any, StepContext], Frames] | None = None

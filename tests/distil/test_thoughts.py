@@ -15,11 +15,12 @@ from jobs.distil.thoughts import decoded
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.run import sweep_of
 from jobs.evaluate.samples import write_samples
+from jobs.evaluate.stopping.replay import files
 from jobs.evaluate.traces.files import Index
 from orchestrator.job.context import StepContext
 from tests.collect.questions import read
 from tests.evaluate import tiny
-from tests.evaluate.spoken import Speaker, _decode
+from tests.evaluate.spoken import Speaker, walk_all
 
 THOUGHTS, ANSWERS = ("s1u1m2",), ("Answer: 2",)
 
@@ -41,11 +42,11 @@ def test_each_policy_gives_its_own_thinking(tmp_path: Path, policy: dict[str, ob
     context.output.mkdir(parents=True)
     asked = questions(config, {})
     sweep = sweep_of(config, context, asked.tasks)
-    asyncio.run(_decode(sweep, Speaker(THOUGHTS, ANSWERS)))
+    asyncio.run(walk_all(sweep, Speaker(THOUGHTS, ANSWERS)))
     index = Index(sweep.folder, report=print)
     with grading(config, context, context.output) as grader:
         samples = context.output / SAMPLES
-        write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+        write_samples(files(config, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
     thoughts = (Thought(text, sweep.model) for text in decoded(sweep))
     tell(config, context, sweep.model, keep(config, asked, samples, thoughts, context.output))
     rows = read(context.output / "train.jsonl")

@@ -14,12 +14,16 @@ from typing import Any
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.walker import FORK, Walker
-from jobs.evaluate.engines.protocol import Chunk, Request
+from jobs.evaluate.decode.watching import Watch
+from jobs.evaluate.engines.protocol import Chunk, Engine, Request
 from jobs.evaluate.figures.costs import Costs
+from jobs.evaluate.grading.reader import read
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.publish import publish
 from jobs.evaluate.run import Sweep, missing, prepare
 from jobs.evaluate.samples import write_samples
+from jobs.evaluate.stopping import signals
+from jobs.evaluate.stopping.replay import add_rules, files
 from jobs.evaluate.traces.files import Index, write
 from jobs.evaluate.traces.segments import Segment
 from orchestrator.job.context import StepContext
@@ -57,12 +61,22 @@ def finish(
     """Does the step of `context`, up to its published results."""
     config = EvaluateConfig.model_validate_json(json.dumps(fields))
     sweep = prepare(config, context)
+    asyncio.run(walk_all(sweep, Speaker(thoughts, answers)))
+    conclude(config, context, sweep)
+    return config
+
+
+def conclude(config: EvaluateConfig, context: StepContext, sweep: Sweep) -> None:
+    """Does what is left of a step whose sweep was decoded."""
     context.output.mkdir(parents=True, exist_ok=True)
-    asyncio.run(_decode(sweep, Speaker(thoughts, answers)))
     samples = context.output / "samples.parquet"
     index = Index(sweep.folder, report=print)
     with grading(config, context, context.output) as grader:
-        alone = write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+        alone = write_samples(
+            files(config, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader
+        )
+    signals.add(samples, config.policies, sweep.questions, sweep.prompter, index)
+    add_rules(config, samples)
     totals = {
         "units": sum(1 for _ in sweep.units),
         "thinking_tokens_decoded": 300,
@@ -73,7 +87,6 @@ def finish(
     }
     (context.output / "decode.json").write_text(json.dumps(totals))
     publish(config, context, samples, totals)
-    return config
 
 
 def finished(
@@ -86,10 +99,16 @@ def finished(
     return FinishedStep(finish(context, fields, thoughts, answers), context, 12.0, PROVENANCE)
 
 
-async def _decode(sweep: Sweep, engine: Speaker) -> None:
+async def walk_all(sweep: Sweep, engine: Engine) -> int:
+    """Decodes what is missing; returns how many tokens that were."""
     replica = sweep.replica
     segments: list[Segment] = []
+    watch = None
+    if replica.online is not None:
+        watch = Watch(replica.online, lambda texts: [read(text) for text in texts], replica.forcing.pieces)
     for work in missing(sweep, Index(sweep.folder, report=print)):
-        walker = Walker(engine, replica.trees[work.unit.tree], replica.forcing, replica.sampling, 0, segments.append)
+        tree = replica.trees[work.unit.tree]
+        walker = Walker(engine, tree, replica.forcing, replica.sampling, 0, segments.append, replica.beliefs, watch)
         await walker.walk(work.unit, work.trace(replica.forcing))
     write(sweep.folder, segments)
+    return sum(len(segment.tokens) for segment in segments)

@@ -20,7 +20,7 @@ from orchestrator.job.context import StepContext
 from orchestrator.job.usage import Meter
 from orchestrator.store.step_folders import StepFolder
 from tests.evaluate import tiny
-from tests.evaluate.spoken import Speaker, _decode
+from tests.evaluate.spoken import Speaker, walk_all
 
 
 def test_a_sweep_says_tokens_units_bytes_and_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def test_a_sweep_says_tokens_units_bytes_and_what_it_holds(tmp_path: Path, monke
         assert 5 < under_way[0][1] < 2 * 512
         progress(forecast.at(under_way, [0] * (len(work) - 1)))
         said.append(folder.read_progress())
-        asyncio.run(_decode(job.prepare(config, context), Speaker(["abcdefgh"], ["3"])))
+        asyncio.run(walk_all(job.prepare(config, context), Speaker(["abcdefgh"], ["3"])))
         meter.decoded(100)
         meter.give_back(devices)
         index.refresh()

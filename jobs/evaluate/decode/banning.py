@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from jobs.evaluate.engines.protocol import Chunk, Engine, EngineError, Request
+from jobs.evaluate.engines.protocol import Belief, Chunk, Engine, EngineError, Request
 from jobs.evaluate.sweep.token_text import Finder
 
 
@@ -51,9 +51,9 @@ async def _stream_without(engine: Engine, request: Request, finder: Finder) -> A
     while True:
         refused = None
         async with aclosing(engine.stream(request.after(written))) as stream:
-            async for tokens, end in stream:
-                kept = []
-                for token in tokens:
+            async for chunk in stream:
+                kept: list[int] = []
+                for token in chunk.tokens:
                     if finder.completes(token):
                         refused = token
                         break
@@ -62,17 +62,17 @@ async def _stream_without(engine: Engine, request: Request, finder: Finder) -> A
                 written += kept
                 if refused is not None:
                     if kept:
-                        yield Chunk(kept)
+                        yield chunk.first(len(kept))
                     break
-                yield Chunk(kept, end)
-                if end is not None:
+                yield chunk
+                if chunk.end is not None:
                     return
         if refused is None:
             raise EngineError("the engine ended a stream without saying why")
-        chunk = await _another(engine, request.after(written), finder, refused)
-        written += chunk.tokens
-        whole = chunk.end == "length" and len(written) < request.max_tokens
-        yield chunk._replace(end=None) if whole else chunk
+        instead = await _another(engine, request.after(written), finder, refused)
+        written += instead.tokens
+        whole = instead.end == "length" and len(written) < request.max_tokens
+        yield instead._replace(end=None) if whole else instead
         if not whole:
             return
 
@@ -84,10 +84,11 @@ async def _another(engine: Engine, request: Request, finder: Finder, refused: in
         name = repr((request.seed, request.position, tuple(forbidden)))
         seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 2
         draw = replace(request, max_tokens=1, forbidden=tuple(forbidden), seed=seed, position=0)
-        drawn, ended = [], None
+        drawn, ended, beliefs = list[int](), None, list[Belief]()
         async with aclosing(engine.stream(draw)) as stream:
-            async for tokens, end in stream:
+            async for tokens, end, believed in stream:
                 drawn += tokens
+                beliefs += believed
                 ended = end
         if not drawn:
             return Chunk([], ended)
@@ -96,5 +97,5 @@ async def _another(engine: Engine, request: Request, finder: Finder, refused: in
             raise EngineError(f"the engine drew id {token}, which it was told to leave out")
         if not finder.completes(token):
             finder.add(token)
-            return Chunk([token], "length")
+            return Chunk([token], "length", beliefs)
         forbidden.append(token)

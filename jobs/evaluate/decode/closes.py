@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from jobs.evaluate.engines.protocol import Chunk, Engine, Request
+from jobs.evaluate.engines.protocol import Belief, Chunk, Engine, Request
 from jobs.evaluate.sweep.close_search import Search
 from jobs.evaluate.sweep.prompts import Forcing
 
@@ -35,10 +35,12 @@ async def thinking_stream(
     before = known[len(known) - min(len(known), forcing.overrun) :]
     search.feed(before)
     decoded: list[int] = []
+    beliefs: list[Belief] = []
     given = 0
     async with aclosing(_decoded(engine, request, forcing)) as stream:
-        async for tokens, end in stream:
+        async for tokens, end, believed in stream:
             decoded += tokens
+            beliefs += believed
             search.feed(tokens)
             if search.found is not None:
                 end, settled = "stop", max(0, search.found - len(before))
@@ -47,7 +49,7 @@ async def thinking_stream(
             if settled >= request.max_tokens:
                 end, settled = "length", request.max_tokens
             if end or settled > given:
-                yield Chunk(decoded[given:settled], end)
+                yield Chunk(decoded[given:settled], end, beliefs[given:settled])
                 given = settled
             if end:
                 return
@@ -62,9 +64,9 @@ async def _decoded(engine: Engine, request: Request, forcing: Forcing) -> AsyncG
     if request.forbid_stop_first:
         first: list[int] = []
         async with aclosing(engine.stream(replace(request, max_tokens=1, stop=forcing.first_stops))) as stream:
-            async for tokens, _ in stream:
+            async for tokens, _, believed in stream:
                 first += tokens
-                yield Chunk(tokens)
+                yield Chunk(tokens, None, believed)
         request = request.after(first)
         most -= len(first)
     async with aclosing(engine.stream(replace(request, max_tokens=most))) as stream:

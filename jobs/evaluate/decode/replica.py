@@ -19,8 +19,10 @@ from jobs.evaluate.decode.admission import Admission
 from jobs.evaluate.decode.leftovers import end_orphans, mark, wait_for_memory
 from jobs.evaluate.decode.search_walker import SearchWalker
 from jobs.evaluate.decode.walker import Walker
+from jobs.evaluate.decode.watching import OnlineRule, Watch
 from jobs.evaluate.engines.protocol import Engine, EngineError, Sampling
 from jobs.evaluate.engines.watched import Watched
+from jobs.evaluate.grading.workers import Workers
 from jobs.evaluate.scorers.protocol import Scorer
 from jobs.evaluate.scorers.timed import Timed
 from jobs.evaluate.sweep.grown import Grown, longest
@@ -64,6 +66,10 @@ class ReplicaSpec:
     """Sees that its machine has the model, and tells how many bytes of how many are there."""
     on_gpus: bool = False
     """Whether it was given cards, whose memory must be free before it starts."""
+    beliefs: bool = False
+    """Whether it is kept how sure the model was of each token."""
+    online: OnlineRule | None = None
+    """Ends thinking while it is decoded."""
     decoded_by: Callable[[], str] | None = None
     """Says what decodes, once the engine was started: it is kept with every trace."""
     scorer: Callable[[], Awaitable[Scorer]] | None = None
@@ -93,7 +99,8 @@ class Work:
         unit = self.unit
         trace = Trace(unit, forcing)
         for row, place, tokens in zip(self.rows, self.places, read_tokens(self.places), strict=True):
-            segment = Segment(unit.item, unit.sample, row.key, row.start, tokens, row.ended, row.parent)
+            sure = row.sureness
+            segment = Segment(unit.item, unit.sample, row.key, row.start, tokens, row.ended, row.parent, sureness=sure)
             if segment.digest != row.digest:
                 raise DamagedFile(place[0])
             trace.restore(segment)
@@ -162,6 +169,8 @@ class Replica:
             spec.redirect_output(name)
         self._spec = spec
         self._writer = TraceWriter(spec.folder)
+        self._readers = Workers(processes=1)
+        """Read answers, where a rule asks what they say."""
         self._merging: asyncio.Task[None] | None = None
         self._finished: list[UnitId] = []
         self._unreadable: dict[UnitId, str] = {}
@@ -205,7 +214,10 @@ class Replica:
         if isinstance(tree, Forest):
             assert self._scorer is not None, "a sweep that searches has a scorer"
             return SearchWalker(self._engine, self._scorer, tree, spec.forcing, spec.sampling, spec.seed, record)
-        return Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, record)
+        watch = None
+        if spec.online is not None:
+            watch = Watch(spec.online, self._readers.read, spec.forcing.pieces)
+        return Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, record, spec.beliefs, watch)
 
     async def exchange(self, work: list[Work]) -> Report:
         """Takes `work`; answers once all units are done and on disk, and every second at least.
@@ -257,6 +269,7 @@ class Replica:
         if self._scorer is not None:
             await self._scorer.close()
         await self._engine.close()
+        self._readers.__exit__(None, None, None)
         if self._merging is not None:
             await self._merging
         await asyncio.to_thread(self._writer.finish)

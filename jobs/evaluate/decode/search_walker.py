@@ -89,7 +89,7 @@ class _Walk:
         step: list[int] = []
         end = None
         async with aclosing(thinking_stream(self.walker.engine, request, forcing, before)) as stream:
-            async for tokens, end in stream:
+            async for tokens, end, _ in stream:
                 for token in tokens:
                     step.append(token)
                     if ends.add(token):
@@ -109,7 +109,7 @@ class _Walk:
         request = self._request(want, self.walker.forcing.end_of_turn, FORK)
         known = start = request.position
         async with aclosing(self.walker.engine.stream(request)) as stream:
-            async for tokens, end in stream:
+            async for tokens, end, _ in stream:
                 self.trace.extend(key, tokens)
                 known += len(tokens)
                 if end == "stop":

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from jobs.evaluate.decode.banning import BanningEngine
 from jobs.evaluate.decode.closes import thinking_stream
 from jobs.evaluate.decode.headers import Headers
+from jobs.evaluate.decode.watching import Watch
 from jobs.evaluate.engines.protocol import Chunk, Engine, EngineError, Request, Sampling
 from jobs.evaluate.sweep.prompts import Forcing, Unit
 from jobs.evaluate.sweep.token_text import Finder
@@ -39,6 +40,10 @@ class Walker:
     seed: int
     record: Callable[[Segment], None]
     """Takes each stretch of tokens as soon as it is worth keeping: at every budget crossed, and at every end."""
+    beliefs: bool = False
+    """Whether it is kept how sure the model was of each token."""
+    watch: Watch | None = None
+    """Ends thinking where a rule says so."""
 
     async def walk(self, unit: Unit, trace: Trace) -> None:
         """Decodes what `trace` lacks of the unit's tree, adding to it.
@@ -49,6 +54,7 @@ class Walker:
         try:
             async with asyncio.TaskGroup() as walk.group:
                 walk.look_back()
+                await walk.look_at_probes()
                 walk.start((), 0)
         except* EngineError as failures:
             raise failures.exceptions[0] from None
@@ -65,6 +71,8 @@ class _Walk:
     started: set[Key] = field(default_factory=set)
     stops: dict[Key, Finder] = field(default_factory=dict)
     """What is still looked for in the text of the trunk."""
+    stopped: bool = False
+    """Whether a rule said that the trunk has enough tokens."""
 
     def look_back(self) -> None:
         """Looks for the tree's stops in what is known of the trunk."""
@@ -74,6 +82,20 @@ class _Walk:
         found = self._look(self.trace.tokens(TRUNK_KEY))
         if self.trace.extent(TRUNK_KEY) != (0, False):
             self._keep_stops([*found, *self.stops])
+
+    async def look_at_probes(self) -> None:
+        """Asks the rule, where there is one, and records where it stops the trunk."""
+        watch, trace = self.walker.watch, self.trace
+        if watch is None or self.stopped:
+            return
+        at: int | None = trace.extent(watch.key).length
+        if not trace.extent(watch.key).ended:
+            at = await watch.stop(self.unit, trace)
+            if at is None or self.stopped:
+                return
+            trace.mark(watch.key, Extent(at, True))
+            self.walker.record(trace.keep_mark(watch.key))
+        self.stopped = True
 
     def _look(self, tokens: Sequence[int]) -> list[Key]:
         """Takes what was added to the trunk; returns the stops that were found in it."""
@@ -118,12 +140,15 @@ class _Walk:
         begun: list[int] = []
         trunk = thinking and not key.path
         async with aclosing(self._stream(want, known)) as stream:
-            async for tokens, end in stream:
-                self.trace.extend(key, tokens)
+            async for tokens, end, beliefs in stream:
+                self.trace.extend(key, tokens, beliefs)
                 known += len(tokens)
                 ended = end == "stop"
                 begun += [] if headers is None else headers.fresh(self.trace.tokens(key))
                 found = self._look(tokens) if trunk else []
+                if trunk and self.stopped and not ended and known < want.limit:
+                    self._keep(key, kept, ended, begun)
+                    return
                 if thinking and (begun or found or crossing <= known) and known < want.limit and not ended:
                     self._keep(key, kept, ended, begun)
                     self._keep_stops(found)
@@ -144,6 +169,8 @@ class _Walk:
             self._keep_stops([*found, *self.stops])
         if thinking:
             self.start(key.path, want.start)
+        else:
+            await self.look_at_probes()
 
     def _crossings(self, want: Want) -> list[int]:
         """Own tokens of the branch at which an answer leaves it."""
@@ -172,6 +199,7 @@ class _Walk:
             seed=stream_seed(self.walker.seed, self.unit, key),
             position=known,
             priority=priority,
+            beliefs=self.walker.beliefs,
         )
 
     def _headers(self, key: Key) -> Headers | None:

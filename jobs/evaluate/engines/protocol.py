@@ -85,6 +85,8 @@ class Request:
     chance to be short, while the short ones were kept."""
     priority: int = 0
     """Lower goes first when not all requests fit."""
+    beliefs: bool = False
+    """Whether each token comes with its :class:`Belief`; engines that cannot are never asked."""
 
     @property
     def written(self) -> tuple[int, ...]:
@@ -108,11 +110,32 @@ class Request:
         return hash((self.seed, self.position)) & (2**63 - 1)
 
 
+class Belief(NamedTuple):
+    """How sure the model was where it wrote a token, by its own distribution: before temperature and penalties."""
+
+    logprob: float
+    """Of the token."""
+    confidence: float
+    """The mean negative log-probability of the :data:`LIKELIEST` tokens: high where only one has a chance."""
+    entropy: float
+    """In nats, of the :data:`LIKELIEST` tokens and all others taken as one."""
+
+
+LIKELIEST = 20
+"""As many as vLLM gives unasked, and DeepConf takes."""
+
+
 class Chunk(NamedTuple):
     """Tokens as they come. The last chunk of a request has an end; it may be empty."""
 
     tokens: list[int]
     end: Literal["stop", "length"] | None = None
+    beliefs: Sequence[Belief] = ()
+    """Of each token, where the request asks for them."""
+
+    def first(self, count: int, end: Literal["stop", "length"] | None = None) -> Chunk:
+        """Its first tokens."""
+        return Chunk(self.tokens[:count], end, self.beliefs[:count])
 
 
 class Engine(Protocol):

@@ -48,6 +48,8 @@ class EngineKind:
     penalties count the whole trace: see :attr:`jobs.evaluate.engines.protocol.Request.given`."""
     tells: bool = False
     """Whether it says how likely tokens were to come next: a :class:`jobs.evaluate.engines.protocol.Teller`."""
+    beliefs: bool = False
+    """Whether it says how sure the model was of each token: see :class:`jobs.evaluate.engines.protocol.Belief`."""
     adapters: bool = False
     """Whether it takes a LoRA adapter on its model."""
     batch_invariant: bool = False
@@ -74,6 +76,7 @@ ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
             on_gpus=Program(60, 0.03, 0.02e-3),
             sampling=CUTS | PENALTIES,
             tells=True,
+            beliefs=True,
             adapters=True,
         ),
         "vllm": EngineKind(
@@ -84,6 +87,7 @@ ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
             splits=True,
             sampling=CUTS | PENALTIES,
             tells=True,
+            beliefs=True,
             adapters=True,
             batch_invariant=True,
         ),

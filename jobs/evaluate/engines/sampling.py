@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
-from jobs.evaluate.engines.protocol import Request, Sampling
+from jobs.evaluate.engines.protocol import LIKELIEST, Belief, Request, Sampling
 
 
 def uniform(seed: int, position: int) -> float:
@@ -43,6 +43,16 @@ class Penalties:
         by, sampling = self._sampling.repetition_penalty, self._sampling
         known.copy_(torch.where(there | self._given, torch.where(known > 0, known / by, known * by), known))
         known.sub_(sampling.frequency_penalty * self._counts + sampling.presence_penalty * there)
+
+
+def beliefs(logprobs: torch.Tensor, chosen: torch.Tensor) -> list[Belief]:
+    """How sure the model was of the token `chosen`, [batch], from its log-probabilities, [batch, vocabulary]."""
+    likeliest = logprobs.topk(min(LIKELIEST, logprobs.shape[-1])).values
+    shares = likeliest.exp()
+    rest = (1 - shares.sum(-1)).clamp(min=0)
+    entropy = torch.special.entr(shares).sum(-1) + torch.special.entr(rest)
+    own = logprobs.gather(-1, chosen[:, None])[:, 0]
+    return [Belief(*each) for each in torch.stack([own, -likeliest.mean(-1), entropy], dim=-1).tolist()]
 
 
 def draw(logits: torch.Tensor, samplings: Sequence[Sampling], uniforms: Sequence[float]) -> torch.Tensor:

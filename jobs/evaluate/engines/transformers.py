@@ -16,15 +16,15 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import torch
 from transformers.utils.logging import disable_progress_bar
 
 from jobs.auto_classes import AutoModelForCausalLM
-from jobs.evaluate.engines.protocol import Chunk, EngineError, EngineSpec, Request
-from jobs.evaluate.engines.sampling import Penalties, draw, uniform
+from jobs.evaluate.engines.protocol import Belief, Chunk, EngineError, EngineSpec, Request
+from jobs.evaluate.engines.sampling import Penalties, beliefs, draw, uniform
 from jobs.evaluate.engines.slots import Slots
 
 MOST_ROWS = 128
@@ -215,8 +215,17 @@ class _Batch:
             use_cache=True,
             logits_to_keep=1,
         )
-        chosen = self._choose(rows, output.logits[:, -1, : self._vocabulary].float())
-        return [(row, _take(row, token)) for row, token in zip(rows, chosen.tolist(), strict=True)]
+        logits = output.logits[:, -1, : self._vocabulary].float()
+        asked = [index for index, row in enumerate(rows) if row.request.beliefs]
+        by_itself = logits[asked].log_softmax(-1)  # a copy: what is chosen from changes
+        chosen = self._choose(rows, logits)
+        believed: dict[int, Belief] = {}
+        if asked:
+            believed = dict(zip(asked, beliefs(by_itself, chosen[asked]), strict=True))
+        return [
+            (row, _take(row, token, believed.get(index)))
+            for index, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True))
+        ]
 
     def _choose(self, rows: list[_Row], logits: torch.Tensor) -> torch.Tensor:
         """The next token of each row, [batch]."""
@@ -238,7 +247,7 @@ class _Batch:
         return chosen
 
 
-def _take(row: _Row, token: int) -> Chunk:
+def _take(row: _Row, token: int, belief: Belief | None = None) -> Chunk:
     """Gives `row` its new token, and says what it yields."""
     if token in row.request.stop:
         row.live = False
@@ -248,7 +257,8 @@ def _take(row: _Row, token: int) -> Chunk:
     if row.penalties is not None:
         row.penalties.count([token])
     row.live = row.live and row.count < row.request.max_tokens
-    return Chunk([token], "length" if row.count == row.request.max_tokens else None)
+    end: Literal["length"] | None = "length" if row.count == row.request.max_tokens else None
+    return Chunk([token], end, () if belief is None else (belief,))
 
 
 def _spans(missing: list[tuple[int, ...]]) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import tempfile
 from collections import defaultdict, deque
@@ -23,7 +24,7 @@ import psutil
 
 from jobs.evaluate.adapter import RANKS, Adapter
 from jobs.evaluate.engines.log_tail import log_tail, reason
-from jobs.evaluate.engines.protocol import Chunk, EngineError, EngineSpec, Request
+from jobs.evaluate.engines.protocol import LIKELIEST, Belief, Chunk, EngineError, EngineSpec, Request
 from jobs.evaluate.engines.weights import ready_seconds
 
 T = TypeVar("T")
@@ -216,6 +217,7 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
             stream_interval=STREAM_TOKENS,
+            logprobs=LIKELIEST if request.beliefs else None,
         )
         outputs = self._engine.generate(
             tokens_input(list(request.prompt)),  # anything else goes through a thread that tokenizes
@@ -338,10 +340,21 @@ def with_reason(error: Exception, tail: deque[str]) -> str:
 
 def _chunk(output: Any) -> Chunk:
     tokens = list(output.token_ids)
+    beliefs = [belief(of_token, token) for of_token, token in zip(output.logprobs or (), tokens, strict=False)]
     if output.finish_reason is None:
-        return Chunk(tokens)
+        return Chunk(tokens, None, beliefs)
     if output.finish_reason == "stop":
-        return Chunk(tokens[:-1], "stop")
+        return Chunk(tokens[:-1], "stop", beliefs[: len(tokens) - 1])
     if output.finish_reason == "length":
-        return Chunk(tokens, "length")
+        return Chunk(tokens, "length", beliefs)
     raise EngineError(f"vllm ended a request as {output.finish_reason!r}")
+
+
+def belief(logprobs: Mapping[int, Any], token: int) -> Belief:
+    """How sure the model was of `token`, from vLLM's log-probabilities of it and of the likeliest."""
+    likeliest = sorted((each.logprob for each in logprobs.values()), reverse=True)[:LIKELIEST]
+    shares = [math.exp(each) for each in likeliest]
+    rest = max(0.0, 1 - sum(shares))
+    entropy = -sum(share * each for share, each in zip(shares, likeliest, strict=True) if share)
+    entropy -= rest * math.log(rest) if rest else 0.0
+    return Belief(logprobs[token].logprob, -sum(likeliest) / len(likeliest), entropy)

@@ -119,7 +119,7 @@ def _trace(curve: MeasuredCurve, number: int, show_legend: bool) -> Any:
         x=[point.thinking_tokens for point in points],
         y=[point.accuracy for point in points],
         **_bars(curve, "new items"),
-        mode="lines+markers",
+        mode="markers" if curve.varies == "rule" else "lines+markers",
         line={"color": shade, "width": 2.5, **({"dash": "dash"} if curve.varies == "k" else {})},
         marker={
             "symbol": _MARKERS[number % len(_MARKERS)] + ("-open" if curve.varies == "k" else ""),

@@ -140,7 +140,7 @@ def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
             ranges = [point.range or point.interval for point in doubtful]
             places = [point.thinking_tokens for point in doubtful], [point.accuracy for point in doubtful]
             axes.errorbar(*places, _arms(places[1], ranges), elinewidth=1.6, capsize=3, alpha=0.9, **bars)
-        look: dict[str, Any] = {"marker": _MARKERS[number % len(_MARKERS)], "markeredgecolor": "white"}
+        look: dict[str, Any] = {"marker": _MARKERS[number % len(_MARKERS)], "markersize": 6, "markeredgecolor": "white"}
         if curve.varies == "k":  # dashes and rings: not one longer trace, but many
             look |= {
                 "linestyle": (0, (3, 1.2)),
@@ -149,7 +149,9 @@ def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
                 "markevery": slice(1, None),
             }
             look["markeredgewidth"] = 1.6
-        axes.plot(x, y, color=shade, markersize=6, linewidth=2, zorder=order, **look)
+        elif curve.varies == "rule":  # points beside the curves: between two settings there is nothing
+            look |= {"linestyle": "none", "markersize": 8}
+        axes.plot(x, y, color=shade, linewidth=2, zorder=order, **look)
     axes.set_ylim(0, 1.04)
     axes.margins(x=0.05)
     _Labels(figure, axes, curves).place(curves)
@@ -177,7 +179,7 @@ class _Labels:
         for curve in curves:
             pixels = [self._pixel(point) for point in curve.points]
             self.taken += [self._square(x, y, 8) for x, y in pixels]
-            for (x, y), (next_x, next_y) in pairwise(pixels):
+            for (x, y), (next_x, next_y) in pairwise(pixels if curve.varies != "rule" else ()):
                 along = [number / _SEGMENT_SQUARES for number in range(1, _SEGMENT_SQUARES)]
                 self.taken += [self._square(x + (next_x - x) * t, y + (next_y - y) * t, 3) for t in along]
 
@@ -195,7 +197,8 @@ class _Labels:
                 around = ((12, -4), (12, -12), (0, -16), (12, 10), (0, 16))
                 self._write(curve.points[0], curve.name, colour(number), around, size=11)
             for point, label in _merged(curve, self._pixel):
-                if curve.varies == "budget" or point.policy.count or 1 < point.k < curve.points[-1].k:
+                apart = curve.varies == "budget" or (curve.varies == "rule" and len(curve.points) > 1)
+                if apart or point.policy.count or 1 < point.k < curve.points[-1].k:
                     self._write(point, label, colour(number), self._OFFSETS, size=8.5)
 
     def _square(self, x: float, y: float, size: float) -> tuple[float, float, float, float]:

@@ -133,6 +133,7 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
                     **dataclasses.asdict(point.policy.root),
                     "count": point.policy.count,
                     "tries_at_most": point.policy.tries,
+                    **({"replayed": True} if point.policy.replayed else {}),
                     "label": curve.label(point),
                     **row(curve.task, point),
                     **bounded("accuracy_band", band),

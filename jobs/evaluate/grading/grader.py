@@ -129,9 +129,14 @@ def _tried(pair: tuple[str, str]) -> Verdict:
         return "error"
 
 
-def _text(task: Task, item: Item, answer: str) -> Text:
+def form_of(task: Task, item: Item) -> tuple[str, str, bool, str]:
+    """How answers to an item are read: what a :class:`Text` says before the answer."""
     gold = "" if ANSWER_TYPES[task.type].undecided == "sandbox" else item.answer  # tests may be megabytes
-    return Text(task.type, item.letters, task.fallback, gold, answer)
+    return task.type, item.letters, task.fallback, gold
+
+
+def _text(task: Task, item: Item, answer: str) -> Text:
+    return Text(*form_of(task, item), answer)
 
 
 def _graded(ledger: Ledger, claim: _Claim, verdict: Verdict) -> Graded:

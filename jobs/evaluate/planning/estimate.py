@@ -19,7 +19,7 @@ from jobs.evaluate.planning.priced import priced
 from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, PlannedReplica, Taken, taken
 from jobs.evaluate.planning.workload import Workload, at_most, item
 from jobs.evaluate.sweep.grown import plant
-from jobs.evaluate.sweep.policy import Policy, Root, printable
+from jobs.evaluate.sweep.policy import Policy, Root, printable, walked
 from jobs.evaluate.sweep.tree import Room
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.forecasts import DatasetForecast, ModelForecast, ThinkingForecast
@@ -130,7 +130,7 @@ def _recommended(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Iter
 def _saving(config: EvaluateConfig, work: Workload) -> str:
     alone, once = sum(tokens.decoded for tokens in work.alone.values()), work.once.decoded
     return (
-        f"one pass decodes {once:,.0f} tokens; {len(config.policies)} policies one by one would decode {alone:,.0f}, "
+        f"one pass decodes {once:,.0f} tokens; {len(work.alone)} policies one by one would decode {alone:,.0f}, "
         f"{alone / once:.1f} times as many"
     )
 
@@ -138,7 +138,7 @@ def _saving(config: EvaluateConfig, work: Workload) -> str:
 def _parts(config: EvaluateConfig, work: Workload, replica: PlannedReplica | None = None) -> Iterator[Part]:
     """Each policy by itself, on replicas of its own; without a `replica` only its tokens are known."""
     total = sum(tokens.decoded for tokens in work.alone.values())
-    for policy in config.policies:
+    for policy in walked(config.policies):
         tokens = work.alone[policy.name]
         part = Part(printable(policy.name), tokens.decoded, tokens.decoded / total)
         if replica is not None:
@@ -213,7 +213,7 @@ def _usd(config: EvaluateConfig, what: Taken, replica: PlannedReplica) -> float:
 def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int) -> _Sweep | None:
     """The decoding of all tasks; None where it is not known how many items one has."""
     by_root: dict[Root, list[Policy]] = {}
-    for policy in config.policies:
+    for policy in walked(config.policies):
         by_root.setdefault(policy.root, []).append(policy)
     answer = context // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     expected, most, words = Workload(), Workload(), []

@@ -54,7 +54,7 @@ def trace(natural: int, extension: int, answer: int) -> Known:
             return Extent(extension if key.path else natural, True)
         if key.kind == "step":
             return Extent(TOKENS_PER_STEP * key.cut, True)
-        if key.kind == "stop":  # nobody knows what a model writes: thinking is taken to end by itself
+        if key.kind in ("stop", "rule"):  # nobody knows what a model writes: thinking is taken to end by itself
             return Extent(natural, False)
         return Extent(answer, True)
 

@@ -210,7 +210,7 @@ def _line(curve: PlottedCurve, number: int, x: Scale, y: Scale) -> Line:
             ends = [(mark.x, mark.bars[question]) for mark in marks]
             outline = [(at, bars.top) for at, bars in ends] + [(at, bars.bottom) for at, bars in reversed(ends)]
             bands[question] = path_of(outline) + "Z"
-    path = path_of([(mark.x, mark.y) for mark in marks])
+    path = "" if curve.is_rule else path_of([(mark.x, mark.y) for mark in marks])
     return Line(curve.name, number, path, bands, curve.scored != "accuracy", tuple(marks))
 
 
@@ -250,6 +250,9 @@ def _texts(curve: PlottedCurve, line: Line) -> Iterator[tuple[str, PointMark]]:
     groups: list[tuple[list[str], PointMark]] = []
     points = [point for point in curve.points if point["accuracy"] is not None]
     for point, mark in zip(points, line.marks, strict=True):
+        if curve.is_rule:
+            groups.append(([str(point["label"])] if len(points) > 1 else [curve.name], mark))
+            continue
         if not curve.is_budget and curve.scored == "accuracy" and not point["count"]:
             continue
         if curve.is_budget and groups and _near(groups[-1][1], mark):
@@ -283,7 +286,7 @@ class Labels:
         """Left, right, top, bottom."""
         for line in lines:
             self.taken += [(mark.x - 5, mark.x + 5, mark.y - 5, mark.y + 5) for mark in line.marks]
-            for first, second in pairwise(line.marks):
+            for first, second in pairwise(line.marks if line.path else ()):
                 for part in range(1, 20):
                     along = part / 20
                     middle = first.x + (second.x - first.x) * along, first.y + (second.y - first.y) * along
@@ -292,7 +295,7 @@ class Labels:
     def names(self) -> list[Name]:
         """The names of curves that end near the margin, in it, at the heights of their ends."""
         left, right, top, bottom = self.box
-        far = [line for line in self.lines if line.marks and line.marks[-1].x > left + 0.7 * (right - left)]
+        far = [line for line in self.lines if line.path and line.marks[-1].x > left + 0.7 * (right - left)]
         ends = sorted(far, key=lambda line: line.marks[-1].y)
         heights: list[float] = []
         for line in ends:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cluster.catalogue import in_usd
 from jobs.evaluate.figures.frontier_tables import NOTE
 from jobs.evaluate.report.results import FinishedSweep, Record, count, difference, p_value, percent
+from jobs.evaluate.stopping.findings import TURN_COLUMNS, sentences, turn_rows
 
 MOST_PAIRS = 1000
 """Rows of a table of pairs: 100 policies have 4,950, which nobody reads."""
@@ -32,7 +33,7 @@ class Listing:
 
 def listings(sweep: FinishedSweep, task: str) -> Iterator[Listing]:
     """Those of one task that have rows."""
-    for listing in (_methods(sweep, task), _published(sweep, task), _costs(sweep, task), _pairs(sweep, task)):
+    for listing in (each(sweep, task) for each in (_methods, _turns, _published, _costs, _pairs)):
         if listing.rows:
             yield listing
 
@@ -93,6 +94,21 @@ def frontier_listing(frontier: Record) -> Listing:
         1,
         rows,
         f"Of {len(frontier['options']):,} options. {NOTE}",
+    )
+
+
+def _turns(sweep: FinishedSweep, task: str) -> Listing:
+    found = next((each for each in sweep.stopping if each["task"] == task), None)
+    note = (
+        "Of all samples, those whose answer turns right, and those whose answer turns wrong, as thinking goes on from "
+        "one probe to the next. What a rule's probes cost is in its thinking tokens. "
+    )
+    return Listing(
+        "What more thinking turns over",
+        TURN_COLUMNS,
+        1,
+        [] if found is None else turn_rows(found),
+        "" if found is None else note + sentences(found),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, cast
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.drawing import SAMPLING
 from jobs.evaluate.stats.statistic import STATISTICS, Statistic
+from jobs.evaluate.stopping import findings
 from jobs.evaluate.sweep.policy import Policy
 from orchestrator.job.context import StepContext
 from orchestrator.job.record import FinishedStep
@@ -45,7 +46,12 @@ class PlottedCurve:
     @property
     def is_budget(self) -> bool:
         """Whether the points are budgets: a line that stands for every length in between."""
-        return self.scored == "accuracy" and all(not point["count"] for point in self.points)
+        return self.scored == "accuracy" and not self.is_rule and all(not point["count"] for point in self.points)
+
+    @property
+    def is_rule(self) -> bool:
+        """Whether the points are settings of a stopping rule, between which there is nothing."""
+        return bool(self.points[-1].get("replayed"))
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,11 @@ class FinishedSweep:
         """What is worth its cost: each task over each kind of cost."""
         frontiers: list[Record] = self._read("frontier.json")
         return frontiers
+
+    @cached_property
+    def stopping(self) -> Sequence[Record]:
+        """What probes say of thinking, by task; nothing where the sweep has no rules."""
+        return findings.read(self.context.output)
 
     @cached_property
     def published(self) -> tuple[str, Sequence[Record]]:

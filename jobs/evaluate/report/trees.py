@@ -14,7 +14,7 @@ from typing import Any
 from jobs.evaluate.run import Sweep
 from jobs.evaluate.samples import tries
 from jobs.evaluate.sweep.grown import branches_of
-from jobs.evaluate.sweep.policy import Policy
+from jobs.evaluate.sweep.policy import Root
 from jobs.evaluate.sweep.prompts import Prompter, Unit
 from jobs.evaluate.sweep.tree import BranchPath, Key, Leaf, leaf
 from jobs.evaluate.traces.files import DamagedFile, Index, MovedFile, read_tokens
@@ -69,7 +69,13 @@ class Trees:
         branches = _Branches(record, known, unit, self._sweep, self._index)
         sentence = question.policies[0].root.sentence
         for policy, end in leaves.items():
-            branches.place(policy, end, rows[by_policy[policy.name]], by_policy[policy.name])
+            if policy.name in by_policy:
+                branches.place(end, rows[by_policy[policy.name]], by_policy[policy.name])
+        ends_at = {policy.asked: end for policy, end in leaves.items()}
+        for policy in self._sweep.replayed if question.policies[0].root == Root() else ():
+            row = rows[by_policy[policy.name]] if policy.name in by_policy else None
+            if row is not None and policy.runs_of == 1 and row["asked"] in ends_at:
+                branches.place(ends_at[row["asked"]], row, by_policy[policy.name])
         branches.finish(sentence)
         for policy in question.policies:
             if policy.tries:
@@ -95,7 +101,7 @@ class _Branches:
         """How many own tokens of each branch its policies reach."""
         self._answers: dict[Key | tuple[str, int], TreeRecord] = {}
 
-    def place(self, policy: Policy, end: Leaf, row: SampleRow, number: int) -> None:
+    def place(self, end: Leaf, row: SampleRow, number: int) -> None:
         """Puts a policy where its thinking ended."""
         key = end.answer or Key((), "thinking", end.thinking_tokens)
         path = key.branch

@@ -172,16 +172,19 @@ class MeasuredCurve:
     """An interval of each point's accuracy, so wide that all of them hold at once."""
 
     @property
-    def varies(self) -> Literal["budget", "count", "k"]:
-        """What sets the points apart: the budget, how often thinking was extended, or the samples taken together."""
+    def varies(self) -> Literal["budget", "count", "k", "rule"]:
+        """What sets the points apart: the budget, how often thinking was extended, the samples taken together, or the
+        setting of a stopping rule, between which there is nothing."""
         if self.points[0].vote is not None:
             return "k"
+        if self.points[-1].policy.replayed:
+            return "rule"
         return "count" if any(point.policy.count for point in self.points) else "budget"
 
     def label(self, point: Point) -> str:
         """What sets `point` apart on this curve: ``32``, ``auto``, ``2×``, ``@8``."""
-        labels = {"budget": point.policy.setting, "count": f"{point.policy.count}×", "k": f"@{point.k}"}
-        return labels[self.varies]
+        setting = point.policy.setting
+        return {"budget": setting, "rule": setting, "count": f"{point.policy.count}×", "k": f"@{point.k}"}[self.varies]
 
 
 def measure(samples: Path, policies: Sequence[Policy], seed: int = 0) -> tuple[MeasuredCurve, ...]:
@@ -198,7 +201,7 @@ def drawn(
 ) -> tuple[MeasuredCurve, ...]:
     """The curves of a sweep from its outcomes, whose columns are `policies`.
 
-    `at_k` are the k of `votes`; None: 1, 2, 4, 8 … and all.
+    `at_k` are the k of `votes`; None: 1, 2, 4, 8 … and all; none where it is empty.
     """
     measured = []
     for task in outcomes:
@@ -226,7 +229,7 @@ def _points(
     reference = None if natural is None else task.shares[[natural]]
     shares = estimates(task.shares, seed, reference)
     at_k: list[tuple[AtK, ...]] = [()] * len(policies)
-    if task.most > 1:
+    if task.most > 1 and ks != ():
         at_k = scores_at_k(task, votes, ks, reference, seed)
     means = {name: task.mean(name) for name in task.totals}
     statistics = measured(task, policies, seed)
@@ -244,7 +247,7 @@ def _points(
             answer_spread=answers[column],
             statistics=statistics[column],
             # Its samples were drawn from the others', or are what many elect: they are not taken together once more.
-            at_k=() if policy.tries or policy.elects else at_k[column],
+            at_k=() if policy.tries or policy.elects or policy.runs_of != 1 else at_k[column],
             shown=shown(task.most, ks) if task.most > 1 else (),
             accepted=float(means["natural"][column]) if policy.tries else None,
             thinking_tokens=float(means["thinking_tokens"][column]),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
 from jobs.evaluate.sweep import policies as ours
@@ -27,14 +27,23 @@ class SweepFields(Protocol):
     """What a kind may look at of the rest of a sweep's fields."""
 
     samples: int
+    confidence: bool
     chat: Any
     """Not None: a server that only chats decodes."""
     search: Any
     """What searches have in common: where they branch, and what scores; None where it is not given."""
 
     @property
+    def model_fields_set(self) -> set[str]:
+        """The keys that are given."""
+
+    @property
     def greedy(self) -> bool:
         """Whether every sample of an item would be the same."""
+
+    @property
+    def online(self) -> bool:
+        """Whether a stopping rule runs while it decodes, and decodes no more than it needs."""
 
     @property
     def style(self) -> ThinkingTemplate | None:
@@ -119,7 +128,7 @@ def own_keys() -> list[str]:
     return sorted(KINDS.ours, key=lambda key: KINDS[key].order)
 
 
-def given(config: BaseModel) -> dict[str, Any]:
+def given(config: Any) -> dict[str, Any]:
     """What `config` has under the keys of kinds, in the order of tables; nothing that is None or false."""
     keys = [key for key in type(config).model_fields if key in KINDS.ours or key in KINDS.loaded]
     policies = {key: getattr(config, key) for key in sorted(keys, key=lambda key: KINDS[key].order)}

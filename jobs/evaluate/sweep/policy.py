@@ -74,8 +74,9 @@ class Root:
 class Mark(NamedTuple):
     """A place in the trunk that shows as it is decoded."""
 
-    kind: Literal["step", "stop"]
-    """``step``: where the header of a step begins. ``stop``: where the first of `strings` is complete."""
+    kind: Literal["step", "stop", "rule"]
+    """``step``: where the header of a step begins. ``stop``: where the first of `strings` is complete. ``rule``: where
+    a stopping rule, named by its `strings`, said that it was enough."""
     strings: tuple[str, ...] = ()
     number: int = 0
     """Of a step: the steps before it."""
@@ -172,10 +173,31 @@ class Policy(ABC):
         """Whether a sample of it is what many traces elect. Such samples are not taken together once more."""
         return False
 
+    @property
+    def leaves(self) -> tuple[Policy, ...]:
+        """The policies that are decoded for it: itself, unless its rows are made of theirs; those in the order of their
+        tokens."""
+        return (self,)
+
+    @property
+    def replayed(self) -> bool:
+        """Whether its rows are made of other policies'."""
+        return self.leaves != (self,)
+
+    @property
+    def runs_of(self) -> int | None:
+        """Samples of an item that make one row; None: all of them."""
+        return 1
+
     def samples_looked_at(self, accepted: float) -> float:
         """How many samples it looks at in the mean where a share of `accepted` end by themselves within its budget:
         what a plan reckons with."""
         return 1.0
+
+
+def walked(policies: Iterable[Policy]) -> tuple[Policy, ...]:
+    """All that is decoded for `policies`, each once, in their order."""
+    return tuple(dict.fromkeys(leaf for policy in policies for leaf in policy.leaves))
 
 
 def ordered(budgets: Iterable[int | None]) -> tuple[int | None, ...]:

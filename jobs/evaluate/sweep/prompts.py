@@ -10,6 +10,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from jobs.evaluate.sweep.auto_style import THOUGHT, find_style, seen
@@ -105,6 +106,8 @@ class Unit:
     """Whether the prompt ends inside open thinking; if not, all that the model writes is its answer."""
     steps: Steps | None = None
     """Where a search of it branches; None where nothing is searched."""
+    form: tuple[str, str, bool, str] = ("", "", True, "")
+    """How its answers are read: see :func:`jobs.evaluate.grading.grader.form_of`."""
 
 
 class Prompter:
@@ -178,7 +181,7 @@ class Prompter:
                 if closing != FINAL_ANSWER
                 for before, after in [around_close(closing)]
             },
-            pieces=token_bytes(self._tokenizer) if reads else (),
+            pieces=self.pieces if reads else (),
         )
 
     def injected(self, strings: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -200,6 +203,11 @@ class Prompter:
         if root.effort not in self._efforts:
             self._efforts[root.effort] = at_effort(root.effort, self._write, self.switches, self.template)
         return self._ids(self._efforts[root.effort](text))
+
+    @cached_property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The bytes of each id."""
+        return token_bytes(self._tokenizer)
 
     @property
     def dated(self) -> bool:

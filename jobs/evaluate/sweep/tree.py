@@ -24,7 +24,7 @@ from jobs.evaluate.sweep.ledger import AnswerEnd, ThinkingEnd
 from jobs.evaluate.sweep.policy import FINAL_ANSWER, Mark, Policy, Route
 
 BranchPath = tuple[str, ...]
-Kind = Literal["thinking", "forced", "natural", "closed", "step", "stop", "score", "read"]
+Kind = Literal["thinking", "forced", "natural", "closed", "step", "stop", "rule", "score", "read"]
 ANSWERS = ("forced", "natural", "closed")
 
 
@@ -38,8 +38,9 @@ class Key(NamedTuple):
     """``thinking``, or the answer after a ``forced`` or a ``natural`` end, or after an end forced by another closing
     than the usual: ``closed``.
 
-    ``step`` and ``stop``, on the trunk, are no pieces but marks. The extent of a step says where it begins, by its
-    length. That of a stop says up to where its strings were looked for, and whether the first is complete there.
+    ``step``, ``stop`` and ``rule``, on the trunk, are no pieces but marks. The extent of a step says where it begins,
+    by its length. That of a stop says up to where its strings were looked for, and whether the first is complete there.
+    That of a rule says where it stopped thinking, once it did.
     ``score`` and ``read`` are marks on the nodes of a search (:mod:`jobs.evaluate.sweep.search`)."""
     cut: int = 0
     """Position at which an answer leaves the branch; steps before the one that begins; 0 for thinking and stops."""
@@ -316,6 +317,8 @@ def _cap(tree: Tree, limit: Limit, capacity: int, known: Known) -> _Cap:
     if limit.mark is None:
         return cap
     length, found = known(key_of(limit.mark))
+    if limit.mark.kind == "rule":
+        return _Cap(length, True) if found and length <= at else cap
     if limit.mark.kind == "stop":
         if not found:
             return cap._replace(looked=length)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 import uuid
 from array import array
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise, starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,7 @@ import pyarrow.parquet as pq
 
 from jobs.evaluate.sweep.tree import Key
 from jobs.evaluate.traces.parquet import opened
-from jobs.evaluate.traces.segments import Resolved, Row, Segment, resolve, root
+from jobs.evaluate.traces.segments import UNSURE, Resolved, Row, Segment, Sureness, resolve, root
 from orchestrator.job.errors import StepError
 from orchestrator.store.errors import StoreLost, no_space
 from orchestrator.store.records import write_json_atomically
@@ -56,13 +57,18 @@ SCHEMA = pa.schema(
         ("parent", pa.uint64()),
         ("tokens", pa.list_(pa.int32())),
         ("decoded_by", pa.string()),  # what decoded it (see provenance); null in files from before that was kept
+        ("confidence", pa.list_(pa.float16())),  # of each token of thinking, where that is kept
+        ("logprob", pa.float32()),  # of an answer up to here, in the mean, where that is kept
+        ("entropy", pa.float32()),  # of an answer's first token, where that is kept
     ]
 )
 WRITTEN = pa.field("written", pa.int64())
 """In merged files: when each row was first written, in nanoseconds since 1970. Other files have it in their name."""
 MERGED = SCHEMA.append(WRITTEN)
+ADDED = ("decoded_by", "logprob", "entropy", "confidence")
+"""Columns that older files do not have."""
 REPEATING = ["item", "path", "kind"]
-NUMBERS = ("start", "length", "ended", "digest", "parent", "file", "group", "row")
+NUMBERS = ("start", "length", "ended", "digest", "parent", "logprob", "entropy", "file", "group", "row")
 """What an index holds of every segment, beside its key; the last three say where its tokens are."""
 
 GROUP_BYTES = 8 << 20
@@ -99,6 +105,7 @@ def write(folder: StoragePath, segments: Sequence[Segment], decoded_by: str | No
 
 
 def _table(segments: Iterable[Segment], decoded_by: str | None) -> pa.Table:
+    segments = list(segments)
     rows = [
         (
             *(s.item, s.sample, json.dumps(s.key.path), s.key.kind, s.key.cut),
@@ -106,13 +113,28 @@ def _table(segments: Iterable[Segment], decoded_by: str | None) -> pa.Table:
         )
         for s in segments
     ]
-    *columns, tokens = list(zip(*rows, strict=True)) or [()] * (len(SCHEMA) - 1)
+    *columns, tokens = list(zip(*rows, strict=True)) or [()] * len(SCHEMA.names[: SCHEMA.get_field_index("decoded_by")])
     arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=False)]
     # Not value by value: nearly all of a table is tokens.
     flat = pa.array(np.frombuffer(b"".join(array("i", each).tobytes() for each in tokens), np.int32))
-    offsets = pa.array(np.cumsum([0, *map(len, tokens)]), pa.int32())
     kinds = pa.array([decoded_by] * len(rows), pa.string())
-    return pa.table([*arrays, pa.ListArray.from_arrays(offsets, flat), kinds], schema=SCHEMA)
+    return pa.table([*arrays, _lists(tokens, flat), kinds, *_beliefs(segments)], schema=SCHEMA)
+
+
+def _lists(parts: Sequence[Sequence[Any]], flat: pa.Array) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *map(len, parts)]), pa.int32()), flat)
+
+
+def _beliefs(segments: Sequence[Segment]) -> list[pa.Array]:
+    """The columns of how sure the model was; null where none of them says."""
+    kinds = [SCHEMA.field(name).type for name in ("confidence", "logprob", "entropy")]
+    columns: list[pa.Array] = [pa.nulls(len(segments), kind) for kind in kinds]
+    if any(s.confidences for s in segments):
+        parts = [s.confidences for s in segments]
+        columns[0] = _lists(parts, pa.array(np.fromiter(chain.from_iterable(parts), np.float16)))
+    if any(not math.isnan(s.sureness.logprob) for s in segments):
+        columns[1:] = [pa.array(each, kinds[1]) for each in zip(*(s.sureness for s in segments), strict=True)]
+    return columns
 
 
 Add = Callable[[pa.Table], None]
@@ -143,9 +165,11 @@ def _adding(writer: pq.ParquetWriter) -> Add:
 
 
 def with_all_columns(table: pa.Table, file: str) -> pa.Table:
-    """Rows of a file that may be from before it was kept what decoded them, with the column :data:`WRITTEN`, last."""
-    if "decoded_by" not in table.column_names:
-        table = table.append_column("decoded_by", pa.nulls(table.num_rows, pa.string()))
+    """Rows of a file that may be from before all of it was kept, with the column :data:`WRITTEN`, last; `table` may
+    lack columns that are not for an index."""
+    for name in ADDED:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, SCHEMA.field(name).type))
     if WRITTEN.name not in table.column_names:
         written = int(file.rpartition("/")[2].partition("-")[0])
         table = table.append_column(WRITTEN, pa.array(np.full(table.num_rows, written, np.int64)))
@@ -164,13 +188,24 @@ def reading(file: str, **how: Any) -> Iterator[pq.ParquetFile]:
         raise DamagedFile(file) from error
 
 
+def _sureness(logprob: float | None, entropy: float | None) -> Sureness:
+    return UNSURE if logprob is None or entropy is None else Sureness(logprob, entropy)
+
+
+def read_confidences(places: Iterable[tuple[str, int, int]]) -> Iterator[tuple[float, ...]]:
+    """As :func:`read_tokens`: of each token of thinking, where that is kept; nothing where it is not."""
+    for file, group, row in places:
+        kept = _group(file, group, "confidence")[row]
+        yield tuple(kept.values.to_numpy().astype(float).tolist()) if kept.is_valid else ()
+
+
 def read_tokens(places: Iterable[tuple[str, int, int]]) -> Iterator[tuple[int, ...]]:
     """Tokens at (file, row group, row in it), in the order given.
 
     Raises DamagedFile. Row groups are kept a while, so places that lie together are read together.
     """
     for file, group, row in places:
-        tokens = _group_tokens(file, group)
+        tokens = _group(file, group, "tokens")
         yield tuple(tokens[row].values.to_numpy().tolist())
 
 
@@ -183,9 +218,12 @@ class MovedFile(DamagedFile):
 
 
 @lru_cache(maxsize=32)
-def _group_tokens(file: str, group: int) -> Any:
+def _group(file: str, group: int, column: str) -> Any:
     with reading(file) as parquet:
-        return parquet.read_row_group(group, columns=["tokens"], use_threads=False)["tokens"].combine_chunks()
+        if column not in parquet.schema_arrow.names:
+            rows = parquet.metadata.row_group(group).num_rows
+            return pa.nulls(rows, SCHEMA.field(column).type)
+        return parquet.read_row_group(group, columns=[column], use_threads=False)[column].combine_chunks()
 
 
 class Index:
@@ -261,7 +299,8 @@ class Index:
         if low == high:
             return Resolved()
         columns = [self._rows[name][low:high] for name in ("key", "start", "length", "ended", "digest", "parent")]
-        return resolve(root(item, sample), map(Row, *columns, range(low, high)))
+        sure = starmap(_sureness, zip(*(self._rows[name][low:high] for name in ("logprob", "entropy")), strict=True))
+        return resolve(root(item, sample), map(Row, *columns, range(low, high), sure))
 
     def decoded_by(self, units: Iterable[UnitId]) -> list[str]:
         """What decoded the traces of `units`, each kind once, as far as it was kept."""
@@ -325,7 +364,7 @@ def _small_columns(file: str) -> pa.Table | DamagedFile:
     groups, rows, tables = [], [], []
     try:
         with reading(file, read_dictionary=REPEATING) as parquet:
-            columns = [name for name in parquet.schema_arrow.names if name != "tokens"]
+            columns = [name for name in parquet.schema_arrow.names if name not in ("tokens", "confidence")]
             for group in range(parquet.num_row_groups):
                 table = with_all_columns(parquet.read_row_group(group, columns=columns, use_threads=False), file)
                 tables.append(table.replace_schema_metadata())

@@ -11,6 +11,7 @@ millions of segments reads only small columns.
 from __future__ import annotations
 
 import hashlib
+import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,11 +19,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+from jobs.evaluate.engines.protocol import Belief
 from jobs.evaluate.sweep.prompts import Forcing, Unit
 from jobs.evaluate.sweep.tree import ANSWERS, UNKNOWN, BranchPath, Extent, Key
 
 TRUNK = Key((), "thinking")
-MARKS = ("stop", "score", "read")
+MARKS = ("stop", "rule", "score", "read")
 """Kinds of which a segment says one number, by its start."""
 
 
@@ -31,6 +33,18 @@ class _Nothing(dict[str, tuple[int, ...]]):
 
     def __missing__(self, number: str) -> tuple[int, ...]:
         return ()
+
+
+class Sureness(NamedTuple):
+    """How sure the model was of an answer; NaN where it is not kept."""
+
+    logprob: float
+    """The mean log-probability of its tokens."""
+    entropy: float
+    """Of its first token, in nats."""
+
+
+UNSURE = Sureness(math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -42,12 +56,16 @@ class Segment:
     key: Key
     start: int
     """Tokens of the piece before this stretch; of a step, the position at which it begins; of a stop, how far it was
-    looked for; of a score, its bits, and of what was read for it, the tokens."""
+    looked for; of a rule, where it stopped thinking; of a score, its bits, and of what was read for it, the tokens."""
     tokens: tuple[int, ...]
     ended: bool
     """Whether a stop token follows."""
     parent: int
     """Digest of the segment that holds the token before, or :func:`root`."""
+    confidences: tuple[float, ...] = ()
+    """Of each token, of thinking: :attr:`jobs.evaluate.engines.protocol.Belief.confidence`, where it is kept."""
+    sureness: Sureness = UNSURE
+    """Of an answer, where it is kept. Neither is part of what a segment is: its digest has no say of it."""
 
     @cached_property
     def digest(self) -> int:
@@ -71,6 +89,9 @@ class _Piece:
     ended: bool = False
     ends: list[int] = field(default_factory=list)
     """Where its segments end, in tokens; ascending."""
+    beliefs: list[Belief | None] = field(default_factory=list)
+    """Of each token; None where it was known from before."""
+    sureness: Sureness = UNSURE
     digests: list[int] = field(default_factory=list)
 
 
@@ -116,7 +137,12 @@ class Trace:
         self.extend(segment.key, segment.tokens)
         if segment.ended:
             self.end(segment.key)
+        self._pieces[segment.key].sureness = segment.sureness
         self._close(segment)
+
+    def sureness(self, key: Key) -> Sureness:
+        """How sure the model was of an answer."""
+        return self._pieces[key].sureness
 
     def extent(self, key: Key) -> Extent:
         """How far the piece `key` is known."""
@@ -132,9 +158,11 @@ class Trace:
         piece = self._pieces.get(key)
         return () if piece is None else piece.tokens
 
-    def extend(self, key: Key, tokens: Iterable[int]) -> None:
-        """Adds what was decoded of a piece."""
-        self._pieces.setdefault(key, _Piece()).tokens.extend(tokens)
+    def extend(self, key: Key, tokens: Sequence[int], beliefs: Sequence[Belief] = ()) -> None:
+        """Adds what was decoded of a piece, with how sure the model was, where that is kept."""
+        piece = self._pieces.setdefault(key, _Piece())
+        piece.tokens.extend(tokens)
+        piece.beliefs.extend(beliefs or [None] * len(tokens))
 
     def end(self, key: Key) -> None:
         """A stop token follows the known tokens of `key`."""
@@ -166,7 +194,16 @@ class Trace:
         piece = self._pieces.setdefault(key, _Piece())
         tokens = tuple(piece.tokens[start:])
         unit = self._unit
-        segment = Segment(unit.item, unit.sample, key, start, tokens, piece.ended, self._parent(key))
+        beliefs = [belief for belief in piece.beliefs[start:] if belief is not None]
+        confidences: tuple[float, ...] = ()
+        if key.kind == "thinking":
+            confidences = tuple(belief.confidence for belief in beliefs)
+        elif beliefs:
+            piece.sureness = _sureness(beliefs, piece.sureness, start)
+        segment = Segment(
+            *(unit.item, unit.sample, key, start, tokens, piece.ended, self._parent(key)),
+            *(confidences, piece.sureness),
+        )
         self._close(segment)
         return segment
 
@@ -179,7 +216,7 @@ class Trace:
     def keep_mark(self, key: Key) -> Segment:
         """Notes what a mark says, in a segment that follows what was kept last of the piece that it is on."""
         unit, (number, settled) = self._unit, self._marks[key]
-        on = TRUNK if key.kind == "stop" else Key(key.branch, "thinking")
+        on = TRUNK if key.kind in ("stop", "rule") else Key(key.branch, "thinking")
         return Segment(unit.item, unit.sample, key, number, (), settled, self._pieces[on].digests[-1])
 
     def _close(self, segment: Segment) -> None:
@@ -207,6 +244,12 @@ class Trace:
         return sum(lengths) + sum(len(self._injected[string]) for string in path)
 
 
+def _sureness(beliefs: Sequence[Belief], before: Sureness, start: int) -> Sureness:
+    """Of an answer that goes on with `beliefs` after `start` tokens."""
+    total = sum(belief.logprob for belief in beliefs) + (before.logprob * start if start else 0.0)
+    return Sureness(total / (start + len(beliefs)), before.entropy if start else beliefs[0].entropy)
+
+
 class Row(NamedTuple):
     """A segment without its tokens, as an index holds it."""
 
@@ -218,6 +261,7 @@ class Row(NamedTuple):
     parent: int
     place: int
     """Where its tokens are; the index's own affair."""
+    sureness: Sureness = UNSURE
 
 
 @dataclass

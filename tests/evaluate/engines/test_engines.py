@@ -210,6 +210,11 @@ async def check_requests(engine: Engine, folder: Path) -> None:
         logits = model(torch.tensor([asked])).logits[0, -1, list(among)]
         told = torch.tensor(await cast(Teller, engine).chances(asked, among))
         torch.testing.assert_close(told - told[0], logits - logits[0], atol=1e-3, rtol=1e-3)
+    sure = [chunk async for chunk in engine.stream(Request(prompt, 20, (), beliefs=True))]
+    assert [token for chunk in sure for token in chunk.tokens] == tokens[:20], "asked how sure it is, it does the same"
+    said = [belief for chunk in sure for belief in chunk.beliefs]
+    assert len(said) == 20
+    assert all(-math.inf < each.logprob <= 0 < each.confidence < math.inf and each.entropy >= 0 for each in said)
 
     # A stream that is left early leaves nothing behind: the engine goes on to serve others.
     async with aclosing(engine.stream(Request(prompt, 200, ()))) as chunks:

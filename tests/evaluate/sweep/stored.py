@@ -31,6 +31,7 @@ from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.publish import results
 from jobs.evaluate.samples import write_samples
+from jobs.evaluate.stopping.replay import files
 from jobs.evaluate.sweep.ledger import Ledger
 from jobs.evaluate.traces.files import Index, write
 from jobs.evaluate.traces.segments import Segment
@@ -99,7 +100,7 @@ def decoded(folder: Path, traces: Path) -> tuple[int, str]:
     lacking = len(run.missing(sweep, index))
     if not lacking:
         with grading(asked, step, step.output) as grader:
-            write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+            write_samples(files(asked, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
     return lacking, "" if lacking else account(asked, samples)
 
 

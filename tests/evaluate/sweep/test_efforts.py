@@ -15,6 +15,7 @@ from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.samples import write_samples
+from jobs.evaluate.stopping.replay import files
 from jobs.evaluate.sweep.policy import Root
 from jobs.evaluate.sweep.prompts import Prompter
 from jobs.evaluate.traces.files import Index, write
@@ -108,7 +109,7 @@ def test_every_axis_is_decoded_and_accounted_for(tmp_path: Path) -> None:
     assert not run.missing(sweep, index)
     samples = tmp_path / "samples.parquet"
     with grading(asked, context(tmp_path / "graded", tmp_path / "traces"), tmp_path) as grader:
-        write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+        write_samples(files(asked, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
     rows = pd.read_parquet(samples)
     rows = rows[rows["item"] == "q0"].set_index("policy")
     assert set(rows.index) == {policy.name for policy in asked.policies}

@@ -46,7 +46,10 @@ class Budget(Policy):
 
 
 def policies(given: Sequence[int | str], sweep: SweepFields, before: Sequence[Policy]) -> Iterator[Policy]:
-    """Ascending. What is cut where the context ends has no meaning on a server that only chats."""
+    """Ascending. What is cut where the context ends has no meaning on a server that only chats, and a rule that runs
+    online stands by itself."""
+    if sweep.online:
+        return
     yield from (Budget(each) for each in policy_budgets(given) if each is not None or sweep.chat is None)
 
 

@@ -1,0 +1,1 @@
+"""This project's rules, one module each; a rule's name is its module's."""
