@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.experiment import Experiment
 from orchestrator.fingerprint import fingerprint
-from orchestrator.job.record import FinishedStep, ReportRequest
+from orchestrator.finished import finished_step
+from orchestrator.job.record import ReportRequest
 from orchestrator.job.tracked_run import folder_name
-from orchestrator.notes import read_provenance
 from orchestrator.plan import PlannedStep
 from orchestrator.registry import JOBS
-from orchestrator.spending import expected, spent
 from orchestrator.store.records import DamagedRecord, tell, write_json_atomically
 from orchestrator.store.step_folders import Store
 from orchestrator.store.storage import storage_of
@@ -65,7 +64,7 @@ def write_reports(
         pages.append(folder / PAGE)
         if which == ("missing" if pages[-1].exists() else "there"):
             continue
-        finished = [_finished(step, experiment, store) for step in steps]
+        finished = [finished_step(step, experiment, store) for step in steps]
         size: dict[str, Any] = {} if megabytes is None else {"megabytes": megabytes}
         with _written_to(folder) as local:
             write_json_atomically(local / STEPS, [step.folder.path.name for step in steps])
@@ -97,18 +96,3 @@ def _written_to(folder: StoragePath) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="report") as temporary:
         yield Path(temporary)
         storage_of(folder).put(Path(temporary), storage_of(Path(temporary)).files())
-
-
-def _finished(planned: PlannedStep, experiment: Experiment, store: Store) -> FinishedStep:
-    context = planned.context(experiment, store)
-    context.check_out("output", "tracked")
-    status = planned.folder.read_status()
-    started, finished = status.get("started"), status.get("finished")
-    return FinishedStep(
-        config=planned.step.config,
-        context=context,
-        seconds=finished - started if started and finished else None,
-        provenance=read_provenance(planned.folder),
-        spent=spent(planned.folder),
-        expected=expected(planned.folder),
-    )

@@ -15,6 +15,7 @@ JOB = Job(
     regrade=lazy("jobs.evaluate.regrade:regrade"),
     compare=lazy("jobs.evaluate.compare:compare"),
     report=lazy("jobs.evaluate.report:write"),
+    frontier=lazy("jobs.evaluate.frontier:frontier"),
     frames=lazy("jobs.evaluate.frames:frames"),
     try_model=lazy("jobs.evaluate.attempts.start:try_model"),
 )

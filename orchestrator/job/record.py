@@ -100,6 +100,25 @@ class ReportWriter(Protocol):
 
 
 @dataclass(frozen=True)
+class FrontierRequest:
+    """A frontier that is asked for."""
+
+    budgets: tuple[float, ...] = ()
+    """Tokens a question, to say what to do for; none: what its own points take."""
+    plot: Path | None = None
+    """Where to draw it, as one HTML page."""
+
+
+class FrontierFinder(Protocol):
+    """What of everything that finished steps of a kind can answer is worth its cost, as Markdown.
+
+    Raises :class:`StepError` where that cannot be told.
+    """
+
+    def __call__(self, steps: Sequence[FinishedStep], request: FrontierRequest) -> str: ...
+
+
+@dataclass(frozen=True)
 class TryRequest:
     """How a model is to be tried."""
 
@@ -154,6 +173,7 @@ class Job:
     """Gives a finished step's verdicts again."""
     compare: Comparer | None = None
     report: ReportWriter | None = None
+    frontier: FrontierFinder | None = None
     frames: Callable[[Any, StepContext], Frames] | None = None
     """A finished step's results, for Python."""
     try_model: Trier | None = None
