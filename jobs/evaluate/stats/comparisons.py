@@ -92,7 +92,8 @@ def scores(
     for vote in votes:
         if several and not vote.oracle:
             elected = together(task, vote, several, slice(first, first + 1), seed)
-            found = found.beside(Scores(tuple(f"{natural} {vote.at(k)}" for k in several), elected.shares))
+            if elected.shares.graded.items.any():
+                found = found.beside(Scores(tuple(f"{natural} {vote.at(k)}" for k in several), elected.shares))
     return found
 
 

@@ -23,11 +23,11 @@ from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.publish import publish
 from jobs.evaluate.report.markdown import escaped
-from jobs.evaluate.report.page import visible
 from jobs.evaluate.report.viewer import pack
 from jobs.evaluate.run import tasks_of
 from jobs.evaluate.sweep.prompts import put, unit_key
 from jobs.evaluate.traces.files import traces_folder
+from jobs.rows_page import visible
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.record import FinishedStep
