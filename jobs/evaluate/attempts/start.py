@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+import click
 from pydantic import ValidationError
 
 from jobs.evaluate.attempts.attempt import Settings
@@ -16,7 +18,8 @@ from jobs.evaluate.attempts.quiet import Quiet
 from jobs.evaluate.attempts.session import MOST_AT_ONCE, Session
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines import model as models
-from jobs.evaluate.engines.protocol import EngineError, EngineSpec, start
+from jobs.evaluate.engines import starting
+from jobs.evaluate.engines.protocol import EngineError, EngineSpec
 from jobs.evaluate.sweep.prompts import Prompter
 from orchestrator.display import console
 from orchestrator.job.context import StepContext, StepInput
@@ -39,7 +42,7 @@ class Ready:
 
     async def start(self) -> Session:
         """Loads the model and starts its engine. Raises EngineError and StoreError."""
-        engine = await start(await asyncio.to_thread(models.fetched, self.engine, self.made))
+        engine = await starting.start(self.engine, self.made)
         return Session(self.prompter, engine, self.engine.context_length, self.answer_tokens, self.name)
 
 
@@ -102,6 +105,15 @@ def _opened(runner: asyncio.Runner, session: Session, settings: Settings, reques
     log = Log(request.save, session.name)
     if request.ask is not None:
         runner.run(once(session, settings, request, console(), log))
+        return
+    if request.port is not None:
+        from jobs.evaluate.attempts.page import serve
+
+        try:
+            with suppress(KeyboardInterrupt):
+                runner.run(serve(session, settings, log, request.port, click.echo))
+        except OSError as error:
+            raise StepError(f"--port: {request.port}: {error.strerror}: give another, or none") from None
         return
     from jobs.evaluate.attempts.terminal import Prompt  # needs a terminal's modules, which not every system has
 
