@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, TextIO
 
 from jobs.fates import FILE, Funnel
@@ -56,16 +56,17 @@ def describe(
     facts: Mapping[str, str],
     took: Iterable[TookDataset],
     more: Sequence[str] = (),
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Writes ``funnel.json`` and the card of a dataset of `what` that was made of what it `took`, and tracks both, and
-    files of the output that are named in `more`."""
+    files of the output that are named in `more`. `tags` are facts of the tracked run that may change."""
     output = context.output
     (output / FILE).write_text(json.dumps(funnel.record(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    made = [f"- {name}: {value}" for name, value in facts.items()]
+    made = [f"- {name}: {value}" for name, value in {**facts, **tags}.items()]
     count = sum(funnel.out.values())
     lines = [f"# {context.name}", "", f"{count:,} {what}.", "", *made, "", "## What became of the rows", ""]
     (output / CARD).write_text("\n".join(lines) + "\n" + funnel.markdown(), encoding="utf-8")
-    run = context.track(context.name, facts, group=GROUP)
+    run = context.track(context.name, facts, tags, group=GROUP)
     run.took(took)
     run.rewind(-1)
     run.metrics(funnel.metrics(), step=0)

@@ -23,11 +23,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator import connection
 from orchestrator.display import Display
 from orchestrator.experiment import Experiment
-from orchestrator.failures import Failure, diagnose
+from orchestrator.failures import Failure, cause, diagnose
 from orchestrator.interrupts import Interrupted, signals_noted
 from orchestrator.job.config import StepConfig
 from orchestrator.job.context import StepContext, StepInput
-from orchestrator.job.errors import StepError
+from orchestrator.job.errors import OutOfMoney, StepError
 from orchestrator.job.groups import group_prefix, remove_groups
 from orchestrator.job.retries import Losses
 from orchestrator.logs import tail
@@ -205,7 +205,11 @@ class _Run:
         return False
 
     def _has_room(self, name: str) -> bool:
-        """Short steps share few processes, or thousands of them would start as many."""
+        """Short steps share few processes, or thousands of them would start as many. What a server charges for has
+        all that max_cost leaves, one step after the other."""
+        running = [self.planned[other].step.config for other in self.running]
+        if self.experiment.max_cost is not None and self.planned[name].step.config.charged():
+            return not any(config.charged() for config in running)
         if not JOBS[self.planned[name].step.kind].short:
             return True
         return sum(JOBS[self.planned[other].step.kind].short for other in self.running) < SHARED_PROCESSES
@@ -216,7 +220,7 @@ class _Run:
         folder.unmark_done()
         self.accounts.start(name)
         write_json_atomically(folder.path / "config.json", config.model_dump(mode="json"), durable=False)
-        context = planned.context(self.experiment, self.store, attempt)
+        context = planned.context(self.experiment, self.store, attempt, self.accounts.left())
         now = time.time()
         folder.write_status(state="running", run=self.run, attempt=attempt, started=now, finished=None, error=None)
         # Beside this process, on a machine that no cloud takes back: losing another one then ends no step.
@@ -251,6 +255,10 @@ class _Run:
             except ray.exceptions.RayError as error:
                 self._give_back(name)
                 self.accounts.stop(name)
+                if isinstance(raised := cause(error), OutOfMoney):
+                    over = self.accounts.out_of_money(name, str(raised))
+                    self.planned[name].folder.write_status(state="cancelled", finished=time.time(), error=str(over))
+                    raise over from None
                 self._failed_attempt(name, attempt, diagnose(error))
             else:
                 self.accounts.stop(name)

@@ -197,6 +197,11 @@ class _Checker:
             self._see("ORCHESTRATOR_STORE")
         if isinstance(data, dict) and not data.get("tracking"):
             self._see("MLFLOW_TRACKING_URI")
+        if top is not None and top.max_cost is not None:
+            for name, step in steps.items():
+                for unlimited in step.config.unlimited():
+                    field = ("steps", name, *unlimited.field)
+                    self.complain(field, f"{dotted(field)}: {unlimited.message}")
         ordered = self._order(steps, raw_steps if isinstance(raw_steps, dict) else {})
         if self.complaints or top is None:
             raise ExperimentError(self.file, self.complaints)

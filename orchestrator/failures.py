@@ -31,9 +31,14 @@ class Failure:
     """Whether the step has tried as often as it may by itself."""
 
 
+def cause(error: BaseException) -> BaseException:
+    """What a step's task raised, of what ``ray.get`` did."""
+    return error.cause if isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None else error
+
+
 def diagnose(error: BaseException) -> Failure:
     """The failure behind an exception that ``ray.get`` raised for a step's task."""
-    inner = error.cause if isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None else error
+    inner = cause(error)
     first_line = next((line.strip() for line in str(inner).splitlines() if line.strip()), "no message")
     if isinstance(inner, StepError):
         return Failure("configuration", first_line)

@@ -54,7 +54,7 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 def identity(kind: str, config: StepConfig, inputs: Mapping[str, str]) -> dict[str, Any]:
     """What determines the result of a step, as plain values.
 
-    `inputs` maps the names of the steps that `config` refers to, to their fingerprints. A reference is identified by
+    `inputs` maps the names of the steps that `config` refers to, to their versions. A reference is identified by
     what it refers to, not by that step's name: renaming a step recomputes nothing.
     """
     fields = config.model_dump(mode="json", exclude={"resources"})

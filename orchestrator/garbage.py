@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from orchestrator.store.storage import StoragePath
 
 _STEP = re.compile(rf"{NAME.pattern}-[0-9a-f]{{16}}")
-_TAKEN = re.compile(r"\$\{([0-9a-f]{16})\}")
-"""How an identity names a step that it takes: by its fingerprint."""
+_TAKEN = re.compile(r"\$\{([0-9a-f]{16})[^}]*\}")
+"""How an identity names a step that it takes: by its version, which begins with its fingerprint."""
 _TRACES = re.compile(r"[0-9a-f]{16}")
 
 

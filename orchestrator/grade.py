@@ -1,7 +1,8 @@
 """Grading finished steps again, with the graders of their jobs as they are now.
 
 A step's result changes here, so it is taken as a run takes it: with a lease, and with its done-marker away while its
-output is written. Should that be interrupted, the step is not done, and the next run makes it again.
+output is written. Should that be interrupted, the step is not done, and the next run makes it again. Where other steps
+would be handed something else, it becomes another version, which they are planned by: the next run makes them again.
 """
 
 from __future__ import annotations
@@ -46,23 +47,37 @@ def grade(experiment: Experiment, store: Store, planned: list[PlannedStep], out:
     finished = len(todo) == len(gradable)
     cluster = connected() if any(step.step.config.grades_on_cluster() for step in todo) else nullcontext()
     folders = [step.folder for step in todo]
+    revised: set[str] = set()
     with leased(folders, lease), heartbeat(folders, lease), cluster:
         for step in todo:
+            if stale := sorted(revised & _taken(step)):
+                _say(out, f"{step.step.name}: takes {stale[0]}, which is another now: run it, and then grade it")
+                finished = False
+                continue
             try:
-                _grade(experiment, store, step, out)
+                if _grade(experiment, store, step, out):
+                    revised.add(step.step.name)
             except StepError as error:
                 _say(out, f"{step.step.name}: {error}")
                 finished = False
     return finished
 
 
-def _grade(experiment: Experiment, store: Store, step: PlannedStep, out: Console) -> None:
+def _taken(step: PlannedStep) -> set[str]:
+    """The steps that a step stands on."""
+    return set(step.inputs).union(*map(_taken, step.inputs.values()))
+
+
+def _grade(experiment: Experiment, store: Store, step: PlannedStep, out: Console) -> bool:
+    """Returns whether it is another now for those that take it."""
     context = step.context(experiment, store)
     context.check_out("output", "tracked")
     regrade = JOBS[step.step.kind].regrade
     assert regrade is not None, "only steps that can be graded again are"
     regraded = regrade(step.step.config, context)
     _say(out, f"{step.step.name}: {regraded.title}")
+    if regraded.revised:
+        step.folder.revise()
     if regraded.changed:
         step.folder.unmark_done()
         regraded.apply()
@@ -70,6 +85,7 @@ def _grade(experiment: Experiment, store: Store, step: PlannedStep, out: Console
         step.folder.mark_done()
     context.send()
     _show(out, regraded)
+    return regraded.revised
 
 
 def _show(out: Console, regraded: Regraded) -> None:

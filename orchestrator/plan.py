@@ -1,7 +1,7 @@
 """What an experiment would do: its steps in order, what each is, whether the store has it, and if not, why not.
 
-Fingerprints follow from the file alone, so a plan needs nothing but the file and the store, and takes no longer than
-reading them: for each step, one folder is looked up.
+Fingerprints follow from the file, and from which finished steps were graded again since, so a plan needs nothing but
+the file and the store, and takes no longer than reading them: for each step, one folder is looked up.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +46,14 @@ class PlannedStep:
     def fingerprint(self) -> str:
         return self.folder.fingerprint
 
-    def context(self, experiment: Experiment, store: Store, attempt: int = 0) -> StepContext:
+    @cached_property
+    def version(self) -> str:
+        """What those that take it are identified by."""
+        return self.folder.version if JOBS[self.step.kind].regrade else self.fingerprint
+
+    def context(
+        self, experiment: Experiment, store: Store, attempt: int = 0, may_spend: float | None = None
+    ) -> StepContext:
         """What the step's job is handed."""
         return StepContext(
             experiment=experiment.name,
@@ -54,11 +62,12 @@ class PlannedStep:
             storage=self.folder.path,
             traces=store.traces,
             inputs={
-                name: StepInput(name, taken.fingerprint, taken.folder.output, taken.forecast)
+                name: StepInput(name, taken.version, taken.folder.output, taken.forecast)
                 for name, taken in self.inputs.items()
             },
             attempt=attempt,
             spent=spent(self.folder),
+            may_spend=may_spend,
         )
 
 
@@ -70,7 +79,7 @@ def plan(experiment: Experiment, store: Store) -> list[PlannedStep]:
     for name, step in experiment.steps.items():
         targets = [reference.step for reference in step.references()]
         inputs = {target: planned[target] for target in targets}
-        what = identity(step.kind, step.config, {target: taken.fingerprint for target, taken in inputs.items()})
+        what = identity(step.kind, step.config, {target: taken.version for target, taken in inputs.items()})
         folder = store.step(name, fingerprint(what))
         waiting_for = [target for target in targets if planned[target].verdict != "done"]
         verdict, reason = _verdict(store if name in names else None, folder, what, waiting_for)

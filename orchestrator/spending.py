@@ -9,7 +9,7 @@ holds what it demands for as long as it runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,6 +21,8 @@ from orchestrator.store.records import read_note, write_note
 from orchestrator.store.step_folders import StepFolder
 
 SPENT = "spent.json"
+BEGAN = "began.json"
+"""What it had come to when the last attempt began."""
 EXPECTED = "expected.json"
 """What the plan said before the step first ran."""
 
@@ -75,7 +77,19 @@ class Account:
         self._stale: Mapping[str, Any] = {}
 
     def start(self) -> None:
-        """An attempt begins: what an earlier one said of itself no longer counts."""
+        """An attempt begins: what an earlier one said of itself no longer counts.
+
+        But where the run was killed with it, what it had said last is more than what was written down, and requests
+        that were under way may be charged for.
+        """
+        told = self._what_it_says()
+        began = read_note(self._folder.path / BEGAN, dict[str, float], "what a killed run spent last is not counted")
+        if told and began:
+            usd = began["usd"] + told["usd"] + self._under_way(told)
+            self.spending = replace(self.spending, usd=max(self.spending.usd, usd))
+            self._folder.forget_held()
+            self.save()
+        write_note(self._folder.path / BEGAN, {"usd": self.spending.usd})
         self._began = self._heard = self._saved = self._clock()
         self._before = self.spending
         self._told = self._stale = self._what_it_says()
@@ -106,8 +120,21 @@ class Account:
             self.save()
 
     def ahead(self, seconds: float) -> float:
-        """USD that it may come to in so many more seconds."""
-        return self._where.usd(self._most, seconds)
+        """USD that it may come to in so many more seconds, and by what it has under way."""
+        told = self._told if self._told != self._stale else {}
+        return self._where.usd(self._most, seconds) + self._under_way(told)
+
+    def stop(self) -> None:
+        """The attempt has ended. What requests come to that were cut off, nobody says: they count at their most."""
+        self.tick()
+        if self._told != self._stale and (under_way := self._under_way(self._told)):
+            self.spending = replace(self.spending, usd=self.spending.usd + under_way)
+            self._folder.forget_held()
+        self.save()
+
+    @staticmethod
+    def _under_way(statement: Mapping[str, Any]) -> float:
+        return float(statement.get("usd_under_way", 0.0))
 
     def save(self) -> None:
         """Writes the account down."""
@@ -117,6 +144,9 @@ class Account:
 
 class OverCost(Exception):
     """The experiment would pass its ``max_cost``."""
+
+
+_CONTINUES = "what is done is kept, and the same command with a larger max_cost continues"
 
 
 class Accounts:
@@ -149,8 +179,18 @@ class Accounts:
     def stop(self, step: str) -> None:
         """It has ended."""
         self._running.remove(step)
-        self._accounts[step].tick()
-        self._accounts[step].save()
+        self._accounts[step].stop()
+
+    def left(self) -> float | None:
+        """USD that `max_cost` leaves to a step which is about to start; None where there is none."""
+        if self._max_cost is None:
+            return None
+        spent = sum(account.spending.usd for account in self._accounts.values())
+        return max(0.0, self._max_cost - spent - self._ahead(self._running))
+
+    def _ahead(self, names: Collection[str]) -> float:
+        seconds = self._between + GIVE_BACK_SECONDS
+        return sum(self._accounts[name].ahead(seconds) for name in names)
 
     def tick(self, step: str) -> None:
         """Counts what a running step holds."""
@@ -166,11 +206,11 @@ class Accounts:
         if self._max_cost is None:
             return
         total = sum(account.spending.usd for account in self._accounts.values())
-        seconds = self._between + GIVE_BACK_SECONDS
-        more = sum(self._accounts[name].ahead(seconds) for name in {*self._running, *starting})
+        more = self._ahead({*self._running, *starting})
         if total >= self._max_cost or total + more > self._max_cost:
             committed = f", and {in_usd(more)} would be before what runs is given back" if more else ""
-            raise OverCost(
-                f"max_cost: {in_usd(total)} of {in_usd(self._max_cost)} is spent{committed}; what is done is kept, and "
-                "the same command with a larger max_cost continues"
-            )
+            raise OverCost(f"max_cost: {in_usd(total)} of {in_usd(self._max_cost)} is spent{committed}; {_CONTINUES}")
+
+    def out_of_money(self, step: str, why: str) -> OverCost:
+        """What ends the run where a step says that it would pass `max_cost`."""
+        return OverCost(f"max_cost: {in_usd(self._max_cost or 0.0)}: {step}: {why}; {_CONTINUES}")

@@ -39,3 +39,14 @@ def test_the_ablations_draw_three_sets_of_each_way_that_draws_and_learn_from_eac
     swept = {name for name, step in steps.items() if step.kind == "evaluate"}
     assert len(learned) == 3 * 3 + 2
     assert {name.replace("learns", "sweep") for name in learned} == swept
+
+
+def test_every_source_of_the_papers_pool_is_named_taken_or_not() -> None:
+    text = (ROOT / "experiments" / "s1" / "curate.yaml").read_text()
+    config = load(ROOT / "experiments" / "s1" / "curate.yaml").steps["questions"].config
+    assert isinstance(config, CollectConfig)
+    taken = {source.name.removesuffix("_physics") for source in config.sources}
+    left = set(re.findall(r"# - \{name: (\w+)", text))
+    assert not taken & left
+    assert len(taken | left) == 16
+    assert "revision" not in "".join(line for line in text.splitlines() if line.strip().startswith("# -"))

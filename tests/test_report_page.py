@@ -18,6 +18,11 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from jobs.evaluate import report
+from orchestrator.experiment import load
+from orchestrator.plan import plan
+from orchestrator.reporting import write_reports
+from orchestrator.store.step_folders import Store
+from tests.distil.finished import finish
 from tests.evaluate.report.sweep import HOSTILE, hostile, request
 
 DESKTOP, PHONE = 1280, 390
@@ -54,6 +59,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Room for some of the traces, not for all.
     report.write([hostile(tmp_path_factory.mktemp("sweep"))], request(folder, megabytes=0.005, items=("it's",)))
     return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = finish(tmp_path_factory.mktemp("distilled"))
+    experiment, store = load(folder / "sums.yaml"), Store(folder / "runs")
+    (page,) = write_reports(experiment, store, plan(experiment, store), "report")
+    return Path(str(page))
 
 
 def opened(browser: webdriver.Chrome, page: Path, width: int = DESKTOP, scheme: str = "light") -> webdriver.Chrome:
@@ -191,3 +204,26 @@ def test_keys_walk_the_list_and_the_legend_hides_curves(browser: webdriver.Chrom
     assert not line.is_displayed()
     button.send_keys(Keys.ENTER)
     assert line.is_displayed()
+
+
+@pytest.mark.parametrize("width", [DESKTOP, PHONE])
+def test_the_page_on_distilled_rows_shows_some_of_each_fate_and_runs_nothing_of_theirs(
+    browser: webdriver.Chrome, distilled: Path, width: int
+) -> None:
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    browser.get(distilled.as_uri())
+    assert browser.get_log("browser") == []
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#viewer article")) == 4
+    widths = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth, window.broken ?? 0]"
+    needed, there, broken = browser.execute_script(widths)
+    assert needed <= there
+    assert broken == 0
+    Select(browser.find_element(By.ID, "fate")).select_by_visible_text("answers")
+    shown = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#viewer article header")]
+    assert [each.partition(" · ")[2].partition(" · ")[0] for each in shown] == ["answers: wrong"] * 2
+    browser.find_element(By.ID, "search").send_keys("3 + 4")
+    (article,) = browser.find_elements(By.CSS_SELECTOR, "#viewer article")
+    assert "</script><script>window.broken = 1</script> 3 + 4?" in article.text

@@ -39,12 +39,14 @@ def _classes(value: Any) -> Any:
         value = {label: "" for label in labels if isinstance(label, str)} if all(map(_is_text, labels)) else value
     if not isinstance(value, dict) or not all(map(_is_text, value)):
         raise ValueError("classes are msc, a list of names, or {name: what it is about}")
+    if lines := [label for label in value if not label.isprintable()]:
+        raise ValueError(f"{lines[0]!r} is not a name: give each class one line of characters that can be seen")
     folded = [label.strip().casefold() for label in value]
     if twice := [label for number, label in enumerate(folded) if label in folded[:number]]:
         raise ValueError(f"{twice[0]!r} is given twice, in other letters: give each class a name of its own")
     if not 2 <= len(value) <= MOST:
         raise ValueError(f"{len(value)} classes: give from 2 to {MOST}")
-    return value
+    return {label.strip(): about for label, about in value.items()}
 
 
 def _is_text(label: Any) -> bool:

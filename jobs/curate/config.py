@@ -152,6 +152,15 @@ class CurateConfig(StepConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _weighs_domains_that_there_are(self) -> Self:
+        classify = None if self.domains is None else self.domains.classify
+        if classify is not None and (strange := sorted(self.select.weights.keys() - classify.classes.keys())):
+            raise ValueError(
+                f"select.weights: {strange[0]!r} is none of the classes: {', '.join(list(classify.classes)[:12])}"
+            )
+        return self
+
     @property
     def file(self) -> Path | None:
         """The user's own file."""

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.curate.config import Difficulty
-from jobs.curate.row import CurateRow
+from jobs.curate.row import Entry
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.outputs import Curves
@@ -30,7 +30,7 @@ class Judged:
         if asked.accuracy is not None:
             self._of = _verdicts(asked.accuracy.of, asked.accuracy.policy, context)
 
-    def find(self, row: CurateRow) -> str | None:
+    def find(self, row: Entry) -> str | None:
         """None where it is as hard as asked for."""
         for name, verdicts in self._wrong_in.items():
             if row.id not in verdicts:

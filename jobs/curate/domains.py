@@ -1,15 +1,18 @@
-"""A domain for each row: what a column says, or which cluster of questions it is in."""
+"""A domain for each row by which cluster of questions it is in."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from jobs.collect.normal import spoken
 from jobs.curate.config import Domains
-from jobs.curate.row import CurateRow
+from jobs.curate.row import Entry
 from orchestrator.job.errors import StepError
+
+ReadsQuestions = Callable[[Iterable[Entry]], Iterator[str]]
+"""Reads what rows ask."""
 
 DIMENSIONS = 64
 """Of the space in which questions are clustered."""
@@ -17,19 +20,13 @@ NAMED_BY = 3
 """Words that a cluster is called by."""
 
 
-def with_domains(rows: Sequence[CurateRow], asked: Domains) -> list[CurateRow]:
-    """The rows with their domains; empty where a column says nothing. Raises StepError where it is in no row."""
-    if asked.column is not None:
-        column = asked.column
-        if not any(column in row.columns for row in rows):
-            there = ", ".join(sorted({name for row in rows[:100] for name in row.columns}))
-            raise StepError(f"domains: no row has a column {column!r}; there are {there}")
-        return [replace(row, domain=str(row.columns.get(column) or "")) for row in rows]
+def clustered(entries: Sequence[Entry], asked: Domains, questions: ReadsQuestions) -> list[Entry]:
+    """The rows with their clusters as domains. Raises StepError for more clusters than questions."""
     assert asked.clusters is not None
-    return _clustered(rows, asked.clusters, asked.seed)
+    return _clustered(entries, asked.clusters, asked.seed, questions)
 
 
-def _clustered(rows: Sequence[CurateRow], count: int, seed: int) -> list[CurateRow]:
+def _clustered(rows: Sequence[Entry], count: int, seed: int, questions: ReadsQuestions) -> list[Entry]:
     """By what words their questions share: weighted counts of words and pairs, reduced, and k-means. A cluster is
     called by the words that set it apart most."""
     import numpy as np
@@ -39,7 +36,7 @@ def _clustered(rows: Sequence[CurateRow], count: int, seed: int) -> list[CurateR
     from sklearn.preprocessing import normalize
 
     ordered = sorted(rows, key=lambda row: row.key)
-    texts = [spoken(row.question) for row in ordered]
+    texts = [spoken(question) for question in questions(ordered)]
     if count > len(set(texts)):
         raise StepError(f"domains: {count} clusters of {len(set(texts)):,} different questions: ask for fewer")
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"[^\W_]+", max_features=50_000)
@@ -57,6 +54,6 @@ def _clustered(rows: Sequence[CurateRow], count: int, seed: int) -> list[CurateR
     return [replace(row, domain=name_of[row.key]) for row in rows]
 
 
-def counted(rows: Sequence[CurateRow]) -> Counter[str]:
+def counted(rows: Sequence[Entry]) -> Counter[str]:
     """Rows by domain."""
     return Counter(row.domain for row in rows)

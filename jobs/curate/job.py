@@ -20,4 +20,9 @@ def _forecast(config: CurateConfig, inputs: Mapping[str, Upcoming]) -> DatasetFo
     return DatasetForecast(samples=samples, tokens_per_sample=known.tokens_per_sample, thinking=known.thinking)
 
 
-JOB = Job(config=CurateConfig, run=lazy("jobs.curate.run:run"), forecast=_forecast)
+JOB = Job(
+    config=CurateConfig,
+    run=lazy("jobs.curate.run:run"),
+    check=lazy("jobs.curate.check:check"),
+    forecast=_forecast,
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 from jobs.curate.config import CurateConfig
 from jobs.curate.row import CurateRow
@@ -17,15 +18,16 @@ AT_ONCE = 512
 """Traces: a tokenizer works on many in parallel."""
 
 
-def counted(rows: Sequence[CurateRow], config: CurateConfig, context: StepContext) -> list[CurateRow]:
+def counted(
+    rows: Iterable[tuple[int, CurateRow]], config: CurateConfig, context: StepContext
+) -> Iterator[tuple[int, CurateRow]]:
     """The rows with such lengths. Raises StepError where the tokenizer cannot be loaded."""
     source = config.tokenizer
     if isinstance(source, Reference):
         source = str(context.take(source, Model).folder)
     tokenizer = load_tokenizer(str(source.path) if isinstance(source, LocalPath) else str(source), None)
-    measured: list[CurateRow] = []
-    for at in range(0, len(rows), AT_ONCE):
-        part = rows[at : at + AT_ONCE]
-        ids = tokenizer([row.trace for row in part], add_special_tokens=False)["input_ids"]
-        measured += [replace(row, length=len(tokens)) for row, tokens in zip(part, ids, strict=True)]
-    return measured
+    waiting = iter(rows)
+    while part := list(islice(waiting, AT_ONCE)):
+        ids = tokenizer([row.trace for _, row in part], add_special_tokens=False)["input_ids"]
+        for (place, row), own in zip(part, ids, strict=True):
+            yield place, replace(row, length=len(own))

@@ -1,35 +1,54 @@
-"""Reads the rows of the data, whoever made it."""
+"""Reads the rows of the data, whoever made it: all of them in turn, and some of them again."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jobs.collect.normal import identity
-from jobs.curate.row import CurateRow
-from jobs.evaluate.tasks.rows import file_rows
+from jobs.curate.row import CurateRow, Entry
+from jobs.evaluate.tasks.rows import json_row
 from orchestrator.job.errors import StepError
+from orchestrator.job.local_files import lines
 
 PARTS = ("question", "trace", "answer")
 
 
-def read(path: Path, name: str) -> Iterator[CurateRow]:
-    """The rows of a file, without their domains. Raises StepError naming the one that cannot be used."""
+def read(path: Path, name: str) -> Iterator[tuple[int, CurateRow]]:
+    """The rows of a JSONL file, each with its place. Raises StepError naming the one that cannot be used."""
     seen: dict[str, int] = {}
-    for where, columns in file_rows(path, name):
-        parts = {part: _text(columns, part, where) for part in PARTS}
-        given_id = columns.get("id")
-        question = str(given_id) if isinstance(given_id, str | int) and str(given_id) else identity(parts["question"])
-        count = seen[question] = seen.get(question, -1) + 1
-        key = question if not count else f"{question}#{count}"
-        source = str(columns.get("source") or "")
-        yield CurateRow(
-            key, question, source or "all", **parts, length=_length(columns, parts["trace"]), domain="", columns=columns
-        )
+    place = 0
+    try:
+        for number, line in lines(path):
+            if line.strip():
+                yield place, _row(json_row(line, f"{name}:{number}"), f"{name}:{number}", seen)
+            place += len(line)
+    except ValueError as error:
+        raise StepError(f"{name} {error}: give a JSONL file of rows") from None
     if not seen:
         raise StepError(f"{name} has no rows: give question, trace and answer in each")
+
+
+def _row(columns: Mapping[str, Any], where: str, seen: dict[str, int]) -> CurateRow:
+    parts = {part: _text(columns, part, where) for part in PARTS}
+    own = columns.get("id")
+    question = str(own) if isinstance(own, str | int) and str(own) else identity(parts["question"])
+    count = seen[question] = seen.get(question, -1) + 1
+    key = question if not count else f"{question}#{count}"
+    source = sys.intern(str(columns.get("source") or "") or "all")
+    return CurateRow(key, question, source, **parts, length=_length(columns, parts["trace"]), columns=columns)
+
+
+def again(path: Path, entries: Iterable[Entry]) -> Iterator[Mapping[str, Any]]:
+    """The columns of some rows, in their order."""
+    with path.open("rb") as file:
+        for entry in entries:
+            file.seek(entry.place)
+            columns: Mapping[str, Any] = json.loads(file.readline())
+            yield columns
 
 
 def row_problem(path: Path, name: str) -> str | None:

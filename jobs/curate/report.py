@@ -1,102 +1,64 @@
-"""The page on a curated set: funnel, lengths and domains before and after, and a viewer of rows with their reasons.
-
-One HTML file that needs no network. What rows say is hostile until shown otherwise: the template engine escapes it, and
-the viewer sets it as text; a content security policy lets run nothing but the page's own script, by its hash.
-"""
+"""The page on a curated set: funnel, lengths and domains before and after, and a viewer of rows with their reasons."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import random
-from collections.abc import Sequence
-from functools import lru_cache
-from importlib.resources import files
-
-from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from jobs.curate.domains import counted
-from jobs.curate.row import CurateRow
+from jobs.curate.row import Entry
 from jobs.fates import Funnel
+from jobs.rows_page import Drawn, Lengths, MadeRows, RowsTable, ViewedRow, page
 
 VIEWED = 400
 """Rows of the viewer: kept ones, and dropped ones of every stage, drawn alike."""
-LONGEST = 6000
-"""Characters of a part of one that are shown."""
-BARS = 12
 MOST_DOMAINS = 80
 
 
-def page(
+def curated_page(
     title: str,
     funnel: Funnel,
-    rows: Sequence[CurateRow],
-    before: Sequence[CurateRow],
-    after: Sequence[CurateRow],
-    dropped: Sequence[tuple[CurateRow, str, str]],
+    before: Sequence[Entry],
+    after: Sequence[Entry],
+    dropped: Iterable[tuple[Entry, str, str]],
+    again: Callable[[Iterable[Entry]], Iterator[Mapping[str, Any]]],
 ) -> str:
-    """As text. `before` are the rows that the selection chose from, `after` those that it took."""
-    script = files(__package__).joinpath("page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shown = _viewed(after, dropped)
-    lengths = _lengths(rows, before, after)
-    data = base64.b64encode(json.dumps(shown, ensure_ascii=True).encode()).decode()
-    return _template().render(
-        title=title,
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        script=Markup(script),
-        data=data,
+    """As text. `before` are the rows that the selection chose from, `after` those that it took; `again` reads rows."""
+    drawn: Drawn[tuple[Entry, str, str]] = Drawn(VIEWED // (1 + len(funnel.stages)))
+    every = Counter(row.length for row in after)
+    for row in after:
+        drawn.add("kept", (row, "kept", ""))
+    for row, stage, why in dropped:
+        every[row.length] += 1
+        drawn.add(stage, (row, stage, why))
+    chosen = list(drawn)
+    columns = again(row for row, _, _ in chosen)
+    viewed = [_viewed(row, fate, why, said) for (row, fate, why), said in zip(chosen, columns, strict=True)]
+    lengths = {"all rows": every}
+    lengths |= {
+        name: Counter(row.length for row in group)
+        for name, group in (("before the selection", before), ("taken", after))
+    }
+    domains = list(_domains(before, after))
+    made = MadeRows(
+        name=title,
+        said=f"{every.total():,} rows came, {len(after):,} were taken.",
         funnel=funnel,
-        sources=list(funnel.came),
-        lengths=lengths,
-        most=max((share for _, shares in lengths for share in shares), default=0.0) or 1.0,
-        domains=_domains(before, after),
-        viewed=len(shown),
-        rows=len(rows),
+        length_of="Lengths",
+        lengths=Lengths.of(lengths),
+        tables=[RowsTable("Domains", ("domain", "before", "taken"), domains)] if domains else [],
+        viewed=viewed,
     )
+    return page(title, [made], f"{len(viewed):,} of them, as many of each fate as there is room for.")
 
 
-def _lengths(*groups: Sequence[CurateRow]) -> list[tuple[str, list[float]]]:
-    """Shares of each group by length, in bins that all have."""
-    longest = max((row.length for row in groups[0]), default=0)
-    width = max(1, -(-longest // BARS))
-    bins = []
-    for at in range(BARS):
-        low, high = at * width, (at + 1) * width
-        counts = [sum(low < row.length <= high or (at == 0 and not row.length) for row in group) for group in groups]
-        shares = [count / len(group) if group else 0.0 for count, group in zip(counts, groups, strict=True)]
-        bins.append((f"≤ {high:,}", shares))
-    return bins
-
-
-def _domains(before: Sequence[CurateRow], after: Sequence[CurateRow]) -> list[tuple[str, int, int]]:
+def _domains(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[str, str, str]]:
     """The commonest, with their rows before and after."""
     had, has = counted(before), counted(after)
-    return [(domain, count, has[domain]) for domain, count in had.most_common(MOST_DOMAINS) if domain]
+    return [(domain, f"{count:,}", f"{has[domain]:,}") for domain, count in had.most_common(MOST_DOMAINS) if domain]
 
 
-def _viewed(after: Sequence[CurateRow], dropped: Sequence[tuple[CurateRow, str, str]]) -> list[dict[str, str]]:
-    by_stage: dict[str, list[tuple[CurateRow, str]]] = {"kept": [(row, "") for row in after]}
-    for row, stage, why in dropped:
-        by_stage.setdefault(stage, []).append((row, why))
-    share, rng = VIEWED // len(by_stage), random.Random(0)
-    return [
-        {
-            "fate": stage,
-            "reason": why,
-            "source": row.source,
-            "domain": row.domain,
-            "length": f"{row.length:,}",
-            **{part: getattr(row, part)[:LONGEST] for part in ("question", "trace", "answer")},
-        }
-        for stage, members in by_stage.items()
-        for row, why in (members if len(members) <= share else rng.sample(members, share))
-    ]
-
-
-@lru_cache
-def _template() -> Template:
-    text = files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
+def _viewed(row: Entry, fate: str, why: str, columns: Mapping[str, Any]) -> ViewedRow:
+    texts = [(part, columns[part]) for part in ("trace", "answer")]
+    return ViewedRow(fate, why, (row.source, row.domain, f"length {row.length:,}"), columns["question"], texts)

@@ -1,4 +1,8 @@
-"""A row of the data, as rules and selections see it."""
+"""A row of the data: whole, as rules for quality see it, and without its text, as everything after them does.
+
+A million traces are gigabytes. So a row is read, the rules are asked, and it is put down again; what stays in memory is
+an :class:`Entry`, and its text is read once more where that is asked for.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,21 @@ class CurateRow:
     answer: str
     length: int
     """Of the trace: tokens where a tokenizer counts them or the row says, else words."""
-    domain: str
-    """Empty where none was asked for."""
     columns: Mapping[str, Any]
     """The whole row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of a row without its text: some hundred bytes."""
+
+    key: str
+    id: str
+    source: str
+    length: int
+    correct: bool
+    """Unless its verdict is another one."""
+    domain: str
+    """Empty where none was asked for, or there is none."""
+    place: int
+    """Where it stands in its file, in bytes."""

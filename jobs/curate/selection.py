@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jobs.curate.row import CurateRow
+from jobs.curate.row import Entry
 from orchestrator.job.extensions import ExtensionPoint
 
 UNIFORM = 0.7
@@ -26,10 +26,9 @@ class Preselected:
     source: str
     longer_than: int = 0
 
-    def takes(self, row: CurateRow) -> bool:
+    def takes(self, row: Entry) -> bool:
         """Whether a row is among them."""
-        correct = row.columns.get("verdict", "correct") == "correct"
-        return correct and self.source.lower() in row.source.lower() and row.length > self.longer_than
+        return row.correct and self.source.lower() in row.source.lower() and row.length > self.longer_than
 
 
 @dataclass(frozen=True)
@@ -47,27 +46,27 @@ class Wanted:
 class Selection:
     """A way to select."""
 
-    select: Callable[[Sequence[CurateRow], Wanted], list[CurateRow]]
+    select: Callable[[Sequence[Entry], Wanted], list[Entry]]
     """Gives as many rows as are wanted, each once; there are as many."""
     by_domain: bool = False
     sized: bool = True
     """Whether it takes a size."""
 
 
-def _random(rows: Sequence[CurateRow], wanted: Wanted) -> list[CurateRow]:
+def _random(rows: Sequence[Entry], wanted: Wanted) -> list[Entry]:
     return wanted.rng.sample(list(rows), wanted.size)
 
 
-def _by_length(rows: Sequence[CurateRow], sign: int, size: int) -> list[CurateRow]:
+def _by_length(rows: Sequence[Entry], sign: int, size: int) -> list[Entry]:
     return sorted(rows, key=lambda row: (sign * row.length, row.key))[:size]
 
 
-def _diverse(rows: Sequence[CurateRow], wanted: Wanted) -> list[CurateRow]:
+def _diverse(rows: Sequence[Entry], wanted: Wanted) -> list[Entry]:
     """A domain, each as likely, and in it a row, each as likely."""
     return _drawn(rows, wanted, [], lambda count: 0 if count == 1 else wanted.rng.randrange(count), {})
 
 
-def _as_published(rows: Sequence[CurateRow], wanted: Wanted) -> list[CurateRow]:
+def _as_published(rows: Sequence[Entry], wanted: Wanted) -> list[Entry]:
     """The s1 paper's algorithm 1, and what its notebook has beyond: domains are alike for the first 700 of 1,000, and
     then weighted; in a domain, the longest trace is taken with one half, the next with a quarter, and so on.
 
@@ -87,15 +86,15 @@ def _halving(count: int, rng: random.Random) -> int:
 
 
 def _drawn(
-    rows: Sequence[CurateRow],
+    rows: Sequence[Entry],
     wanted: Wanted,
-    first: list[CurateRow],
+    first: list[Entry],
     rank: Callable[[int], int],
     weights: Mapping[str, float],
-) -> list[CurateRow]:
+) -> list[Entry]:
     taken = list(first)
     there = {row.key for row in first}
-    pools: dict[str, list[CurateRow]] = {}
+    pools: dict[str, list[Entry]] = {}
     for row in _by_length(rows, -1, len(rows)):
         if row.key not in there:
             pools.setdefault(row.domain, []).append(row)
@@ -126,7 +125,7 @@ SELECTIONS: ExtensionPoint[Selection] = ExtensionPoint(
 )
 
 
-def select(name: str, rows: Sequence[CurateRow], wanted: Wanted) -> list[CurateRow]:
+def select(name: str, rows: Sequence[Entry], wanted: Wanted) -> list[Entry]:
     """What the selection called `name` takes, in the order of keys."""
     taken = SELECTIONS[name].select(sorted(rows, key=lambda row: row.key), wanted)
     twice = [key for key, count in Counter(row.key for row in taken).items() if count > 1]

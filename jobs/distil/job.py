@@ -30,5 +30,8 @@ JOB = Job(
     check=lazy("jobs.evaluate.check:check"),
     estimate=lazy("jobs.evaluate.planning.estimate:estimate"),
     forecast=_forecast,
+    look=lazy("jobs.distil.look:look"),
+    regrade=lazy("jobs.distil.regrade:regrade"),
+    report=lazy("jobs.distil.report:write"),
     try_model=lazy("jobs.evaluate.attempts.start:try_model"),
 )

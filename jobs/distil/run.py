@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from jobs.distil.keeping import RULES, Candidate, dropped
 from jobs.distil.questions import Questions, questions
 from jobs.distil.thoughts import decoded
 from jobs.evaluate.chat.run import thoughts as chatted
-from jobs.evaluate.grading.session import grading
+from jobs.evaluate.grading.session import grading, was_graded_by
 from jobs.evaluate.run import sample, sweep_of
 from jobs.fates import DROPPED, Funnel
 from jobs.made_dataset import Lines, describe, took
@@ -28,6 +29,16 @@ from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 
 SAMPLES = "samples.parquet"
+ROWS = ("train.jsonl", "test.jsonl", DROPPED)
+"""What a step makes: rows to learn from, questions to ask, and rows that were dropped."""
+
+
+@dataclass(frozen=True)
+class Thought:
+    """What was thought of one sample, and by whom."""
+
+    text: str
+    model: str
 
 
 def run(config: DistilConfig, context: StepContext) -> None:
@@ -40,27 +51,33 @@ def run(config: DistilConfig, context: StepContext) -> None:
         totals = sample(config, context, asked.tasks, context.output / SAMPLES, grader)
     totals["seconds"] = round(time.monotonic() - began, 3)
     (context.output / "decode.json").write_text(json.dumps(totals, indent=1))
+    thoughts, model = _thoughts(config, context, asked)
+    funnel = keep(config, asked, context.output / SAMPLES, thoughts, context.output)
+    tell(config, context, model, funnel)
+
+
+def _thoughts(config: DistilConfig, context: StepContext, asked: Questions) -> tuple[Iterator[Thought], str]:
+    """What was thought of every sample, and what identifies the model, as the store has them."""
     if config.chat is None:
         sweep = sweep_of(config, context, asked.tasks)
-        thoughts, model = decoded(sweep), sweep.model
-    else:
-        thoughts, model = chatted(config, context, asked.tasks), str(config.served_model)
-    write(config, context, asked, thoughts, model)
+        return (Thought(text, sweep.model) for text in decoded(sweep)), sweep.model
+    model = str(config.served_model)
+    return (Thought(text, model) for text in chatted(config, context, asked.tasks)), model
 
 
-def write(config: DistilConfig, context: StepContext, asked: Questions, thoughts: Iterable[str], model: str) -> None:
-    """Writes the rows where they belong. `thoughts` are those of the samples, in their order. Raises StepError where
-    none is kept."""
+def keep(config: DistilConfig, asked: Questions, samples: Path, thoughts: Iterable[Thought], into: Path) -> Funnel:
+    """Writes the rows where they belong, to files of :data:`ROWS` in `into`. `thoughts` are those of the `samples`, in
+    their order. Raises StepError where none is kept."""
     stages: dict[str, list[tuple[str, str]]] = {"empty": [], "answers": []}
     came: dict[str, int] = {}
     known = {(task.name, item.id): (task.type, item) for task in asked.tasks for item in task.items}
-    samples = zip(_rows(context.output / SAMPLES), thoughts, strict=True)
-    files = (context.output / name for name in ("train.jsonl", "test.jsonl", DROPPED))
-    with Lines(next(files)) as kept, Lines(next(files)) as questioned, Lines(next(files)) as gone:
-        for (task, name), group in groupby(samples, key=lambda pair: (pair[0]["task"], pair[0]["item"])):
+    pairs = zip(_rows(samples), thoughts, strict=True)
+    kept_file, questions_file, dropped_file = (into / name for name in ROWS)
+    with Lines(kept_file) as kept, Lines(questions_file) as questioned, Lines(dropped_file) as gone:
+        for (task, name), group in groupby(pairs, key=lambda pair: (pair[0]["task"], pair[0]["item"])):
             (kind, item), carried = known[task, name], asked.carried.get((task, name), {})
             source = str(carried.get("source", task))
-            rows = [_row(config, model, item.question, carried, source, *each) for each in group]
+            rows = [_row(config, item.question, carried, source, *each) for each in group]
             came[source] = came.get(source, 0) + len(rows)
             taken = _taken(config, rows, bool(item.answer))
             for row in rows:
@@ -78,13 +95,19 @@ def write(config: DistilConfig, context: StepContext, asked: Questions, thoughts
     if not sum(funnel.out.values()):
         causes = "; ".join(f"{count:,} {cause}" for each in funnel.stages for cause, count in each.causes().items())
         raise StepError(f"keep: {config.keep} keeps none of {sum(came.values()):,} samples: {causes}")
+    return funnel
+
+
+def tell(config: DistilConfig, context: StepContext, model: str, funnel: Funnel) -> None:
+    """Writes the card, and tracks what was made."""
     teacher = model if config.model is None else f"{config.model} ({model})"
     facts = {"teacher": teacher, "policy": config.policies[0].name, "keeps": config.keep}
     facts |= {"samples of a question": str(config.samples), "seed": str(config.seed)}
     if config.per_question is not None:
         facts["at most of a question"] = str(config.per_question)
     given = [took(each.path or each.dataset or each.name, context, each.revision) for each in config.tasks]
-    describe(context, "traces", funnel, facts, given)
+    graders = {name: str(value) for name, value in was_graded_by(context.output).items()}
+    describe(context, "traces", funnel, facts, given, tags=graders)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -94,18 +117,17 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _row(
     config: DistilConfig,
-    model: str,
     question: str,
     carried: Mapping[str, Any],
     source: str,
     graded: Mapping[str, Any],
-    thought: str,
+    thought: Thought,
 ) -> dict[str, Any]:
     return {
         **carried,
         "id": graded["item"],
         "question": question,
-        "trace": thought,
+        "trace": thought.text,
         "answer": graded["answer"],
         "reference": graded["gold"],
         "verdict": graded["verdict"] if graded["gold"] else "ungraded",
@@ -117,7 +139,7 @@ def _row(
         "answer_end": graded["answer_end"],
         "thinking_tokens": graded["thinking_tokens"],
         "answer_tokens": graded["answer_tokens"],
-        "model": model,
+        "model": thought.model,
         "source": source,
     }
 

@@ -26,6 +26,7 @@ from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.scorers.config import SearchField, cannot_search
 from jobs.evaluate.stats import votes
+from jobs.evaluate.stats.sample_scores import SCORER
 from jobs.evaluate.stats.votes import USUAL
 from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
@@ -131,6 +132,11 @@ class EvaluateConfig(_Policies):
             )
         if problem := votes.contradiction(self.votes, self.scores, self.samples):
             raise ValueError(problem)
+        if SCORER in self.scores and getattr(self, "scored", None) is None:
+            raise ValueError(
+                f"scores: {SCORER} is what the sweep's scorer says of whole traces: give search and scored, or leave "
+                "it out"
+            )
         for key in OURS & self.chat_template_kwargs.keys():
             raise ValueError(f"chat_template_kwargs.{key}: is set by the sweep: leave it out")
         names = [task.name for task in self.tasks]
@@ -223,6 +229,11 @@ class EvaluateConfig(_Policies):
         return kinds.spelled_out(self)
 
     @property
+    def scorer_is_told(self) -> bool:
+        """Whether what scores knows the right answers: a bound for all that do not."""
+        return self.search is not None and self.search.scorer.kind == "exact"
+
+    @property
     def loads_scorer(self) -> bool:
         """Whether each replica has a model that scores, besides the one that decodes."""
         return self.search is not None and self.search.scorer.model is not None
@@ -286,6 +297,20 @@ class EvaluateConfig(_Policies):
             return 0.0
         each = self.devices(self.replica_demand())
         return each * self.machine.at_once(max(1, int(each)), self.resources.replicas.max)
+
+    def charged(self) -> bool:
+        """Where the server that chats has a price."""
+        server = self.resources.server
+        return self.chat is not None and server is not None and server.price is not None
+
+    def unlimited(self) -> Iterator[Problem]:
+        """A request without a limit may cost anything."""
+        if self.chat is not None and self.charged() and self.chat.most(None) is None:
+            yield Problem(
+                ("chat", "parameters"),
+                "max_cost counts what is under way at its most, and nothing says how long an answer may be: give "
+                "{max_tokens: 32768}, or leave out resources.server.price",
+            )
 
     def notes(self) -> list[str]:
         """Lists that were understood as sets, and what costs more than it looks."""

@@ -6,14 +6,14 @@ are seen here before a GPU is taken: thinking that is not open, a system prompt 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines import model as models
 from jobs.evaluate.sweep.prompts import Prompter
-from jobs.evaluate.tasks import load
+from jobs.evaluate.tasks import Task, load
 from jobs.template import UNMARKED
 from orchestrator.job.context import StepContext
 
@@ -23,11 +23,16 @@ _MOST = 4000
 
 def look(config: EvaluateConfig, context: StepContext) -> str:
     """The look, as text. Raises StepError as the step itself would."""
+    return prompts(config, context, lambda: [load(task, context.inputs) for task in config.tasks])
+
+
+def prompts(config: EvaluateConfig, context: StepContext, asked: Callable[[], Sequence[Task]]) -> str:
+    """A prompt of each task that is `asked`, and what is known of it."""
     if config.chat is not None:
         return "the server writes its own prompts, and shows them to nobody"
     model = models.resolve(config, context)
     prompter = Prompter(model.tokenizer, config.template.style, model.end_of_turn, config.instructions)
-    tasks = [load(task, context.inputs) for task in config.tasks]
+    tasks = asked()
     lines = [f"{name:<16} {value}" for name, value in _facts(config, prompter)]
     for task in tasks:
         item = task.items[0]

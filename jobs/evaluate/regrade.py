@@ -10,7 +10,7 @@ import csv
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,46 @@ class _Change:
 
 def regrade(config: EvaluateConfig, context: StepContext) -> Regraded:
     """Grades every answer of the finished step again. Raises StepError when its tasks cannot be loaded any more."""
-    tasks = {task.name: load(task, context.inputs) for task in config.tasks}
+    tasks = [load(task, context.inputs) for task in config.tasks]
+    graded = graded_again(config, context, tasks)
+    return graded.told(bool(graded.changes), partial(_publish, config, context))
+
+
+@dataclass(frozen=True)
+class GradedAgain:
+    """New verdicts, in a folder beside the output that has the old ones."""
+
+    context: StepContext
+    staged: Path
+    """It has what goes into the output; more can be put there."""
+    counts: Mapping[tuple[str, str, Verdict, Verdict], int]
+    """By task, policy, and the verdict before and after."""
+    changes: Sequence[_Change]
+
+    def told(self, revised: bool, publish: Callable[[], None]) -> Regraded:
+        """As it is told. `publish` is called once everything is in the output."""
+        before_by, after_by = was_graded_by(self.context.output), graded_by()
+        return Regraded(
+            title=f"graded by {_named(before_by)}, now by {_named(after_by)}: {len(self.changes)} of "
+            f"{sum(self.counts.values())} verdicts differ",
+            by_group=_by_policy(self.counts),
+            items=[{name: str(value) for name, value in asdict(change).items()} for change in self.changes],
+            file=self.context.storage / CHANGES,
+            changed=revised or before_by != after_by or _judged_more(self.staged, self.context.output),
+            revised=revised,
+            apply=partial(self._apply, publish),
+        )
+
+    def _apply(self, publish: Callable[[], None]) -> None:
+        for file in self.staged.iterdir():
+            file.replace(self.context.output / file.name)
+        self.staged.rmdir()
+        publish()
+
+
+def graded_again(config: EvaluateConfig, context: StepContext, asked: Sequence[Task]) -> GradedAgain:
+    """Grades every answer to what was `asked`."""
+    tasks = {task.name: task for task in asked}
     staged = context.folder / "regraded"
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
@@ -72,20 +111,11 @@ def regrade(config: EvaluateConfig, context: StepContext) -> Regraded:
                 counts[after["task"], after["policy"], before["verdict"], after["verdict"]] += 1
                 if before["verdict"] != after["verdict"]:
                     changes.append(_change(before, after))
-    before_by, after_by = was_graded_by(context.output), graded_by()
     with (context.folder / CHANGES).open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, [field.name for field in fields(_Change)])
         rows.writeheader()
         rows.writerows(asdict(change) for change in changes)
-    return Regraded(
-        title=f"graded by {_named(before_by)}, now by {_named(after_by)}: {len(changes)} of {sum(counts.values())} "
-        f"verdicts differ",
-        by_group=_by_policy(counts),
-        items=[{name: str(value) for name, value in asdict(change).items()} for change in changes],
-        file=context.storage / CHANGES,
-        changed=bool(changes) or before_by != after_by or _judged_more(staged, context.output),
-        apply=partial(_apply, config, context, staged),
-    )
+    return GradedAgain(context, staged, counts, changes)
 
 
 def _again(rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, Task], grader: Grader) -> list[dict[str, Any]]:
@@ -129,11 +159,8 @@ def _judged_more(staged: Path, output: Path) -> bool:
     return kept[0].exists() and (not kept[1].exists() or kept[0].read_bytes() != kept[1].read_bytes())
 
 
-def _apply(config: EvaluateConfig, context: StepContext, staged: Path) -> None:
-    """Puts the new verdicts into the step's output, and everything that follows from them."""
-    for file in staged.iterdir():
-        file.replace(context.output / file.name)
-    staged.rmdir()
+def _publish(config: EvaluateConfig, context: StepContext) -> None:
+    """Everything that follows from the verdicts."""
     decode = json.loads((context.output / "decode.json").read_text())
     publish(config, context, context.output / "samples.parquet", decode)
 

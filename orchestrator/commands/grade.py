@@ -16,11 +16,13 @@ from orchestrator.command_line import FAILED, FILE, SET, prepare
 def grade(file: Path, overrides: tuple[str, ...]) -> None:
     """Grade what is done once more, decoding nothing, and show which verdicts changed.
 
-    Tables, curves, reports and MLflow then say what the graders of this version say.
+    Tables, curves, datasets, reports and MLflow then say what the graders of this version say. Steps that take what has
+    become another are not done any more.
     """
     experiment, store, planned = prepare(file, overrides)
     from orchestrator import grade as grading
     from orchestrator.display import console
+    from orchestrator.plan import plan
     from orchestrator.reporting import command, write_reports
     from orchestrator.tracking.mirror import Mirror
 
@@ -29,6 +31,7 @@ def grade(file: Path, overrides: tuple[str, ...]) -> None:
     out = console()
     with Mirror(experiment, out) as mirror:
         finished = grading.grade(experiment, store, planned, out)
+        planned = plan(experiment, store)
         write_reports(experiment, store, planned, command(file, overrides), which="there")
         for step in planned:
             mirror.catch_up(step)

@@ -106,6 +106,14 @@ class StepConfig(StrictModel):
         """Devices that it may come to hold at once."""
         return sum(self.devices(bundle) for bundle in self.demands())
 
+    def charged(self) -> bool:
+        """Whether a server charges for what the step asks of it: such steps share what ``max_cost`` leaves by turns."""
+        return False
+
+    def unlimited(self) -> Iterator[Problem]:
+        """Why ``max_cost`` could not be kept to; asked only where there is one."""
+        yield from ()
+
     def notes(self) -> list[str]:
         """What was understood other than written ("budgets sorted"), one line each."""
         return []

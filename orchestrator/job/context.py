@@ -63,6 +63,8 @@ class StepContext:
     """Counts restarts of this step within this run of the experiment, from 0."""
     spent: Spending | None = None
     """What earlier attempts came to; None where there was none."""
+    may_spend: float | None = None
+    """USD that ``max_cost`` had left when the attempt began; None where there is none."""
 
     @property
     def folder(self) -> Path:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 class StepError(Exception):
     """Raised by a job for something its user can put right: shown as one line, without a traceback, never retried."""
+
+
+class OutOfMoney(Exception):
+    """Raised by a job that does not go on because ``max_cost`` might be passed."""

@@ -36,6 +36,8 @@ class Regraded:
     """What has all of `items`."""
     changed: bool
     """Whether the output would be another."""
+    revised: bool
+    """Whether what other steps take of it would be: they are to be made again then."""
     apply: Callable[[], None]
     """Puts it into the output, and publishes anew what follows from it."""
 

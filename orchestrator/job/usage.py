@@ -26,6 +26,8 @@ class Held:
     """Since it began."""
     tokens: int | None = None
     """Decoded since it began; None for a step that is not counted in tokens."""
+    usd_under_way: Amount = 0.0
+    """The most that requests which are under way may still come to, and those that failed and may be charged for."""
 
 
 class Meter:

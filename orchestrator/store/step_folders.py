@@ -18,6 +18,7 @@
         output/          what the job wrote
         tracked/         numbers for the tracking server
         done.json        the manifest of output/ and tracked/, written last: without it the output does not exist
+        revision.json    names what grading again has made of the output, if it ever did
     <root>/traces/       decoded trees, shared by all steps
     <root>/reports/      pages on finished steps, which can be written again at any time
 
@@ -29,12 +30,13 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired
 
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
@@ -102,6 +104,7 @@ class HeldNote(TypedDict):
     __pydantic_config__ = _NOTE  # type: ignore[misc]
     devices: float
     device_seconds: float
+    usd_under_way: NotRequired[float]
     time: float
 
 
@@ -122,6 +125,22 @@ class StepFolder:
     @property
     def fingerprint(self) -> str:
         return self.path.name.rpartition("-")[2]
+
+    @property
+    def version(self) -> str:
+        """What steps that take the output are identified by: the fingerprint, and which grading again revised it."""
+        try:
+            revision = read_record(self.path / "revision.json")
+        except DamagedRecord:
+            revision = "unknown"
+        return f"{self.fingerprint} regraded {revision}" if revision else self.fingerprint
+
+    def revise(self) -> None:
+        """Says that the output is about to become another than what steps that took it were made of.
+
+        It is said before that happens: whatever is interrupted then, none of them passes for made of what is there.
+        """
+        write_record(self.path / "revision.json", uuid.uuid4().hex[:8])
 
     @property
     def output(self) -> StoragePath:
@@ -292,6 +311,10 @@ class StepFolder:
 
     def read_held(self) -> dict[str, Any]:
         return self._note("held.json", HeldNote, "what the step holds is not known")
+
+    def forget_held(self) -> None:
+        """What an attempt said of itself is counted."""
+        storage_of(self.path / "held.json").remove()
 
     def read_losses(self) -> dict[str, Any]:
         return self._note("losses.json", LossesNote, "what the step lost is not known")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from pydantic import ValidationError
 
 from jobs.curate import classify
 from jobs.curate.classes import Classify, shipped
-from jobs.curate.classify import LikeliestLabel, prompt, with_classes
+from jobs.curate.classify import LikeliestLabel, fitted, prompt, with_classes
 from jobs.curate.config import CurateConfig
 from jobs.curate.resources import CurateResources
+from jobs.curate.row import Entry
 from orchestrator.job.context import StepContext
 from tests.curate.test_selection import row
 from tests.evaluate import tiny
@@ -73,6 +75,10 @@ class Fake:
         return [self.labels[-1]] * len(prompts)
 
 
+def asks(entries: Iterable[Entry]) -> Iterator[str]:
+    return (f"Question {entry.key}" for entry in entries)
+
+
 def test_what_was_classified_is_not_asked_again_unless_the_classes_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,14 +86,16 @@ def test_what_was_classified_is_not_asked_again_unless_the_classes_change(
     context = StepContext("experiment", "s1k", "0", tmp_path, tmp_path / "traces")
     rows = [row(number) for number in range(100)]
     asked = Classify.model_validate({"model": "a/b", "classes": ["x", "y"]})
-    first = with_classes(rows[:70], asked, CurateResources(), context)
+    first = with_classes(rows[:70], asked, CurateResources(), context, asks)
     assert {each.domain for each in first} == {"y"}
     file = tmp_path / "classified.jsonl"
     file.write_text(file.read_text() + '{"id": "torn')
     file.write_text(file.read_text() + "\n")
-    with_classes(rows, asked, CurateResources(), context)
+    with_classes(rows, asked, CurateResources(), context, asks)
     assert Fake.asked == 100
-    with_classes(rows, Classify.model_validate({"model": "a/b", "classes": ["x", "z"]}), CurateResources(), context)
+    with_classes(
+        rows, Classify.model_validate({"model": "a/b", "classes": ["x", "z"]}), CurateResources(), context, asks
+    )
     assert Fake.asked == 200
 
 
@@ -99,6 +107,7 @@ def test_what_was_classified_is_not_asked_again_unless_the_classes_change(
         (["x"], "1 classes: give from 2"),
         ("acm", "'acm' is not a list that comes with the project: msc"),
         ([1, 2], "classes are msc, a list of names"),
+        (["x", "y\nz"], r"'y\\nz' is not a name: give each class one line"),
     ],
 )
 def test_classes_that_cannot_be_told_apart_are_refused(classes: Any, said: str) -> None:
@@ -113,3 +122,23 @@ def test_a_model_that_is_not_there_is_a_line_before_anything_runs(tmp_path: Path
     (problem,) = config.problems()
     assert problem.field == ("domains", "classify", "model")
     assert "nowhere" in problem.message
+
+
+class Small:
+    """Has room for so many characters."""
+
+    room = 900
+
+    def tokens(self, prompt: str) -> int:
+        return len(prompt)
+
+    def choose(self, prompts: Sequence[str]) -> list[str]:
+        return ["x"] * len(prompts)
+
+
+def test_of_a_question_that_does_not_fit_the_beginning_is_shown() -> None:
+    text = fitted("why? " * 500, {"x": "", "y": ""}, Small())
+    assert 600 < len(text) <= Small.room
+    assert "why? why?" in text
+    with pytest.raises(ValueError, match=r"the classes take [\d,]+ tokens, and its context has room for 900"):
+        fitted("why?", dict.fromkeys(map(str, range(500)), ""), Small())

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.curate.row import CurateRow
+from jobs.curate.row import Entry
 from jobs.curate.selection import SELECTIONS, Preselected, Wanted, select
 
 
-def row(number: int, length: int = 0, domain: str = "d", source: str = "s", verdict: str = "correct") -> CurateRow:
+def row(number: int, length: int = 0, domain: str = "d", source: str = "s", verdict: str = "correct") -> Entry:
     key = f"{number:05}"
-    return CurateRow(key, key, source, f"q{number}", "t", "a", length, domain, {"verdict": verdict})
+    return Entry(key, key, source, length, verdict == "correct", domain, number)
 
 
-def picked(name: str, rows: Sequence[CurateRow], size: int, seed: int = 0, **more: object) -> list[CurateRow]:
+def picked(name: str, rows: Sequence[Entry], size: int, seed: int = 0, **more: object) -> list[Entry]:
     return select(name, rows, Wanted(size, random.Random(f"{seed}"), **more))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.distil.config import DistilConfig
 from jobs.distil.questions import questions
-from jobs.distil.run import SAMPLES, write
+from jobs.distil.run import SAMPLES, Thought, keep, tell
 from jobs.distil.thoughts import decoded
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.run import sweep_of
@@ -46,7 +46,8 @@ def test_each_policy_gives_its_own_thinking(tmp_path: Path, policy: dict[str, ob
     with grading(config, context, context.output) as grader:
         samples = context.output / SAMPLES
         write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
-    write(config, context, asked, decoded(sweep), sweep.model)
+    thoughts = (Thought(text, sweep.model) for text in decoded(sweep))
+    tell(config, context, sweep.model, keep(config, asked, samples, thoughts, context.output))
     rows = read(context.output / "train.jsonl")
     assert [row["trace"] for row in rows] == [trace] * 3
     assert [row["answer"].strip() for row in rows] == [answer] * 3

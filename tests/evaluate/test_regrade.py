@@ -124,10 +124,11 @@ def accuracies(folder: Path) -> list[float]:
     ]
 
 
+@pytest.mark.seconds
 def test_a_better_grader_changes_verdicts_and_everything_that_follows_from_them(finished: Path) -> None:
     assert accuracies(finished) == [0, 0]
     before = planned(finished)
-    assert before.verdict == "done"
+    assert (before.verdict, before.version) == ("done", before.fingerprint)
 
     status, output = graded(finished)
 
@@ -138,6 +139,7 @@ def test_a_better_grader_changes_verdicts_and_everything_that_follows_from_them(
     assert "0.0% → 66.7%" in output
     step = planned(finished)
     assert (step.verdict, step.fingerprint) == ("done", before.fingerprint)
+    assert step.version.startswith(f"{step.fingerprint} regraded "), "those that took it are made again"
     samples = pd.read_parquet(step.folder.output / "samples.parquet")
     assert dict(zip(samples["item"], samples["verdict"], strict=True)) == {
         "half": "correct",
@@ -155,9 +157,11 @@ def test_a_better_grader_changes_verdicts_and_everything_that_follows_from_them(
     status, output = graded(finished)
     assert status == 0
     assert "0 of 8 verdicts differ" in output
+    assert planned(finished).version == step.version
     assert {path: path.stat().st_mtime_ns for path in step.folder.output.iterdir()} == files
 
 
+@pytest.mark.seconds
 def test_a_sweep_that_is_not_finished_has_nothing_to_grade(finished: Path) -> None:
     planned(finished).folder.unmark_done()
     status, output = graded(finished)

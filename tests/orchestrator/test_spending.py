@@ -323,6 +323,26 @@ def test_a_limit_that_is_no_amount_of_money_is_refused(workplace: Workplace, val
     assert load(workplace.file, ("max_cost=2",)).max_cost == 2.0
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["the step ends", "the run is killed"])
+def test_requests_that_were_cut_off_are_counted_at_their_most_and_once(folder: StepFolder, ends: bool) -> None:
+    config, clock = EvaluateConfig.model_validate_json(SERVED), Clock()
+    account = Account(folder, config, clock)
+    account.start()
+    clock.now += 1
+    say(folder, Held(0, 0, 0.5, 10, 0.2), clock.now)
+    account.tick()
+    assert account.spending.usd == pytest.approx(0.5)
+    assert account.ahead(0) == pytest.approx(0.2)
+    if ends:
+        account.stop()
+        assert account.spending.usd == pytest.approx(0.7)
+    for _ in range(2):
+        account = Account(folder, config, clock)
+        account.start()
+        assert account.spending.usd == pytest.approx(0.7)
+        assert account.ahead(0) == 0
+
+
 def test_a_run_stops_before_its_max_cost_says_so_and_continues_with_a_larger_one(workplace: Workplace) -> None:
     workplace.write(SLOW // 2)
     limit = 0.0002  # 14 s of a core

@@ -1,5 +1,8 @@
 """Asks a chat server for all that is missing, and keeps each answer as soon as it is there.
 
+Nothing is asked in the place of a request before its answer is on disk, so that whatever kills the step, what has to be
+asked again was under way, and is no more than the requests that are made at once.
+
 One request that fails for good costs none of the others: they are asked and kept, and only then the step ends with what
 went wrong. Where the server refuses whoever asks, or fails before it ever answered, nothing more is asked of it.
 """
@@ -8,16 +11,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from jobs.evaluate.chat.client import Answer, ChatClient, Unaccountable
 from jobs.evaluate.chat.config import Chat
+from jobs.evaluate.chat.purse import Purse
 from jobs.evaluate.chat.replies import Asked, Replies
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.connection import RefusedRequest
 from jobs.evaluate.engines.protocol import EngineError
 from orchestrator.job.context import StepContext
-from orchestrator.job.errors import StepError
-from orchestrator.job.usage import Held
+from orchestrator.job.errors import OutOfMoney, StepError
 
 _NOBODY = (401, 402, 403, 404)
 """What servers answer whatever is asked: no such key, no money, not allowed, no such model."""
@@ -34,10 +38,13 @@ def ask(
     total: int,
 ) -> None:
     """Asks for everything in `missing`, of `total` answers. Raises StepError with the first thing that went wrong for
-    good; all that was answered is kept."""
+    good, and OutOfMoney where the rest might pass ``max_cost``; all that was answered is kept."""
     context.progress(total - len(missing), total, "answers")
     if missing:
-        failed = asyncio.run(_Asking(config, chat, context, missing, replies, total).all())
+        asking = _Asking(config, chat, context, missing, replies, total)
+        failed = asyncio.run(asking.all())
+        if asking.out_of_money is not None:
+            raise asking.out_of_money
         if failed:
             others = f" ({len(failed):,} of {len(missing):,} requests failed)" if len(missing) > 1 else ""
             raise StepError(f"engine: {failed[0]}{others}")
@@ -61,16 +68,19 @@ class _Asking:
         self._requests = min(server.requests, len(missing))
         self._client = ChatClient(server, config.served_model, config.system, chat.think_tags)
         self._chat = chat
+        self._system = config.system or ""
         self._context = context
         self._left: Iterator[tuple[Asked, str]] = iter(missing.items())
         self._replies = replies
         self._done, self._total = total - len(missing), total
         self._fresh: list[tuple[Asked, Answer]] = []
         self._arrived = asyncio.Event()
+        self._kept = asyncio.Event()
+        """Set when all that has arrived is on disk."""
         self._failed: list[EngineError] = []
         self._answered = 0
-        self._price = server.price
-        self._prompts = self._tokens = 0
+        self._purse = Purse(server.price, context.may_spend, context.hold)
+        self.out_of_money: OutOfMoney | None = None
 
     async def all(self) -> list[EngineError]:
         """What failed."""
@@ -91,13 +101,20 @@ class _Asking:
             if self._is_hopeless():
                 return
             try:
-                answer = await self._client.ask(text, self._chat.request(asked.effort, asked.budget))
+                how, most = self._chat.request(asked.effort, asked.budget), self._chat.most(asked.budget)
+                prompt = f"{self._system}{text}"
+                answer = await self._client.ask(text, how, partial(self._purse.request, prompt, most))
             except EngineError as error:
                 self._failed.append(error)
                 continue
+            except OutOfMoney as error:
+                self.out_of_money = error
+                return
             self._answered += 1
             self._fresh.append((asked, answer))
+            kept = self._kept
             self._arrived.set()
+            await kept.wait()
 
     def _is_hopeless(self) -> bool:
         if any(isinstance(error, Unaccountable) for error in self._failed):
@@ -115,13 +132,9 @@ class _Asking:
             self._context.progress(self._done, self._total, "answers")
 
     def _keep(self) -> None:
-        """Keeps what has arrived, and says what it cost: max_cost is held against that."""
+        """Keeps what has arrived, and lets those who wait for it ask on."""
         self._replies.add(self._fresh)
-        for _, answer in self._fresh:
-            self._prompts += answer.prompt_tokens
-            self._tokens += answer.thinking_tokens + answer.answer_tokens
-        if self._price is not None and self._fresh:
-            usd = self._price.usd(self._prompts, self._tokens)
-            self._context.hold(Held(devices=0, device_seconds=0, usd=usd, tokens=self._tokens))
         self._done += len(self._fresh)
         self._fresh = []
+        self._kept.set()
+        self._kept = asyncio.Event()

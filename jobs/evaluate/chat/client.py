@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -50,6 +50,16 @@ class Answer:
     """Which it says that answered."""
     prompt_tokens: int = 0
     """That the server counted; 0 where it does not say."""
+
+
+@dataclass
+class Bill:
+    """What one time of asking comes to: nothing that is known, until there is an answer."""
+
+    answer: Answer | None = None
+
+
+Pay = Callable[[], AbstractAsyncContextManager[Bill]]
 
 
 class Unaccountable(EngineError):
@@ -98,8 +108,9 @@ class ChatClient:
         self._connection = Connection(server)
         self._gate = Gate(server.requests)
 
-    async def ask(self, question: str, how: Mapping[str, JsonValue]) -> Answer:
-        """The answer to `question`; `how` are the keys of the request that say how to think.
+    async def ask(self, question: str, how: Mapping[str, JsonValue], pay: Pay) -> Answer:
+        """The answer to `question`; `how` are the keys of the request that say how to think. Each time that the server
+        is asked is within a `pay`.
 
         Raises EngineError when the server refuses, fails, is silent, or sends what cannot be accounted for.
         """
@@ -109,7 +120,8 @@ class ChatClient:
             try:
                 async with self._gate.request() as era:
                     try:
-                        answer = await self._ask(question, how)
+                        async with pay() as bill:
+                            answer = bill.answer = await self._ask(question, how)
                     except RefusedRequest as refused:
                         if refused.status in _TOO_MANY:
                             self._gate.too_many(era)

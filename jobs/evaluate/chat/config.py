@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # which has a field of this module's
 
 OURS = ("model", "messages", "n", "stream", "stream_options", "reasoning_effort")
 """Keys of a request that the sweep itself sets."""
+LIMITS = ("max_tokens", "max_completion_tokens")
+"""Keys that say how long thinking and answer may be together."""
 
 
 class Chat(StrictModel):
@@ -54,6 +56,12 @@ class Chat(StrictModel):
                 here = here[name]
             raise ValueError(f"parameters: {self.budget} is set by budgets: leave it out")
         return self
+
+    def most(self, budget: int | None) -> int | None:
+        """Tokens of thinking and answer that a request allows at most; None where it names no limit. A budget is beside
+        the limit on some servers and within it on others."""
+        named = [value for name in LIMITS if isinstance(value := self.parameters.get(name), int)]
+        return max(named) + (budget or 0) if named else None
 
     def request(self, effort: str | None, budget: int | None) -> dict[str, JsonValue]:
         """The keys of a request that say how to think."""

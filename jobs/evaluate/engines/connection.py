@@ -52,6 +52,10 @@ class RefusedRequest(EngineError):
         """Seconds that it asks to wait; None where it does not say."""
 
 
+class Unreached(EngineError):
+    """There was no connection to the server, so it was not asked."""
+
+
 class Cut(Exception):
     """A stream ended before what it told did."""
 
@@ -107,7 +111,9 @@ class Connection:
             raise RefusedRequest(self.shown(said), error.status_code, _seconds(error.response.headers)) from None
         except openai.APIConnectionError as error:
             reason = str(error.__cause__ or error) or type(error.__cause__).__name__
-            raise EngineError(self.shown(f"no answer from {self.server.url}: {reason}")) from None
+            unreached = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
+            kind = Unreached if unreached else EngineError
+            raise kind(self.shown(f"no answer from {self.server.url}: {reason}")) from None
         except httpx2.TransportError as error:
             raise Cut(self.shown(str(error) or type(error).__name__)) from None
         except (openai.OpenAIError, httpx2.HTTPError) as error:

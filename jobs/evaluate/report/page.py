@@ -35,6 +35,7 @@ from jobs.evaluate.report.results import (
 )
 from jobs.evaluate.report.summary import NATURAL_END, Cost, about, cost, facts, subtitle, tiles
 from jobs.evaluate.report.viewer import TaskData
+from jobs.rows_page import visible
 from orchestrator.job.record import ReportRequest
 
 
@@ -95,13 +96,6 @@ def selection(data: Sequence[TaskData], request: ReportRequest) -> str:
         f"their traces, as many as {request.megabytes:g} MB hold: each item's first sample before any second, those "
         f"on which policies disagree before the rest. For others: {request.command} --item ID, "
         f"or --megabytes {2 * request.megabytes:g}."
-    )
-
-
-def visible(text: object) -> str:
-    """`text` with the characters that have no look of their own spelled out, and none that turns the text around it."""
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else f"\\u{ord(letter):04x}" for letter in str(text)
     )
 
 

@@ -10,6 +10,7 @@ from jobs.evaluate.report.results import CurvePoint, FinishedSweep, count, perce
 from jobs.evaluate.report.viewer import TaskData
 from jobs.evaluate.sweep.policies.budgets import Budget
 from jobs.evaluate.traces.provenance import mixed, read_kinds
+from orchestrator.job.record import FinishedStep
 from orchestrator.job.usage import against
 
 NATURAL_END = Budget().name
@@ -90,12 +91,12 @@ def cost(sweep: FinishedSweep) -> Cost:
         else f"Nothing was decoded, for the store had every trace; each policy by itself takes {alone:,} tokens in all"
     )
     sentence = f"{shared}. The sweep took {took}, for {count(decode['units'])} traces."
-    return Cost(decoded, alone, " ".join([sentence, *_against_expectation(sweep)]))
+    return Cost(decoded, alone, " ".join([sentence, *against_expectation(sweep.step)]))
 
 
-def _against_expectation(sweep: FinishedSweep) -> Iterator[str]:
+def against_expectation(step: FinishedStep) -> Iterator[str]:
     """What the plan had said, against what all attempts came to."""
-    spent, expected = sweep.step.spent, sweep.step.expected
+    spent, expected = step.spent, step.expected
     if spent is None:
         return
     yield f"All attempts together ran for {spent.seconds:,.0f} s."

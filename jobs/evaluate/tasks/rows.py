@@ -46,17 +46,21 @@ def _decoded(line: bytes, where: str) -> str:
 
 def _json_rows(called: str, path: Path) -> Iterator[SourceRow]:
     for number, line in lines(path):
-        if not line.strip():
-            continue
-        where = f"{called}:{number}"
-        try:
-            record = json.loads(_decoded(line, where))
-        except (ValueError, RecursionError) as error:
-            raise StepError(f"{where}: not JSON ({error}): one object per line is needed") from None
-        if not isinstance(record, dict):
-            kind = type(record).__name__
-            raise StepError(f"{where}: {kind} where an object with id, question and answer is needed")
-        yield where, record
+        if line.strip():
+            where = f"{called}:{number}"
+            yield where, json_row(line, where)
+
+
+def json_row(line: bytes, where: str) -> Mapping[str, Any]:
+    """One line of JSON. Raises StepError naming `where` it stands."""
+    try:
+        record = json.loads(_decoded(line, where))
+    except (ValueError, RecursionError) as error:
+        raise StepError(f"{where}: not JSON ({error}): one object per line is needed") from None
+    if not isinstance(record, dict):
+        kind = type(record).__name__
+        raise StepError(f"{where}: {kind} where an object with id, question and answer is needed")
+    return record
 
 
 def _csv_rows(called: str, text: Iterator[str]) -> Iterator[SourceRow]:

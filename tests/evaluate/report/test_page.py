@@ -23,11 +23,11 @@ from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.publish import publish
 from jobs.evaluate.report.markdown import escaped
-from jobs.evaluate.report.page import visible
 from jobs.evaluate.report.viewer import pack
 from jobs.evaluate.run import tasks_of
 from jobs.evaluate.sweep.prompts import put, unit_key
 from jobs.evaluate.traces.files import traces_folder
+from jobs.rows_page import visible
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.record import FinishedStep
@@ -193,6 +193,7 @@ def test_the_page_is_an_artifact_of_one_tracked_run_of_the_sweep(step: FinishedS
     assert json.loads((copy.parents[1] / "run.json").read_text())["params"]["curve"] == "budget"
 
 
+@pytest.mark.seconds
 def test_two_sweeps_share_a_page(step: FinishedStep, tmp_path: Path) -> None:
     other = hostile(tmp_path)
     report.write([step, other], request(tmp_path / "report"))
