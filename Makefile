@@ -1,5 +1,5 @@
 # make sweep         set up and run the example: train a tiny model, sweep it, leave its curves in MLflow
-# make quick         while you work: lint, types, and the tests that start no Ray, engine, server or browser
+# make quick         while you work: lint, types, and the tests that take less than a second and start no processes
 # make test          set up and run everything that checks this project
 # make test-faults   what takes minutes, root, iproute2 or redis-server: lost machines, cut cables, full disks, fuzzers
 # make mlflow        look at the curves
@@ -18,7 +18,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: sweep mlflow quick test test-faults install wheels browser clean docs
+.PHONY: sweep mlflow quick lint types light test test-faults install wheels browser clean docs
 
 # The plan first: an experiment that cannot be run as written is refused before anything starts, and one that is done is
 # shown without a cluster.
@@ -32,18 +32,23 @@ sweep: $(INSTALLED)
 mlflow: $(INSTALLED)
 	mlflow ui --host 127.0.0.1 --port $(or $(PORT),5000) --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db)
 
+# Side by side: mypy takes one core, and is done in seconds where it finds its cache.
 quick: $(INSTALLED)
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync lint types light
+
+lint: $(INSTALLED)
 	ruff check .
 	ruff format --check .
+
+types: $(INSTALLED)
 	mypy
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile -m "not processes"
+
+light: $(INSTALLED)
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile -m "not processes and not seconds" --durations 5 --durations-min 2
 
 # Two files of tests at a time, each process with one thread: most of them wait for clusters, servers and browsers to start.
 # A busy machine can delay that beyond any limit, so what failed is run once more, alone, before it counts.
-test: $(INSTALLED) browser
-	ruff check .
-	ruff format --check .
-	mypy
+test: $(INSTALLED) browser lint types
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
 
 test-faults: $(INSTALLED)

@@ -27,7 +27,13 @@ LONGEST = (
     "test_model_runner_v2.py",
     "test_shipped_recipes.py",
     "test_openai_server.py",
+    "test_strategies.py",
+    "test_paper_experiments.py",
     "test_secrets.py",
+    "test_engines.py",
+    "test_judge.py",
+    "test_resume.py",
+    "test_run_from_outside.py",
 )
 """Those that take a minute or more, the longest first: they run first, so that no worker waits for one at the end."""
 
@@ -60,6 +66,7 @@ STARTED = {"browser", "checkout", "cluster", "gang", "server", "workplace"}
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "processes: starts Ray, an engine, servers or a browser; not in make quick")
+    config.addinivalue_line("markers", "seconds: computes for more than one; not in make quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

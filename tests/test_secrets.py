@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -56,17 +57,19 @@ def test_no_secret_is_written_said_or_shown(environment: dict[str, str], checkou
         reached: set[str] = set()
         over = threading.Event()
 
+        def look_at(each: psutil.Process) -> None:
+            with suppress(psutil.Error), each.oneshot():
+                command = " ".join(each.cmdline())
+                commands.add(command)
+                if "_run_step" in command:
+                    reached.update(set(canaries.values()) & set(each.environ().values()))
+
         def look_at_processes() -> None:
+            own = psutil.Process(process.pid)
             while not over.wait(0.2):
-                for each in psutil.process_iter():
-                    try:
-                        if psutil.Process(process.pid) not in each.parents():
-                            continue
-                        commands.add(" ".join(each.cmdline()))
-                        if "_run_step" in each.name() or "_run_step" in " ".join(each.cmdline()):
-                            reached.update(set(canaries.values()) & set(each.environ().values()))
-                    except psutil.Error:
-                        continue
+                with suppress(psutil.NoSuchProcess):
+                    for each in own.children(recursive=True):
+                        look_at(each)
 
         watcher = threading.Thread(target=look_at_processes)
         watcher.start()

@@ -115,7 +115,8 @@ class LikeliestLabel:
 
     def __init__(self, source: str, revision: str | None, labels: Sequence[str]):
         import torch
-        from transformers import AutoModelForCausalLM
+
+        from jobs.auto_classes import AutoModelForCausalLM
 
         self._torch = torch
         self._tokenizer = saved_tokenizer(source, revision)

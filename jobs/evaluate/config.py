@@ -26,6 +26,7 @@ from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.scorers.config import SearchField, cannot_search
 from jobs.evaluate.stats import votes
+from jobs.evaluate.stats.sample_scores import SCORER
 from jobs.evaluate.stats.votes import USUAL
 from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
@@ -131,6 +132,11 @@ class EvaluateConfig(_Policies):
             )
         if problem := votes.contradiction(self.votes, self.scores, self.samples):
             raise ValueError(problem)
+        if SCORER in self.scores and getattr(self, "scored", None) is None:
+            raise ValueError(
+                f"scores: {SCORER} is what the sweep's scorer says of whole traces: give search and scored, or leave "
+                "it out"
+            )
         for key in OURS & self.chat_template_kwargs.keys():
             raise ValueError(f"chat_template_kwargs.{key}: is set by the sweep: leave it out")
         names = [task.name for task in self.tasks]
@@ -221,6 +227,11 @@ class EvaluateConfig(_Policies):
     def policies(self) -> tuple[Policy, ...]:
         """What is compared, in the order of tables."""
         return kinds.spelled_out(self)
+
+    @property
+    def scorer_is_told(self) -> bool:
+        """Whether what scores knows the right answers: a bound for all that do not."""
+        return self.search is not None and self.search.scorer.kind == "exact"
 
     @property
     def loads_scorer(self) -> bool:

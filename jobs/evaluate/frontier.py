@@ -65,6 +65,7 @@ def _by_model_and_task(
                 *(task, config.policies, votes, sweep, config.at_k),
                 None if spent is None else spent.usd_per_token,
                 config.seed,
+                config.scorer_is_told,
             )
             found.setdefault((model, task.task), []).append((each, task.golds))
     return found

@@ -92,7 +92,14 @@ def results(config: EvaluateConfig, samples: Path) -> SweepResults:
         frontiers=tuple(
             over
             for task in outcomes
-            for over in frontiers(options(task, config.policies, votes, "", config.at_k, seed=config.seed), config.seed)
+            for found in [
+                options(
+                    *(task, config.policies, votes, "", config.at_k),
+                    seed=config.seed,
+                    told=config.scorer_is_told,
+                )
+            ]
+            for over in frontiers(found, config.seed)
         ),
         published=config.published,
     )

@@ -7,7 +7,6 @@ it decoded everything, a part after a crash, or nothing because an earlier sweep
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,14 +15,14 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.evaluate.chat import run as chat
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.forecast import Forecast, Progress
 from jobs.evaluate.decode.pace import Pace
 from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.engines import model as models
-from jobs.evaluate.engines.protocol import Engine, EngineSpec, start
+from jobs.evaluate.engines import starting
+from jobs.evaluate.engines.protocol import EngineSpec
 from jobs.evaluate.engines.recommended import described
 from jobs.evaluate.figures.costs import costs
 from jobs.evaluate.grading.grader import Grader
@@ -45,7 +44,7 @@ from jobs.evaluate.traces.compaction import compact, shared
 from jobs.evaluate.traces.files import DamagedFile, Index, traces_folder
 from jobs.evaluate.traces.provenance import decoded_by
 from jobs.template import UNMARKED
-from orchestrator.job.context import StepContext, StepInput
+from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.groups import group_prefix
 from orchestrator.job.references import Reference
@@ -99,7 +98,12 @@ def sample(
     config: EvaluateConfig, context: StepContext, tasks: Sequence[Task], samples: Path, grader: Grader
 ) -> dict[str, Any]:
     """Decodes what is missing, or asks a chat server for it, and writes the samples. Returns what that took."""
-    return (_decode if config.chat is None else chat.answer)(config, context, tasks, samples, grader)
+    if config.chat is None:
+        return _decode(config, context, tasks, samples, grader)
+    # Brings openai with it, whose types take most of a second to import.
+    from jobs.evaluate.chat.run import answer
+
+    return answer(config, context, tasks, samples, grader)
 
 
 def _decode(
@@ -183,9 +187,9 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
     resources = config.resources
     made = context.input(config.base) if isinstance(config.base, Reference) else None
     replica = ReplicaSpec(
-        *(partial(_start, engine, made), trees, forcing, sampling, config.seed, folder),
+        *(partial(starting.start, engine, made), trees, forcing, sampling, config.seed, folder),
         in_flight=resources.in_flight,
-        fetch=None if engine.served else partial(_fetch, engine, made),
+        fetch=None if engine.served else partial(starting.fetch_model, engine, made),
         on_gpus=bool(resources.gpus),
         token_deadline=resources.token_deadline,
         redirect_output=context.redirect_output,
@@ -194,16 +198,6 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         scorer=None if scorer is None else partial(scorer.kind.start, replace(scorer.spec, items=searched)),
     )
     return Sweep(tuple(questions), prompter, replica, folder, model.identity)
-
-
-async def _start(engine: EngineSpec, made: StepInput | None) -> Engine:
-    """Starts the engine, in a replica's process, whose machine has the model."""
-    return await start(await asyncio.to_thread(models.fetched, engine, made))
-
-
-def _fetch(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int], None]) -> None:
-    """Sees that a replica's machine has the model."""
-    models.fetched(engine, made, tell)
 
 
 def _numerics(engine: EngineSpec) -> dict[str, str | bool]:

@@ -11,8 +11,9 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
+from jobs.auto_classes import AutoModelForCausalLM
 from jobs.finetune.data import end_of_turn
 from jobs.finetune.hashed_weights import hashing_weights
 from orchestrator.job.errors import StepError

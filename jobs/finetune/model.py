@@ -14,12 +14,12 @@ from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     PretrainedConfig,
     PreTrainedTokenizerBase,
     Qwen2Config,
 )
 
+from jobs.auto_classes import AutoModelForCausalLM
 from jobs.finetune.attention import stay_within_documents
 from jobs.finetune.batches import IGNORED, Batch
 from jobs.finetune.chunks import positions_at_once

@@ -23,8 +23,9 @@ def doctor(file: Path | None, overrides: tuple[str, ...]) -> None:
     With a FILE, its store and tracking server; else those that the environment names. Exits with 1 where there is a
     problem, each said with what to do.
     """
+    from orchestrator.complaints import ExperimentError
     from orchestrator.doctor import findings
-    from orchestrator.experiment import ExperimentError, load, located
+    from orchestrator.experiment import load, located
 
     try:
         if file is None:

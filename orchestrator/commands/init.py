@@ -36,7 +36,8 @@ def init(file: Path, model: str, questions: str, budgets: str, strings: str, for
     """
     import json
 
-    from orchestrator.experiment import ExperimentError, load
+    from orchestrator.complaints import ExperimentError
+    from orchestrator.experiment import load
     from orchestrator.first_experiment import text
     from orchestrator.schema import schema
 

@@ -101,6 +101,7 @@ def replaced(value: Any, words: dict[str, str]) -> Any:
     return value
 
 
+@pytest.mark.seconds
 def test_ec2_takes_what_ray_makes_of_the_aws_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(name, "testing")
@@ -153,6 +154,7 @@ def strict(schema: Any) -> Any:
     return known
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("document", KUBERNETES, ids=lambda document: document["kind"])
 def test_the_published_definition_accepts_the_kubernetes_file(document: dict[str, Any]) -> None:
     kind = document["kind"]

@@ -98,6 +98,7 @@ WORDS = ["red", "green", "blue", "one", "two", "three", "sun", "moon"]
 questions = st.lists(st.lists(st.sampled_from(WORDS), min_size=0, max_size=12).map(" ".join), min_size=1, max_size=8)
 
 
+@pytest.mark.seconds
 @settings(max_examples=25)
 @given(st.lists(questions, min_size=2, max_size=3), st.integers(1, 3), st.randoms(use_true_random=False))
 def test_every_row_has_a_fate_and_no_order_of_sources_changes_one(

@@ -6,11 +6,15 @@ import json
 import random
 from pathlib import Path
 
+import pytest
+
 from jobs.collect.config import CollectConfig
 from jobs.collect.run import run
 from orchestrator.job.context import StepContext
 from tests.collect.questions import asked, collect, source
 from tests.ray_cluster import ray_cluster
+
+pytestmark = pytest.mark.processes
 
 
 def test_blocks_on_ray_give_what_one_process_gives(tmp_path: Path) -> None:

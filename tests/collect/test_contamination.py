@@ -75,6 +75,7 @@ def book() -> Answerbook:
     return Answerbook.of(tested, 8, 0.8)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("way", WAYS)
 def test_planted_questions_are_found(book: Answerbook, way: str) -> None:
     rng = random.Random(0)
@@ -91,6 +92,7 @@ def test_planted_questions_are_found(book: Answerbook, way: str) -> None:
     assert right / len(planted) >= 0.98
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("ours", "theirs"), [("math500", "gsm8k"), ("gsm8k", "math500")])
 def test_unrelated_questions_are_not(ours: str, theirs: str) -> None:
     files = {
@@ -158,6 +160,7 @@ def test_candidates_have_all_pairs_that_are_the_same_and_nothing_twice(several: 
     assert all(one < other for one, other in pairs)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("threshold", [0.6, 0.8, 0.9])
 def test_pairs_at_the_threshold_become_candidates(threshold: float) -> None:
     rng, found, count = random.Random(1), 0, 400

@@ -124,7 +124,12 @@ def test_batch_invariance_says_what_it_costs() -> None:
         ({"at_k": [0]}, ("at_k", 0), "0 is not a number of samples: give whole numbers from 1"),
         ({"votes": []}, ("votes",), "empty"),
         ({"votes": ["plurality"]}, ("votes", 0), "'pass', 'majority', 'weighted' or 'best'"),
-        ({"votes": ["best"], "scores": ["charm"]}, ("scores", 0), "'exact' or 'length'"),
+        ({"votes": ["best"], "scores": ["charm"]}, ("scores", 0), "'exact', 'length' or 'scorer'"),
+        (
+            {"votes": ["best"], "scores": ["scorer"], "samples": 4, "temperature": 1.0},
+            (),
+            "scores: scorer is what the sweep's scorer says of whole traces: give search and scored",
+        ),
         (
             {"votes": ["majority", "weighted"], "samples": 4, "temperature": 1.0},
             (),

@@ -98,6 +98,7 @@ def test_a_run_says_what_it_measured_and_carries_its_samples(published: StepCont
     assert {path.name for path in (folder / "artifacts").iterdir()} == {*WITHOUT_PUBLISHED, "samples.parquet"}
 
 
+@pytest.mark.seconds
 def test_publishing_again_changes_no_file_and_logs_nothing_twice(published: StepContext, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in published.output.iterdir()}
     logged = {name: [line["values"] for line in lines(folder)] for name, folder in runs(published).items()}
@@ -146,6 +147,7 @@ def test_every_point_carries_its_own_pass_and_majority(sampled: StepContext) -> 
     assert at_k[7]["pass_low"] <= at_k[7]["pass"] <= at_k[7]["pass_high"]
 
 
+@pytest.mark.seconds
 def test_mlflow_takes_them_as_runs_that_overlay_the_other_curves(sampled: StepContext, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     MlflowClient(uri).create_experiment("scaling-sweep", artifact_location=(tmp_path / "artifacts").as_uri())

@@ -124,6 +124,7 @@ def accuracies(folder: Path) -> list[float]:
     ]
 
 
+@pytest.mark.seconds
 def test_a_better_grader_changes_verdicts_and_everything_that_follows_from_them(finished: Path) -> None:
     assert accuracies(finished) == [0, 0]
     before = planned(finished)
@@ -160,6 +161,7 @@ def test_a_better_grader_changes_verdicts_and_everything_that_follows_from_them(
     assert {path: path.stat().st_mtime_ns for path in step.folder.output.iterdir()} == files
 
 
+@pytest.mark.seconds
 def test_a_sweep_that_is_not_finished_has_nothing_to_grade(finished: Path) -> None:
     planned(finished).folder.unmark_done()
     status, output = graded(finished)

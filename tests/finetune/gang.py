@@ -28,7 +28,7 @@ from jobs.letters.generator import training
 from jobs.template import TEMPLATES
 
 # Workers fork from a process that has imported what takes seconds.
-multiprocessing.set_forkserver_preload(["torch.distributed.fsdp", "transformers.models.qwen2.modeling_qwen2"])
+multiprocessing.set_forkserver_preload([__name__, "transformers.models.qwen2.modeling_qwen2"])
 
 
 def letters_samples(count: int) -> list[Sample]:

@@ -62,6 +62,7 @@ def plain(data: TokenizedData, members: tuple[int, ...], loss: Loss) -> tuple[fl
     return whole.item(), gradients(alone)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("loss", ["samples", "tokens"])
 @pytest.mark.parametrize("packing", [False, True], ids=["one by one", "packed"])
 @pytest.mark.parametrize(("workers", "tokens"), [(1, 10**6), (1, 1), (2, 400), (3, 1)])
@@ -116,6 +117,7 @@ def test_in_bfloat16_and_in_chunks_weights_count_too() -> None:
     assert total.item() == pytest.approx((losses * weights[0]).sum().item(), rel=5e-3)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
 def test_a_gang_s_losses_do_not_depend_on_its_size(tmp_path: Path, strategy: str) -> None:
     recipe = config(loss="samples", strategy=strategy, resources={"tokens_in_memory": 200, "checkpoint_every": 100})

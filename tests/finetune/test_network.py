@@ -160,6 +160,7 @@ def faked(figure: float) -> MachineType:
     return replace(real, card=replace(real.card, link=figure))
 
 
+@pytest.mark.processes
 def test_a_network_far_below_the_catalogue_s_figure_is_warned_of(tmp_path: Path) -> None:
     processes.start_processes(_sum_up, args=(tmp_path, 2, (1e3, 1e15)), nprocs=2, start_method="forkserver")
     measured, fast, slow, warning = (tmp_path / "said-0").read_text().splitlines()

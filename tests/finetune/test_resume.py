@@ -11,6 +11,8 @@ import torch
 
 from tests.finetune.gang import config, train_in_processes
 
+pytestmark = pytest.mark.processes
+
 SAMPLES = 48
 STEPS = 8
 EVERY = 3

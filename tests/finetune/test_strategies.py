@@ -1,4 +1,4 @@
-"""Gangs and strategies of all kinds against one process: the same losses and the same weights, over 30 steps."""
+"""Gangs and strategies of all kinds against one process: the same losses and the same weights, over 15 steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from jobs.finetune.compiling import compile_layers
 from orchestrator.job.errors import StepError
 from tests.finetune.gang import config, train_in_processes
 
-SAMPLES, STEPS = 120, 30
+pytestmark = pytest.mark.processes
+
+SAMPLES, STEPS = 60, 15
 
 LORA = {"rank": 4, "alpha": 8.0, "targets": ["q_proj", "down_proj"]}
 

@@ -210,6 +210,7 @@ def read_from_hub(*revisions: str, home: Path, **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.seconds
 def test_a_dataset_is_read_from_the_hub_at_its_revision(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "data.parquet")
     with hub((tmp_path / "data.parquet").read_bytes()) as address:

@@ -83,6 +83,7 @@ def test_whatever_a_name_is_its_folder_is_one_below_and_its_own(name: str) -> No
     assert folder != folder_name(f"{name}x")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", ["精度" * 150, "<b>&\"'"])
 def test_mlflow_takes_any_name_and_keeps_long_ones_apart(tmp_path: Path, name: str) -> None:
     step = StepContext("e", "letters", "0" * 16, tmp_path / "letters", tmp_path / "traces")

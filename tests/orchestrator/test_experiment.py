@@ -267,6 +267,7 @@ def mutated(rng: random.Random, text: str) -> bytes:
     return text.encode()
 
 
+@pytest.mark.seconds
 def test_ten_thousand_mutations_of_the_shipped_file_are_read_or_refused(file: Path) -> None:
     rng = random.Random(0)
     accepted = 0

@@ -19,11 +19,13 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.seconds
 @given(st.dictionaries(st.text(), plain))
 def test_the_order_of_keys_does_not_matter(value: dict[str, Any]) -> None:
     assert fingerprint(value) == fingerprint(dict(reversed(list(value.items()))))
 
 
+@pytest.mark.seconds
 @given(st.dictionaries(st.text(), plain), st.dictionaries(st.text(), plain))
 def test_values_that_differ_have_differences_and_other_fingerprints(one: dict[str, Any], other: dict[str, Any]) -> None:
     same = canonical(one) == canonical(other)

@@ -206,6 +206,7 @@ LARGE = {
 }
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("text", LARGE.values(), ids=LARGE.keys())
 def test_a_megabyte_of_anything_is_refused_within_seconds(tmp_path: Path, text: str | bytes) -> None:
     refused(tmp_path, text)
@@ -217,6 +218,7 @@ def test_of_many_complaints_the_first_are_shown_and_the_rest_counted(tmp_path: P
     assert lines[-1].endswith("and 150 more")
 
 
+@pytest.mark.seconds
 def test_a_chain_of_thousands_of_steps_is_planned(tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text(chain(3000))
     result = CliRunner().invoke(main, ["plan", str(tmp_path / "experiment.yaml")])

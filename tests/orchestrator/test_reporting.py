@@ -46,6 +46,7 @@ def report(file: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["report", str(file), *arguments], catch_exceptions=False)
 
 
+@pytest.mark.seconds
 def test_the_page_and_its_markdown_are_in_the_store_and_mlflow_has_it_too(file: Path) -> None:
     result = report(file)
     assert result.exit_code == 1
@@ -84,6 +85,7 @@ def test_a_run_leaves_a_page_that_is_there_as_it_is(file: Path) -> None:
     assert page.read_text() == "kept"
 
 
+@pytest.mark.seconds
 def test_other_values_have_a_page_of_their_own(file: Path) -> None:
     store = Store(file.parent / "runs")
     experiment = load(file)

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.__main__ import main
-from orchestrator.experiment import ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import load
 from orchestrator.schema import COMMENT, schema
 from orchestrator.yaml_positions import YamlError, parse
 from tests.conftest import ROOT

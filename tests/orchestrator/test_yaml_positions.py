@@ -131,6 +131,7 @@ def test_what_a_dumper_that_quotes_writes_is_read_back(value: object) -> None:
     assert parse(yaml.dump(value, Dumper=Quoting)).value == value
 
 
+@pytest.mark.seconds
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str) -> None:
     found: list[tuple[int, str]] = []

@@ -18,7 +18,8 @@ from jobs.evaluate.attempts.quiet import Quiet
 from jobs.evaluate.attempts.session import MOST_AT_ONCE, Session
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines import model as models
-from jobs.evaluate.engines.protocol import EngineError, EngineSpec, start
+from jobs.evaluate.engines import starting
+from jobs.evaluate.engines.protocol import EngineError, EngineSpec
 from jobs.evaluate.sweep.prompts import Prompter
 from orchestrator.display import console
 from orchestrator.job.context import StepContext, StepInput
@@ -41,7 +42,7 @@ class Ready:
 
     async def start(self) -> Session:
         """Loads the model and starts its engine. Raises EngineError and StoreError."""
-        engine = await start(await asyncio.to_thread(models.fetched, self.engine, self.made))
+        engine = await starting.start(self.engine, self.made)
         return Session(self.prompter, engine, self.engine.context_length, self.answer_tokens, self.name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +15,9 @@ from jobs.evaluate.drawing import SAMPLING
 from jobs.evaluate.engines.context import auto_context, context_remarks
 from jobs.evaluate.engines.protocol import EngineSpec, Sampling, ServedModel
 from jobs.evaluate.engines.recommended import FILE, NothingRecommended, read
-from jobs.evaluate.engines.weights import fetch, untold
 from jobs.model_folder import local_folder
 from jobs.tokenizer import saved_tokenizer
-from orchestrator.job.context import StepContext, StepInput
+from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import LocalPath, locate, regular_files
 from orchestrator.job.references import Reference
@@ -162,22 +161,6 @@ def _file_of(model: ResolvedModel) -> Path:
     if model.revision is None:
         return Path(model.source) / FILE
     return Path(hf_hub_download(model.source, FILE, revision=model.revision))
-
-
-def fetched(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int], None] = untold) -> EngineSpec:
-    """The engine with its model in a folder of this machine, to which it is fetched first where that was not done:
-    what a step made from the store, a name from the hub. `tell` is told how many bytes of how many are there.
-
-    Raises EngineError and StoreError where it cannot be had.
-    """
-    if engine.adapter is not None and engine.adapter.revision is not None:
-        folder = fetch(engine.adapter.source, engine.adapter.revision, tell)
-        engine = replace(engine, adapter=replace(engine.adapter, source=str(folder), revision=None))
-    if made is not None:
-        return replace(engine, model=str(made.output))
-    if engine.revision is None:  # a folder already, or a server's own
-        return engine
-    return replace(engine, model=str(fetch(engine.model, engine.revision, tell)), revision=None)
 
 
 def _locate(config: EvaluateConfig, context: StepContext) -> tuple[str, str | None, str]:

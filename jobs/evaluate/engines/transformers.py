@@ -20,9 +20,9 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+from jobs.auto_classes import AutoModelForCausalLM
 from jobs.evaluate.engines.protocol import Chunk, EngineError, EngineSpec, Request
 from jobs.evaluate.engines.sampling import Penalties, draw, uniform
 from jobs.evaluate.engines.slots import Slots

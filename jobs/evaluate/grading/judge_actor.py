@@ -21,7 +21,8 @@ from ray.exceptions import GetTimeoutError, RayError
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.leftovers import mark
 from jobs.evaluate.engines import model as models
-from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, ServedModel, start
+from jobs.evaluate.engines import starting
+from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, ServedModel
 from jobs.evaluate.engines.registry import chosen
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.grading.judge import Judgements, JudgeQuestion, read_judgements, verdict_of
@@ -44,7 +45,7 @@ class _Actor:
     async def start(self, spec: EngineSpec, made: StepInput | None) -> None:
         """Loads the model, which may be one that a step made. Raises EngineError where that fails."""
         mark()
-        self._engine: Engine = await start(await asyncio.to_thread(models.fetched, spec, made))
+        self._engine: Engine = await starting.start(spec, made)
 
     async def replies(self, requests: Sequence[Request], at_once: int) -> list[list[int]]:
         """The tokens that follow each request."""

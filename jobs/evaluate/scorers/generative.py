@@ -11,9 +11,9 @@ import asyncio
 import math
 from typing import cast
 
-from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines import protocol
 from jobs.evaluate.engines.protocol import Teller
+from jobs.evaluate.engines.starting import fetched
 from jobs.evaluate.scorers.layout import Layout, layout, single
 from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore
 
@@ -21,7 +21,7 @@ from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore
 async def start(spec: ScorerSpec) -> GenerativeScorer:
     """Loads the model."""
     assert spec.engine is not None, "a generative scorer has a model"
-    engine = await protocol.start(await asyncio.to_thread(models.fetched, spec.engine, spec.made))
+    engine = await protocol.start(await asyncio.to_thread(fetched, spec.engine, spec.made))
     return GenerativeScorer(spec, cast(Teller, engine), layout(spec))  # its record says that it tells
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 
-from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines.log_tail import log_tail
 from jobs.evaluate.engines.protocol import EngineError, own_cards
+from jobs.evaluate.engines.starting import fetched
 from jobs.evaluate.engines.vllm import CLOSING_SECONDS, common, environment, processes_of, with_reason
 from jobs.evaluate.scorers.layout import Layout, layout, single
 from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore
@@ -89,7 +89,7 @@ def last_tag(scores: Any) -> float:
 
 async def _start(spec: ScorerSpec, **pooler: Any) -> _Pooling:
     assert spec.engine is not None, "it has a model"
-    engine = await asyncio.to_thread(models.fetched, spec.engine, spec.made)
+    engine = await asyncio.to_thread(fetched, spec.engine, spec.made)
     environment(engine)
 
     from vllm.config.pooler import PoolerConfig

@@ -99,7 +99,10 @@ def scores_at_k(
             of_vote = together(task, vote, every if VOTES[vote.kind].dense else few, columns, seed)
             each = zip(estimates(of_vote.shares, seed, reference), of_vote.shares.graded.items, strict=True)
             for policy, errors in zip(of_columns, of_vote.errors, strict=True):
-                for k, error, (estimate, items) in zip(of_vote.ks, errors, islice(each, len(of_vote.ks)), strict=True):
+                of_policy = list(islice(each, len(of_vote.ks)))
+                if vote.score is not None and not any(items for _, items in of_policy):
+                    continue  # its samples have no such score
+                for k, error, (estimate, items) in zip(of_vote.ks, errors, of_policy, strict=True):
                     _, by, drawn = policy[k - 1]
                     policy[k - 1] = int(items), by | {vote: estimate}, drawn | {vote: float(error)}
         by_policy += [tuple(AtK(k, *of_k) for k, of_k in zip(every, policy, strict=True)) for policy in of_columns]

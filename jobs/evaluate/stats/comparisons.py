@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit  # scipy.stats has the same, and takes a second to import
 
 from jobs.evaluate.stats.at_k import shown, together
 from jobs.evaluate.stats.bounded import CONFIDENCE, Floats
@@ -92,7 +92,8 @@ def scores(
     for vote in votes:
         if several and not vote.oracle:
             elected = together(task, vote, several, slice(first, first + 1), seed)
-            found = found.beside(Scores(tuple(f"{natural} {vote.at(k)}" for k in several), elected.shares))
+            if elected.shares.graded.items.any():
+                found = found.beside(Scores(tuple(f"{natural} {vote.at(k)}" for k in several), elected.shares))
     return found
 
 
@@ -162,7 +163,7 @@ def detectable(standard_error: float, items: int) -> float:
     """
     if items < 2 or not standard_error > 0:
         return math.nan
-    needed = student.ppf([0.5 + CONFIDENCE / 2, POWER], items - 1).sum()
+    needed = stdtrit(items - 1, [0.5 + CONFIDENCE / 2, POWER]).sum()
     return float(needed * standard_error)
 
 
@@ -187,6 +188,6 @@ def _t_test(values: Floats, items: Floats) -> tuple[Floats, Floats]:
     residuals = np.where(np.abs(values - means) < _SAME, 0, values - means) / len(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         errors = np.sqrt(np.where(items > 1, items / (items - 1), math.nan) * (residuals**2).sum(axis=0))
-        p_values = 2 * student.sf(np.abs(means) / errors, items - 1)
+        p_values = 2 * stdtr(items - 1, -np.abs(means) / errors)
     signs = np.where(np.abs(means) < _SAME, 1.0, 0.5 ** (items - 1.0))
     return np.where(errors == 0, signs, p_values), errors

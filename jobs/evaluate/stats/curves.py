@@ -210,7 +210,7 @@ def drawn(
             measured.append(MeasuredCurve(task.task, printable(curve.name), of_curve, band(of_points, seed)))
         if NATURAL_END in points and points[NATURAL_END].at_k:
             natural, column = points[NATURAL_END], columns[NATURAL_END]
-            for vote in votes:
+            for vote in natural.votes:
                 scaled = natural.scaled(vote)
                 ks = [point.k for point in scaled]
                 of_vote = together(task, vote, ks, slice(column, column + 1), seed)

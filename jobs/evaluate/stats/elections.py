@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs.evaluate.stats.bounded import Floats
 from jobs.evaluate.stats.pool import CORRECT, ERROR, NONE, Pool
@@ -73,7 +74,8 @@ def _counted(ballots: Ballots, ks: Sequence[int], chance: Callable[..., Floats])
 def _weighted(ballots: Ballots, scores: Floats | None, ks: Sequence[int], seed: int) -> Elected:
     assert ballots.pool, "a scored vote is given samples"
     assert scores is not None, "and their scores"
-    return Elected(*weighted_at(ballots.pool, scores, ks, seed))
+    chances, errors = weighted_at(ballots.pool, scores, ks, seed)
+    return Elected(np.where(_scored(ballots.pool, scores)[..., None], chances, np.nan), errors)
 
 
 def _best(ballots: Ballots, scores: Floats | None, ks: Sequence[int], seed: int) -> Elected:
@@ -86,7 +88,13 @@ def _best(ballots: Ballots, scores: Floats | None, ks: Sequence[int], seed: int)
     said = np.take_along_axis(said, order, 1)
     own = np.where(said < 0, -1.0, np.take_along_axis(scores.reshape(said.shape), order, 1))
     chances = best_at(said == CORRECT, own, drawn.sum(axis=1), max(ks))[:, np.array(ks) - 1]
-    return Elected(chances.reshape(*ballots.correct.shape, len(ks)))
+    chances = chances.reshape(*ballots.correct.shape, len(ks))
+    return Elected(np.where(_scored(ballots.pool, scores)[..., None], chances, np.nan))
+
+
+def _scored(pool: Pool, scores: Floats) -> NDArray[np.bool_]:
+    """Whether each sample of a cell that says something has a score, ``[items, policies]``."""
+    return np.asarray(~(np.isnan(scores) & (pool.said >= CORRECT)).any(axis=2))
 
 
 PASS = VoteKind(_passed, "one of the k is correct", oracle=True)

@@ -123,8 +123,8 @@ def largest_difference(shares: Shares, seed: int) -> float:
 
 
 def _frontier(options: Options, bounds: Options, axis: str, deviation: float, seed: int) -> Frontier:
-    means = options.shares.graded.means
-    order = np.lexsort((-means, options.costs[axis].means))
+    options, bounds = (_of_known_cost(each, axis) for each in (options, bounds))
+    order = np.lexsort((-options.shares.graded.means, options.costs[axis].means))
     ordered = options[[int(place) for place in order]]
     on = _marked(ordered.shares, ordered.costs[axis].means, deviation)
     gains = {
@@ -139,6 +139,10 @@ def _frontier(options: Options, bounds: Options, axis: str, deviation: float, se
         tuple(_priced(bounds, axis, {}, {})),
         on,
     )
+
+
+def _of_known_cost(options: Options, axis: str) -> Options:
+    return options[[int(place) for place in np.flatnonzero(~np.isnan(options.costs[axis].means))]]
 
 
 def _priced(options: Options, axis: str, gains: dict[int, Gain], held: dict[int, float]) -> list[Priced]:

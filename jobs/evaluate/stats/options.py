@@ -17,6 +17,7 @@ from jobs.evaluate.stats.bounded import Floats
 from jobs.evaluate.stats.intervals import Shares, Sums
 from jobs.evaluate.stats.outcomes import Outcomes
 from jobs.evaluate.stats.pool import NONE, Pool
+from jobs.evaluate.stats.sample_scores import SCORER
 from jobs.evaluate.stats.votes import Vote
 from jobs.evaluate.sweep.policies.budgets import Budget
 from jobs.evaluate.sweep.policy import Policy
@@ -32,6 +33,8 @@ class Option:
     policy: Policy
     vote: Vote | None = None
     k: int = 1
+    told: bool = False
+    """Whether the scorer of its sweep knows the right answers."""
 
     @property
     def name(self) -> str:
@@ -54,7 +57,9 @@ class Option:
     @property
     def oracle(self) -> bool:
         """Whether it takes someone who knows the right answer: a bound, and nothing to choose."""
-        return self.vote is not None and self.vote.oracle
+        if self.vote is None:
+            return self.told and self.policy.elects
+        return self.vote.oracle or (self.told and self.vote.score == SCORER)
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,12 @@ class Options:
     """Of correct answers."""
     costs: Mapping[str, Sums]
     """By :data:`TOKENS`, :data:`LATENCY` (tokens that are decoded one after the other) and :data:`USD`; what one of the
-    sweeps does not know is not there."""
+    sweeps does not know is not there; NaN of an option of which it is not known."""
 
     def beside(self, other: Options) -> Options:
         """The options of both, on the items that both were asked."""
-        shared = [item for item in self.items if item in set(other.items)]
+        others = set(other.items)
+        shared = [item for item in self.items if item in others]
         one, two = (_on(each, shared) for each in (self, other))
         costs = {axis: sums.beside(two.costs[axis]) for axis, sums in one.costs.items() if axis in two.costs}
         options = (*one.options, *two.options)
@@ -100,16 +106,22 @@ def options(
     at_k: Sequence[int] | None = None,
     usd_per_token: float | None = None,
     seed: int = 0,
+    told: bool = False,
 ) -> Options:
     """All that a sweep's `policies`, the columns of its outcomes, can be used for.
 
-    Of a policy whose samples are made of others' (rejection sampling), no several are taken together.
+    Of a policy whose samples are made of others' (rejection sampling, what a search elects), no several are taken
+    together. What a scorer reads is in the tokens of whatever goes by it; `told` scorers know the right answers.
     """
     decoded = Sums(_decoded(task, policies), task.samples)
-    found = [Option(sweep, policy) for policy in policies]
+    read = np.asarray(task.totals["scorer_tokens"])
+    elects = np.array([policy.elects for policy in policies])
+    alone = Sums(decoded.right + np.where(elects, read, 0.0), task.samples)
+    found = [Option(sweep, policy, told=told) for policy in policies]
     shares = [task.shares]
-    tokens, paths = [decoded], [decoded]
-    pooled = [column for column, policy in enumerate(policies) if not policy.tries]
+    # Of a search it is known what all its traces took, and not how long the longest of them is.
+    tokens, paths = [alone], [Sums(np.where(elects, np.nan, decoded.right), task.samples)]
+    pooled = [column for column, policy in enumerate(policies) if not policy.tries and not policy.elects]
     ks = [k for k in shown(task.most, at_k) if 1 < k <= task.most]
     if ks and pooled and task.pool is not None:
         columns = np.array(pooled)
@@ -119,10 +131,11 @@ def options(
         for vote in votes:
             of_vote = together(task, vote, ks, slice(0, len(policies)), seed).shares
             shares.append(of_vote[np.add.outer(columns * len(ks), np.arange(len(ks))).ravel()])
-            each = decoded[np.repeat(columns, len(ks))]
+            each = Sums(decoded.right + (read if vote.score == SCORER else 0.0), task.samples)
+            each = each[np.repeat(columns, len(ks))]
             tokens.append(Sums(several * each.right, each.asked))
             paths.append(Sums(np.where(asked > 0, longest, 0.0), asked))
-            found += [Option(sweep, policies[column], vote, k) for column in pooled for k in ks]
+            found += [Option(sweep, policies[column], vote, k, told) for column in pooled for k in ks]
     costs = {TOKENS: _beside(tokens), LATENCY: _beside(paths)}
     if usd_per_token is not None:
         costs[USD] = Sums(usd_per_token * costs[TOKENS].right, costs[TOKENS].asked)

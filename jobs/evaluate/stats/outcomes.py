@@ -229,7 +229,7 @@ def _pool(
 def _scores(name: str, rows: pd.DataFrame) -> Floats:
     """The score of each of `rows`. Raises ValueError, in one line, where one has none that can be used."""
     scores = np.asarray(SCORES[name].of(rows), dtype=np.float64)
-    unusable = ~(np.isfinite(scores) & (scores >= 0))
+    unusable = ~(np.isfinite(scores) & (scores >= 0)) & (SCORES[name].everywhere | ~np.isnan(scores))
     if unusable.any():
         first = int(np.argmax(unusable))
         row = rows.iloc[first]

@@ -30,7 +30,12 @@ class SampleScore:
     """Those of the samples that it looks at."""
     oracle: bool = False
     """Whether it knows the right answer."""
+    everywhere: bool = True
+    """Whether every sample has it; else NaN stands where one has none, and policies with such samples have no vote by
+    it."""
 
+
+SCORER = "scorer"
 
 SCORES: ExtensionPoint[SampleScore] = ExtensionPoint(
     "scaling_orchestrator.scores",
@@ -46,6 +51,12 @@ SCORES: ExtensionPoint[SampleScore] = ExtensionPoint(
             lambda rows: 1 / (1 + rows["thinking_tokens"].to_numpy(dtype="float64")),
             "shorter thinking is better",
             ("thinking_tokens",),
+        ),
+        SCORER: SampleScore(
+            lambda rows: rows["score"].to_numpy(dtype="float64", na_value=float("nan")),
+            "what the scorer of the sweep's searches said of the trace",
+            ("score",),
+            everywhere=False,
         ),
     },
 )

@@ -100,6 +100,7 @@ def test_efforts_budgets_and_wishes_are_requests_and_become_curves(tmp_path: Pat
     assert [point["label"] for point in curves[2]["points"]] == ["low", "high"]
 
 
+@pytest.mark.seconds
 def test_what_was_answered_is_not_asked_again_and_damage_is(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     server = ChatServer(think)
     with server.serving() as url:

@@ -50,6 +50,7 @@ def test_a_string_across_tokens_is_not_written_and_its_beginning_is() -> None:
     assert sum(b"Wa" in text and b"it" in text for text in texts) > 10
 
 
+@pytest.mark.seconds
 def test_what_is_left_is_drawn_by_its_own_shares() -> None:
     """Two of four are banned, so some draws are refused twice."""
     found = Counter(drawn(seed, 1, "Wa", "it")[0] for seed in range(6000))

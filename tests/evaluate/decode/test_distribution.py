@@ -139,6 +139,7 @@ def in_the_tree() -> list[Trace]:
     return traces([unit(number) for number in range(SAMPLES)], tree_of(*POLICIES), seed=1)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("policy", [policy for policy in POLICIES if not policy.tries], ids=lambda policy: policy.name)
 def test_a_policy_has_the_distribution_that_it_has_alone(policy: Policy, in_the_tree: list[Trace]) -> None:
     tree = tree_of(*POLICIES)
@@ -146,6 +147,7 @@ def test_a_policy_has_the_distribution_that_it_has_alone(policy: Policy, in_the_
     assert p_value(found, outcomes(policy, seed=2)) > 0.001
 
 
+@pytest.mark.seconds
 def test_rejection_sampling_from_the_pool_has_the_distribution_that_it_has_alone() -> None:
     tree = tree_of(*POLICIES)
     pool = traces([unit(number, sample) for number in range(SAMPLES) for sample in range(3)], tree, seed=3)

@@ -49,6 +49,7 @@ def long_traces(count: int, seed: int = 1, most: int = 32_000, spread: float = 0
     return [min(most, round(rng.lognormvariate(8.5, spread))) for _ in range(count)]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("planned", [500, 6000, 40_000])
 @pytest.mark.parametrize(("units", "seats"), [(30, 64), (200, 64), (600, 64)])
 def test_tokens_only_grow_and_end_at_what_was_expected(units: int, seats: int, planned: float) -> None:
@@ -62,6 +63,7 @@ def test_tokens_only_grow_and_end_at_what_was_expected(units: int, seats: int, p
     assert all(after > before for before, after in pairwise(tokens[1:-1]))
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("planned", [1500, 6000, 20_000])
 def test_what_all_units_come_to_is_known_when_a_third_of_them_are_done(planned: float) -> None:
     sizes = long_traces(1000)
@@ -85,6 +87,7 @@ def ratios(
     assert all(left is None for second, left in told if second <= load)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("for_traces", "least", "most"), [(0.0, 0.7, 1.1), (1 / 3, 0.85, 1.15), (2 / 3, 0.9, 1.6), (1.0, 0.9, 3.0)]
 )
@@ -100,6 +103,7 @@ def test_the_time_that_is_left_is_about_right_though_the_last_traces_decode_alon
         assert max(found) < most, seed
 
 
+@pytest.mark.seconds
 def test_the_longest_of_traces_without_a_budget_are_foretold_and_loading_is_not_in_it() -> None:
     """The last few of a thousand take a third of the time: their end cannot be known, only how it is distributed."""
     for for_traces in (0.0, 1 / 3):

@@ -54,6 +54,7 @@ def core() -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
         process.wait()
 
 
+@pytest.mark.seconds
 def test_what_a_replica_that_is_gone_left_is_ended_and_nothing_else(
     core: Callable[[str], subprocess.Popen[bytes]],
 ) -> None:

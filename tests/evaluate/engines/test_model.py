@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from ray import cloudpickle
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.model import ResolvedModel, resolve
@@ -15,6 +18,7 @@ from jobs.evaluate.engines.protocol import EngineSpec
 from jobs.evaluate.run import prepare
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
+from tests.conftest import ROOT
 from tests.evaluate import tiny
 
 
@@ -103,3 +107,18 @@ def test_an_engine_is_told_how_many_requests_there_will_be(tmp_path: Path) -> No
     assert (told().max_num_seqs, told().max_num_batched_tokens) == (None, None)
     given = told(max_num_seqs=7, max_num_batched_tokens=900)
     assert (given.max_num_seqs, given.max_num_batched_tokens) == (7, 900)
+
+
+def test_a_replica_is_handed_nothing_that_imports_what_it_does_not_use(tmp_path: Path) -> None:
+    model, questions = tiny.save(tmp_path / "model"), tmp_path / "questions.jsonl"
+    questions.write_text('{"id": "one", "question": "What is 1+1?", "answer": "2"}\n')
+    fields = {"model": str(model), "tasks": [{"name": "sums", "path": str(questions)}], "budgets": [4]}
+    context = StepContext("experiment", "sweep", "x", tmp_path, tmp_path / "traces")
+    spec = prepare(EvaluateConfig.model_validate_json(json.dumps(fields)), context).replica
+    code = "import pickle, sys; pickle.load(sys.stdin.buffer); print(*sys.modules)"
+    handed = subprocess.run(
+        [sys.executable, "-c", code], input=cloudpickle.dumps(spec), capture_output=True, cwd=ROOT, check=True
+    )
+    imported = set(handed.stdout.decode().split())
+    assert "jobs.evaluate.decode.replica" in imported
+    assert imported.isdisjoint({"matplotlib", "mlflow", "openai", "pandas", "plotly", "scipy", "torch", "transformers"})

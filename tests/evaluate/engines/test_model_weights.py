@@ -49,6 +49,7 @@ def processes(home: Path, address: str, count: int, **more: str) -> list[Any]:
     return [json.loads(process.communicate(timeout=120)[0].splitlines()[-1]) for process in started]
 
 
+@pytest.mark.seconds
 def test_many_replicas_of_a_machine_fetch_once_and_say_in_bytes_how_far_it_is(tmp_path: Path) -> None:
     with hub(FILES, seconds=1.5) as served:
         found = processes(tmp_path, served.address, 3)

@@ -78,6 +78,7 @@ def test_events_may_come_in_any_pieces() -> None:
     assert decoded(Scripted([stream[index : index + 7] for index in range(0, len(stream), 7)])) == ([4, 5, 6], "stop")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("script", "said"),
     [

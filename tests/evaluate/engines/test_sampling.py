@@ -68,6 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save(tmp_path_factory.mktemp("model"), CONTEXT)
 
 
+@pytest.mark.seconds
 def test_the_transformers_engine_draws_from_the_penalized_and_cut_distribution(folder: Path) -> None:
     """As often as the definition says, after a prompt of which a part was written by an earlier piece."""
     prompt = tuple(AutoTokenizer.from_pretrained(folder).encode("How many?<think>aab"))

@@ -69,6 +69,7 @@ def test_a_sweep_that_the_store_had_costs_nothing_and_has_no_price_of_a_token(tm
         assert "cost_usd_alone" not in row
 
 
+@pytest.mark.seconds
 def test_tracked_points_carry_seconds_and_dollars_and_tables_do_not(tmp_path: Path) -> None:
     simulate().to_parquet(tmp_path / "samples.parquet")
     config = EvaluateConfig.model_validate_json(CONFIG)

@@ -25,6 +25,7 @@ def curves_of(tmp_path: Path, shape: Shape, *tasks: str) -> tuple[MeasuredCurve,
     return measure(tmp_path / "samples.parquet", list(shape))
 
 
+@pytest.mark.seconds
 def test_the_picture_shows_each_curve_in_its_colour(tmp_path: Path) -> None:
     write_png(curves_of(tmp_path, LETTERS), "A title", "and what it is about", tmp_path / "plot.png")
     pixels = imread(tmp_path / "plot.png")[:, :, :3].reshape(-1, 3)
@@ -59,6 +60,7 @@ def test_the_page_has_every_point_and_loads_nothing(tmp_path: Path) -> None:
     assert "points over the natural end" in traces[1]["hovertext"][1]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "shape",
     [

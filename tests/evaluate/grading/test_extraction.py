@@ -131,6 +131,7 @@ def test_what_was_found_is_not_blank_and_always_the_same(answers: str, text: str
     assert extract(text, answers, "ABCD") == found
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("answers", ["integer", "math", "choice", "text"])
 @pytest.mark.parametrize(
     "answer",

@@ -127,6 +127,7 @@ def test_there_are_enough_pairs_and_a_third_of_them_differ() -> None:
     assert set(SAME) == set(DIFFERENT)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("kind", SAME)
 def test_the_conventions_hold_for(kind: str, workers: Workers) -> None:
     same, different = workers.compare(SAME[kind]), workers.compare(DIFFERENT[kind])
@@ -134,12 +135,14 @@ def test_the_conventions_hold_for(kind: str, workers: Workers) -> None:
     assert [pair for pair, outcome in zip(DIFFERENT[kind], different, strict=True) if outcome is not False] == []
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("kind", CLASSES)
 def test_what_models_write_is_read_by_its_class(kind: str, workers: Workers) -> None:
     """Right answers are accepted and wrong ones refused, through everything that grades; none is an error."""
     assert misread(CLASSES[kind], workers) == []
 
 
+@pytest.mark.seconds
 def test_what_was_written_before_its_rules_is_read_too(workers: Workers) -> None:
     """Phrases of all classes, most of them written before the rules they led to. What is still misread is not there."""
     lines = (ROOT / "tests/evaluate/grading/unseen_phrases.jsonl").read_text().splitlines()
@@ -177,6 +180,7 @@ def perturbed(answer: str) -> str:
     return r"\text{something else}" if answer.startswith(r"\text") else f"{answer} + 1"
 
 
+@pytest.mark.seconds
 def test_every_reference_solution_of_math500_is_correct_and_none_is_when_its_answer_is_perturbed(
     workers: Workers,
 ) -> None:
@@ -214,6 +218,7 @@ def gsm8k() -> Task:
     return Task("gsm8k", tuple(Item(str(number), "?", answer) for number, answer in enumerate(answers)))
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", ["math500", "aime24", "aime25", "gsm8k"])
 def test_gold_answers_are_right_in_any_phrasing_and_those_of_other_items_are_not(name: str, workers: Workers) -> None:
     """Of GSM8K the gold answers are the worked solutions with their last line, ``#### 18``."""

@@ -52,6 +52,7 @@ def test_which_comes_first_is_as_likely_as_not_and_always_the_same() -> None:
         assert (gold < answer) == question.gold_first
 
 
+@pytest.mark.seconds
 @given(st.text())
 def test_an_answer_is_one_quoted_line_whatever_it_says(answer: str) -> None:
     lines = replace(QUESTION, answer=answer).prompt.split("\n")

@@ -47,6 +47,7 @@ def test_an_expression_is_never_apart_from_itself_in_another_form(
     assert not _apart(expression, form(expression))
 
 
+@pytest.mark.seconds
 @given(EXPRESSIONS, EXPRESSIONS)
 @settings(max_examples=60)
 def test_what_is_apart_is_not_made_equal_by_simplifying(one: sympy.Expr, other: sympy.Expr) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,6 +76,7 @@ def test_a_chart_answers_the_questions_that_its_points_answer_and_shows_what_was
     assert "40.0% – 70.0% if wrong … right" in doubtful.tip
 
 
+@pytest.mark.seconds
 @given(CURVES)
 def test_names_in_the_margin_do_not_overlap(curves: list[PlottedCurve]) -> None:
     drawn = chart(curves, WIDTHS[0])

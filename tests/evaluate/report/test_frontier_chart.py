@@ -27,7 +27,8 @@ def option(cost: float, accuracy: float, on: bool = False) -> dict[str, Any]:
     }
 
 
-OPTIONS = st.lists(st.tuples(st.floats(0, 40_000), st.floats(0, 1), st.booleans()), max_size=9).map(
+COST = st.one_of(st.just(0.0), st.floats(0.5, 40_000))
+OPTIONS = st.lists(st.tuples(COST, st.floats(0, 1), st.booleans()), max_size=9).map(
     lambda drawn: [option(*each) for each in sorted(drawn)]
 )
 

@@ -193,6 +193,7 @@ def test_the_page_is_an_artifact_of_one_tracked_run_of_the_sweep(step: FinishedS
     assert json.loads((copy.parents[1] / "run.json").read_text())["params"]["curve"] == "budget"
 
 
+@pytest.mark.seconds
 def test_two_sweeps_share_a_page(step: FinishedStep, tmp_path: Path) -> None:
     other = hostile(tmp_path)
     report.write([step, other], request(tmp_path / "report"))

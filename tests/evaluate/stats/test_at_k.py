@@ -172,6 +172,7 @@ def outcomes(correct: np.ndarray, wrong: np.ndarray) -> Outcomes:
     )
 
 
+@pytest.mark.seconds
 def test_intervals_cover_the_truth_19_times_of_20() -> None:
     """400 sweeps of 100 items of different ease, 5 samples each, that are right or agree on one wrong answer."""
     rng = np.random.default_rng(5)

@@ -129,6 +129,7 @@ def test_who_solves_all_that_another_does_and_a_little_more_is_covered(items: in
         assert binom.pmf(gains[held], items, truth).sum() >= 0.935, truth
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("items", "most", "losses"), [(30, 30, 0.4), (100, 100, 0.4), (500, 110, 0.02)])
 def test_who_gains_on_some_items_and_loses_on_others_is_covered(items: int, most: int, losses: float) -> None:
     """Exactly, with one sample an item, at true differences from 0 to 10 points and so many losses at the most."""

@@ -20,6 +20,7 @@ def certain(right: Floats, samples: int = 1) -> Shares:
     return Shares.certain(right, np.full(right.shape, float(samples)))
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("runs", [5, 12])
 def test_the_best_of_equal_runs_is_worth_no_more_than_any(runs: int) -> None:
     """30 items each: the largest accuracy is 7 points and more too large; held out, it is not."""
@@ -51,6 +52,7 @@ def test_one_item_has_no_halves_and_what_was_not_graded_no_best() -> None:
     assert math.isnan(held_out(none.graded, seed=0))
 
 
+@pytest.mark.seconds
 def test_a_band_holds_all_of_its_curve_where_its_intervals_do_not() -> None:
     rng = np.random.default_rng(3)
     levels = np.array([0.02, 0.1, 0.3, 0.5, 0.7, 0.8])

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.evaluate.figures.frontier_tables import as_markdown, records, sentence
 from jobs.evaluate.stats.choice import held_out, held_out_within
+from jobs.evaluate.stats.curves import drawn
 from jobs.evaluate.stats.frontier import Frontier, frontiers
 from jobs.evaluate.stats.intervals import Shares, Sums
 from jobs.evaluate.stats.options import LATENCY, TOKENS, USD, Option, Options, options
@@ -196,3 +197,50 @@ def test_a_bound_is_no_choice_and_what_was_not_graded_is_none(tmp_path: Path) ->
     assert over.points == ()
     assert "nothing is known to be worth its cost" in sentence(over)
     assert math.isnan(held_out_within(task.shares.graded, [1], 0)[0])
+
+
+class Searched(Budget):
+    """A policy whose every sample is what many traces elect."""
+
+    @property
+    def name(self) -> str:
+        return "searched"
+
+    @property
+    def elects(self) -> bool:
+        return True
+
+
+def test_what_a_scorer_reads_is_paid_for_by_what_goes_by_it(tmp_path: Path) -> None:
+    auto, scored, searched = Budget(), Extension(None, "Wait", 1), Searched()
+    of_auto = [row | {"score": None, "scorer_tokens": 0} for row in rows("a", ["16", "2"])]
+    of_scored = [
+        row | {"score": score, "scorer_tokens": 100}
+        for row, score in zip(rows("a", ["16", "2"], scored), (0.9, 0.1), strict=True)
+    ]
+    of_search = [row | {"policy": "searched", "score": 0.5, "scorer_tokens": 300} for row in rows("a", ["16", "2"])]
+    policies = [auto, scored, searched]
+    (task,) = read(write(tmp_path, of_auto, of_scored, of_search), [each.name for each in policies], ["scorer"])
+    votes = spelled(("majority", "weighted", "best"), ("scorer",))
+    over = {each.axis: each for each in frontiers(options(task, policies, votes, "sweep"), seed=0)}
+    tokens = {each.option.name: each for each in over[TOKENS].options}
+    wait = scored.name
+    assert set(tokens) == {
+        *("auto", wait, "searched", "auto majority@2", f"{wait} majority@2"),
+        *(f"{wait} weighted@2 by scorer", f"{wait} best@2 by scorer"),
+    }
+    assert tokens[f"{wait} best@2 by scorer"].accuracy == 1
+    assert tokens[f"{wait} best@2 by scorer"].cost == pytest.approx(2 * (tokens[wait].cost + 100))
+    assert tokens[f"{wait} majority@2"].cost == pytest.approx(2 * tokens[wait].cost)
+    assert tokens["searched"].cost == pytest.approx(tokens["auto"].cost + 300)
+    latency = {each.option.name for each in over[LATENCY].options}
+    assert "searched" not in latency, "how long its longest trace is, nobody knows"
+    assert f"{wait} best@2 by scorer" in latency
+    (told, _) = frontiers(options(task, policies, votes, "sweep", told=True), seed=0)
+    assert {each.option.name for each in told.bounds} == {
+        *("searched", f"{wait} weighted@2 by scorer", f"{wait} best@2 by scorer"),
+    }
+    curves = {curve.name: curve for curve in drawn([task], policies, votes=votes)}
+    assert "best@k by scorer" not in curves, "the natural end's samples have no score"
+    by_scorer = curves["Wait"].points[-1].scaled(Vote("best", "scorer"))
+    assert [point.accuracy for point in by_scorer] == [0.5, 1]

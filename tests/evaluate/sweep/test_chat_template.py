@@ -148,6 +148,7 @@ def test_a_sweep_of_gpt_oss_extended_on_another_day_decodes_nothing(
     assert "Current date: 2026-01-01\nReasoning: " in said
 
 
+@pytest.mark.seconds
 def test_a_dated_sweep_extended_on_another_day_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.save(tmp_path / "model", context_length=512)
     switched().save_pretrained(tmp_path / "model")

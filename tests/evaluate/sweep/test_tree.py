@@ -94,6 +94,7 @@ def assert_leaves_are_those_of_policies_alone(
         assert answer == expected.answer
 
 
+@pytest.mark.seconds
 @settings(max_examples=400)
 @given(POLICIES, SCRIPTS, ROOMS, st.integers(1, 5), BANNED)
 def test_leaves_equal_running_each_policy_alone(
@@ -105,6 +106,7 @@ def test_leaves_equal_running_each_policy_alone(
     assert_leaves_are_those_of_policies_alone(policies, unit, script, trace)
 
 
+@pytest.mark.seconds
 @settings(max_examples=300)
 @given(
     POLICIES, POLICIES, st.builds(Speller, st.integers(0, 2**20), st.sampled_from([0, 4, 16])), ROOMS, st.integers(1, 5)
@@ -157,6 +159,7 @@ def restored(unit: Unit, segments: list[Segment]) -> Trace:
     return trace
 
 
+@pytest.mark.seconds
 @settings(max_examples=100)
 @given(IN_TOKENS, SCRIPTS, ROOMS)
 def test_no_token_is_decoded_twice(policies: list[Policy], script: Script, room: Room) -> None:

@@ -49,6 +49,7 @@ def cached(home: Path, dataset: str) -> Path:
     return folder
 
 
+@pytest.mark.seconds
 def test_a_dataset_of_the_hub_is_a_task_whatever_its_columns_are_called(tmp_path: Path) -> None:
     """One process, whose cache has what the hub has: importing its clients takes seconds."""
     rows = [

@@ -262,6 +262,7 @@ def test_an_answer_of_the_wrong_type_is_named_with_its_line(
     assert f"mine.jsonl:1: {said}" in str(raised.value)
 
 
+@pytest.mark.seconds
 def test_a_benchmark_is_read_from_the_hubs_cache_at_its_commit_and_at_no_other(tmp_path: Path) -> None:
     """In a process of its own, offline: what is cached of another commit does not stand in."""
     row = json.dumps({"id": "I-1", "problem": "1 + 1?", "answer": "2"})
@@ -276,6 +277,7 @@ def test_a_benchmark_is_read_from_the_hubs_cache_at_its_commit_and_at_no_other(t
         assert ("('I-1', '1 + 1?', '2')" in found) == (revision != "0" * 40)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("name", "status", "code", "said"),
     [

@@ -57,6 +57,7 @@ def test_what_is_mixed_is_said_and_how() -> None:
     )
 
 
+@pytest.mark.seconds
 def test_a_table_of_mixed_traces_says_so(tmp_path: Path) -> None:
     simulate().to_parquet(tmp_path / "samples.parquet")
     step = context(tmp_path)

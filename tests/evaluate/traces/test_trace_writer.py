@@ -101,6 +101,7 @@ def test_large_files_are_left_as_they_are(tmp_path: Path, monkeypatch: pytest.Mo
     assert Index(tmp_path, quiet).size == 100
 
 
+@pytest.mark.seconds
 def test_killed_at_random_moments_nothing_is_lost_and_the_rest_is_merged_each_row_once(tmp_path: Path) -> None:
     acknowledged: Counter[str] = Counter()
     moments = random.Random(0)

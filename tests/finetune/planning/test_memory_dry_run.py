@@ -106,8 +106,9 @@ def planned(config: FinetuneConfig, layers: int) -> Memory:
 
 
 def test_the_paper_s_recipe_takes_what_the_plan_says() -> None:
+    """With a quarter of its 64 layers, each of which takes the same; ``tests/faults`` has all of them."""
     config = recipe()
-    assert planned(config, layers=64).total == pytest.approx(counted(config, layers=64), rel=0.05)
+    assert planned(config, layers=16).total == pytest.approx(counted(config, layers=16), rel=0.05)
 
 
 @pytest.mark.parametrize(

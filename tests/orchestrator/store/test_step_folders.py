@@ -96,6 +96,7 @@ def test_any_flipped_bit_of_a_record_is_noticed_or_changes_nothing(
         assert read_record(path) == record
 
 
+@pytest.mark.seconds
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     script = (

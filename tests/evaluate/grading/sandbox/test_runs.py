@@ -56,6 +56,7 @@ exit()
     assert ran.printed.split()[:3] == ["0", "3", "one"]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("program", "ended"),
     [
