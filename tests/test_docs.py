@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -94,3 +95,12 @@ def test_an_example_of_an_addition_makes_its_record(example: str, monkeypatch: p
     exec(example, module.__dict__)
     for name, kind in RECORDS.findall(example):
         assert type(getattr(module, name)).__name__ == kind
+
+
+def test_the_site_links_to_its_own_pages_alone() -> None:
+    site = runpy.run_path(str(ROOT / "docs" / "site.py"))
+    pages = {page.name: site["on_page_markdown"](page.read_text()) for page in (ROOT / "docs").glob("*.md")}
+    pages["index.md"] = site["first_page"]((ROOT / "README.md").read_text())
+    for name, text in pages.items():
+        gone = [target for target, _ in LINK.findall(text) if target and not (ROOT / "docs" / target).exists()]
+        assert gone == [], name
