@@ -7,13 +7,11 @@ what was read of a trace before costs its new tokens only, and is counted whole.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import cast
 
-from jobs.evaluate.engines import protocol
+from jobs.evaluate.engines import starting
 from jobs.evaluate.engines.protocol import Teller
-from jobs.evaluate.engines.starting import fetched
 from jobs.evaluate.scorers.layout import Layout, layout, single
 from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore
 
@@ -21,7 +19,7 @@ from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore
 async def start(spec: ScorerSpec) -> GenerativeScorer:
     """Loads the model."""
     assert spec.engine is not None, "a generative scorer has a model"
-    engine = await protocol.start(await asyncio.to_thread(fetched, spec.engine, spec.made))
+    engine = await starting.start(spec.engine, spec.made)
     return GenerativeScorer(spec, cast(Teller, engine), layout(spec))  # its record says that it tells
 
 
