@@ -33,7 +33,7 @@ from orchestrator.job.references import Reference
 
 FILE = "classified.jsonl"
 AT_ONCE = 64
-"""ReadsQuestions in one call: what a step that is killed asks again."""
+"""Questions in one call: what a step that is killed asks again."""
 CACHED = 16_384
 """Tokens whose keys and values are held for labels at once: some kilobytes each, of a small model."""
 LONGEST = 4000
