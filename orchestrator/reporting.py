@@ -56,7 +56,7 @@ def write_reports(
     """
     by_kind: dict[str, list[PlannedStep]] = {}
     for step in planned:
-        if JOBS[step.step.kind].report and _whole(step):
+        if JOBS[step.step.kind].report and whole(step):
             by_kind.setdefault(step.step.kind, []).append(step)
     pages: list[StoragePath] = []
     for kind, steps in by_kind.items():
@@ -65,7 +65,7 @@ def write_reports(
         pages.append(folder / PAGE)
         if which == ("missing" if pages[-1].exists() else "there"):
             continue
-        finished = [_finished(step, experiment, store) for step in steps]
+        finished = [finished_step(step, experiment, store) for step in steps]
         size: dict[str, Any] = {} if megabytes is None else {"megabytes": megabytes}
         with _written_to(folder) as local:
             write_json_atomically(local / STEPS, [step.folder.path.name for step in steps])
@@ -78,7 +78,7 @@ def write_reports(
     return pages
 
 
-def _whole(step: PlannedStep) -> bool:
+def whole(step: PlannedStep) -> bool:
     """Whether a step is finished, with nothing damaged that the report would tell."""
     try:
         return step.folder.verify()[0] > 0
@@ -99,7 +99,8 @@ def _written_to(folder: StoragePath) -> Iterator[Path]:
         storage_of(folder).put(Path(temporary), storage_of(Path(temporary)).files())
 
 
-def _finished(planned: PlannedStep, experiment: Experiment, store: Store) -> FinishedStep:
+def finished_step(planned: PlannedStep, experiment: Experiment, store: Store) -> FinishedStep:
+    """A step that is done, with its files on this machine."""
     context = planned.context(experiment, store)
     context.check_out("output", "tracked")
     status = planned.folder.read_status()

@@ -14,4 +14,13 @@ JOB = Job(
     regrade=lazy("jobs.evaluate.regrade:regrade"),
     compare=lazy("jobs.evaluate.compare:compare"),
     report=lazy("jobs.evaluate.report:write"),
+    board=lazy("jobs.evaluate.board:write"),
+    exports={
+        "inspect": lazy("jobs.evaluate.exports.inspect_logs:write"),
+        "lm-eval": lazy("jobs.evaluate.exports.lm_eval:write"),
+        "csv": lazy("jobs.evaluate.exports.table_files:write_csv"),
+        "latex": lazy("jobs.evaluate.exports.table_files:write_latex"),
+        "pdf": lazy("jobs.evaluate.exports.paper_figures:write_pdf"),
+        "svg": lazy("jobs.evaluate.exports.paper_figures:write_svg"),
+    },
 )

@@ -1,25 +1,19 @@
 """The page: one HTML file that needs no network, to open from a disk, mail, or look at in MLflow.
 
-What models and users wrote is hostile until shown otherwise. The template engine escapes it, the viewer sets it as
-text, and a content security policy lets run nothing but the page's own script, by its hash: no handler, no other
-script, no request to anywhere.
+What models and users wrote is hostile until shown otherwise: see :mod:`jobs.evaluate.report.html`.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from jobs.evaluate.report.charts import QUESTIONS, WIDTHS, chart
+from jobs.evaluate.report.html import own_file, security_policy, template
 from jobs.evaluate.report.listings import listings
 from jobs.evaluate.report.results import (
     CurvePoint,
@@ -49,13 +43,13 @@ class BarPart:
 
 def render(sweeps: Sequence[FinishedSweep], data: Sequence[TaskData], request: ReportRequest) -> str:
     """The page as text."""
-    css, script = _own("page.css"), _own("page.js")
+    css, script = own_file("page.css"), own_file("nodes.js") + own_file("page.js")
     several = len(data) > 1
     titles = {(each.sweep, each.task): f"{each.sweep} · {each.task}" if several else each.task for each in data}
-    return _template().render(
+    return template(own_file("page.html.j2")).render(
         title=request.title,
         subtitle=subtitle(sweeps),
-        policy=_policy(css, script),
+        policy=security_policy(css, script),
         questions=QUESTIONS,
         css=Markup(css),
         script=Markup(script),
@@ -94,13 +88,6 @@ def selection(data: Sequence[TaskData], request: ReportRequest) -> str:
         f"their traces, as many as {request.megabytes:g} MB hold: each item's first sample before any second, those "
         f"on which policies disagree before the rest. For others: {request.command} --item ID, "
         f"or --megabytes {2 * request.megabytes:g}."
-    )
-
-
-def visible(text: object) -> str:
-    """`text` with the characters that have no look of their own spelled out, and none that turns the text around it."""
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else f"\\u{ord(letter):04x}" for letter in str(text)
     )
 
 
@@ -218,26 +205,3 @@ def _cost(spent: Cost) -> dict[str, Any]:
         ],
         "sentence": spent.sentence,
     }
-
-
-def _policy(css: str, script: str) -> str:
-    """The content security policy: this style and this script, and nothing else from anywhere."""
-    style_hash, script_hash = (
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (css, script)
-    )
-    return (
-        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _own(name: str) -> str:
-    """A file of this package."""
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-@lru_cache
-def _template() -> Any:
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters["visible"] = visible
-    return environment.from_string(_own("page.html.j2"))

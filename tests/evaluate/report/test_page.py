@@ -22,8 +22,8 @@ from jobs.evaluate.chat.run import answer
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.publish import publish
+from jobs.evaluate.report.html import visible
 from jobs.evaluate.report.markdown import escaped
-from jobs.evaluate.report.page import visible
 from jobs.evaluate.report.viewer import pack
 from jobs.evaluate.run import tasks_of
 from jobs.evaluate.sweep.prompts import put, unit_key
