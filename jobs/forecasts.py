@@ -6,7 +6,9 @@ that it takes, never for the job that makes it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.architecture import Architecture
 
@@ -42,3 +44,5 @@ class ModelForecast:
     """A model that is not there yet."""
 
     architecture: Architecture
+    tokenizer: Callable[[], Any | None]
+    """Loads the tokenizer that it will have; gives None where this machine does not have it. Raises StepError."""

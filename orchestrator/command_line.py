@@ -53,9 +53,8 @@ def prepare(
     store.check_reachable()
     planned = make_plan(experiment, store)
     if starts:
-        from orchestrator.hub import complaints
+        from orchestrator.preflight import complaints
 
-        steps = [item.step for item in planned if item.verdict != "done"]
-        if said := list(complaints(experiment, steps)):
+        if said := complaints(experiment, planned):
             raise Refused(str(ExperimentError(experiment.file, said)))
     return experiment, store, planned

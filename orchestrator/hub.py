@@ -30,22 +30,14 @@ _MISSING = (401, 404)
 """The hub says 401 of what is not there, as of what is private, to those without a token."""
 
 
-def complaints(experiment: Experiment, steps: Sequence[Step]) -> Iterator[Complaint]:
+def absent(experiment: Experiment, steps: Sequence[Step]) -> Iterator[Complaint]:
     """What `steps` take from the hub, and it has not."""
     named = {
         replace(each, field=("steps", step.name, *each.field)): None
         for step in steps
         for each in step.config.hub_names()
     }
-    if not named:
-        return
-    gone = missing(named)
-    if not gone:
-        for step in steps:
-            for problem in step.config.hub_problems():
-                at = ("steps", step.name, *problem.field)
-                yield Complaint(experiment.document.line(at), f"{'.'.join(map(str, at))}: {problem.message}")
-    for name in gone:
+    for name in missing(named):
         field = ".".join(map(str, name.field))
         pinned = "" if name.revision is None else f" at {name.revision}"
         yield Complaint(

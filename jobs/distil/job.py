@@ -27,6 +27,7 @@ def _forecast(config: DistilConfig, inputs: Mapping[str, Upcoming]) -> DatasetFo
 JOB = Job(
     config=DistilConfig,
     run=lazy("jobs.distil.run:run"),
+    check=lazy("jobs.evaluate.check:check"),
     estimate=lazy("jobs.evaluate.planning.estimate:estimate"),
     forecast=_forecast,
 )

@@ -9,6 +9,7 @@ from orchestrator.job.record import Job
 JOB = Job(
     config=EvaluateConfig,
     run=lazy("jobs.evaluate.run:run"),
+    check=lazy("jobs.evaluate.check:check"),
     estimate=lazy("jobs.evaluate.planning.estimate:estimate"),
     look=lazy("jobs.evaluate.look:look"),
     regrade=lazy("jobs.evaluate.regrade:regrade"),

@@ -24,6 +24,7 @@ from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines.protocol import Engine, EngineSpec, ServedModel, start
+from jobs.evaluate.engines.recommended import described
 from jobs.evaluate.figures.costs import costs
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import grading
@@ -32,9 +33,9 @@ from jobs.evaluate.planning.estimate import expected_lengths
 from jobs.evaluate.planning.lengths import unmarked
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SampledPrompt, write_samples
-from jobs.evaluate.sweep.opening import ASKED
-from jobs.evaluate.sweep.policy import Policy, Root
+from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import AFTER_CLOSE, Prompter, Unit, room, unit_key
+from jobs.evaluate.sweep.roots import by_root
 from jobs.evaluate.sweep.tree import Room, Tree, grow, wanted, width
 from jobs.evaluate.tasks import Task, load
 from jobs.evaluate.traces.compaction import compact, shared
@@ -133,13 +134,13 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
     template = prompter.template
     forcing = prompter.forcing(config.policies)
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
-    by_root = _by_root(config.policies, prompter)
-    trees = tuple(grow(policies, injected, len(forcing.step), forcing.longer) for policies in by_root.values())
+    trees_of = by_root(config.policies, prompter)
+    trees = tuple(grow(policies, injected, len(forcing.step), forcing.longer) for policies in trees_of.values())
     answer = model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
     questions = []
     for task in tasks:
         for item in task.items:
-            for number, (root, policies) in enumerate(by_root.items()):
+            for number, (root, policies) in enumerate(trees_of.items()):
                 prompt = prompter.prompt(item.question, root)
                 left = room(prompt, model.context_length, forcing, answer)
                 key = unit_key(item.id, prompt, root.banned)
@@ -148,6 +149,8 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
                 ]
                 questions.append(SampledPrompt(task, item, tuple(units), tuple(policies)))
     sampling = models.sampling(config, model)
+    if config.sampling is not None:
+        print(f"sampling: recommended is {described(sampling)}", flush=True)
     engine = EngineSpec(
         name=config.engine_name,
         model=model.source,
@@ -188,25 +191,6 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         decoded_by=partial(decoded_by, engine),
     )
     return Sweep(tuple(questions), prompter, replica, folder, model.identity)
-
-
-def _by_root(policies: Sequence[Policy], prompter: Prompter) -> dict[Root, list[Policy]]:
-    """The policies of each tree: of roots that make the same prompt, as the effort does that a model takes unasked, the
-    first stands for all. Raises StepError for two efforts that do."""
-    first: dict[tuple[tuple[int, ...], tuple[str, ...]], Root] = {}
-    by_root: dict[Root, list[Policy]] = {}
-    for policy in policies:
-        root = policy.root
-        if root not in by_root:
-            same = first.setdefault((prompter.prompt(ASKED, root), root.banned), root)
-            if same.effort is not None and root.effort is not None and same != root:
-                raise StepError(
-                    f"efforts: {same.effort} and {root.effort} make the same prompt with the model's chat template: "
-                    "leave one out"
-                )
-            by_root[root] = by_root.setdefault(same, [])
-        by_root[root].append(policy)
-    return {root: by_root[root] for root in first.values()}
 
 
 async def _start(engine: EngineSpec, made: StepInput | None) -> Engine:

@@ -8,12 +8,12 @@ experiment file is checked against the record before torch, ray, vllm or transfo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.job.config import StepConfig, Upcoming
+from orchestrator.job.config import Problem, StepConfig, Upcoming
 from orchestrator.job.context import StepContext
 
 if TYPE_CHECKING:
@@ -164,6 +164,8 @@ class Job:
     run: Callable[[Any, StepContext], None]
     """Does the work, once, in a process of a Ray worker. What it writes under ``context.output`` is the step's result;
     returning means done."""
+    check: Callable[[Any, Mapping[str, Upcoming]], Iterable[Problem]] | None = None
+    """Checks of a step that load what it will load itself: asked only of what would run, before anything starts."""
     estimate: Callable[[Any, Mapping[str, Upcoming]], Estimate] | None = None
     """What a step would take: memory, time and cost, from its config and the steps before it."""
     forecast: Callable[[Any, Mapping[str, Upcoming]], object | None] | None = None

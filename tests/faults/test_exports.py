@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.exports.test_exports import exported, file  # noqa: F401
+from tests.evaluate.exports.experiment import export, finished
 
 READ = """
 import json, sys
@@ -49,8 +49,10 @@ def inspect(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def test_inspect_reads_its_logs(inspect: Path, exported: Path, file: Path) -> None:  # noqa: F811
-    logs = exported / "sweep" / "inspect"
+def test_inspect_reads_its_logs(inspect: Path, tmp_path: Path) -> None:
+    file = finished(tmp_path)
+    export(file, tmp_path / "exported", "--to", "inspect")
+    logs = tmp_path / "exported" / "sweep" / "inspect"
     read = subprocess.run([inspect, "-c", READ, logs], capture_output=True, text=True)
     assert read.returncode == 0, read.stderr
     found = json.loads(read.stdout.splitlines()[-1])

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from jobs.architecture import cached_snapshot
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.drawing import SAMPLING
 from jobs.evaluate.engines.context import auto_context, context_remarks
 from jobs.evaluate.engines.protocol import EngineSpec, Sampling
-from jobs.evaluate.engines.recommended import FILE, NothingRecommended, described, read
+from jobs.evaluate.engines.recommended import FILE, NothingRecommended, read
 from jobs.evaluate.engines.weights import fetch, untold
+from jobs.model_folder import local_folder
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import LocalPath, regular_files
@@ -44,9 +46,22 @@ class ResolvedModel:
 
 def resolve(config: EvaluateConfig, context: StepContext) -> ResolvedModel:
     """Finds the model that `config` names and reads its small files. Raises StepError when it cannot be used."""
+    return _read(config, *_locate(config, context))
+
+
+def at_hand(config: EvaluateConfig) -> ResolvedModel | None:
+    """The model as :func:`resolve` gives it, without its identity, where this machine has its small files: a folder, or
+    a name of the hub whose files are in the cache. Raises StepError when it cannot be used."""
+    if isinstance(config.model, str):
+        folder = cached_snapshot(config.model)
+        return None if folder is None else _read(config, str(folder), None, "")
+    folder = local_folder(config.model)
+    return None if folder is None else _read(config, str(folder), None, "")
+
+
+def _read(config: EvaluateConfig, source: str, revision: str | None, identity: str) -> ResolvedModel:
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-    source, revision, identity = _locate(config, context)
     try:
         settings = AutoConfig.from_pretrained(source, revision=revision)
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
@@ -70,7 +85,7 @@ def resolve(config: EvaluateConfig, context: StepContext) -> ResolvedModel:
 
 
 def sampling(config: EvaluateConfig, model: ResolvedModel) -> Sampling:
-    """How tokens are drawn, said in the log where the checkpoint decides it. Raises StepError where it does not."""
+    """How tokens are drawn. Raises StepError where the checkpoint is to decide it, and does not."""
     if config.sampling is None:
         return Sampling(**{name: getattr(config, name) for name in SAMPLING})
     try:
@@ -85,7 +100,6 @@ def sampling(config: EvaluateConfig, model: ResolvedModel) -> Sampling:
     lacking = [name for name in found.identity if name not in {"temperature", "top_p", *config.engine_kind.sampling}]
     if lacking:
         raise StepError(f"sampling: recommended: {lacking[0]} is asked for, and engine {config.engine_name} has none")
-    print(f"sampling: recommended is {described(found)}", flush=True)
     return found
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cluster.catalogue import in_usd
-from jobs.architecture import Architecture, UnknownArchitecture, find
+from jobs.architecture import Architecture, UnknownArchitecture, cached_snapshot, find
 from jobs.finetune.config import BYTE_VOCABULARY, HEAD_SIZE, FinetuneConfig, RandomModel
 from jobs.finetune.planning.fitting import Setting, nearest
 from jobs.finetune.planning.memory import Sharding, WorkLayout, checkpoint_bytes
@@ -86,9 +88,31 @@ def estimate(config: FinetuneConfig, inputs: Mapping[str, Upcoming]) -> Estimate
 def forecast(config: FinetuneConfig, inputs: Mapping[str, Upcoming]) -> ModelForecast | None:
     """The model that training makes, where its shapes are known."""
     try:
-        return ModelForecast(architecture(config, inputs))
+        return ModelForecast(architecture(config, inputs), _tokenizer(config, inputs))
     except UnknownArchitecture:
         return None
+
+
+def _tokenizer(config: FinetuneConfig, inputs: Mapping[str, Upcoming]) -> Callable[[], Any | None]:
+    """What loads the tokenizer that the trained model keeps."""
+    source = config.model
+    if isinstance(source, Reference):
+        made = inputs[source.step].forecast
+        return made.tokenizer if isinstance(made, ModelForecast) else _nothing
+    if isinstance(source, RandomModel):
+        return partial(_load_tokenizer, source)
+    folder = cached_snapshot(source) if isinstance(source, str) else source.path
+    return _nothing if folder is None else partial(_load_tokenizer, str(folder))
+
+
+def _load_tokenizer(source: RandomModel | str) -> Any:
+    from jobs.finetune.tokenizer import load_tokenizer
+
+    return load_tokenizer(source)
+
+
+def _nothing() -> None:
+    """No tokenizer is on this machine."""
 
 
 def architecture(config: FinetuneConfig, inputs: Mapping[str, Upcoming]) -> Architecture:

@@ -13,49 +13,18 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from click.testing import CliRunner, Result
 from huggingface_hub import ModelCard
 
 from jobs.evaluate.exports.table_files import PaperTable, escaped, latex
-from orchestrator.__main__ import main
-from orchestrator.experiment import load
-from orchestrator.plan import plan
-from orchestrator.store.step_folders import Store
-from tests.evaluate import tiny
-from tests.evaluate.report.sweep import ANSWERS, QUESTIONS, THOUGHTS, fields
-from tests.evaluate.spoken import PROVENANCE, finish
+from tests.evaluate.exports.experiment import export, finished
+from tests.evaluate.report.sweep import QUESTIONS
 
 FORMATS = ("csv", "inspect", "latex", "lm-eval", "model-card", "pdf", "svg")
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment whose model is trained and whose sweep is finished."""
-    folder = tmp_path_factory.mktemp("experiment")
-    (folder / "train.jsonl").write_text(json.dumps({"question": "1+1?", "trace": "1 and 1", "answer": "2"}) + "\n")
-    sweep: dict[str, Any] = {**fields(folder), "model": "${sft_model}"}
-    content = {
-        "name": "sums",
-        "store": str(folder / "runs"),
-        "tracking": f"sqlite:///{folder}/mlflow.db",
-        "steps": {
-            "sft_model": {"job": "finetune", "model": "org/base", "data": str(folder / "train.jsonl")},
-            "sweep": {"job": "evaluate", **sweep},
-        },
-    }
-    path = folder / "sums.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    experiment, store = load(path), Store(folder / "runs")
-    model, swept = plan(experiment, store)
-    for step in (model, swept):
-        step.folder.create(step.identity)
-        (step.folder.path / "provenance.json").write_text(json.dumps(PROVENANCE))
-    tiny.save(Path(str(model.folder.output)))
-    model.folder.mark_done()
-    finish(swept.context(experiment, store), sweep, THOUGHTS, ANSWERS)
-    swept.folder.mark_done()
-    return path
+    return finished(tmp_path_factory.mktemp("experiment"))
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +34,6 @@ def exported(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in folder.glob("*/*")) == sorted(FORMATS)
     return folder
-
-
-def export(file: Path, folder: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["export", str(file), str(folder), *arguments], catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,50 @@
+"""What only the model's tokenizer tells of a sweep, asked before anything starts that costs.
+
+A style whose delimiters the tokenizer cannot write, thinking that the chat template has closed, an effort that it
+refuses, a closing that opens thinking again: each would otherwise be found when the sweep starts, after the fine-tune
+before it was paid for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jobs.evaluate.config import EvaluateConfig
+from jobs.evaluate.engines import model as models
+from jobs.evaluate.sweep.prompts import Prompter
+from jobs.evaluate.sweep.roots import by_root
+from jobs.forecasts import ModelForecast
+from orchestrator.job.config import Problem, Upcoming
+from orchestrator.job.errors import StepError
+from orchestrator.job.references import Reference
+
+
+def check(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Iterator[Problem]:
+    """The first thing that the sweep would be refused for when it starts.
+
+    Nothing where this machine does not have the tokenizer: a name of the hub that was never fetched here.
+    """
+    try:
+        _check(config, inputs)
+    except StepError as error:
+        field, _, message = str(error).partition(": ")
+        yield Problem(tuple(field.split(".")), message)
+
+
+def _check(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> None:
+    tokenizer: Any
+    if isinstance(config.model, Reference):
+        forecast = inputs[config.model.step].forecast
+        tokenizer = forecast.tokenizer() if isinstance(forecast, ModelForecast) else None
+        ends: tuple[int, ...] = ()
+    else:
+        model = models.at_hand(config)
+        if model is not None:
+            models.sampling(config, model)
+        tokenizer, ends = (None, ()) if model is None else (model.tokenizer, model.end_of_turn)
+    if tokenizer is None:
+        return
+    prompter = Prompter(tokenizer, config.template.style, ends, config.instructions)
+    prompter.forcing(config.policies)
+    by_root(config.policies, prompter)

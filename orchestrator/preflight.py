@@ -1,0 +1,35 @@
+"""What is checked before anything starts that costs: beyond an experiment's file, what its steps would load.
+
+Asked only of steps that would run, because it takes seconds: names of the hub, rows of its datasets, and whatever a
+kind of step can tell only with its model's tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from orchestrator import hub
+from orchestrator.experiment import Complaint, Experiment
+from orchestrator.job.config import Problem, Upcoming
+from orchestrator.plan import PlannedStep
+from orchestrator.registry import JOBS
+
+
+def complaints(experiment: Experiment, planned: Sequence[PlannedStep]) -> list[Complaint]:
+    """What the steps that would run would be refused for. What the hub lacks is all that is said where it lacks any."""
+    waiting = [item.step for item in planned if item.verdict != "done"]
+    if gone := list(hub.absent(experiment, waiting)):
+        return gone
+    inputs = {item.step.name: Upcoming(item.step.config, None, item.forecast) for item in planned}
+    return [
+        Complaint(experiment.document.line(at), f"{'.'.join(map(str, at))}: {problem.message}")
+        for step in waiting
+        for problem in (*step.config.hub_problems(), *_checked(step.kind, step.config, inputs))
+        for at in [("steps", step.name, *problem.field)]
+    ]
+
+
+def _checked(kind: str, config: object, inputs: dict[str, Upcoming]) -> Iterator[Problem]:
+    check = JOBS[kind].check
+    if check is not None:
+        yield from check(config, inputs)
