@@ -16,6 +16,7 @@ JOB = Job(
     compare=lazy("jobs.evaluate.compare:compare"),
     report=lazy("jobs.evaluate.report:write"),
     board=lazy("jobs.evaluate.board:write"),
+    follow=lazy("jobs.evaluate.live:follow"),
     exports={
         "inspect": lazy("jobs.evaluate.exports.inspect_logs:write"),
         "lm-eval": lazy("jobs.evaluate.exports.lm_eval:write"),

@@ -146,6 +146,22 @@ class BoardWriter(Protocol):
     def __call__(self, steps: Sequence[ListedStep], request: BoardRequest) -> str: ...
 
 
+@dataclass(frozen=True)
+class LiveSection:
+    """What is shown of a step that runs: HTML, made by a template that escapes (:mod:`orchestrator.job.html`), and the
+    style that it needs."""
+
+    html: str
+    css: str = ""
+
+
+class Follower(Protocol):
+    """Looks at one running step, as often as a page is refreshed, and reads its store alone."""
+
+    def look(self) -> LiveSection | None:
+        """What can be said now; None where that is nothing yet."""
+
+
 class Exporter(Protocol):
     """Writes a finished step to a folder, which is there, in a format of other tools.
 
@@ -179,6 +195,8 @@ class Job:
     board: BoardWriter | None = None
     exports: Mapping[str, Exporter] = field(default_factory=dict)
     """By the format's name."""
+    follow: Callable[[Any, StepContext], Follower] | None = None
+    """What looks at a step of this kind while it runs."""
     short: bool = False
     """Whether it leaves nothing behind in its process, so that one process may do many of its steps: to start one takes
     longer than such a step."""

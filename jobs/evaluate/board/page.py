@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup
 
 from jobs.evaluate.board.pairing import ComparedEntries
-from jobs.evaluate.report.html import own_file, security_policy, template
 from jobs.evaluate.report.viewer import pack
+from orchestrator.job.html import own_file, security_policy, template
 from orchestrator.job.record import BoardRequest
+
+HERE, REPORT = "jobs.evaluate.board", "jobs.evaluate.report"
+"""Packages: the board has the style and the scripts of the report too."""
 
 ROW = (
     *("accuracy", "accuracy_low", "accuracy_high", "thinking_tokens", "thinking_tokens_low", "thinking_tokens_high"),
@@ -22,9 +24,9 @@ AGAINST = ("verdict", "difference", "low", "high", "p_holm", "items")
 
 def write(compared: ComparedEntries, request: BoardRequest) -> None:
     """Writes ``index.html``."""
-    css = own_file("page.css") + _own("page.css")
-    script = own_file("nodes.js") + _own("page.js")
-    text = template(_own("page.html.j2")).render(
+    css = own_file(REPORT, "page.css") + own_file(HERE, "page.css")
+    script = own_file(REPORT, "nodes.js") + own_file(HERE, "page.js")
+    text = template(HERE, "page.html.j2").render(
         policy=security_policy(css, script),
         css=Markup(css),
         script=Markup(script),
@@ -75,7 +77,3 @@ def data(compared: ComparedEntries) -> dict[str, Any]:
 
 def _short(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
-def _own(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, inf
 from typing import Any, Literal
 
@@ -63,6 +63,7 @@ RELEASE_SECONDS = 120.0
 class _Member:
     """A replica as the driver sees it."""
 
+    name: str
     group: PlacementGroup
     actor: Any
     asked: float
@@ -80,6 +81,8 @@ class _Member:
     fetched: Fetched = field(default_factory=lambda: Fetched(False))
     """How much of the model its machine has."""
     finished_lately: int = 0
+    tokens: int = 0
+    """That it decoded, as far as they are on disk."""
     unwritten: int = 0
     """Of the units that it holds, those that are done and not on disk yet: they take no room."""
     sizes: Mapping[UnitId, int] = field(default_factory=dict)
@@ -224,7 +227,8 @@ class _Pool:
         sizes = [(member.sizes.get((work.unit.item, work.unit.sample)), work) for member, work in held]
         under_way = [(size, self._most(work.unit)) for size, work in sizes if size is not None]
         waiting = [work.size for size, work in sizes if size is None] + [work.size for work in self._queue]
-        return self._forecast.at(under_way, waiting)
+        tokens = {member.name: member.tokens for member in self._members if member.process is not None}
+        return replace(self._forecast.at(under_way, waiting), replicas=tokens)
 
     def _answered(self) -> set[Any]:
         """The calls that were answered, after a second at most."""
@@ -247,7 +251,7 @@ class _Pool:
             members.append(self._launch())
 
     def _launch(self) -> _Member:
-        asked = time.monotonic()
+        asked, name = time.monotonic(), f"replica-{self._launched}"
         group = placement_group([self._demand], strategy="STRICT_PACK", name=f"{self._name}-{uuid.uuid4().hex[:8]}")
         actor = (
             ray.remote(Replica)
@@ -257,9 +261,9 @@ class _Pool:
                 max_restarts=0,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0),
             )
-            .remote(self._spec, f"replica-{self._launched}")
+            .remote(self._spec, name)
         )
-        member = _Member(group, actor, asked, asked, reply=actor.fetch.remote(), called=time.monotonic())
+        member = _Member(name, group, actor, asked, asked, reply=actor.fetch.remote(), called=time.monotonic())
         self._members.append(member)
         self._launched += 1
         return member
@@ -347,6 +351,7 @@ class _Pool:
         member.unwritten = report.unwritten
         member.at_once = report.at_once
         self._done += len(report.finished)
+        member.tokens += report.decoded.tokens
         self._count_tokens(report.decoded)
         if report.unreadable:
             self._take_back([member.holding.pop(unit) for unit in report.unreadable], report.damaged)

@@ -1,6 +1,6 @@
 """The page: one HTML file that needs no network, to open from a disk, mail, or look at in MLflow.
 
-What models and users wrote is hostile until shown otherwise: see :mod:`jobs.evaluate.report.html`.
+What models and users wrote is hostile until shown otherwise: see :mod:`orchestrator.job.html`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 from markupsafe import Markup
 
 from jobs.evaluate.report.charts import QUESTIONS, WIDTHS, chart
-from jobs.evaluate.report.html import own_file, security_policy, template
 from jobs.evaluate.report.listings import listings
 from jobs.evaluate.report.results import (
     CurvePoint,
@@ -28,7 +27,10 @@ from jobs.evaluate.report.results import (
 )
 from jobs.evaluate.report.summary import NATURAL_END, Cost, about, cost, facts, subtitle, tiles
 from jobs.evaluate.report.viewer import TaskData
+from orchestrator.job.html import own_file, security_policy, template
 from orchestrator.job.record import ReportRequest
+
+HERE = "jobs.evaluate.report"
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,13 @@ class BarPart:
 
 def render(sweeps: Sequence[FinishedSweep], data: Sequence[TaskData], request: ReportRequest) -> str:
     """The page as text."""
-    css, script = own_file("page.css"), own_file("nodes.js") + own_file("page.js")
+    css, script = (
+        own_file(HERE, "page.css"),
+        own_file(HERE, "nodes.js") + own_file(HERE, "page.js"),
+    )
     several = len(data) > 1
     titles = {(each.sweep, each.task): f"{each.sweep} · {each.task}" if several else each.task for each in data}
-    return template(own_file("page.html.j2")).render(
+    return template(HERE, "page.html.j2").render(
         title=request.title,
         subtitle=subtitle(sweeps),
         policy=security_policy(css, script),

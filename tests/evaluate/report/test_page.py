@@ -22,7 +22,6 @@ from jobs.evaluate.chat.run import answer
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.publish import publish
-from jobs.evaluate.report.html import visible
 from jobs.evaluate.report.markdown import escaped
 from jobs.evaluate.report.viewer import pack
 from jobs.evaluate.run import tasks_of
@@ -30,6 +29,7 @@ from jobs.evaluate.sweep.prompts import put, unit_key
 from jobs.evaluate.traces.files import traces_folder
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
+from orchestrator.job.html import visible
 from orchestrator.job.record import FinishedStep
 from tests.evaluate.report.sweep import HOSTILE, QUESTIONS, hostile, request
 
