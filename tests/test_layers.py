@@ -16,9 +16,17 @@ ALLOWED = {
     "orchestrator.store": ("orchestrator.store",),
     "orchestrator.job": ("cluster", "orchestrator.store", "orchestrator.job"),
     "orchestrator": ("cluster", "orchestrator", "jobs"),  # of jobs the package's name alone: see below
-    "jobs": ("cluster", "orchestrator.job", "orchestrator.store", "jobs"),
+    "jobs": (
+        "cluster",
+        "orchestrator.job",
+        "orchestrator.store",
+        "orchestrator.display",
+        "orchestrator.terminal",
+        "jobs",
+    ),
 }
-"""By the longest prefix that fits. Jobs read and write files of the store themselves, so they know that part too."""
+"""By the longest prefix that fits. Jobs read and write files of the store themselves, so they know that part too; and
+what they say to people in a terminal is shown as everything is."""
 PURE = {
     "jobs.evaluate.sweep": ("jobs.evaluate.sweep", "jobs.template", "orchestrator.job"),
     "jobs.evaluate.stats": (

@@ -30,4 +30,5 @@ JOB = Job(
     check=lazy("jobs.evaluate.check:check"),
     estimate=lazy("jobs.evaluate.planning.estimate:estimate"),
     forecast=_forecast,
+    try_model=lazy("jobs.evaluate.attempts.start:try_model"),
 )

@@ -25,4 +25,5 @@ JOB = Job(
         "pdf": lazy("jobs.evaluate.exports.paper_figures:write_pdf"),
         "svg": lazy("jobs.evaluate.exports.paper_figures:write_svg"),
     },
+    try_model=lazy("jobs.evaluate.attempts.start:try_model"),
 )

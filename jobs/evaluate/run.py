@@ -23,7 +23,7 @@ from jobs.evaluate.decode.pace import Pace
 from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Work
 from jobs.evaluate.engines import model as models
-from jobs.evaluate.engines.protocol import Engine, EngineSpec, ServedModel, start
+from jobs.evaluate.engines.protocol import Engine, EngineSpec, start
 from jobs.evaluate.engines.recommended import described
 from jobs.evaluate.figures.costs import costs
 from jobs.evaluate.grading.grader import Grader
@@ -137,7 +137,7 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
     trees_of = by_root(config.policies, prompter)
     trees = tuple(grow(policies, injected, len(forcing.step), forcing.longer) for policies in trees_of.values())
-    answer = model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
+    answer = models.answer_tokens(config, model)
     questions = []
     for task in tasks:
         for item in task.items:
@@ -152,23 +152,7 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
     sampling = models.sampling(config, model)
     if config.sampling is not None:
         print(f"sampling: recommended is {described(sampling)}", flush=True)
-    engine = EngineSpec(
-        name=config.engine_name,
-        model=model.source,
-        revision=model.revision,
-        dtype=model.dtype,
-        context_length=model.context_length,
-        vocabulary=len(model.tokenizer),
-        gpus=config.resources.gpus,
-        cpus=config.resources.cpus,
-        served=_served(config, model),
-        batch_invariant=config.batch_invariant,
-        counts_written=sampling.counts_written,
-        in_flight=config.resources.in_flight,
-        seats=config.resources.in_flight * max(map(width, trees)),
-        max_num_seqs=config.resources.max_num_seqs,
-        max_num_batched_tokens=config.resources.max_num_batched_tokens,
-    )
+    engine = models.engine(config, model, sampling, config.resources.in_flight * max(map(width, trees)))
     determined_by = {
         "model": model.identity,
         "delimiters": [template.open, template.close, AFTER_CLOSE, *([template.step] if template.step else [])],
@@ -202,13 +186,6 @@ async def _start(engine: EngineSpec, made: StepInput | None) -> Engine:
 def _fetch(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int], None]) -> None:
     """Sees that a replica's machine has the model."""
     models.fetched(engine, made, tell)
-
-
-def _served(config: EvaluateConfig, model: models.ResolvedModel) -> ServedModel | None:
-    server = config.resources.server
-    if server is None or config.served_model is None:
-        return None
-    return ServedModel(config.served_model, model.ids, server)
 
 
 def _numerics(engine: EngineSpec) -> dict[str, str | bool]:

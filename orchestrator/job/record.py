@@ -172,6 +172,40 @@ class Exporter(Protocol):
 
 
 @dataclass(frozen=True)
+class TryRequest:
+    """How a model is to be tried."""
+
+    model: str
+    """Where no config says: a folder, a name on the hub, or ``${step}``."""
+    fields: Mapping[str, Any]
+    """What is known of it then, as fields of the kind's config."""
+    ask: str | None = None
+    """The one question; None: a prompt is opened."""
+    append: tuple[str, ...] = ()
+    """Texts to append, one after the other, each where thinking ended before."""
+    cut: tuple[int, ...] = ()
+    """Thinking tokens after which it is cut and answered, each a try of its own."""
+    budget: int | None = None
+    effort: str | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    save: Path | None = None
+    """A file that gets a JSON line of every try."""
+    as_json: bool = False
+    port: int | None = None
+    """Where a page of this machine's own is served instead of a prompt; 0: anywhere."""
+
+
+class Trier(Protocol):
+    """Lets somebody try a model: that of `config`, or of the request where there is none.
+
+    Raises :class:`StepError` for a model or a request that cannot be tried.
+    """
+
+    def __call__(self, config: Any | None, context: StepContext, request: TryRequest) -> None: ...
+
+
+@dataclass(frozen=True)
 class Job:
     """What a kind of step is and can do."""
 
@@ -197,6 +231,8 @@ class Job:
     """By the format's name."""
     follow: Callable[[Any, StepContext], Follower] | None = None
     """What looks at a step of this kind while it runs."""
+    try_model: Trier | None = None
+    """Of several kinds that can, the first opens models that no step of theirs names."""
     short: bool = False
     """Whether it leaves nothing behind in its process, so that one process may do many of its steps: to start one takes
     longer than such a step."""

@@ -63,8 +63,9 @@ def save(folder: Path, context_length: int = 256, padded_vocabulary: int = 272) 
     return folder
 
 
-def save_speaker(folder: Path, text: str, context_length: int = 4096) -> Path:
-    """Writes a model that replies `text` to whatever ends in a newline, and ends its turn.
+def save_speaker(folder: Path, text: str, context_length: int = 4096, after: Sequence[str] = ()) -> Path:
+    """Writes a model that replies `text` to whatever ends in a newline, or in one of the tokens `after`, and ends its
+    turn.
 
     The next token follows from the last one alone, so no letter of `text` may come twice.
     """
@@ -90,8 +91,10 @@ def save_speaker(folder: Path, text: str, context_length: int = 4096) -> Path:
             layer.weight.zero_()
         model.model.embed_tokens.weight.copy_(torch.eye(size))
         model.lm_head.weight.zero_()
-        for before, after in pairwise(said):
-            model.lm_head.weight[after, before] = 1
+        for before, following in pairwise(said):
+            model.lm_head.weight[following, before] = 1
+        for token in after:
+            model.lm_head.weight[said[1], fast.convert_tokens_to_ids(token)] = 1
     model.generation_config = GenerationConfig(eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id)
     model.save_pretrained(folder)
     fast.save_pretrained(folder)

@@ -18,20 +18,20 @@ FILES = sorted(file for folder in commands.__path__ for file in Path(folder).glo
 NEW = """
 import click
 
-@click.command("try")
+@click.command("import")
 @click.argument("question")
-def try_(question):
+def import_(question):
     "Ask one question."
     click.echo(f"asked {question}")
 """
 
 
 def test_a_command_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "try_.py").write_text(NEW)
+    (tmp_path / "import_.py").write_text(NEW)
     monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
-    assert "  try      Ask one question.\n" in CliRunner().invoke(main, ["--help"]).output
-    assert CliRunner().invoke(main, ["try", "why"]).output == "asked why\n"
-    monkeypatch.delitem(sys.modules, f"{commands.__name__}.try_")
+    assert "  import   Ask one question.\n" in CliRunner().invoke(main, ["--help"]).output
+    assert CliRunner().invoke(main, ["import", "why"]).output == "asked why\n"
+    monkeypatch.delitem(sys.modules, f"{commands.__name__}.import_")
 
 
 def test_what_is_no_command_is_refused() -> None:

@@ -12,7 +12,7 @@ from jobs.architecture import cached_snapshot
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.drawing import SAMPLING
 from jobs.evaluate.engines.context import auto_context, context_remarks
-from jobs.evaluate.engines.protocol import EngineSpec, Sampling
+from jobs.evaluate.engines.protocol import EngineSpec, Sampling, ServedModel
 from jobs.evaluate.engines.recommended import FILE, NothingRecommended, read
 from jobs.evaluate.engines.weights import fetch, untold
 from jobs.model_folder import local_folder
@@ -101,6 +101,35 @@ def sampling(config: EvaluateConfig, model: ResolvedModel) -> Sampling:
     if lacking:
         raise StepError(f"sampling: recommended: {lacking[0]} is asked for, and engine {config.engine_name} has none")
     return found
+
+
+def answer_tokens(config: EvaluateConfig, model: ResolvedModel) -> int:
+    """The most that an answer may take."""
+    return model.context_length // 8 if config.max_answer_tokens == "auto" else config.max_answer_tokens
+
+
+def engine(config: EvaluateConfig, model: ResolvedModel, sampling: Sampling, seats: int) -> EngineSpec:
+    """What decodes with the model, for as many requests at once as there are `seats`."""
+    resources, served = config.resources, None
+    if resources.server is not None and config.served_model is not None:
+        served = ServedModel(config.served_model, model.ids, resources.server)
+    return EngineSpec(
+        name=config.engine_name,
+        model=model.source,
+        revision=model.revision,
+        dtype=model.dtype,
+        context_length=model.context_length,
+        vocabulary=len(model.tokenizer),
+        gpus=resources.gpus,
+        cpus=resources.cpus,
+        served=served,
+        batch_invariant=config.batch_invariant,
+        counts_written=sampling.counts_written,
+        in_flight=resources.in_flight,
+        seats=seats,
+        max_num_seqs=resources.max_num_seqs,
+        max_num_batched_tokens=resources.max_num_batched_tokens,
+    )
 
 
 def _file_of(model: ResolvedModel) -> Path:

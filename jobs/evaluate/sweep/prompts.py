@@ -147,10 +147,6 @@ class Prompter:
             if (opening := self.template.open.strip()) and opening in closing:
                 raise StepError(f"closings: {closing!r} contains {opening!r}, which opens thinking: leave it out")
         reads = any(policy.root.banned or (policy.route.mark and policy.route.mark.strings) for policy in policies)
-        injected = {string: self._ids(string) for string in strings}
-        for string, ids in injected.items():
-            if string and not ids:
-                raise StepError(f"extensions.strings: the model's tokenizer maps {string!r} to no tokens: remove it")
         whole = not self.template.first_token_ends and self._closed != self._closed[:1]
         return Forcing(
             close=self._ids(self.template.close),
@@ -160,7 +156,7 @@ class Prompter:
                 token for token in range(len(self._tokenizer)) if self._tokenizer.decode([token]).endswith("\n")
             ),
             end_of_turn=self._end_of_turn,
-            injected=injected,
+            injected=self.injected(strings),
             step=() if self.template.step is None else self._ids(self.template.step),
             ends=pattern(self._tokenizer, self.template.close) if whole else None,
             closings={
@@ -171,6 +167,14 @@ class Prompter:
             },
             pieces=token_bytes(self._tokenizer) if reads else (),
         )
+
+    def injected(self, strings: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        """The ids of strings to append, each tokenised alone. Raises StepError for one that has none."""
+        injected = {string: self._ids(string) for string in strings}
+        for string, ids in injected.items():
+            if string and not ids:
+                raise StepError(f"extensions.strings: the model's tokenizer maps {string!r} to no tokens: remove it")
+        return injected
 
     def prompt(self, question: str, root: Root = ASKED_PLAINLY) -> tuple[int, ...]:
         """The chat prompt of `question` as `root` has it put, ending inside open thinking, whoever opened it.
