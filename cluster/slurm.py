@@ -278,7 +278,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _ray_nodes(job: Job) -> tuple[list[tuple[str, float, bool]], dict[str, str], bool]:
     """What Ray says of each node, its ids by their names in Slurm, and whether anything waits for room."""
     with _ray_environment(job):
-        from ray._raylet import GcsClient
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
         from ray.autoscaler.v2.sdk import get_cluster_resource_state
         from ray.core.generated.autoscaler_pb2 import NodeStatus
 
@@ -296,7 +296,7 @@ def _ray_nodes(job: Job) -> tuple[list[tuple[str, float, bool]], dict[str, str],
 def _drained(job: Job, node_id: str) -> bool:
     """Whether Ray lets go of a node: not where something was placed there meanwhile."""
     with _ray_environment(job):
-        from ray._raylet import GcsClient
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
         from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
         reason = DrainNodeReason.Value("DRAIN_NODE_REASON_IDLE_TERMINATION")

@@ -182,7 +182,7 @@ async function start() {
   tips();
   byId("controls").hidden = false;
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
-  byId("controls").addEventListener("input", () => board.filter());
+  for (const event of ["input", "change"]) byId("controls").addEventListener(event, () => board.filter());
   byId("more").addEventListener("click", () => board.more());
   board.filter();
 }

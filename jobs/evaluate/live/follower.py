@@ -138,8 +138,8 @@ class SweepFollower:
             tasks=[
                 {
                     "task": each.task,
-                    "items": f"{each.items:,}",
-                    "of": f"{each.of:,}",
+                    "whole_items": f"{each.items:,}",
+                    "all_items": f"{each.of:,}",
                     "left": f"{each.of - each.items:,}",
                     "whole": each.whole,
                     "charts": [chart(each.curves, width) for width in WIDTHS],

@@ -86,7 +86,7 @@ def test_points_are_compared_as_compare_does_and_corrected_for_their_number(tmp_
     board(store, "--to", tmp_path / "board", "--against", "base")
     data = shown(tmp_path / "board")
     assert row(data, "base", "auto")["reference"]
-    said = compare(*(Compared(each.path.name, each.output) for each in (first, second)), ("auto", "auto"))
+    said = compare(Compared(first.path.name, first.output), Compared(second.path.name, second.output), ("auto", "auto"))
     verdict, difference, low, high, p_holm, items = row(data, "tuned", "auto")["against"]
     assert f"{100 * difference:+.1f} ({100 * low:+.1f} … {100 * high:+.1f})" in said
     assert (verdict, items) == ("better", 40)

@@ -120,7 +120,7 @@ def test_every_table_is_there_as_csv_and_as_latex(exported: Path, file: Path, po
     assert r"\caption{sft\_model on sums: every policy." in text
     for path in (exported / "sweep" / "latex").iterdir():
         body = path.read_text()
-        columns = len(re.search(r"\\begin\{tabular\}\{([lr]+)\}", body)[1])  # type: ignore[index]
+        columns = len(re.search(r"\\begin\{tabular\}\{([lr]+)\}", body)[1])
         lines = [line for line in body.splitlines() if line.endswith(r" \\")]
         assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {columns}, path
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -60,8 +58,9 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def decode(sweep: Sweep, count: int) -> list[str]:
     """Decodes the next so many units of those that are missing; returns their items."""
 
-    async def walk() -> Iterator[Any]:
-        replica, done = sweep.replica, []
+    async def walk() -> list[str]:
+        replica = sweep.replica
+        done: list[str] = []
         segments: list[Segment] = []
         for work in missing(sweep, Index(sweep.folder, report=print))[:count]:
             engine = Speaker(THOUGHTS, ANSWERS)
@@ -73,8 +72,7 @@ def decode(sweep: Sweep, count: int) -> list[str]:
         write(sweep.folder, segments)
         return done
 
-    done: list[str] = asyncio.run(walk())
-    return done
+    return asyncio.run(walk())
 
 
 def test_points_are_shown_block_by_block_and_are_what_these_items_alone_say(

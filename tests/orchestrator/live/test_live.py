@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import time
 import urllib.error
@@ -80,7 +81,7 @@ def test_it_says_what_status_knows_and_draws_the_losses(watch: Watch) -> None:
     assert "training: 0.1333 nats" in shown
     assert "held out: 0.1667 nats" in shown
     assert HOSTILE not in shown
-    assert "connect-src 'self'" in shown
+    assert "connect-src 'self'" in html.unescape(shown)
 
 
 def test_the_curve_grows_with_the_run(watch: Watch) -> None:
