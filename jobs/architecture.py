@@ -243,8 +243,8 @@ def _config(path: Path) -> Mapping[str, Any]:
     return config
 
 
-def cached_snapshot(name: str) -> Path | None:
-    """The snapshot of a hub name that huggingface_hub left on this machine, when its config.json is in it."""
+def cached_snapshot(name: str, file: str = "config.json") -> Path | None:
+    """The snapshot of a hub name that huggingface_hub left on this machine, when `file` is in it."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
     repository = hub / f"models--{name.replace('/', '--')}"
@@ -252,7 +252,7 @@ def cached_snapshot(name: str) -> Path | None:
         snapshot = repository / "snapshots" / (repository / "refs" / "main").read_text().strip()
     except OSError:
         return None
-    return snapshot if (snapshot / "config.json").is_file() else None
+    return snapshot if (snapshot / file).is_file() else None
 
 
 @functools.cache

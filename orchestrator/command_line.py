@@ -41,20 +41,11 @@ def prepare(
     whether it has what is to be had there.
     """
     from orchestrator.experiment import ExperimentError, load
-    from orchestrator.plan import plan as make_plan
-    from orchestrator.store.step_folders import Store
-    from orchestrator.store.storage import storage_path
+    from orchestrator.preflight import checked
 
     try:
         experiment = load(file, overrides, contents=starts)
+        store, planned = checked(experiment, starts)
     except ExperimentError as error:
         raise Refused(str(error)) from None
-    store = Store(storage_path(experiment.store))
-    store.check_reachable()
-    planned = make_plan(experiment, store)
-    if starts:
-        from orchestrator.preflight import complaints
-
-        if said := complaints(experiment, planned):
-            raise Refused(str(ExperimentError(experiment.file, said)))
     return experiment, store, planned

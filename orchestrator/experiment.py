@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,6 +109,8 @@ class Experiment:
     """What is written there."""
     max_cost: float | None = None
     """USD that all attempts at its steps may come to; None: any."""
+    overrides: tuple[str, ...] = ()
+    """What was changed of it when it was read: ``KEY=VALUE``."""
 
 
 class _TopLevel(StrictModel):
@@ -181,7 +183,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), contents: bool = True) -> 
     if not isinstance(document.value, dict):
         raise ExperimentError(file, [Complaint(1, "an experiment is a mapping with the keys name and steps")])
     complaints = [Complaint(1, message) for override in overrides for message in _override(document, override)]
-    return _Checker(file, document, complaints, contents).check()
+    return replace(_Checker(file, document, complaints, contents).check(), overrides=overrides)
 
 
 def _override(document: Document, override: str) -> Iterator[str]:

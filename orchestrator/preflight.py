@@ -9,10 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator import hub
-from orchestrator.experiment import Complaint, Experiment
+from orchestrator.experiment import Complaint, Experiment, ExperimentError
 from orchestrator.job.config import Problem, Upcoming
-from orchestrator.plan import PlannedStep
+from orchestrator.plan import PlannedStep, plan
 from orchestrator.registry import JOBS
+from orchestrator.store.step_folders import Store
+from orchestrator.store.storage import storage_path
+
+
+def checked(experiment: Experiment, starts: bool) -> tuple[Store, list[PlannedStep]]:
+    """An experiment's store and its plan; for what `starts` steps, all that can be known is asked for first.
+
+    Raises StoreError and ExperimentError.
+    """
+    store = Store(storage_path(experiment.store))
+    store.check_reachable()
+    planned = plan(experiment, store)
+    if starts and (said := complaints(experiment, planned)):
+        raise ExperimentError(experiment.file, said)
+    return store, planned
 
 
 def complaints(experiment: Experiment, planned: Sequence[PlannedStep]) -> list[Complaint]:

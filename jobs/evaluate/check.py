@@ -34,8 +34,8 @@ def check(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Iterator[Pr
 
 def _check(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> None:
     tokenizer: Any
-    if isinstance(config.model, Reference):
-        forecast = inputs[config.model.step].forecast
+    if isinstance(config.base, Reference):
+        forecast = inputs[config.base.step].forecast
         tokenizer = forecast.tokenizer() if isinstance(forecast, ModelForecast) else None
         ends: tuple[int, ...] = ()
     else:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, JsonValue, model_validator
 
+from jobs.evaluate.adapter import AdaptedModel, SweepModel
 from jobs.evaluate.chat.config import Chat, cannot
 from jobs.evaluate.drawing import contradiction, unrecommended
 from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineKind, EngineName, chosen, gpus_problem
@@ -33,8 +34,9 @@ from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import chat_template, folder_problems, local_folder
 from jobs.template import UNMARKED, ThinkingTemplate
 from orchestrator.job.config import HubName, Problem, StepConfig
+from orchestrator.job.local_files import LocalPath
 from orchestrator.job.outputs import Curves, Output
-from orchestrator.job.references import ModelSource
+from orchestrator.job.references import Reference
 
 MOST_SAMPLES = 1024
 """Of an item. The ways to take half of them, 4.5e306, are still a float: majority@k counts them."""
@@ -69,8 +71,9 @@ class EvaluateConfig(_Policies):
     PRODUCES: ClassVar[type[Output]] = Curves
     RENAMED: ClassVar[Mapping[str, str]] = {"together": "at_k"}
 
-    model: ModelSource | None = Field(
-        default=None, description="${step}, a folder in Hugging Face's layout, or a model's name on its hub"
+    model: SweepModel | None = Field(
+        default=None,
+        description="${step}, a folder in Hugging Face's layout, a model's name on its hub, or {base, adapter}",
     )
     tasks: Annotated[tuple[TaskConfig, ...], AfterValidator(filled)]
     template: Template = Field(default=Template(name="think"), description="a style's name, auto, or {open, close}")
@@ -168,6 +171,9 @@ class EvaluateConfig(_Policies):
         """A server is said where one decodes, and what a server decides is not said here too."""
         if self.model is None and self.chat is None:
             raise ValueError("has no model, which is needed")
+        if self.adapted and not self.engine_kind.adapters:
+            able = " and ".join(name for name in ENGINES if ENGINES[name].adapters)
+            raise ValueError(f"model.adapter: is for {able}, and the engine is {self.engine_name}: leave it out")
         served = {"served_model": self.served_model, "resources.server": self.resources.server}
         if problem := gpus_problem(self.engine, self.resources.gpus):
             raise ValueError(f"resources.gpus: {problem}")
@@ -267,7 +273,7 @@ class EvaluateConfig(_Policies):
             for name, written, understood in _as_sets(key, getattr(self, key), dumped[key])
             if written != understood
         ]
-        if "strftime_now" in chat_template(self.model):
+        if "strftime_now" in chat_template(self.base):
             notes.append(
                 f"date: the model's chat template writes the day: prompts say {self.date}, whatever the day is"
             )
@@ -288,8 +294,12 @@ class EvaluateConfig(_Policies):
         for index, task in enumerate(self.tasks):
             yield from task.problems(("tasks", index), contents)
         if self.chat is None:
-            yield from folder_problems(self.model)
-            for name, message in unknown_switches(chat_template(self.model), self.chat_template_kwargs):
+            within = ("model", "base") if self.adapted else ("model",)
+            for problem in folder_problems(self.base):
+                yield replace(problem, field=within)
+            if self.adapted:
+                yield from self.adapted.problems()
+            for name, message in unknown_switches(chat_template(self.base), self.chat_template_kwargs):
                 yield Problem(("chat_template_kwargs", name), message)
         yield from unrecommended(self)
         yield from cannot(self)
@@ -302,8 +312,10 @@ class EvaluateConfig(_Policies):
         for index, task in enumerate(self.tasks):
             if task.dataset is not None:
                 yield HubName(("tasks", index, "dataset"), "dataset", task.dataset, task.revision)
-        if isinstance(self.model, str):
-            yield HubName(("model",), "model", self.model)
+        if isinstance(self.base, str):
+            yield HubName(("model", "base") if self.adapted else ("model",), "model", self.base)
+        if self.adapted and isinstance(self.adapted.adapter, str):
+            yield HubName(("model", "adapter"), "model", self.adapted.adapter)
         if self.judge is not None and isinstance(self.judge.model, str):
             yield HubName(("judge", "model"), "model", self.judge.model)
 
@@ -315,7 +327,8 @@ class EvaluateConfig(_Policies):
     def external_inputs(self) -> Mapping[str, Path]:
         """The user's own task files and model folders."""
         files = {f"tasks.{index}.path": task.file for index, task in enumerate(self.tasks)}
-        files["model"] = self.model_folder
+        files["model.base" if self.adapted else "model"] = self.model_folder
+        files["model.adapter"] = local_folder(self.adapted.adapter) if self.adapted else None
         files["judge.model"] = None if self.judge is None else local_folder(self.judge.model)
         return {name: path for name, path in files.items() if path is not None}
 
@@ -331,9 +344,32 @@ class EvaluateConfig(_Policies):
         return f"{len(self.policies)} policies x {items}{samples}"
 
     @property
+    def base(self) -> Reference | LocalPath | str | None:
+        """The model itself, whatever is laid on it; None where a server that chats has it."""
+        return self.model.base if isinstance(self.model, AdaptedModel) else self.model
+
+    @property
+    def adapted(self) -> AdaptedModel | None:
+        """The model, where it is one with an adapter."""
+        return self.model if isinstance(self.model, AdaptedModel) else None
+
+    @property
+    def model_name(self) -> str:
+        """As it is called: the step that made it, the folder's last name, or the name on its hub or server; with its
+        adapter's."""
+        if self.base is None:
+            return str(self.served_model)
+        base = self.base.step if isinstance(self.base, Reference) else _last_name(self.base)
+        return f"{base} with {_last_name(self.adapted.adapter)}" if self.adapted else base
+
+    @property
     def model_folder(self) -> Path | None:
         """The model when it is a local folder."""
-        return local_folder(self.model)
+        return local_folder(self.base)
+
+
+def _last_name(source: LocalPath | str) -> str:
+    return source.path.name if isinstance(source, LocalPath) else source
 
 
 def _as_sets(name: str, value: object, understood: Any) -> Iterator[tuple[str, list[object], list[object]]]:

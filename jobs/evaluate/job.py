@@ -25,5 +25,6 @@ JOB = Job(
         "pdf": lazy("jobs.evaluate.exports.paper_figures:write_pdf"),
         "svg": lazy("jobs.evaluate.exports.paper_figures:write_svg"),
     },
+    frames=lazy("jobs.evaluate.frames:frames"),
     try_model=lazy("jobs.evaluate.attempts.start:try_model"),
 )

@@ -33,7 +33,6 @@ from jobs.evaluate.stats.outcomes import read
 from jobs.evaluate.stats.s1_metrics import Method, measure_methods
 from jobs.evaluate.traces.provenance import mixed, read_kinds
 from orchestrator.job.context import StepContext
-from orchestrator.job.local_files import LocalPath
 from orchestrator.job.references import Reference
 
 PUBLISHED = (
@@ -194,7 +193,7 @@ def _track(
     """`once` are the numbers of the whole curve: they are at its last place."""
     named = [context.name, *([curve.task] if len(config.tasks) > 1 else []), curve.name]
     params = {
-        "model": _model(config),
+        "model": config.model_name,
         "task": curve.task,
         "task_hash": task_hash[:16],
         "curve": curve.name,
@@ -208,8 +207,8 @@ def _track(
     }
     tags = {"sweep": f"{context.experiment}/{context.name}", "color": plots.colour(number)}
     tags |= {name: str(value) for name, value in was_graded_by(context.output).items()}
-    if isinstance(config.model, Reference):
-        tags["model_fingerprint"] = context.input(config.model).fingerprint
+    if isinstance(config.base, Reference):
+        tags["model_fingerprint"] = context.input(config.base).fingerprint
     run = context.track(" · ".join(named), params, tags)
     run.rewind(-1)  # an attempt that was stopped while publishing may have logged some of it
     places = steps(curve)
@@ -236,15 +235,6 @@ def _write_samples(curve: MeasuredCurve, samples: Path, path: Path) -> None:
                 writer.write_batch(batch)
 
 
-def _model(config: EvaluateConfig) -> str:
-    """As it is called: the step that made it, the folder's last name, or the name on its hub or server."""
-    if config.model is None:
-        return str(config.served_model)
-    if isinstance(config.model, Reference):
-        return config.model.step
-    return config.model.path.name if isinstance(config.model, LocalPath) else config.model
-
-
 def sampling_of(config: EvaluateConfig, decode: Mapping[str, Any]) -> Mapping[str, Any]:
     """How tokens were drawn: as ``decode.json`` has it where the checkpoint decided it."""
     found: Mapping[str, Any] = decode.get("sampling", {name: getattr(config, name) for name in SAMPLING})
@@ -266,7 +256,7 @@ def _decoding(config: EvaluateConfig, drawn: Mapping[str, Any]) -> dict[str, str
 
 
 def _title(config: EvaluateConfig) -> str:
-    return f"{_model(config)}: accuracy against thinking"
+    return f"{config.model_name}: accuracy against thinking"
 
 
 def _subtitle(config: EvaluateConfig, drawn: Mapping[str, Any], curves: Sequence[MeasuredCurve]) -> str:

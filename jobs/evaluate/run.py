@@ -164,7 +164,7 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         determined_by["ends"] = "where all of close stands"
     folder = traces_folder(context.traces, determined_by)
     resources = config.resources
-    made = context.input(config.model) if isinstance(config.model, Reference) else None
+    made = context.input(config.base) if isinstance(config.base, Reference) else None
     replica = ReplicaSpec(
         *(partial(_start, engine, made), trees, forcing, sampling, config.seed, folder),
         in_flight=resources.in_flight,

@@ -18,6 +18,7 @@ from orchestrator.job.context import StepContext
 
 if TYPE_CHECKING:
     from orchestrator.job.estimate import Estimate
+    from orchestrator.job.frames import Frames
     from orchestrator.job.usage import Spending
     from orchestrator.store.step_folders import StepFolder
     from orchestrator.store.storage import StoragePath
@@ -231,6 +232,8 @@ class Job:
     """By the format's name."""
     follow: Callable[[Any, StepContext], Follower] | None = None
     """What looks at a step of this kind while it runs."""
+    frames: Callable[[Any, StepContext], Frames] | None = None
+    """A finished step's results, for Python."""
     try_model: Trier | None = None
     """Of several kinds that can, the first opens models that no step of theirs names."""
     short: bool = False

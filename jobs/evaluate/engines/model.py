@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from jobs.architecture import cached_snapshot
+from jobs.evaluate.adapter import SETTINGS, WEIGHTS, AdaptedModel, Adapter, rank_of, unfit
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.drawing import SAMPLING
 from jobs.evaluate.engines.context import auto_context, context_remarks
@@ -18,8 +19,10 @@ from jobs.evaluate.engines.weights import fetch, untold
 from jobs.model_folder import local_folder
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
-from orchestrator.job.local_files import LocalPath, regular_files
+from orchestrator.job.local_files import LocalPath, locate, regular_files
 from orchestrator.job.references import Reference
+
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 
 SAMPLED = 1 << 20
 """Bytes at either end of a file that identify it, with its size: weights that were trained differ everywhere."""
@@ -42,20 +45,23 @@ class ResolvedModel:
     """How many ids the model may emit, those that only pad its embeddings included."""
     end_of_turn: tuple[int, ...]
     """Ids that end an answer."""
+    adapter: Adapter | None = None
+    """What is laid on its weights."""
 
 
 def resolve(config: EvaluateConfig, context: StepContext) -> ResolvedModel:
     """Finds the model that `config` names and reads its small files. Raises StepError when it cannot be used."""
-    return _read(config, *_locate(config, context))
+    model = _read(config, *_locate(config, context))
+    return model if config.adapted is None else _with_adapter(model, config.adapted)
 
 
 def at_hand(config: EvaluateConfig) -> ResolvedModel | None:
     """The model as :func:`resolve` gives it, without its identity, where this machine has its small files: a folder, or
     a name of the hub whose files are in the cache. Raises StepError when it cannot be used."""
-    if isinstance(config.model, str):
-        folder = cached_snapshot(config.model)
+    if isinstance(config.base, str):
+        folder = cached_snapshot(config.base)
         return None if folder is None else _read(config, str(folder), None, "")
-    folder = local_folder(config.model)
+    folder = local_folder(config.base)
     return None if folder is None else _read(config, str(folder), None, "")
 
 
@@ -117,6 +123,7 @@ def engine(config: EvaluateConfig, model: ResolvedModel, sampling: Sampling, sea
         name=config.engine_name,
         model=model.source,
         revision=model.revision,
+        adapter=model.adapter,
         dtype=model.dtype,
         context_length=model.context_length,
         vocabulary=len(model.tokenizer),
@@ -147,6 +154,9 @@ def fetched(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int
 
     Raises EngineError and StoreError where it cannot be had.
     """
+    if engine.adapter is not None and engine.adapter.revision is not None:
+        folder = fetch(engine.adapter.source, engine.adapter.revision, tell)
+        engine = replace(engine, adapter=replace(engine.adapter, source=str(folder), revision=None))
     if made is not None:
         return replace(engine, model=str(made.output))
     if engine.revision is None:  # a folder already, or a server's own
@@ -156,25 +166,44 @@ def fetched(engine: EngineSpec, made: StepInput | None, tell: Callable[[int, int
 
 def _locate(config: EvaluateConfig, context: StepContext) -> tuple[str, str | None, str]:
     """Source, revision and identity."""
-    if isinstance(config.model, Reference):
-        step = context.input(config.model)
+    if isinstance(config.base, Reference):
+        step = context.input(config.base)
         return str(step.output), None, step.fingerprint
-    if isinstance(config.model, LocalPath):
-        return str(config.model.path), None, _folder_identity(config.model.path)
-    assert config.model is not None, "only a server that chats does without"
-    return _hub_model(config.model)
+    if isinstance(config.base, LocalPath):
+        return str(config.base.path), None, _folder_identity(config.base.path)
+    assert config.base is not None, "only a server that chats does without"
+    return _hub_model(config.base)
 
 
-def _hub_model(name: str) -> tuple[str, str, str]:
+def _with_adapter(model: ResolvedModel, adapted: AdaptedModel) -> ResolvedModel:
+    """The model with the adapter that `adapted` names. Raises StepError when it is not one for it."""
+    if isinstance(adapted.adapter, LocalPath):
+        folder, revision, identity = adapted.adapter.path, None, _folder_identity(adapted.adapter.path)
+        source = str(folder)
+    else:
+        source, revision, identity = _hub_model(adapted.adapter, "model.adapter", [*SMALL_FILES, WEIGHTS])
+        cached = cached_snapshot(source, SETTINGS)
+        if cached is None:
+            raise StepError(f"model.adapter: {source!r} has no {SETTINGS}: give an adapter as peft saves it")
+        folder = cached
+    base = locate(model.source) if model.revision is None else model.source
+    if problem := unfit(folder, base):
+        raise StepError(f"model.adapter: {str(adapted.adapter)!r} {problem}")
+    return replace(
+        model, identity=f"{model.identity} with {identity}", adapter=Adapter(source, revision, rank_of(folder))
+    )
+
+
+def _hub_model(name: str, field: str = "model", files: Sequence[str] = SMALL_FILES) -> tuple[str, str, str]:
     """Fetches the small files; the commit they belong to is what every replica then loads."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        small = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja"])
+        small = snapshot_download(name, allow_patterns=list(files))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise StepError(
-            f"model: {name!r} is not a folder, and cannot be had from the hub: {_first_line(error)}"
+            f"{field}: {name!r} is not a folder, and cannot be had from the hub: {_first_line(error)}"
         ) from error
     commit = Path(small).name
     return name, commit, f"{name}@{commit}"

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
+from jobs.evaluate.adapter import Adapter
 from jobs.evaluate.engines.registry import ENGINES
 from jobs.evaluate.engines.server import Server
 
@@ -156,6 +157,8 @@ class EngineSpec:
     """Ids that the tokenizer knows. A model with padded embeddings emits ids beyond; they are masked."""
     gpus: int
     cpus: int
+    adapter: Adapter | None = None
+    """What is laid on the model's weights."""
     served: ServedModel | None = None
     """Where the model is, for the engine that does not load it."""
     batch_invariant: bool = False

@@ -46,6 +46,8 @@ class EngineKind:
     sampling: frozenset[str] = frozenset()
     """What it can do beyond temperature and top_p: fields of :class:`jobs.evaluate.engines.protocol.Sampling`. Its
     penalties count the whole trace: see :attr:`jobs.evaluate.engines.protocol.Request.given`."""
+    adapters: bool = False
+    """Whether it takes a LoRA adapter on its model."""
     batch_invariant: bool = False
     """Whether, on GPUs, it can be told to give the same tokens whatever shares a batch."""
 
@@ -69,6 +71,7 @@ ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
             on_cpus=Program(8, 0.004, 0.3e-3),
             on_gpus=Program(60, 0.03, 0.02e-3),
             sampling=CUTS | PENALTIES,
+            adapters=True,
         ),
         "vllm": EngineKind(
             start=lazy("jobs.evaluate.engines.vllm:start"),
@@ -77,6 +80,7 @@ ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
             on_gpus=Program(120, 0.003, 0.02e-3),
             splits=True,
             sampling=CUTS | PENALTIES,
+            adapters=True,
             batch_invariant=True,
         ),
         # A server's presence and frequency penalties count a request, and a trace is written by several.

@@ -51,6 +51,10 @@ def _load(spec: EngineSpec) -> Any:
     dtype = getattr(torch, spec.dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(spec.model, revision=spec.revision, dtype=dtype)
+        if spec.adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, spec.adapter.source).merge_and_unload()
         model = model.to(device).eval()
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         raise EngineError(f"transformers cannot load {spec.model}: {error}") from error

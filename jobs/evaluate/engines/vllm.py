@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from jobs.evaluate.adapter import RANKS, Adapter
 from jobs.evaluate.engines.log_tail import log_tail, reason
 from jobs.evaluate.engines.protocol import Chunk, EngineError, EngineSpec, Request
 from jobs.evaluate.engines.weights import ready_seconds
@@ -92,6 +93,9 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
         "additional_config": {"vocabulary": spec.vocabulary},
         **limits(spec, *AsyncEngineArgs.get_batch_defaults(max(1, spec.gpus))),
     }
+    if spec.adapter is not None:
+        room = next(rank for rank in RANKS if rank >= spec.adapter.rank)
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
     if spec.gpus:
         arguments |= {
             "tensor_parallel_size": spec.gpus,
@@ -120,7 +124,7 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
         f"{scheduler.max_num_batched_tokens} (resources.max_num_seqs and max_num_batched_tokens set others)",
         flush=True,
     )
-    return VllmEngine(engine, tail)
+    return VllmEngine(engine, tail, spec.adapter)
 
 
 def limits(spec: EngineSpec, tokens: Mapping[Any, int], requests: Mapping[Any, int]) -> dict[str, int]:
@@ -157,8 +161,11 @@ def processors(config: Any, vocabulary: int, counts_written: bool = False) -> li
 class VllmEngine:
     """An AsyncLLM behind the protocol of engines."""
 
-    def __init__(self, engine: Any, tail: deque[str]):
+    def __init__(self, engine: Any, tail: deque[str], adapter: Adapter | None = None):
         """`tail` are the last lines that the engine's processes wrote."""
+        from vllm.lora.request import LoRARequest
+
+        self._adapter = None if adapter is None else LoRARequest("adapter", 1, adapter.source)
         self._engine = engine
         self._tail = tail
         self._names = itertools.count()
@@ -201,6 +208,7 @@ class VllmEngine:
             parameters,
             str(next(self._names)),
             priority=request.priority,
+            lora_request=self._adapter,
         )
         try:
             async with aclosing(outputs):

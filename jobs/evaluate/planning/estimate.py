@@ -103,7 +103,7 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
 
 def _states(config: EvaluateConfig) -> Iterator[str]:
     """What is said of models whose layers keep states."""
-    if isinstance(config.model, Reference) or config.model is None or not keeps_states(config.model):
+    if isinstance(config.base, Reference) or config.base is None or not keeps_states(config.base):
         return
     yield (
         f"{config.model} has layers that keep a state in place of keys and values: forks may compute their prefix "
@@ -113,10 +113,10 @@ def _states(config: EvaluateConfig) -> Iterator[str]:
 
 def _recommended(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Iterator[str]:
     """How tokens will be drawn, where the checkpoint decides it."""
-    if config.sampling is None or config.model is None:
+    if config.sampling is None or config.base is None:
         return
-    made = inputs[config.model.step].output if isinstance(config.model, Reference) else None
-    folder = made if isinstance(config.model, Reference) else folder_of(config.model)
+    made = inputs[config.base.step].output if isinstance(config.base, Reference) else None
+    folder = made if isinstance(config.base, Reference) else folder_of(config.base)
     if folder is None:
         yield f"sampling: recommended is what {config.model} will say in its {FILE}"
         return
@@ -161,15 +161,15 @@ def _basis(config: EvaluateConfig, replica: PlannedReplica, expected: Taken) -> 
 
 def _architecture(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Architecture:
     """The shapes of the model that decodes. Raises UnknownArchitecture when nothing here tells them."""
-    if isinstance(config.model, Reference):
-        made = inputs[config.model.step]
+    if isinstance(config.base, Reference):
+        made = inputs[config.base.step]
         if made.output is not None:
             return find(str(made.output))
         if isinstance(made.forecast, ModelForecast):
             return made.forecast.architecture
-        raise UnknownArchitecture(f"step {config.model.step} has not made it yet")
-    assert config.model is not None, "only a server that chats does without"
-    return find(config.model)
+        raise UnknownArchitecture(f"step {config.base.step} has not made it yet")
+    assert config.base is not None, "only a server that chats does without"
+    return find(config.base)
 
 
 def _context(config: EvaluateConfig, model: Architecture | None) -> int:

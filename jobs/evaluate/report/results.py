@@ -19,9 +19,7 @@ from jobs.evaluate.drawing import SAMPLING
 from jobs.evaluate.stats.statistic import STATISTICS, Statistic
 from jobs.evaluate.sweep.policy import Policy
 from orchestrator.job.context import StepContext
-from orchestrator.job.local_files import LocalPath
 from orchestrator.job.record import FinishedStep
-from orchestrator.job.references import Reference
 
 CurvePoint = Mapping[str, Any]
 """A point of ``curves.json``: its policy's fields, its label, and its row of the table."""
@@ -71,12 +69,7 @@ class FinishedSweep:
     @property
     def model(self) -> str:
         """As it is called: the step that made it, its folder's last name, or its name on a hub or a server."""
-        model = self.config.model
-        if model is None:
-            return str(self.config.served_model)
-        if isinstance(model, Reference):
-            return model.step
-        return model.path.name if isinstance(model, LocalPath) else model
+        return self.config.model_name
 
     @property
     def samples(self) -> Path:

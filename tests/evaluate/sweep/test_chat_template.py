@@ -20,6 +20,7 @@ from jobs.template import TEMPLATES
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from tests.evaluate import spoken, tiny
+from tests.evaluate.families import FAMILIES
 
 SWITCHED = (
     "{%- set effort = reasoning_effort | default('medium') -%}"
@@ -129,6 +130,22 @@ def extended(folder: Path, name: str, budgets: list[int], **changes: Any) -> tup
     lacking = len(missing(sweep, Index(sweep.folder, report=print)))
     spoken.finish(context, fields, ["abc"], ["4"])
     return lacking, {unit.prompt for unit in sweep.units}
+
+
+def test_a_sweep_of_gpt_oss_extended_on_another_day_decodes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.save(tmp_path / "model", context_length=512)
+    FAMILIES["gpt-oss"].tokenizer().save_pretrained(tmp_path / "model")
+    harmony = {"template": "gpt-oss", "efforts": ["low", "high"]}
+    on(monkeypatch, date(2026, 11, 27))
+    first, prompts = extended(tmp_path, "first", [8, 16], **harmony)
+    on(monkeypatch, date(2027, 1, 1))
+    again, same = extended(tmp_path, "again", [8, 16, 32, 64], **harmony)
+    assert (first, again) == (9, 0)
+    assert prompts == same
+    said = FAMILIES["gpt-oss"].tokenizer().decode(list(min(prompts)))
+    assert "Current date: 2026-01-01\nReasoning: " in said
 
 
 def test_a_dated_sweep_extended_on_another_day_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
