@@ -4,68 +4,24 @@ from __future__ import annotations
 
 import html
 import json
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from orchestrator.experiment import load
-from orchestrator.job.context import StepContext
 from orchestrator.live.page import render
 from orchestrator.live.server import served
 from orchestrator.live.snapshot import Watch
 from orchestrator.plan import plan
-from orchestrator.store.leases import Lease
-from orchestrator.store.step_folders import Store
-
-HOSTILE = "<script>window.broken = 1</script>"
+from tests.orchestrator.live.running import HOSTILE, running, train
 
 
 @pytest.fixture
 def watch(tmp_path: Path) -> Iterator[Watch]:
-    """An experiment whose training run is under way, in its second attempt."""
-    content = {
-        "name": f"live {HOSTILE}",
-        "store": str(tmp_path / "runs"),
-        "tracking": f"sqlite:///{tmp_path}/mlflow.db",
-        "max_cost": 5.0,
-        "steps": {
-            "letters": {"job": "letters", "train": 100, "test": 5},
-            "model": {
-                "job": "finetune",
-                "model": {"random": "qwen2", "layers": 1, "hidden_size": 64},
-                "data": "${letters}",
-            },
-        },
-    }
-    path = tmp_path / "live.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    experiment, store = load(path), Store(tmp_path / "runs")
-    letters, model = plan(experiment, store)
-    letters.folder.create(letters.identity)
-    letters.folder.mark_done()
-    model.folder.create(model.identity)
-    model.folder.write_status(
-        state="running", started=time.time() - 60, restarts={"preempted": 1}, reason=f"preempted: {HOSTILE}"
-    )
-    context = model.context(experiment, store)
-    context.progress(30, 120, "steps")
-    train(context, range(1, 31))
-    lease = Lease.by_this_process("run")
-    model.folder.acquire(lease)
-    yield Watch(experiment, store)
-    model.folder.release("run")
-
-
-def train(context: StepContext, steps: range) -> None:
-    run = context.track("finetune", {}, group="training")
-    for step in steps:
-        values = {"loss": 4.0 / step, "tokens_per_second": 1234.0}
-        run.metrics(values | ({"evaluation_loss": 5.0 / step} if step % 10 == 0 else {}), step)
+    with running(tmp_path) as watch:
+        yield watch
 
 
 def test_it_says_what_status_knows_and_draws_the_losses(watch: Watch) -> None:
