@@ -18,7 +18,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: sweep mlflow quick test test-faults install wheels browser clean
+.PHONY: sweep mlflow quick test test-faults install wheels browser clean docs
 
 # The plan first: an experiment that cannot be run as written is refused before anything starts, and one that is done is
 # shown without a cluster.
@@ -59,6 +59,7 @@ $(VENV)/installed-cpu: requirements-cpu.txt pyproject.toml
 	@$(PIP) torch==2.13.0
 	@$(PIP) --no-deps --require-hashes -r requirements-cpu.txt
 	@$(PIP) --no-index --no-deps --no-build-isolation -e .
+	@$(VENV)/bin/python -m orchestrator schema > experiments/schema.json
 	@touch $@
 
 # The same for GPUs: a closed list, each package by its hashes. What the index gave is kept in wheels/, which a head hands on
@@ -70,6 +71,7 @@ $(VENV)/installed-gpu: requirements-gpu.txt pyproject.toml
 	@grep -oE '^[A-Za-z0-9][^ ]*' requirements-gpu.txt > wheels/names.txt
 	@$(PIP) --no-index --find-links wheels --no-deps -r wheels/names.txt
 	@$(PIP) --no-index --no-deps --no-build-isolation -e .
+	@$(VENV)/bin/python -m orchestrator schema > experiments/schema.json
 	@touch $@
 
 # Whole, or not there: what it was made of is copied last.
@@ -84,6 +86,10 @@ browser:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 	    && apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; \
 	} || { echo "make test needs a browser: sudo apt-get install chromium chromium-driver"; exit 1; }
+
+# The pages of docs/ as a site of this version, in site/. Needs the extra: pip install -e .[docs]
+docs:
+	mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,7 +13,7 @@ from jobs.architecture import MOST_CONFIG, cached_snapshot
 from orchestrator.job.config import Problem
 from orchestrator.job.local_files import LocalPath, content, file_problem, folder_problem
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 
 
 def local_folder(model: object) -> Path | None:

@@ -54,7 +54,7 @@ def complete(
         else:
             for step in planned:
                 display.say(f"{step.step.name}: {step.verdict}{f' ({step.reason})' if step.reason else ''}")
-            if problem := _no_room_for_sockets():
+            if problem := no_room_for_sockets():
                 raise ClusterError(problem)
             mirror.check()
             finished = executor.run(experiment, store, list(planned), display, mirror)
@@ -64,7 +64,7 @@ def complete(
     return CompleteRun(finished, pages, mirror.page or "")
 
 
-def _no_room_for_sockets() -> str:
+def no_room_for_sockets() -> str:
     """Why Ray could not start here, where its folder's name alone tells; empty where it does not."""
     folder = os.environ.get("RAY_TMPDIR", "")
     if os.environ.get("RAY_ADDRESS") or len(os.fsencode(folder)) <= LONGEST_RAY_FOLDER:

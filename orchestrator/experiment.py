@@ -113,7 +113,7 @@ class Experiment:
     """What was changed of it when it was read: ``KEY=VALUE``."""
 
 
-class _TopLevel(StrictModel):
+class TopLevel(StrictModel):
     """The keys of an experiment file outside its steps. None of them is part of any step's identity."""
 
     name: str = Field(min_length=1, max_length=LONGEST_NAME)
@@ -234,7 +234,7 @@ class _Checker:
 
     def check(self) -> Experiment:
         data = self.document.value
-        top = self._validate(_TopLevel, data, ())
+        top = self._validate(TopLevel, data, ())
         raw_steps = data.get("steps")
         steps: dict[str, Step] = {}
         names = dict.fromkeys(raw_steps) if isinstance(raw_steps, dict) else {}
@@ -252,12 +252,12 @@ class _Checker:
         ordered = self._order(steps, raw_steps if isinstance(raw_steps, dict) else {})
         if self.complaints or top is None:
             raise ExperimentError(self.file, self.complaints)
-        base = base_folder()
+        store, tracking = located(top.store, top.tracking)
         return Experiment(
             name=top.name,
             steps={name: steps[name] for name in ordered},
-            store=_located(top.store or os.environ.get("ORCHESTRATOR_STORE") or DEFAULT_STORE, base),
-            tracking=_located(top.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING, base),
+            store=store,
+            tracking=tracking,
             max_cost=top.max_cost,
             notes=_notes([f"{name}: {note}" for name in ordered for note in _noted(steps[name].config)]),
             file=self.file,
@@ -492,6 +492,15 @@ def base_folder() -> Path:
     """
     here = absolute(".")
     return Path.home() / ".orchestrator" if "runtime_resources" in here.parts else here
+
+
+def located(store: str | None = None, tracking: str | None = None) -> tuple[str, str]:
+    """Where results and tracked runs go: where a file says, else the environment. Raises ValueError."""
+    base = base_folder()
+    return (
+        _located(store or os.environ.get("ORCHESTRATOR_STORE") or DEFAULT_STORE, base),
+        _located(tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING, base),
+    )
 
 
 def _located(location: str, base: Path) -> str:

@@ -22,6 +22,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from jobs.curate.classes import Classify
 from jobs.curate.resources import CurateResources
 from jobs.curate.row import CurateRow
+from jobs.tokenizer import saved_tokenizer
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import LocalPath
@@ -96,10 +97,10 @@ class LikeliestLabel:
 
     def __init__(self, source: str, revision: str | None, labels: Sequence[str]):
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         self._torch = torch
-        self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        self._tokenizer = saved_tokenizer(source, revision)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = "auto" if device == "cuda" else torch.float32
         self._model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype).to(device).eval()

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
 
 from jobs.finetune.config import RandomModel
-from orchestrator.job.errors import StepError
+from jobs.tokenizer import saved_tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TURN = "<|im_end|>"
@@ -52,12 +52,5 @@ def load_tokenizer(source: RandomModel | str, revision: str | None = None) -> Pr
     """The tokenizer of a model. Raises StepError when it cannot be loaded."""
     if isinstance(source, RandomModel):
         return byte_tokenizer(source.context)
-    # Brings transformers' models with it, which takes seconds to import.
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, revision=revision)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise StepError(f"model: the tokenizer of {source!r} cannot be loaded ({reason})") from error
+    tokenizer: PreTrainedTokenizerBase = saved_tokenizer(source, revision)
     return tokenizer

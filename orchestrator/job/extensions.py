@@ -12,13 +12,16 @@ Nothing is imported before it is asked for by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 T = TypeVar("T")
 
@@ -77,17 +80,30 @@ class ExtensionPoint(Mapping[str, T]):
         return extension
 
 
-def known(names: ExtensionPoint[Any], *others: str) -> AfterValidator:
-    """Of a config's field: its value is one of `names`, or of `others`; the error says which there are."""
+@dataclass(frozen=True, eq=False)
+class KnownName:
+    """Of a config's field: its value is one of `names`, or of `others`; the error, and the schema, say which."""
 
-    def check(value: str) -> str:
-        if value in others or value in names:
+    names: ExtensionPoint[Any]
+    others: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "enum": [*self.others, *self.names]}
+
+    def _check(self, value: str) -> str:
+        if value in self.others or value in self.names:
             return value
-        *first, last = map(repr, (*others, *names))
+        *first, last = map(repr, (*self.others, *self.names))
         expected = f"{', '.join(first)} or {last}"
         raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
 
-    return AfterValidator(check)
+
+def known(names: ExtensionPoint[Any], *others: str) -> KnownName:
+    """What annotates such a field."""
+    return KnownName(names, others)
 
 
 def lazy(target: str) -> Callable[..., Any]:

@@ -29,7 +29,8 @@ def import_(question):
 def test_a_command_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "import_.py").write_text(NEW)
     monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
-    assert "  import   Ask one question.\n" in CliRunner().invoke(main, ["--help"]).output
+    listed = CliRunner().invoke(main, ["--help"]).output
+    assert "import Ask one question." in [" ".join(line.split()) for line in listed.splitlines()]
     assert CliRunner().invoke(main, ["import", "why"]).output == "asked why\n"
     monkeypatch.delitem(sys.modules, f"{commands.__name__}.import_")
 

@@ -64,7 +64,7 @@ def ready(config: EvaluateConfig, context: StepContext) -> Ready:
     return Ready(
         prompter=prompter,
         engine=replace(models.engine(config, model, sampling, 2 * MOST_AT_ONCE), in_flight=MOST_AT_ONCE),
-        made=context.input(config.model) if isinstance(config.model, Reference) else None,
+        made=context.input(config.base) if isinstance(config.base, Reference) else None,
         answer_tokens=models.answer_tokens(config, model),
         settings=Settings(sampling, seed=config.seed),
         name=context.name if isinstance(config.model, Reference) else str(config.model),

@@ -13,7 +13,7 @@ from jobs.evaluate.chat.client import Answer, ChatClient, Unaccountable
 from jobs.evaluate.chat.config import Chat
 from jobs.evaluate.chat.replies import Asked, Replies
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.engines.connection import Refused
+from jobs.evaluate.engines.connection import RefusedRequest
 from jobs.evaluate.engines.protocol import EngineError
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
@@ -102,7 +102,7 @@ class _Asking:
     def _is_hopeless(self) -> bool:
         if any(isinstance(error, Unaccountable) for error in self._failed):
             return True
-        if any(isinstance(error, Refused) and error.status in _NOBODY for error in self._failed):
+        if any(isinstance(error, RefusedRequest) and error.status in _NOBODY for error in self._failed):
             return True
         return not self._answered and len(self._failed) >= _HOPELESS
 

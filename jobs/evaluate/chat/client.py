@@ -19,7 +19,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from pydantic import Field, JsonValue
 
 from jobs.evaluate.chat.gate import Gate
-from jobs.evaluate.engines.connection import Connection, Cut, Failed, Outside, Refused
+from jobs.evaluate.engines.connection import Connection, Cut, Failed, Outside, RefusedRequest
 from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.engines.server import Server
 
@@ -110,7 +110,7 @@ class ChatClient:
                 async with self._gate.request() as era:
                     try:
                         answer = await self._ask(question, how)
-                    except Refused as refused:
+                    except RefusedRequest as refused:
                         if refused.status in _TOO_MANY:
                             self._gate.too_many(era)
                         raise
@@ -122,7 +122,7 @@ class ChatClient:
             except EngineError as error:
                 if attempt > retries or not _passes(error):
                     raise
-                if isinstance(error, Refused) and error.after is not None:
+                if isinstance(error, RefusedRequest) and error.after is not None:
                     wait = min(error.after, LONGEST_WAIT)
             await asyncio.sleep(wait)
         raise AssertionError("counting does not end")
@@ -220,6 +220,6 @@ def _told_apart(text: str, end: End | None, usage: _Usage | None) -> Answer:
 
 def _passes(error: EngineError) -> bool:
     """Whether asking again may go better: of what is refused, only where the server is busy or broken."""
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedRequest):
         return error.status in _ANOTHER_TIME or error.status >= 500
     return not isinstance(error, Unaccountable)

@@ -42,7 +42,7 @@ class Failed(Outside):
     message: str
 
 
-class Refused(EngineError):
+class RefusedRequest(EngineError):
     """The server answered a request with an error, by its HTTP status."""
 
     def __init__(self, message: str, status: int, after: float | None):
@@ -104,7 +104,7 @@ class Connection:
             yield
         except openai.APIStatusError as error:
             said = f"the server refused a request with {error.status_code}: {error.response.text}"
-            raise Refused(self.shown(said), error.status_code, _seconds(error.response.headers)) from None
+            raise RefusedRequest(self.shown(said), error.status_code, _seconds(error.response.headers)) from None
         except openai.APIConnectionError as error:
             reason = str(error.__cause__ or error) or type(error.__cause__).__name__
             raise EngineError(self.shown(f"no answer from {self.server.url}: {reason}")) from None

@@ -17,6 +17,7 @@ from jobs.evaluate.engines.protocol import EngineSpec, Sampling, ServedModel
 from jobs.evaluate.engines.recommended import FILE, NothingRecommended, read
 from jobs.evaluate.engines.weights import fetch, untold
 from jobs.model_folder import local_folder
+from jobs.tokenizer import saved_tokenizer
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import LocalPath, locate, regular_files
@@ -66,13 +67,13 @@ def at_hand(config: EvaluateConfig) -> ResolvedModel | None:
 
 
 def _read(config: EvaluateConfig, source: str, revision: str | None, identity: str) -> ResolvedModel:
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
     try:
         settings = AutoConfig.from_pretrained(source, revision=revision)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError, KeyError) as error:
         raise StepError(f"model: {source} cannot be loaded: {_first_line(error)}") from error
+    tokenizer = saved_tokenizer(source, revision)
     text = settings.get_text_config()
     try:
         declared = GenerationConfig.from_pretrained(source, revision=revision).eos_token_id
