@@ -1,23 +1,27 @@
 """What 95% intervals are worth: how many hold the truth in simulated sweeps, and how wide they are.
 
-    python benchmarks/coverage.py [--sweeps 1000] [--json FILE]
+    python benchmarks/coverage.py [--sweeps 2000] [--cells FILE]
 
 Sweeps are drawn from populations of items whose truth is known: easy, hard and mixed ones, policies that solve all that
 another does and a little more, that gain on some items and lose on others, whose samples are the same as the other's
 or not. The least of many coverages is low by chance alone: of 48 populations that are all covered by 0.95, the least of
 300 sweeps each comes out at 0.92. So those that are covered least are drawn anew, ten times as often. The table has,
 for each number of items and of samples, the population that is covered least then; the file has them all. Beside them
-is what the bootstrap over items gives, as the s1 paper has it. Nothing is timed.
+is what the bootstrap over items gives, as the s1 paper has it. Nothing is timed. With --cells a run that was stopped
+continues.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -52,6 +56,7 @@ Rng = np.random.Generator
 Draw = Callable[[Rng, tuple[int, int]], Floats]
 Only = frozenset[str] | None
 """The populations that are looked at; None: all of them."""
+Quantity = Callable[..., Iterator["Cell"]]
 
 
 @dataclass(frozen=True)
@@ -168,8 +173,6 @@ def differences(rng: Rng, items: int, samples: int, sweeps: int, only: Only = No
 
 def same_items(rng: Rng, items: int, samples: int, sweeps: int, only: Only = None) -> Iterator[Cell]:
     """Accuracies of these items, sampled again."""
-    if samples == 1:
-        return
     for name, (draw, _) in CHANCES.items():
         if only is not None and name not in only:
             continue
@@ -208,7 +211,7 @@ def best(rng: Rng, items: int, samples: int, sweeps: int) -> Iterator[Cell]:
             all_shares = [Shares.certain(each, np.ones((items, 1))) for each in right]
             found = [best_interval(shares, 0) for shares in all_shares]
             drawn = []
-            for each in right:
+            for each in right[:BOOTSTRAPPED]:
                 largest = resampled_shares(each, np.ones_like(each), 0, DRAWS).max(axis=1)
                 drawn += percentile_intervals(largest[:, None], items)
             off = np.mean([held_out(shares.graded, 0) for shares in all_shares]) - truth
@@ -239,29 +242,60 @@ def curve(rng: Rng, items: int, samples: int, sweeps: int) -> Iterator[Cell]:
     yield Cell("whole curve", "eight points; beside: their own intervals", items, samples, np.nan, *numbers)
 
 
-def measure(sweeps: int) -> list[Cell]:
-    """All cells."""
-    found: list[Cell] = []
-    for quantity, samples, drawn in (
-        (points, SAMPLES, sweeps),
-        (differences, SAMPLES, sweeps),
-        (same_items, SAMPLES, sweeps),
-        (tokens, (1, 16), max(BOOTSTRAPPED, sweeps // 2)),
-    ):
+def groups(sweeps: int) -> Iterator[tuple[str, Callable[[], list[Cell]]]]:
+    """The cells of each quantity, number of items and of samples: what they are called, and what measures them."""
+    for quantity, counts in ((points, SAMPLES), (differences, SAMPLES), (same_items, SAMPLES[1:]), (tokens, (1, 16))):
         for items in ITEMS:
-            for each in samples:
-                cells = list(quantity(np.random.default_rng([items, each]), items, each, drawn))
-                least = frozenset(cell.population for cell in sorted(cells, key=lambda cell: cell.covered)[:AGAIN])
-                anew = quantity(np.random.default_rng([items, each, 1]), items, each, MORE * drawn, least)
-                known = {cell.population: replace(cell, anew=True) for cell in anew}
-                found += [known.get(cell.population, cell) for cell in cells]
-    few = max(20, sweeps // 5)
+            for samples in counts:
+                yield f"{quantity.__name__} {items} {samples}", partial(_twice, quantity, items, samples, sweeps)
     for items in ITEMS:
-        found += best(np.random.default_rng([items, 1]), items, 1, few)
+        yield f"best {items} 1", partial(_once, best, items, 1, sweeps)
     for items in ITEMS:
-        for each in (1, 16):
-            found += curve(np.random.default_rng([items, each]), items, each, few)
-    return found
+        for samples in (1, 16):
+            yield f"curve {items} {samples}", partial(_once, curve, items, samples, sweeps)
+
+
+def _once(quantity: Quantity, items: int, samples: int, sweeps: int) -> list[Cell]:
+    return list(quantity(np.random.default_rng([items, samples]), items, samples, sweeps))
+
+
+def _twice(quantity: Quantity, items: int, samples: int, sweeps: int) -> list[Cell]:
+    """Those that are covered least are drawn anew, as many at a time as before."""
+    cells = _once(quantity, items, samples, sweeps)
+    least = frozenset(cell.population for cell in sorted(cells, key=lambda cell: cell.covered)[:AGAIN])
+    drawn: dict[str, list[Cell]] = defaultdict(list)
+    for number in range(1, MORE + 1):
+        for cell in quantity(np.random.default_rng([items, samples, number]), items, samples, sweeps, least):
+            drawn[cell.population].append(cell)
+    anew = {name: _mean(each) for name, each in drawn.items()}
+    return [anew.get(cell.population, cell) for cell in cells]
+
+
+def _mean(cells: list[Cell]) -> Cell:
+    """What a population comes to that was drawn several times."""
+    names = ("truth", "covered", "width", "bootstrap_covered", "bootstrap_width")
+    means: dict[str, Any] = {name: float(np.mean([getattr(cell, name) for cell in cells])) for name in names}
+    return replace(cells[0], **means, anew=True)
+
+
+def measure(sweeps: int, kept: Path | None) -> list[Cell]:
+    """All cells. They are kept in a file as they come, a line for each group; what it has is not measured again."""
+    known: dict[str, list[Cell]] = {}
+    if kept is not None and kept.exists():
+        for line in kept.read_text().splitlines():
+            record = json.loads(line)
+            if record["sweeps"] == sweeps:
+                known[record["group"]] = [Cell(**cell) for cell in record["cells"]]
+    cells = []
+    for name, measured in groups(sweeps):
+        if name not in known:
+            known[name] = measured()
+            if kept is not None:
+                record = {"group": name, "sweeps": sweeps, "cells": [asdict(cell) for cell in known[name]]}
+                with kept.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+        cells += known[name]
+    return cells
 
 
 def rows(cells: list[Cell]) -> Iterator[tuple[str, ...]]:
@@ -292,16 +326,14 @@ TITLES = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweeps", type=int, default=1000, help="simulated sweeps of each population")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures of all populations here")
+    parser.add_argument("--sweeps", type=int, default=2000, help="simulated sweeps of each population")
+    parser.add_argument("--cells", type=Path, metavar="FILE", help="where the figures of all populations are kept")
     arguments = parser.parse_args()
-    cells = measure(arguments.sweeps)
+    cells = measure(arguments.sweeps, arguments.cells)
     table = Table(*TITLES, title="What 95% intervals cover; widths in points, of tokens in tokens")
     for row in rows(cells):
         table.add_row(*row)
     Console(width=180).print(table)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps([asdict(cell) for cell in cells], indent=1))
 
 
 if __name__ == "__main__":

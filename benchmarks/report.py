@@ -33,6 +33,7 @@ from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.publish import publish
 from jobs.evaluate.run import Sweep, prepare
 from jobs.evaluate.samples import SCHEMA
+from jobs.evaluate.sweep.grown import branches_of
 from jobs.evaluate.sweep.ledger import Ledger
 from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.traces.files import write
@@ -96,7 +97,7 @@ async def decode(sweep: Sweep, engine: Instant) -> None:
     """Traces of the first sample of the first items."""
     replica = sweep.replica
     segments: list[Segment] = []
-    walker = Walker(engine, replica.trees[0], replica.forcing, replica.sampling, 0, segments.append)
+    walker = Walker(engine, branches_of(replica.trees[0]), replica.forcing, replica.sampling, 0, segments.append)
     for question in sweep.questions[:TRACED]:
         await walker.walk(question.units[0], Trace(question.units[0], replica.forcing))
     write(sweep.folder, segments)

@@ -1,15 +1,17 @@
-"""What a sweep's numbers cost: from its samples to curves, k samples together, all pairs of points, and methods.
+"""What a sweep's numbers cost: from its samples to curves, votes of k samples, all pairs of points, methods, frontiers.
 
     python benchmarks/sweep_statistics.py [--items 30] [--samples 64] [--policies 40] [--json FILE]
 
 Samples are simulated: budgets and extensions of one model on one task, whose accuracies and lengths grow with thinking.
-Nothing else of a sweep is run; what is timed is `jobs.evaluate.publish.results`, and, by itself, its comparisons.
+Nothing else of a sweep is run; what is timed is `jobs.evaluate.publish.results`, and, by themselves, its comparisons
+and what the command `frontier` does: reading, majority, weighted and best of k by length, costs, and the frontiers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +26,10 @@ from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.publish import results
 from jobs.evaluate.stats.comparisons import compare
 from jobs.evaluate.stats.curves import NATURAL_END
+from jobs.evaluate.stats.frontier import frontiers
+from jobs.evaluate.stats.options import options
 from jobs.evaluate.stats.outcomes import read
+from jobs.evaluate.stats.votes import spelled
 
 STRINGS = ("Wait", "Hmm", "Alternatively", "")
 
@@ -85,6 +90,14 @@ def measure(items: int, samples: int, policies: int, folder: Path) -> dict[str, 
     began = time.perf_counter()
     compare(outcomes, NATURAL_END.name)
     compared = time.perf_counter() - began
+    began = time.perf_counter()
+    (task,) = read(path, names, ["length"])
+    was_read = time.perf_counter()
+    votes = spelled(("majority", "weighted", "best"), ("length",))
+    found_options = options(task, config.policies, votes, "sweep", usd_per_token=1e-6)
+    voted = time.perf_counter()
+    frontiers(found_options, seed=0)
+    marked = time.perf_counter()
     return {
         "items": items,
         "samples": samples,
@@ -92,6 +105,10 @@ def measure(items: int, samples: int, policies: int, folder: Path) -> dict[str, 
         "comparisons": len(found.comparisons),
         "seconds": seconds,
         "comparisons_seconds": compared,
+        "options": len(found_options.options),
+        "votes_seconds": voted - was_read,
+        "frontier_seconds": marked - began,
+        "peak_mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
 
@@ -108,6 +125,9 @@ def main() -> None:
     table = Table("", "measured", title=f"A sweep's numbers, {size}")
     table.add_row("from samples to all of them", f"{figures['seconds']:.1f} s")
     table.add_row(f"of which {figures['comparisons']:,} comparisons", f"{figures['comparisons_seconds']:.1f} s")
+    table.add_row(f"the frontiers of {figures['options']:,} options", f"{figures['frontier_seconds']:.1f} s")
+    table.add_row("of which their votes", f"{figures['votes_seconds']:.1f} s")
+    table.add_row("memory at its peak", f"{figures['peak_mebibytes']:,.0f} MiB")
     Console().print(table)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=1))

@@ -26,6 +26,7 @@ from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.replica import ReplicaSpec
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Engine
+from jobs.evaluate.sweep.grown import branches_of
 from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Leaf, Tree, grow, leaf
@@ -61,7 +62,7 @@ def sweep(model: str, engine: str, items: int) -> EvaluateConfig:
 
 async def decode(engine: Engine, spec: ReplicaSpec, units: Sequence[Unit], policies: Sequence[Policy]) -> Pass:
     """One pass over all units with the tree of `policies`."""
-    tree: Tree = grow(policies, spec.trees[0].injected)
+    tree: Tree = grow(policies, branches_of(spec.trees[0]).injected)
     kept: list[Segment] = []
     walker = Walker(engine, tree, spec.forcing, spec.sampling, spec.seed, kept.append)
     at_once = asyncio.Semaphore(spec.in_flight)

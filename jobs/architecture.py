@@ -151,7 +151,7 @@ def from_config(config: Mapping[str, Any]) -> Architecture:
     except KeyError as error:
         raise UnknownArchitecture(f"its config.json has no {error.args[0]}") from None
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise UnknownArchitecture(f"its config.json cannot be understood ({error})") from None
+        raise UnknownArchitecture(f"its config.json makes no sense ({error})") from None
 
 
 def _quantized_bits(said: Any) -> float | None:

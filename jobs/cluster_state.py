@@ -87,7 +87,7 @@ def shortage(bundle: Mapping[str, float], count: int, waited: float, settings: s
     """
     there = machines()
     return (
-        f"resources: asked for {count} x ({amounts(bundle)}), each on one machine, and did not get it within "
+        f"resources: asked for {count} x ({amounts(bundle)}), each on one machine, and did not get them within "
         f"{waited:g} seconds; the cluster has {_all_together(bundle, there)}{_by_type(bundle, there)}; "
         f"{_what_would_fit(bundle, count, there)}: lower {settings}, wait longer (resources.wait), or add machines"
     )

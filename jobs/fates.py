@@ -90,9 +90,9 @@ class Funnel:
 
     def metrics(self) -> dict[str, float]:
         """For a tracking server: ``rows_in``, ``rows_out``, and ``dropped_<stage>``."""
-        found = {"rows_in": sum(self.came.values()), "rows_out": sum(self.out.values())}
-        found |= {f"dropped_{stage.name.replace(' ', '_')}": stage.causes().total() for stage in self.stages}
-        return {name: float(value) for name, value in found.items()}
+        counts = {"rows_in": sum(self.came.values()), "rows_out": sum(self.out.values())}
+        counts |= {f"dropped_{stage.name.replace(' ', '_')}": stage.causes().total() for stage in self.stages}
+        return {name: float(value) for name, value in counts.items()}
 
     def markdown(self) -> str:
         """A table: sources in columns, stages in rows, and below it why each stage dropped what it did."""

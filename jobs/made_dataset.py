@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -15,6 +16,7 @@ from orchestrator.job.context import StepContext
 from orchestrator.job.local_files import LocalPath
 from orchestrator.job.references import Reference
 from orchestrator.job.tracked_run import TookDataset
+from orchestrator.store.manifest import hashed_file
 
 CARD = "README.md"
 GROUP = "data"
@@ -30,7 +32,7 @@ class Lines:
         self._file: TextIO
 
     def __enter__(self) -> Lines:
-        self._file = self._temporary.open("w", encoding="utf-8")
+        self._file = TextIOWrapper(hashed_file(self._temporary), encoding="utf-8")
         return self
 
     def __exit__(

@@ -40,7 +40,8 @@ def prepare(
     For what `starts` steps, or says what that would do, all of the user's own data is read, and the hub is asked
     whether it has what is to be had there.
     """
-    from orchestrator.experiment import ExperimentError, load
+    from orchestrator.complaints import ExperimentError
+    from orchestrator.experiment import load
     from orchestrator.preflight import checked
 
     try:

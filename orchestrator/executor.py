@@ -39,7 +39,8 @@ from orchestrator.spending import Accounts, OverCost, expect
 from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.records import DamagedRecord, write_json_atomically, write_note
-from orchestrator.store.step_folders import StepFolder, Store, heartbeat, leased
+from orchestrator.store.step_folders import StepFolder, Store
+from orchestrator.store.step_leases import heartbeat, leased
 from orchestrator.store.storage import storage_of
 from orchestrator.tracking.mirror import Mirror
 

@@ -7,13 +7,11 @@ corrected once.
 
 from __future__ import annotations
 
-import difflib
 import gc
 import json
 import math
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,58 +20,39 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from orchestrator.complaints import (
+    LONGEST_MESSAGE,
+    SHOWN,
+    Complaint,
+    ExperimentError,
+    dotted,
+    explained,
+    listed,
+    offer,
+    shown,
+)
 from orchestrator.job.config import StepConfig
 from orchestrator.job.local_files import absolute, content, is_there, user
 from orchestrator.job.references import Reference, parse_reference
 from orchestrator.job.strict_model import StrictModel
+from orchestrator.overrides import override
 from orchestrator.registry import JOBS
 from orchestrator.store import storage
 from orchestrator.store.step_folders import NAME
 from orchestrator.terminal import one_line
-from orchestrator.yaml_positions import DEEP, MAX_COMPLAINTS, Document, YamlError, parse
+from orchestrator.yaml_positions import MAX_COMPLAINTS, Document, YamlError, parse
 from orchestrator.yaml_positions import Path as ValuePath
 
 M = TypeVar("M", bound=BaseModel)
 
-SHOWN = 50
-"""Complaints of one file that are shown."""
-
-LONGEST_MESSAGE = 500
-"""Characters of one complaint: a value or a key may have a million."""
-
 LARGEST_FILE = 4 << 20
 """Bytes of an experiment: ten thousand steps have two million."""
-
-_COMPARED = 300
-"""Names, and characters of one, up to which a similar one is looked for."""
 
 LONGEST_NAME = 300
 """Characters of an experiment's name."""
 
 DEFAULT_STORE = "runs"
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
-
-
-@dataclass(frozen=True, order=True)
-class Complaint:
-    """One thing wrong with an experiment: where, and what to do about it."""
-
-    line: int
-    message: str
-
-
-class ExperimentError(Exception):
-    """The experiment cannot be run as written. ``str()`` is one line per complaint, ``file:line: message``."""
-
-    def __init__(self, file: str, complaints: list[Complaint]):
-        self.complaints = sorted(set(complaints))
-        lines = [
-            f"{file}:{complaint.line}: {one_line(complaint.message, LONGEST_MESSAGE)}"
-            for complaint in self.complaints[:SHOWN]
-        ]
-        if (more := len(self.complaints) - SHOWN) > 0:
-            lines.append(f"{file}:{self.complaints[SHOWN].line}: and {more:,} more")
-        super().__init__("\n".join(lines))
 
 
 @dataclass(frozen=True)
@@ -127,7 +106,7 @@ class TopLevel(StrictModel):
     @classmethod
     def _is_one_line(cls, value: str) -> str:
         if not value.isprintable() or value != value.strip():
-            raise ValueError(f"{_shown(value)} is not a name: letters of any script, on one line, no space around them")
+            raise ValueError(f"{shown(value)} is not a name: letters of any script, on one line, no space around them")
         return value
 
     @field_validator("store")
@@ -182,39 +161,8 @@ def load(path: Path, overrides: tuple[str, ...] = (), contents: bool = True) -> 
         raise ExperimentError(file, [Complaint(line, message) for line, message in error.complaints]) from None
     if not isinstance(document.value, dict):
         raise ExperimentError(file, [Complaint(1, "an experiment is a mapping with the keys name and steps")])
-    complaints = [Complaint(1, message) for override in overrides for message in _override(document, override)]
+    complaints = [Complaint(1, message) for setting in overrides for message in override(document, setting)]
     return replace(_Checker(file, document, complaints, contents).check(), overrides=overrides)
-
-
-def _override(document: Document, override: str) -> Iterator[str]:
-    """Applies ``a.b.0.c=VALUE`` to the document; yields what is wrong with it."""
-    dotted, equals, text = override.partition("=")
-    parts = dotted.split(".")
-    if not equals or not all(parts):
-        yield f"--set {override}: write it as --set steps.STEP.FIELD=VALUE"
-        return
-    if len(parts) > DEEP:
-        yield f"--set {one_line(override, 100)}: goes {len(parts):,} levels deep, and no value is there"
-        return
-    try:
-        value = parse(text).value if text.strip() else None
-    except YamlError as error:
-        yield f"--set {override}: {error.complaints[0][1]}"
-        return
-    here = document.value
-    for depth, part in enumerate(parts):
-        last = depth == len(parts) - 1
-        if isinstance(here, list) and part in map(str, range(len(here))):
-            if last:
-                here[int(part)] = value
-            here = here[int(part)]
-        elif isinstance(here, dict):
-            if last:
-                here[part] = value
-            here = here.setdefault(part, {})
-        else:
-            yield f"--set {override}: {'.'.join(parts[:depth]) or 'the file'} is {_shown(here)} and has no {part!r}"
-            return
 
 
 class _Checker:
@@ -276,10 +224,10 @@ class _Checker:
             self.complain(at, f"steps: {name!r} cannot be a step's name: letters, digits, _ and -, at most 64")
         kind = raw.get("job")
         if "job" not in raw:
-            self.complain(at, f"steps.{name}: has no job; write one of {_listed(list(JOBS))}")
+            self.complain(at, f"steps.{name}: has no job; write one of {listed(list(JOBS))}")
             return None
         if not isinstance(kind, str) or kind not in JOBS:
-            self.complain((*at, "job"), f"steps.{name}.job: there is no job {_shown(kind)}; {_offer(kind, list(JOBS))}")
+            self.complain((*at, "job"), f"steps.{name}.job: there is no job {shown(kind)}; {offer(kind, list(JOBS))}")
             return None
         fields = {key: value for key, value in raw.items() if key != "job"}
         references = list(self._reference_targets(fields, at, names))
@@ -288,17 +236,17 @@ class _Checker:
             return None
         step = Step(name, kind, config)
         for problem in config.problems(self.contents):
-            self.complain((*at, *problem.field), f"{_dotted((*at, *problem.field))}: {problem.message}")
+            self.complain((*at, *problem.field), f"{dotted((*at, *problem.field))}: {problem.message}")
         for path, value in _leaves(fields, at):
             if isinstance(value, float) and not math.isfinite(value):
-                self.complain(path, f"{_dotted(path)}: {value}: must be a finite number")
+                self.complain(path, f"{dotted(path)}: {value}: must be a finite number")
         if config.resources.machine is not None and (large := config.too_large()) is not None:
             field = (*at, "resources", "machine")
-            self.complain(field, f"{_dotted(field)}: {large}")
+            self.complain(field, f"{dotted(field)}: {large}")
         taken = {reference.step for reference in step.references()}
         for path, target in references:
             if target not in taken:
-                self.complain(path, f"{_dotted(path)}: ${{{target}}} stands where no step's output can")
+                self.complain(path, f"{dotted(path)}: ${{{target}}} stands where no step's output is taken")
         return step
 
     def _reference_targets(
@@ -309,9 +257,9 @@ class _Checker:
             target = parse_reference(value)
             if target is None:
                 if isinstance(value, str) and "${" in value:
-                    self.complain(path, f"{_dotted(path)}: {_shown(value)}: a reference is the whole value, ${{step}}")
+                    self.complain(path, f"{dotted(path)}: {shown(value)}: a reference is the whole value, ${{step}}")
             elif target not in names:
-                self.complain(path, f"{_dotted(path)}: there is no step {target!r}; {_offer(target, names)}")
+                self.complain(path, f"{dotted(path)}: there is no step {target!r}; {offer(target, names)}")
             else:
                 yield path, target
 
@@ -323,8 +271,8 @@ class _Checker:
         try:
             return model.model_validate_json(json.dumps(data))
         except ValidationError as error:
-            for path, message in _messages(error, data, model):
-                self.complain((*at, *path), f"{_dotted((*at, *path))}: {message}".removeprefix(": "))
+            for path, message in explained(error, data, model):
+                self.complain((*at, *path), f"{dotted((*at, *path))}: {message}".removeprefix(": "))
         return None
 
     def _order(self, steps: Mapping[str, Step], raw_steps: Mapping[str, Any]) -> list[str]:
@@ -345,8 +293,8 @@ class _Checker:
                 elif need in visiting:
                     names = list(visiting)
                     cycle = [*names[names.index(need) :], need]
-                    shown = cycle if len(cycle) <= 10 else [*cycle[:5], f"{len(cycle) - 9} more", *cycle[-4:]]
-                    self.complain(("steps", need), f"steps.{need}: is part of a cycle: {' -> '.join(shown)}")
+                    path = cycle if len(cycle) <= 10 else [*cycle[:5], f"{len(cycle) - 9} more", *cycle[-4:]]
+                    self.complain(("steps", need), f"steps.{need}: is part of a cycle: {' -> '.join(path)}")
                 elif need not in ordered:
                     visiting[need] = iter(needs[need])
         for name, step in steps.items():
@@ -365,12 +313,12 @@ def _noted(config: StepConfig) -> Iterator[str]:
     """What a step understood other than written, and where what it is assumed to run on would be too small."""
     yield from config.notes()
     if config.resources.machine is None and (large := config.too_large()) is not None:
-        yield f"resources.machine is not set; of what it is reckoned with, {large}"
+        yield f"resources.machine is not set, and the one assumed is too small: {large}"
 
 
 def _notes(notes: list[str]) -> tuple[str, ...]:
-    shown = [one_line(note, LONGEST_MESSAGE) for note in notes[:SHOWN]]
-    return (*shown, f"and {len(notes) - SHOWN:,} notes more") if len(notes) > SHOWN else tuple(shown)
+    lines = [one_line(note, LONGEST_MESSAGE) for note in notes[:SHOWN]]
+    return (*lines, f"and {len(notes) - SHOWN:,} notes more") if len(notes) > SHOWN else tuple(lines)
 
 
 def _references(value: Any) -> Iterator[Reference]:
@@ -396,92 +344,6 @@ def _leaves(value: Any, at: ValuePath) -> Iterator[tuple[ValuePath, Any]]:
             yield from _leaves(item, (*at, index))
     else:
         yield at, value
-
-
-def _messages(error: ValidationError, data: Any, model: type[BaseModel]) -> Iterator[tuple[ValuePath, str]]:
-    """Pydantic's errors as (path in the file, message), those of one value joined: the branches of a union."""
-    merged: dict[ValuePath, list[str]] = {}
-    for detail in error.errors(include_url=False)[:MAX_COMPLAINTS]:
-        path, value, missing = _locate(detail["loc"], data)
-        kind, context = detail["type"], detail.get("ctx", {})
-        if kind == "extra_forbidden":
-            renamed = model.RENAMED.get(str(path[-1])) if issubclass(model, StepConfig) and len(path) == 1 else None
-            offer = f"did you mean {renamed!r}?" if renamed else _offer(path[-1], _keys_beside(path, model))
-            message = f"is not a key here; {offer}"
-        elif kind == "missing":
-            path, message = (path, f"has no {missing}, which is needed")
-        elif kind == "value_error":
-            message = str(context["error"])
-        else:
-            message = f"{_shown(value)}: {detail['msg'].removeprefix('Input ').replace('should be', 'must be')}"
-            if kind == "literal_error":
-                options = re.findall(r"'([^']*)'", context["expected"])
-                close = difflib.get_close_matches(str(value)[:_COMPARED], options, n=1, cutoff=0.5)
-                message += f"; did you mean {close[0]}?" if close else ""
-        merged.setdefault(path, []).append(message)
-    around = {path[:depth] for path in merged for depth in range(len(path))}
-    for path, messages in merged.items():
-        # A value that fits no branch of a union fails each; a deeper complaint is about the branch it was meant for.
-        if len(messages) > 1 and path in around:
-            continue
-        first, *rest = dict.fromkeys(messages)
-        prefix = first[: first.find(": must") + 2]
-        yield path, " or ".join([first, *(message.removeprefix(prefix) for message in rest)])
-
-
-def _locate(location: tuple[int | str, ...], data: Any) -> tuple[ValuePath, Any, str]:
-    """Follows pydantic's location through the file's values.
-
-    Pydantic puts names of union branches and validators between keys; they are skipped. Returns the path, the value
-    there, and the name of the key that is missing from it, if the location ends in one.
-    """
-    path: list[str | int] = []
-    here: Any = data
-    missing = ""
-    for part in location:
-        within = isinstance(here, list) and isinstance(part, int) and 0 <= part < len(here)
-        if within or (isinstance(here, dict) and part in here):
-            here = here[part]
-            path.append(part)
-            missing = ""
-        else:
-            missing = str(part)
-    return tuple(path), here, missing
-
-
-def _keys_beside(path: ValuePath, model: type[BaseModel]) -> list[str]:
-    """The keys allowed where `path` ends, as far as plain nesting of models tells."""
-    current: Any = model
-    for part in path[:-1]:
-        field = current.model_fields.get(part) if hasattr(current, "model_fields") else None
-        if field is None:
-            return []
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        current = next((item for item in options if isinstance(item, type) and issubclass(item, BaseModel)), None)
-    keys = list(getattr(current, "model_fields", ()))
-    return [*keys, "job"] if current is model and issubclass(model, StepConfig) else keys
-
-
-def _offer(value: object, options: Iterable[str]) -> str:
-    options, text = list(options), str(value)
-    close = difflib.get_close_matches(text[:_COMPARED], options[:_COMPARED], n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"allowed: {_listed(options)}" if options else "remove it"
-
-
-def _listed(options: Sequence[str]) -> str:
-    return ", ".join(options[:20]) + ", …" * (len(options) > 20)
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _dotted(path: ValuePath) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
 
 
 def base_folder() -> Path:

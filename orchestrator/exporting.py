@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.experiment import Experiment
+from orchestrator.finished import finished_step
 from orchestrator.job.errors import StepError
 from orchestrator.plan import PlannedStep
 from orchestrator.registry import JOBS
-from orchestrator.reporting import finished_step, whole
+from orchestrator.reporting import whole
 from orchestrator.store.step_folders import Store
 
 

@@ -1,4 +1,5 @@
-"""Finished results by what people call them: a step's folder in a store, or the id of an MLflow run.
+"""Finished results: by what people call them, a step's folder in a store or the id of an MLflow run, and as steps of an
+experiment.
 
 ::
 
@@ -14,11 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from orchestrator.experiment import Experiment
 from orchestrator.job.context import StepInput
 from orchestrator.job.errors import StepError
-from orchestrator.job.record import Compared
+from orchestrator.job.record import Compared, FinishedStep
+from orchestrator.notes import read_provenance
+from orchestrator.plan import PlannedStep
 from orchestrator.registry import JOBS
-from orchestrator.store.step_folders import StepFolder
+from orchestrator.spending import expected, spent
+from orchestrator.store.step_folders import StepFolder, Store
 from orchestrator.store.storage import first_contact, storage_path
 from orchestrator.tracking.tracker import Tracker
 
@@ -47,3 +52,19 @@ def finished(name: str, tracking: str) -> Iterator[tuple[str, Compared]]:
         raise StepError(
             f"{name!r} is neither a folder nor an MLflow run's id: give runs/<step>-<fingerprint>, or an id"
         )
+
+
+def finished_step(planned: PlannedStep, experiment: Experiment, store: Store) -> FinishedStep:
+    """What the store has of a step of an experiment that is done."""
+    context = planned.context(experiment, store)
+    context.check_out("output", "tracked")
+    status = planned.folder.read_status()
+    started, finished = status.get("started"), status.get("finished")
+    return FinishedStep(
+        config=planned.step.config,
+        context=context,
+        seconds=finished - started if started and finished else None,
+        provenance=read_provenance(planned.folder),
+        spent=spent(planned.folder),
+        expected=expected(planned.folder),
+    )

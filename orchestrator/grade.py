@@ -19,7 +19,8 @@ from orchestrator.job.record import Regraded
 from orchestrator.plan import PlannedStep
 from orchestrator.registry import JOBS
 from orchestrator.store.leases import Lease
-from orchestrator.store.step_folders import Store, heartbeat, leased
+from orchestrator.store.step_folders import Store
+from orchestrator.store.step_leases import heartbeat, leased
 from orchestrator.terminal import one_line
 
 SHOWN = 20

@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-from orchestrator.experiment import Complaint, Experiment, Step
+from orchestrator.complaints import Complaint
+from orchestrator.experiment import Experiment, Step
 from orchestrator.job.config import HubName
 
 PATIENCE = 1.5

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator import hub
-from orchestrator.experiment import Complaint, Experiment, ExperimentError
+from orchestrator.complaints import Complaint, ExperimentError
+from orchestrator.experiment import Experiment
 from orchestrator.job.config import Problem, Upcoming
 from orchestrator.plan import PlannedStep, plan
 from orchestrator.registry import JOBS

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.experiment import Experiment
 from orchestrator.fingerprint import fingerprint
-from orchestrator.job.record import FinishedStep, ReportRequest
+from orchestrator.finished import finished_step
+from orchestrator.job.record import ReportRequest
 from orchestrator.job.tracked_run import folder_name
-from orchestrator.notes import read_provenance
 from orchestrator.plan import PlannedStep
 from orchestrator.registry import JOBS
-from orchestrator.spending import expected, spent
 from orchestrator.store.records import DamagedRecord, tell, write_json_atomically
 from orchestrator.store.step_folders import Store
 from orchestrator.store.storage import storage_of
@@ -97,19 +96,3 @@ def _written_to(folder: StoragePath) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="report") as temporary:
         yield Path(temporary)
         storage_of(folder).put(Path(temporary), storage_of(Path(temporary)).files())
-
-
-def finished_step(planned: PlannedStep, experiment: Experiment, store: Store) -> FinishedStep:
-    """A step that is done, with its files on this machine."""
-    context = planned.context(experiment, store)
-    context.check_out("output", "tracked")
-    status = planned.folder.read_status()
-    started, finished = status.get("started"), status.get("finished")
-    return FinishedStep(
-        config=planned.step.config,
-        context=context,
-        seconds=finished - started if started and finished else None,
-        provenance=read_provenance(planned.folder),
-        spent=spent(planned.folder),
-        expected=expected(planned.folder),
-    )

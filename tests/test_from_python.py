@@ -16,7 +16,7 @@ import pytest
 
 from jobs.evaluate.run import run as evaluate
 from orchestrator import load, results, run
-from orchestrator.experiment import ExperimentError
+from orchestrator.complaints import ExperimentError
 from orchestrator.plan import plan
 from orchestrator.store.step_folders import Store
 from orchestrator.store.storage import storage_path

@@ -17,7 +17,10 @@ import pytest
 
 from tests.conftest import ROOT
 
-PRIVATE = ("ray._private", "ray._raylet", "ray.core.generated", "ray.train.v2._internal", "torch._inductor", "vllm.v1")
+PRIVATE = (
+    *("ray._private", "ray._raylet", "ray.core.generated", "ray.train.v2._internal"),
+    *("torch._inductor", "transformers.modeling_utils", "vllm.v1"),
+)
 """Where a name that begins with an underscore does not tell."""
 
 
@@ -110,6 +113,8 @@ USED: dict[str, tuple[str, Callable[..., object]]] = {
     "torch._inductor.cpp_builder.get_cpp_compiler": ("whether layers can be compiled here", callable),
     "torch._inductor.exc.InvalidCxxCompiler": ("whether layers can be compiled here", is_exception),
     "torch.utils._triton.has_triton": ("whether layers can be compiled here", callable),
+    # transformers
+    "transformers.modeling_utils": ("weights that are hashed as they are written", has("safe_save_file")),
     # vLLM
     "vllm.v1.engine.async_llm.AsyncLLM": ("the engine", has("generate", "from_vllm_config", "shutdown", "errored")),
     "vllm.v1.executor.uniproc_executor.UniProcExecutor": ("model and scheduler in one process, on CPUs", callable),

@@ -65,7 +65,7 @@ class Decontaminate(StrictModel):
             raise ValueError("near: the published procedure looks at n-grams alone: leave it out with by: s1")
         names = Counter(test.name for test in self.against)
         if twice := [name for name, count in names.items() if count > 1]:
-            raise ValueError(f"against: {twice[0]!r} is there twice: give each test a name of its own")
+            raise ValueError(f"against: {twice[0]!r} is given twice: give each test a name of its own")
         return self
 
 
@@ -88,7 +88,7 @@ class CollectConfig(StepConfig):
     def _can_tell_them_apart(self) -> Self:
         names = Counter(source.name for source in self.sources)
         if twice := [name for name, count in names.items() if count > 1]:
-            raise ValueError(f"sources: {twice[0]!r} is there twice: give each source a name of its own")
+            raise ValueError(f"sources: {twice[0]!r} is given twice: give each source a name of its own")
         return self
 
     def _tasks(self) -> Iterator[tuple[tuple[str | int, ...], TaskConfig]]:

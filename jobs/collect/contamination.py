@@ -73,19 +73,19 @@ class Answerbook:
         known: dict[str, int] = {}
         for number, each in enumerate(ordered):
             known.setdefault(identity(each.question), number)
-        own = [hashes(words(each.question)) for each in ordered]
-        starts = np.concatenate([[0], np.cumsum([len(each) for each in own])]).astype(np.int64)
-        keys = [grams(each, ngram) for each in own]
+        test_words = [hashes(words(each.question)) for each in ordered]
+        starts = np.concatenate([[0], np.cumsum([len(each) for each in test_words])]).astype(np.int64)
+        keys = [grams(each, ngram) for each in test_words]
         places = [start + np.arange(len(each), dtype=np.int64) for start, each in zip(starts, keys, strict=False)]
         flat, where = np.concatenate([*keys, np.empty(0, np.uint64)]), np.concatenate([*places, np.empty(0, np.int64)])
         order = np.lexsort((where, flat))
-        columns = np.empty((0, len(own)), np.uint64)
-        if threshold is not None and own:
-            columns = bands(own, threshold).T
+        columns = np.empty((0, len(test_words)), np.uint64)
+        if threshold is not None and test_words:
+            columns = bands(test_words, threshold).T
         by_band = np.argsort(columns, axis=1, kind="stable")
         return cls(
             *(ordered, ngram, threshold, known),
-            words=np.concatenate([*own, np.empty(0, np.uint64)]),
+            words=np.concatenate([*test_words, np.empty(0, np.uint64)]),
             starts=starts,
             keys=flat[order],
             places=where[order].astype(np.int64),
@@ -97,20 +97,20 @@ class Answerbook:
         self, questions: Sequence[Sequence[str]], hashed: Sequence[NDArray[np.uint64]], keys: Sequence[str]
     ) -> list[Contamination | None]:
         """What each question has of a test; given are their words, the hashes of these, and their identities."""
-        found: list[Contamination | None] = [None] * len(questions)
+        contaminations: list[Contamination | None] = [None] * len(questions)
         sharing = self._sharing(hashed)
-        for place, (own, numbers, key) in enumerate(zip(questions, hashed, keys, strict=True)):
+        for place, (split, numbers, key) in enumerate(zip(questions, hashed, keys, strict=True)):
             if (same := self.identities.get(key)) is not None:
-                found[place] = Contamination(same, "the same question", " ".join(own), len(own), 1.0)
+                contaminations[place] = Contamination(same, "the same question", " ".join(split), len(split), 1.0)
             elif place in sharing and (run := self._longest(numbers)) is not None:
                 start, length, where = run
                 test = self._at(where)
-                text, alike = " ".join(own[start : start + length]), jaccard(shingles(numbers), self._set(test))
-                found[place] = Contamination(test, f"{self.ngram} words in a row", text, length, alike)
+                text, alike = " ".join(split[start : start + length]), jaccard(shingles(numbers), self._set(test))
+                contaminations[place] = Contamination(test, f"{self.ngram} words in a row", text, length, alike)
         for place, tests in self._candidates(hashed).items():
-            if found[place] is None:
-                found[place] = self._alike(shingles(hashed[place]), tests)
-        return found
+            if contaminations[place] is None:
+                contaminations[place] = self._alike(shingles(hashed[place]), tests)
+        return contaminations
 
     def _sharing(self, hashed: Sequence[NDArray[np.uint64]]) -> set[int]:
         """The questions that have an n-gram of a test."""
@@ -123,16 +123,16 @@ class Answerbook:
 
     def _candidates(self, hashed: Sequence[NDArray[np.uint64]]) -> dict[int, set[int]]:
         """The questions that may be nearly a test's, and which these are."""
-        found: dict[int, set[int]] = {}
+        tests_of: dict[int, set[int]] = {}
         if self.threshold is None or not self.tested:
-            return found
-        own = bands(hashed, self.threshold)
+            return tests_of
+        question_bands = bands(hashed, self.threshold)
         for band, numbers in enumerate(self.bands):
-            low = np.searchsorted(numbers, own[:, band], side="left")
-            high = np.searchsorted(numbers, own[:, band], side="right")
+            low = np.searchsorted(numbers, question_bands[:, band], side="left")
+            high = np.searchsorted(numbers, question_bands[:, band], side="right")
             for place in np.flatnonzero(high > low).tolist():
-                found.setdefault(place, set()).update(self.of_bands[band, low[place] : high[place]].tolist())
-        return {place: tests for place, tests in found.items() if len(hashed[place]) >= FEWEST}
+                tests_of.setdefault(place, set()).update(self.of_bands[band, low[place] : high[place]].tolist())
+        return {place: tests for place, tests in tests_of.items() if len(hashed[place]) >= FEWEST}
 
     def _at(self, place: int) -> int:
         """The test that has a word."""
@@ -164,8 +164,8 @@ class Answerbook:
     def _set(self, number: int) -> NDArray[np.uint64]:
         return shingles(self.words[self.starts[number] : self.starts[number + 1]])
 
-    def _alike(self, own: NDArray[np.uint64], tests: Iterable[int]) -> Contamination | None:
-        similarity, least = max((jaccard(own, self._set(test)), -test) for test in tests)
+    def _alike(self, shingled: NDArray[np.uint64], tests: Iterable[int]) -> Contamination | None:
+        similarity, least = max((jaccard(shingled, self._set(test)), -test) for test in tests)
         if self.threshold is None or similarity < self.threshold:
             return None
         text = words(self.tested[-least].question)

@@ -66,17 +66,17 @@ class Features:
     def __call__(self, block: Block) -> Block:
         usable = block.filter(block["unusable"].is_null())
         questions = usable["question"].to_pylist()
-        own = [words(question) for question in questions]
-        hashed = [hashes(each) for each in own]
+        split = [words(question) for question in questions]
+        hashed = [hashes(each) for each in split]
         keys = [identity(question) for question in questions]
-        nothing: list[Contamination | None] = [None] * len(own)
-        found = nothing if self.book is None else self.book.find(own, hashed, keys)
-        banded: list[Any] = [[]] * len(own)
+        nothing: list[Contamination | None] = [None] * len(split)
+        contaminations = nothing if self.book is None else self.book.find(split, hashed, keys)
+        banded: list[Any] = [[]] * len(split)
         if self.near is not None:
             numbers = bands(hashed, self.near)
-            banded = [row if len(each) >= FEWEST else [] for row, each in zip(numbers, own, strict=True)]
+            banded = [row if len(each) >= FEWEST else [] for row, each in zip(numbers, split, strict=True)]
         contamination = {
-            name: [None if each is None else getattr(each, name) for each in found]
+            name: [None if each is None else getattr(each, name) for each in contaminations]
             for name in ("tested", "kind", "shared", "length", "similarity")
         }
         columns = {"number": usable["number"].to_pylist(), "key": [int(key, 16) for key in keys], **contamination}

@@ -66,15 +66,15 @@ def jaccard(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> float:
 
 def candidates(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """[pairs, 2]: rows of `keys` that agree in a band, the lower first, each once. One band is sorted at a time."""
-    found = np.empty((0, 2), np.int64)
+    agreeing = np.empty((0, 2), np.int64)
     for band in range(keys.shape[1]):
         column = keys[:, band]
         order = np.argsort(column, kind="stable")
         same = column[order[1:]] == column[order[:-1]]
         pairs = list(_pairs(order, same))
         if pairs:
-            found = np.unique(np.concatenate([found, np.sort(np.asarray(pairs, np.int64), axis=1)]), axis=0)
-    return found
+            agreeing = np.unique(np.concatenate([agreeing, np.sort(np.asarray(pairs, np.int64), axis=1)]), axis=0)
+    return agreeing
 
 
 def _pairs(order: NDArray[np.int64], same: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
@@ -101,7 +101,7 @@ def groups(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
     for one, other in pairs:
         first, second = sorted((root(one), root(other)))
         parent[second] = first
-    found: dict[int, list[int]] = {}
+    members_of: dict[int, list[int]] = {}
     for row in sorted(parent):
-        found.setdefault(root(row), []).append(row)
-    return list(found.values())
+        members_of.setdefault(root(row), []).append(row)
+    return list(members_of.values())

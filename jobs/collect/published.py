@@ -26,17 +26,17 @@ class PublishedProcedure:
         """Of each of a source's (id, question): None where it is kept; else whose words it has, which item's, and the
         words."""
         asked = list(questions)
-        found = [self._shared(question) for _, question in asked]
-        for (row, question), taken in zip(asked, found, strict=True):
+        shared = [self._shared(question) for _, question in asked]
+        for (row, question), taken in zip(asked, shared, strict=True):
             if taken is None:
                 self._add(question, source, row)
-        return found
+        return shared
 
     def _shared(self, question: str) -> tuple[str, str, str] | None:
-        own = question.lower().split()
-        for at, gram in enumerate(grams(hashes(own), self._ngram).tolist()):
+        split = question.lower().split()
+        for at, gram in enumerate(grams(hashes(split), self._ngram).tolist()):
             if (where := self._known.get(gram)) is not None:
-                return (*where, " ".join(own[at : at + self._ngram]))
+                return (*where, " ".join(split[at : at + self._ngram]))
         return None
 
     def _add(self, question: str, whose: str, item: str) -> None:

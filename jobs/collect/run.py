@@ -71,16 +71,16 @@ class Decided:
         self.funnel.add(stage, ((self.sources[number], cause) for number, (cause, _, _) in taken.items()))
         self.dropped |= {number: (stage, why, more) for number, (_, why, more) in taken.items()}
 
-    def drop_duplicates(self, stage: str, found: Iterable[Duplicate]) -> None:
+    def drop_duplicates(self, stage: str, duplicates: Iterable[Duplicate]) -> None:
         """One more stage, which knows the row that stays."""
         taken = {}
-        for each in found:
-            own, stays = self.sources[each.number], self.sources[each.stays]
+        for each in duplicates:
+            source, stays_in = self.sources[each.number], self.sources[each.stays]
             how = "the same question as" if each.similarity == 1 else f"{each.similarity:.2f} of the shingles of"
-            why = f"{how} {self.name(each.stays)}, of {stays}"
-            cause = "of the same source" if own == stays else f"of {stays}"
+            why = f"{how} {self.name(each.stays)}, of {stays_in}"
+            cause = "of the same source" if source == stays_in else f"of {stays_in}"
             taken[each.number] = (cause, why, {"duplicate_of": self.name(each.stays)})
-            self.also_in.setdefault(each.stays, set()).update({own, *self.also_in.pop(each.number, ())})
+            self.also_in.setdefault(each.stays, set()).update({source, *self.also_in.pop(each.number, ())})
         self.drop(stage, taken)
 
 
@@ -190,7 +190,7 @@ def _worked_out(decided: Decided, features: Iterable[Block]) -> tuple[_Bands, di
     """Takes in the identities, and gives the bands, and what is of a test, by row."""
     numbers: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     bands: list[NDArray[np.uint64]] = []
-    found: dict[int, Contamination] = {}
+    contaminations: dict[int, Contamination] = {}
     for block in features:
         decided.keys[block["number"].to_numpy()] = block["key"].to_numpy()
         banded = block.filter(pa.compute.greater(pa.compute.list_value_length(block["bands"]), 0))
@@ -200,8 +200,9 @@ def _worked_out(decided: Decided, features: Iterable[Block]) -> tuple[_Bands, di
             bands.append(flat.reshape(banded.num_rows, -1))
         hit = block.filter(block["tested"].is_valid())
         columns = ("tested", "kind", "shared", "length", "similarity")
-        found |= {row["number"]: Contamination(*(row[name] for name in columns)) for row in hit.to_pylist()}
-    return _Bands(np.concatenate(numbers), np.concatenate(bands) if bands else np.empty((0, 1), np.uint64)), found
+        contaminations |= {row["number"]: Contamination(*(row[name] for name in columns)) for row in hit.to_pylist()}
+    flat_bands = np.concatenate(bands) if bands else np.empty((0, 1), np.uint64)
+    return _Bands(np.concatenate(numbers), flat_bands), contaminations
 
 
 def _contaminated(tests: Answerbook, each: Contamination) -> tuple[str, str, dict[str, Any]]:
@@ -231,8 +232,8 @@ def _as_published(
     procedure = PublishedProcedure(tests.tested, ngram)
     taken = {}
     for source, questions in by_source.items():
-        found = procedure.keeps(source, ((decided.name(number), question) for number, question in questions))
-        for (number, _), shared in zip(questions, found, strict=True):
+        taken_words = procedure.keeps(source, ((decided.name(number), question) for number, question in questions))
+        for (number, _), shared in zip(questions, taken_words, strict=True):
             if shared is not None:
                 whose, item, text = shared
                 more = {"against": {"test": whose, "item": item, "shared": text}}

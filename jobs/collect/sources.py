@@ -104,23 +104,23 @@ def _columns(source: Source, where: str, row: Mapping[str, Any]) -> Columns:
 def _collected(source: Source, columns: Columns, where: str, number: int, row: Mapping[str, Any]) -> Collected:
     from jobs.evaluate.tasks.items import item_of
 
-    told = source
+    as_task = source
     if not source.answered:
-        row, told = {**row, columns.answer[0]: "-"}, source.model_copy(update={"type": "text"})
+        row, as_task = {**row, columns.answer[0]: "-"}, source.model_copy(update={"type": "text"})
     kept = {name: row.get(name) for name in source.keep}
-    own = str(next((row[name] for name in columns.id if row.get(name) is not None), number))
+    row_id = str(next((row[name] for name in columns.id if row.get(name) is not None), number))
     try:
-        item = item_of(row, where, number, replace(columns, id=()), told)
+        item = item_of(row, where, number, replace(columns, id=()), as_task)
     except StepError as error:
-        return Collected(source.name, own, _any_text(row, columns), "", source.answers, kept, str(error))
+        return Collected(source.name, row_id, _any_text(row, columns), "", source.answers, kept, str(error))
     if not canonical(item.question):
         return Collected(
-            source.name, own, item.question, "", source.answers, kept, f"{where}: the question says nothing"
+            source.name, row_id, item.question, "", source.answers, kept, f"{where}: the question says nothing"
         )
     answer = item.answer if source.answered else ""
-    return Collected(source.name, own, item.question, answer, source.answers, kept)
+    return Collected(source.name, row_id, item.question, answer, source.answers, kept)
 
 
 def _any_text(row: Mapping[str, Any], columns: Columns) -> str:
-    found = next((row[name] for name in columns.question if name in row), "")
-    return found.encode(errors="replace").decode() if isinstance(found, str) else ""
+    question = next((row[name] for name in columns.question if name in row), "")
+    return question.encode(errors="replace").decode() if isinstance(question, str) else ""

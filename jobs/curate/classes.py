@@ -35,13 +35,13 @@ def _classes(value: Any) -> Any:
     if isinstance(value, list):
         labels = [label.strip() if isinstance(label, str) else label for label in value]
         if twice := [label for number, label in enumerate(labels) if label in labels[:number]]:
-            raise ValueError(f"{twice[0]!r} is there twice: give each class a name of its own")
+            raise ValueError(f"{twice[0]!r} is given twice: give each class a name of its own")
         value = {label: "" for label in labels if isinstance(label, str)} if all(map(_is_text, labels)) else value
     if not isinstance(value, dict) or not all(map(_is_text, value)):
         raise ValueError("classes are msc, a list of names, or {name: what it is about}")
     folded = [label.strip().casefold() for label in value]
     if twice := [label for number, label in enumerate(folded) if label in folded[:number]]:
-        raise ValueError(f"{twice[0]!r} is there twice, in other letters: give each class a name of its own")
+        raise ValueError(f"{twice[0]!r} is given twice, in other letters: give each class a name of its own")
     if not 2 <= len(value) <= MOST:
         raise ValueError(f"{len(value)} classes: give from 2 to {MOST}")
     return value

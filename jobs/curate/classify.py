@@ -69,15 +69,15 @@ def with_classes(
 
 
 def _known(file: Path, identity: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    class_of: dict[str, str] = {}
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
         try:
             record = json.loads(line)
         except ValueError:
             continue  # torn by a kill
         if record["by"] == identity:
-            found[record["id"]] = record["class"]
-    return found
+            class_of[record["id"]] = record["class"]
+    return class_of
 
 
 def prompt(question: str, classes: Mapping[str, str]) -> str:

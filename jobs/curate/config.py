@@ -113,9 +113,9 @@ class Select(StrictModel):
         if not sized and self.size is not None:
             raise ValueError(f"size: {self.by} takes all that is left: leave it out, or give by: random")
         if self.seeds and self.seed is not None:
-            raise ValueError("seed and seeds are both there: give one")
+            raise ValueError("both seed and seeds are given: give one")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: one is there twice")
+            raise ValueError("seeds: the same seed is given twice: give each once")
         if self.by != "s1" and (self.preselect or self.weights):
             raise ValueError(f"preselect and weights are for by: s1, and this is {self.by}: leave them out")
         return self

@@ -59,10 +59,10 @@ def verdicts(samples: Path, policy: str, name: str) -> ItemVerdicts:
     known = pc.unique(table["policy"]).to_pylist()
     if policy not in known:
         raise StepError(f"difficulty: {name} has no policy {policy!r}: it has {', '.join(known[:8])}")
-    own = table.filter(pc.equal(table["policy"], policy))
-    found: dict[str, tuple[int, int]] = {}
-    for item, verdict in zip(own["item"].to_pylist(), own["verdict"].to_pylist(), strict=True):
+    of_policy = table.filter(pc.equal(table["policy"], policy))
+    counts: dict[str, tuple[int, int]] = {}
+    for item, verdict in zip(of_policy["item"].to_pylist(), of_policy["verdict"].to_pylist(), strict=True):
         if verdict in ("correct", "wrong", "no_answer"):
-            right, graded = found.get(item, (0, 0))
-            found[item] = right + (verdict == "correct"), graded + 1
-    return found
+            right, graded = counts.get(item, (0, 0))
+            counts[item] = right + (verdict == "correct"), graded + 1
+    return counts

@@ -51,10 +51,10 @@ def _clustered(rows: Sequence[CurateRow], count: int, seed: int) -> list[CurateR
     words, everywhere = vectorizer.get_feature_names_out(), np.asarray(weights.mean(axis=0)).ravel()
     names = {}
     for label in range(count):
-        own = np.asarray(weights[labels == label].mean(axis=0)).ravel() - everywhere
-        names[label] = f"{label}: {', '.join(words[place] for place in np.argsort(-own, kind='stable')[:NAMED_BY])}"
-    found = {row.key: names[int(label)] for row, label in zip(ordered, labels, strict=True)}
-    return [replace(row, domain=found[row.key]) for row in rows]
+        excess = np.asarray(weights[labels == label].mean(axis=0)).ravel() - everywhere
+        names[label] = f"{label}: {', '.join(words[place] for place in np.argsort(-excess, kind='stable')[:NAMED_BY])}"
+    name_of = {row.key: names[int(label)] for row, label in zip(ordered, labels, strict=True)}
+    return [replace(row, domain=name_of[row.key]) for row in rows]
 
 
 def counted(rows: Sequence[CurateRow]) -> Counter[str]:

@@ -23,9 +23,9 @@ def counted(rows: Sequence[CurateRow], config: CurateConfig, context: StepContex
     if isinstance(source, Reference):
         source = str(context.take(source, Model).folder)
     tokenizer = load_tokenizer(str(source.path) if isinstance(source, LocalPath) else str(source), None)
-    found: list[CurateRow] = []
+    measured: list[CurateRow] = []
     for at in range(0, len(rows), AT_ONCE):
         part = rows[at : at + AT_ONCE]
         ids = tokenizer([row.trace for row in part], add_special_tokens=False)["input_ids"]
-        found += [replace(row, length=len(own)) for row, own in zip(part, ids, strict=True)]
-    return found
+        measured += [replace(row, length=len(tokens)) for row, tokens in zip(part, ids, strict=True)]
+    return measured

@@ -62,8 +62,8 @@ def _repetition(most: Any) -> Finds:
     share = _number(most, 0, 1)
 
     def find(row: CurateRow) -> str | None:
-        found = repeated(row.trace)
-        return f"repeats itself in more than {share:g} of its runs of {RUN} words" if found > share else None
+        share_repeated = repeated(row.trace)
+        return f"repeats itself in more than {share:g} of its runs of {RUN} words" if share_repeated > share else None
 
     return find
 
@@ -162,7 +162,7 @@ def quality(written: Any) -> Quality:
     rule = QUALITY_RULES[name]
     given = rule.default if takes is None else takes
     if rule.takes is None and takes is not None:
-        raise ValueError(f"{name}: takes nothing: write it alone")
+        raise ValueError(f"{name}: takes no value: write it alone")
     if rule.takes is not None and given is None:
         raise ValueError(f"{name}: takes {rule.takes}: write {{{name}: …}}")
     try:

@@ -20,8 +20,8 @@ def read(path: Path, name: str) -> Iterator[CurateRow]:
     seen: dict[str, int] = {}
     for where, columns in file_rows(path, name):
         parts = {part: _text(columns, part, where) for part in PARTS}
-        own = columns.get("id")
-        question = str(own) if isinstance(own, str | int) and str(own) else identity(parts["question"])
+        given_id = columns.get("id")
+        question = str(given_id) if isinstance(given_id, str | int) and str(given_id) else identity(parts["question"])
         count = seen[question] = seen.get(question, -1) + 1
         key = question if not count else f"{question}#{count}"
         source = str(columns.get("source") or "")
@@ -51,5 +51,5 @@ def _text(columns: Mapping[str, Any], part: str, where: str) -> str:
 
 
 def _length(columns: Mapping[str, Any], trace: str) -> int:
-    told = columns.get("thinking_tokens")
-    return told if isinstance(told, int) and not isinstance(told, bool) else len(trace.split())
+    counted = columns.get("thinking_tokens")
+    return counted if isinstance(counted, int) and not isinstance(counted, bool) else len(trace.split())

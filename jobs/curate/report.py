@@ -62,13 +62,13 @@ def _lengths(*groups: Sequence[CurateRow]) -> list[tuple[str, list[float]]]:
     """Shares of each group by length, in bins that all have."""
     longest = max((row.length for row in groups[0]), default=0)
     width = max(1, -(-longest // BARS))
-    found = []
+    bins = []
     for at in range(BARS):
         low, high = at * width, (at + 1) * width
         counts = [sum(low < row.length <= high or (at == 0 and not row.length) for row in group) for group in groups]
         shares = [count / len(group) if group else 0.0 for count, group in zip(counts, groups, strict=True)]
-        found.append((f"≤ {high:,}", shares))
-    return found
+        bins.append((f"≤ {high:,}", shares))
+    return bins
 
 
 def _domains(before: Sequence[CurateRow], after: Sequence[CurateRow]) -> list[tuple[str, int, int]]:

@@ -40,11 +40,11 @@ class Curated:
 
     def drop(self, stage: str, find: Callable[[CurateRow], str | None]) -> None:
         """One more stage, which drops the rows that `find` has a reason for."""
-        found = [(row, find(row)) for row in self.left]
-        gone = [(row, stage, why) for row, why in found if why is not None]
+        reasons = [(row, find(row)) for row in self.left]
+        gone = [(row, stage, why) for row, why in reasons if why is not None]
         self.funnel.add(stage, ((row.source, why) for row, _, why in gone))
         self.dropped += gone
-        self.left = [row for row, why in found if why is None]
+        self.left = [row for row, why in reasons if why is None]
 
 
 def run(config: CurateConfig, context: StepContext) -> None:
@@ -147,5 +147,5 @@ def _rows_file(context: StepContext, name: str, rows: Iterable[CurateRow]) -> No
 
 
 def _plain(row: CurateRow) -> dict[str, Any]:
-    told = {"domain": row.domain} if row.domain else {}
-    return {**row.columns, "id": row.id, **told, "length": row.length}
+    domain = {"domain": row.domain} if row.domain else {}
+    return {**row.columns, "id": row.id, **domain, "length": row.length}

@@ -53,10 +53,10 @@ class DistilConfig(EvaluateConfig):
     @cached_property
     def policies(self) -> tuple[Policy, ...]:
         """The one. Where something else is asked for, the budget that a sweep has by default is not."""
-        found = spelled_out(self)
+        asked = spelled_out(self)
         if "budgets" not in self.model_fields_set:
-            found = tuple(policy for policy in found if policy != Budget()) or found
-        return found or (Baseline(),)
+            asked = tuple(policy for policy in asked if policy != Budget()) or asked
+        return asked or (Baseline(),)
 
     @model_validator(mode="after")
     def _has_one_policy(self) -> Self:
@@ -66,6 +66,8 @@ class DistilConfig(EvaluateConfig):
                 f"a teacher thinks in one way, and these are {len(self.policies)} ({names}): give one budget, one "
                 "extension with one count, or one effort"
             )
+        if self.search is not None:
+            raise ValueError("search: a teacher thinks by itself: leave it out")
         if self.published is not None:
             raise ValueError("published: is for sweeps: leave it out")
         return self

@@ -45,11 +45,11 @@ def questions(config: EvaluateConfig, inputs: Mapping[str, StepInput]) -> Questi
         further: dict[str, Mapping[str, Any]] = {}
         for kind, item, row in _asked(task, inputs):
             if item.id in further:
-                raise StepError(f"{task.path}: id {item.id!r} is there twice: make each id unique")
+                raise StepError(f"{task.path}: id {item.id!r} is given twice: make each id unique")
             by_type.setdefault(kind, []).append(item)
             further[item.id] = {name: value for name, value in row.items() if name not in _OURS}
         if not by_type:
-            raise StepError(f"questions: {task.path} has none")
+            raise StepError(f"questions: {task.path} has no questions")
         for kind, items in by_type.items():
             name = task.name if len(by_type) == 1 else f"{task.name}.{kind}"
             tasks.append(Task(name, tuple(items), kind, task.fallback))
@@ -63,7 +63,7 @@ def _asked(task: TaskConfig, inputs: Mapping[str, StepInput]) -> Iterator[tuple[
             return
         kind: str = row.get("type", task.answers) if task.type is None else task.type
         if kind not in ANSWER_TYPES:
-            raise StepError(f"{where}: type {kind!r} is none: {', '.join(ANSWER_TYPES)}")
+            raise StepError(f"{where}: unknown type {kind!r}: known are {', '.join(ANSWER_TYPES)}")
         if row.get("answer") == "":
             asked = item_of({**row, "answer": "-"}, where, number, task.row_columns, _of_type(task, "text"))
             yield kind, Item(asked.id, asked.question, ""), row

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jobs.evaluate.run import Sweep
+from jobs.evaluate.sweep.grown import branches_of
 from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Key, leaf
@@ -26,7 +27,7 @@ def decoded(sweep: Sweep) -> Iterator[str]:
 
 def _thought(sweep: Sweep, index: Index, unit: Unit, policy: Policy) -> str:
     known = index.unit(unit.item, unit.sample)
-    end = leaf(sweep.replica.trees[unit.tree], policy, unit.room, known.extent)
+    end = leaf(branches_of(sweep.replica.trees[unit.tree]), policy, unit.room, known.extent)
     if end.answer is None:
         return ""
     path = end.answer.branch
@@ -34,8 +35,8 @@ def _thought(sweep: Sweep, index: Index, unit: Unit, policy: Policy) -> str:
     for depth in range(len(path) + 1):
         if depth:
             tokens += sweep.replica.forcing.injected[path[depth - 1]]
-        own = [row for row in known.rows if row.key == Key(path[:depth], "thinking")]
-        pieces = zip(own, read_tokens(index.places(own)), strict=True)
+        rows = [row for row in known.rows if row.key == Key(path[:depth], "thinking")]
+        pieces = zip(rows, read_tokens(index.places(rows)), strict=True)
         stretch = [token for _, part in sorted((row.start, part) for row, part in pieces) for token in part]
         reached = (
             end.thinking_tokens - len(tokens)

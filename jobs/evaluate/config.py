@@ -20,15 +20,18 @@ from jobs.evaluate.adapter import AdaptedModel, SweepModel
 from jobs.evaluate.chat.config import Chat, cannot
 from jobs.evaluate.drawing import contradiction, unrecommended
 from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineKind, EngineName, chosen, gpus_problem
-from jobs.evaluate.fields import Ks, Template
+from jobs.evaluate.fields import Ks, ScoreNames, Template, VoteKinds
 from jobs.evaluate.grading.config import Judge
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
+from jobs.evaluate.scorers.config import SearchField, cannot_search
+from jobs.evaluate.stats import votes
+from jobs.evaluate.stats.votes import USUAL
 from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
 from jobs.evaluate.sweep.curves import methods
 from jobs.evaluate.sweep.kinds import KINDS
-from jobs.evaluate.sweep.policy import Policy
+from jobs.evaluate.sweep.policy import Policy, Root
 from jobs.evaluate.sweep.values import MAX_LENGTH, Length, filled
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.model_folder import chat_template, folder_problems, local_folder
@@ -49,7 +52,7 @@ BATCH_INVARIANT_COSTS = (
     "and NCCL on one channel"
 )
 
-_VOTES = re.compile(r"auto (pass|majority)@[0-9]+")
+_VOTES = re.compile(r"auto [a-z]+@[0-9]+( by .+)?")
 """What tables call several samples of the natural end."""
 
 _SERVED = {
@@ -83,7 +86,9 @@ class EvaluateConfig(_Policies):
     )
     date: datetime.date = Field(default=DATE, description="the day that a chat template writes which writes the date")
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, description="traces per item")
-    at_k: Ks | None = Field(default=None, description="the k of pass@k and majority@k; None: 1, 2, 4, 8 …")
+    at_k: Ks | None = Field(default=None, description="the k of votes; None: 1, 2, 4, 8 …")
+    votes: VoteKinds = Field(default=USUAL, description="what is made of k samples: pass, majority, weighted, best")
+    scores: ScoreNames = Field(default=(), description="by what weighted and best go: exact, length")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0, le=MAX_LENGTH, description="the likeliest tokens that are drawn from; 0: all")
@@ -104,6 +109,7 @@ class EvaluateConfig(_Policies):
     )
     published: Published | None = Field(default=None, description="values of others, to lay beside the results")
     judge: Judge | None = Field(default=None, description="who compares the answers of tasks of type judged")
+    search: SearchField | None = Field(default=None, description="what searches branch at, and what scores their steps")
     resources: EvaluateResources = EvaluateResources()
 
     @model_validator(mode="after")
@@ -123,12 +129,14 @@ class EvaluateConfig(_Policies):
                 f"at_k: {max(self.at_k)} is more than the {self.samples} samples that each item has: raise "
                 "samples, or lower it"
             )
+        if problem := votes.contradiction(self.votes, self.scores, self.samples):
+            raise ValueError(problem)
         for key in OURS & self.chat_template_kwargs.keys():
             raise ValueError(f"chat_template_kwargs.{key}: is set by the sweep: leave it out")
         names = [task.name for task in self.tasks]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"tasks: {name!r} is there twice: give each task a name of its own")
+                raise ValueError(f"tasks: {name!r} is given twice: give each task a name of its own")
         return self
 
     @model_validator(mode="after")
@@ -149,6 +157,12 @@ class EvaluateConfig(_Policies):
         return self
 
     @model_validator(mode="after")
+    def _searches_with_what_it_has(self) -> Self:
+        if problem := cannot_search(self):
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
     def _has_a_judge_where_one_is_needed(self) -> Self:
         judged = [task for task in self.tasks if task.answer_type.undecided == "judge"]
         if judged and self.judge is None:
@@ -161,7 +175,7 @@ class EvaluateConfig(_Policies):
         if not judged:
             raise ValueError("judge: no task is of type judged: leave it out, or give a task type: judged")
         if self.judge.served != (self.resources.judge.server is not None):
-            raise ValueError("resources.judge.server: is where a judge on a server is: give both or neither")
+            raise ValueError("resources.judge.server: goes with a judge.engine on a server: give both or neither")
         if problem := gpus_problem(self.judge.engine, self.resources.judge.gpus):
             raise ValueError(f"resources.judge.gpus: {problem}")
         return self
@@ -209,6 +223,15 @@ class EvaluateConfig(_Policies):
         return kinds.spelled_out(self)
 
     @property
+    def loads_scorer(self) -> bool:
+        """Whether each replica has a model that scores, besides the one that decodes."""
+        return self.search is not None and self.search.scorer.model is not None
+
+    def samples_of(self, root: Root) -> int:
+        """Of an item: traces, or searches."""
+        return self.samples if root.steps is None or self.search is None else self.search.repeats
+
+    @property
     def greedy(self) -> bool:
         """Whether all samples of an item would be the same. How a server that chats samples is said nowhere, and what
         a checkpoint recommends is known once it is there."""
@@ -237,7 +260,8 @@ class EvaluateConfig(_Policies):
     def replica_demand(self) -> dict[str, float]:
         """The one placement-group bundle of a replica."""
         demand = {"CPU": float(self.resources.cpus)}
-        return demand | {"GPU": float(self.resources.gpus)} if self.resources.gpus else demand
+        gpus = self.resources.gpus + (self.resources.scorer.gpus if self.loads_scorer else 0)
+        return demand | {"GPU": float(gpus)} if gpus else demand
 
     def demands(self) -> list[dict[str, float]]:
         """What the sweep needs at least; it takes up to ``replicas.max`` such bundles when they are free."""
@@ -306,6 +330,9 @@ class EvaluateConfig(_Policies):
         if self.judge is not None:
             for problem in folder_problems(self.judge.model):
                 yield replace(problem, field=("judge", *problem.field))
+        if self.search is not None:
+            for problem in folder_problems(self.search.scorer.model):
+                yield replace(problem, field=("search", "scorer", *problem.field))
 
     def hub_names(self) -> Iterator[HubName]:
         """The model, the judge and the user's datasets. Benchmarks are there."""
@@ -318,6 +345,8 @@ class EvaluateConfig(_Policies):
             yield HubName(("model", "adapter"), "model", self.adapted.adapter)
         if self.judge is not None and isinstance(self.judge.model, str):
             yield HubName(("judge", "model"), "model", self.judge.model)
+        if self.search is not None and isinstance(self.search.scorer.model, str):
+            yield HubName(("search", "scorer", "model"), "model", self.search.scorer.model)
 
     def hub_problems(self) -> Iterator[Problem]:
         """Rows of datasets that are no questions."""
@@ -330,6 +359,7 @@ class EvaluateConfig(_Policies):
         files["model.base" if self.adapted else "model"] = self.model_folder
         files["model.adapter"] = local_folder(self.adapted.adapter) if self.adapted else None
         files["judge.model"] = None if self.judge is None else local_folder(self.judge.model)
+        files["search.scorer.model"] = None if self.search is None else local_folder(self.search.scorer.model)
         return {name: path for name, path in files.items() if path is not None}
 
     def describe(self) -> str:

@@ -29,13 +29,15 @@ def contradiction(config: EvaluateConfig) -> str | None:
     for name, usual in SAMPLING.items():
         value = getattr(config, name)
         if config.sampling is not None and name in config.model_fields_set:
-            return f"{name}: sampling: recommended says it already: leave one of the two out"
+            return f"{name}: is set by sampling: recommended too: leave out one of the two"
         if config.greedy and name in ("top_p", "top_k", "min_p") and value != usual:
             return f"{name}: {value} needs a temperature above 0: greedy decoding does not use it"
         lacks = name not in ("temperature", "top_p") and name not in config.engine_kind.sampling
         if lacks and value != usual and config.chat is None:
             able = " and ".join(each for each in ENGINES if name in ENGINES[each].sampling)
-            return f"{name}: engine {config.engine_name} has none for whole traces: leave it out, or take {able}"
+            return (
+                f"{name}: engine {config.engine_name} does not have it for whole traces: leave it out, or take {able}"
+            )
     return None
 
 

@@ -10,8 +10,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from jobs.evaluate.sweep.values import ascending, filled, is_length
+from jobs.evaluate.stats.sample_scores import SCORES
+from jobs.evaluate.stats.votes import VOTES
+from jobs.evaluate.sweep.values import ascending, filled, is_length, once
 from jobs.template import TEMPLATES, UNMARKED, ThinkingTemplate
+from orchestrator.job.extensions import known
 from orchestrator.job.strict_model import StrictModel
 
 
@@ -26,6 +29,15 @@ Ks = Annotated[
     AfterValidator(filled),
     PlainSerializer(ascending),
 ]
+
+
+VoteKinds = Annotated[
+    tuple[Annotated[str, known(VOTES)], ...],
+    AfterValidator(filled),
+    PlainSerializer(once),
+]
+"""Each once, in the order of tables."""
+ScoreNames = Annotated[tuple[Annotated[str, known(SCORES)], ...], PlainSerializer(once)]
 
 
 class Template(StrictModel):

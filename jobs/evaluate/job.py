@@ -25,6 +25,7 @@ JOB = Job(
         "pdf": lazy("jobs.evaluate.exports.paper_figures:write_pdf"),
         "svg": lazy("jobs.evaluate.exports.paper_figures:write_svg"),
     },
+    frontier=lazy("jobs.evaluate.frontier:frontier"),
     frames=lazy("jobs.evaluate.frames:frames"),
     try_model=lazy("jobs.evaluate.attempts.start:try_model"),
 )

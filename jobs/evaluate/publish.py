@@ -21,22 +21,28 @@ import pyarrow.parquet as pq
 from jobs.evaluate import tasks
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.drawing import SAMPLING
-from jobs.evaluate.figures import comparison_tables, costs, interactive, plots, tables
+from jobs.evaluate.figures import comparison_tables, costs, frontier_plots, frontier_tables, interactive, plots, tables
 from jobs.evaluate.grading.session import was_graded_by
 from jobs.evaluate.published import Published
 from jobs.evaluate.stats.agreement import Beside, lay_beside
 from jobs.evaluate.stats.bounded import CONFIDENCE
 from jobs.evaluate.stats.comparisons import POWER, Comparison, compare
 from jobs.evaluate.stats.curves import NATURAL_END, MeasuredCurve, Point, drawn
+from jobs.evaluate.stats.frontier import Frontier, frontiers
 from jobs.evaluate.stats.intervals import RESAMPLES, Interval
-from jobs.evaluate.stats.outcomes import read
+from jobs.evaluate.stats.options import TOKENS, options
+from jobs.evaluate.stats.outcomes import Outcomes, read
 from jobs.evaluate.stats.s1_metrics import Method, measure_methods
+from jobs.evaluate.stats.votes import spelled
 from jobs.evaluate.traces.provenance import mixed, read_kinds
 from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
 from orchestrator.job.references import Reference
+from orchestrator.store.manifest import hashed_file
 
 PUBLISHED = (
     *("plot.png", "plot.html", "table.csv", "table.md"),
+    *("frontier.html", "frontier.json"),
     *("curves.json", "comparisons.json", "comparisons.parquet", "methods.json", "published.json"),
 )
 """In the step's output, and with each of its tracked runs; the last where the experiment file has published values."""
@@ -64,6 +70,7 @@ class SweepResults:
     curves: tuple[MeasuredCurve, ...]
     comparisons: tuple[Comparison, ...]
     methods: tuple[Method, ...]
+    frontiers: tuple[Frontier, ...]
     published: Published | None
 
     @property
@@ -76,13 +83,27 @@ class SweepResults:
 
 def results(config: EvaluateConfig, samples: Path) -> SweepResults:
     """What `samples` come to: a parquet file with a row per :class:`~jobs.evaluate.sweep.ledger.Graded`."""
-    outcomes = read(samples, [policy.name for policy in config.policies])
+    outcomes = outcomes_of(config, samples)
+    votes = spelled(config.votes, config.scores)
     return SweepResults(
-        curves=drawn(outcomes, config.policies, config.seed, config.at_k),
-        comparisons=compare(outcomes, NATURAL_END.name, config.at_k),
+        curves=drawn(outcomes, config.policies, config.seed, config.at_k, votes),
+        comparisons=compare(outcomes, NATURAL_END.name, config.at_k, votes, config.seed),
         methods=measure_methods(outcomes, config.policies, config.seed),
+        frontiers=tuple(
+            over
+            for task in outcomes
+            for over in frontiers(options(task, config.policies, votes, "", config.at_k, seed=config.seed), config.seed)
+        ),
         published=config.published,
     )
+
+
+def outcomes_of(config: EvaluateConfig, samples: Path) -> tuple[Outcomes, ...]:
+    """`samples` as numbers, the policies of `config` being their columns. Raises StepError where a score is none."""
+    try:
+        return read(samples, [policy.name for policy in config.policies], config.scores)
+    except ValueError as error:
+        raise StepError(str(error)) from error
 
 
 def publish(config: EvaluateConfig, context: StepContext, samples: Path, decode: Mapping[str, object]) -> None:
@@ -119,6 +140,7 @@ def write(sweep: SweepResults, title: str, subtitle: str, folder: Path, remark: 
         sections.append(comparison_tables.beside_markdown(beside, sweep.published.source))
         values = comparison_tables.beside_rows(beside)
         _write_json(folder / "published.json", {"source": sweep.published.source, "values": values})
+    sections.append(frontier_tables.as_markdown([each for each in sweep.frontiers if each.axis == TOKENS]))
     sections.append(f"{remark}\n" if remark else "")
     (folder / "table.md").write_text("\n".join(section for section in sections if section))
     _write_json(folder / "curves.json", tables.as_record(curves))
@@ -127,6 +149,9 @@ def write(sweep: SweepResults, title: str, subtitle: str, folder: Path, remark: 
     how = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "power": POWER}
     _write_json(folder / "comparisons.json", {**how, "comparisons": compared})
     pq.write_table(pa.Table.from_pylist(compared, COMPARISONS), folder / "comparisons.parquet")
+    _write_json(folder / "frontier.json", frontier_tables.records(sweep.frontiers))
+    by_task = {each.task: [other for other in sweep.frontiers if other.task == each.task] for each in sweep.frontiers}
+    frontier_plots.write_html(list(by_task.items()), folder / "frontier.html")
     plots.write_png(curves, title, subtitle, folder / "plot.png")
     interactive.write_html(curves, title, subtitle, folder / "plot.html")
 
@@ -143,11 +168,11 @@ def metrics(point: Point, compared: Comparison | None, band: Interval) -> dict[s
     ranges where samples could not be graded ``pass_at_8_least`` and ``pass_at_8_most``.
     """
     named = tables.row("", point, compared) | tables.bounded("accuracy_band", band)
-    if point.score == "accuracy":
+    if point.vote is None:
         named.pop("k", None)
-    for each in (*point.scaled("pass@k"), *point.scaled("majority@k")):
+    for each in (scaled for vote in point.votes for scaled in point.scaled(vote)):
         if each.k > 1 and not math.isnan(each.accuracy):
-            name = each.scored.replace("@", "_at_")
+            name = each.scored.replace("@", "_at_").replace(" ", "_")
             named[name] = each.accuracy
             if each.range is not None:
                 named |= {f"{name}_least": each.range.low, f"{name}_most": each.range.high}
@@ -229,7 +254,7 @@ def _write_samples(curve: MeasuredCurve, samples: Path, path: Path) -> None:
     names = [point.policy.name for point in curve.points]
     source = ds.dataset(samples, format="parquet")
     of_curve = (ds.field("task") == curve.task) & ds.field("policy").isin(names)
-    with pq.ParquetWriter(path, source.schema, compression="zstd") as writer:
+    with hashed_file(path) as file, pq.ParquetWriter(file, source.schema, compression="zstd") as writer:
         for batch in source.scanner(filter=of_curve).to_batches():
             if batch.num_rows:
                 writer.write_batch(batch)
@@ -237,8 +262,8 @@ def _write_samples(curve: MeasuredCurve, samples: Path, path: Path) -> None:
 
 def sampling_of(config: EvaluateConfig, decode: Mapping[str, Any]) -> Mapping[str, Any]:
     """How tokens were drawn: as ``decode.json`` has it where the checkpoint decided it."""
-    found: Mapping[str, Any] = decode.get("sampling", {name: getattr(config, name) for name in SAMPLING})
-    return found
+    sampling: Mapping[str, Any] = decode.get("sampling", {name: getattr(config, name) for name in SAMPLING})
+    return sampling
 
 
 def _decoding(config: EvaluateConfig, drawn: Mapping[str, Any]) -> dict[str, str | int | float]:

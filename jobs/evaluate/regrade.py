@@ -28,6 +28,7 @@ from jobs.evaluate.sweep.ledger import Ledger, Verdict
 from jobs.evaluate.tasks import Task, load
 from orchestrator.job.context import StepContext
 from orchestrator.job.record import Regraded
+from orchestrator.store.manifest import hashed_file
 
 CHANGES = "regraded.csv"
 """In the step's folder: every answer whose verdict the last regrading changed."""
@@ -60,7 +61,8 @@ def regrade(config: EvaluateConfig, context: StepContext) -> Regraded:
     source = pq.ParquetFile(context.output / "samples.parquet")
     with (
         grading(config, context, staged) as grader,
-        pq.ParquetWriter(staged / "samples.parquet", SCHEMA, compression="zstd") as writer,
+        hashed_file(staged / "samples.parquet") as samples,
+        pq.ParquetWriter(samples, SCHEMA, compression="zstd") as writer,
     ):
         for batch in source.iter_batches(_ROWS_AT_ONCE):
             old = batch.to_pylist()
@@ -88,7 +90,9 @@ def regrade(config: EvaluateConfig, context: StepContext) -> Regraded:
 
 def _again(rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, Task], grader: Grader) -> list[dict[str, Any]]:
     """The rows with what the grader says now; with what was said before, where it can say nothing now."""
-    graded = grader.grade([(tasks[each["task"]], Ledger(**{name: each[name] for name in _LEDGER})) for each in rows])
+    graded = grader.grade(
+        [(tasks[each["task"]], Ledger(**{name: each[name] for name in _LEDGER if name in each})) for each in rows]
+    )
     return [
         dict(before) if after.verdict == "ungraded" else row(after) for before, after in zip(rows, graded, strict=True)
     ]

@@ -25,6 +25,13 @@ class Replicas(StrictModel):
         return self
 
 
+class ScorerResources(StrictModel):
+    """Where the scorer of searches runs: in each replica, on cards of its own or on a share of the replica's."""
+
+    gpus: int = Field(default=0, ge=0, description="of its own, besides each replica's; 0: it has a share of those")
+    memory: float = Field(default=0.25, gt=0, lt=0.8, description="that share of each card's memory")
+
+
 class EvaluateResources(Resources):
     """What each replica of the model holds, and how much it is given at a time."""
 
@@ -44,10 +51,11 @@ class EvaluateResources(Resources):
         default=None, ge=1, description="mean length of a trace, for the plan; else what is known of each task"
     )
     mbu: float | None = Field(
-        default=None, gt=0, le=1, description="share of the memory's bandwidth that the plan reckons with; else 0.6"
+        default=None, gt=0, le=1, description="share of the memory's bandwidth that the plan assumes; else 0.6"
     )
     server: Server | None = Field(default=None, description="where the model is served, for an engine on a server")
     judge: JudgeResources = JudgeResources()
+    scorer: ScorerResources = ScorerResources()
     token_deadline: Seconds = Field(default=600, description="seconds without any token before a replica is replaced")
 
     @model_validator(mode="after")

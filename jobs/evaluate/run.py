@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,14 @@ from jobs.evaluate.planning.estimate import expected_lengths
 from jobs.evaluate.planning.lengths import unmarked
 from jobs.evaluate.publish import publish
 from jobs.evaluate.samples import SampledPrompt, write_samples
+from jobs.evaluate.scorers import resolve as scorers
+from jobs.evaluate.scorers.protocol import Writer
+from jobs.evaluate.sweep.grown import Grown, is_whole, plant, seats
 from jobs.evaluate.sweep.order import blocks
 from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import AFTER_CLOSE, Prompter, Unit, room, unit_key
 from jobs.evaluate.sweep.roots import by_root
-from jobs.evaluate.sweep.tree import Room, Tree, grow, wanted, width
+from jobs.evaluate.sweep.tree import Room
 from jobs.evaluate.tasks import Task, load
 from jobs.evaluate.traces.compaction import compact, shared
 from jobs.evaluate.traces.files import DamagedFile, Index, traces_folder
@@ -117,10 +120,16 @@ def _decode(
         "thinking_tokens_decoded": decoded.thinking,
         "answer_tokens_decoded": decoded.answers,
         "policies_alone_tokens": alone,
+        **({} if config.search is None else _scoring(decoded)),
         "sampling": asdict(sweep.replica.sampling),
         "decoded_by": [json.loads(kind) for kind in kinds],
         "costs": costs(config.machine.device, meter.held, context.spent).record(),
     }
+
+
+def _scoring(decoded: Decoded) -> dict[str, float]:
+    """What scorers took: the tokens that they read, and the seconds for which they had something to score."""
+    return {"scorer_tokens": decoded.scored, "scorer_seconds": round(decoded.scoring, 3)}
 
 
 def prepare(config: EvaluateConfig, context: StepContext) -> Sweep:
@@ -136,23 +145,32 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
     forcing = prompter.forcing(config.policies)
     injected = {string: len(ids) for string, ids in forcing.injected.items()}
     trees_of = by_root(config.policies, prompter)
-    trees = tuple(grow(policies, injected, len(forcing.step), forcing.longer) for policies in trees_of.values())
+    writer = Writer(model.tokenizer, template, model.end_of_turn, config.instructions)
+    scorer = None if config.search is None else scorers.resolve(config.search, config, context, writer, tasks)
+    scored_by = ("", False) if scorer is None else (scorer.identity, scorer.kind.reads_answers)
+    trees = tuple(
+        plant(policies, injected, len(forcing.step), forcing.longer, *scored_by) for policies in trees_of.values()
+    )
     answer = models.answer_tokens(config, model)
     questions = []
-    for task in tasks:
+    searched: dict[str, tuple[int, str]] = {}
+    for task_number, task in enumerate(tasks):
         for item in task.items:
             for number, (root, policies) in enumerate(trees_of.items()):
                 prompt = prompter.prompt(item.question, root)
                 left = room(prompt, model.context_length, forcing, answer)
-                key = unit_key(item.id, prompt, root.banned)
+                key = unit_key(item.id, prompt, root.banned, root.steps)
+                if root.steps is not None:
+                    searched[key] = (task_number, item.id)
                 units = [
-                    Unit(key, each, prompt, left, number, root.banned, root.thinks) for each in range(config.samples)
+                    Unit(key, each, prompt, left, number, root.banned, root.thinks, root.steps)
+                    for each in range(config.samples_of(root))
                 ]
                 questions.append(SampledPrompt(task, item, tuple(units), tuple(policies)))
     sampling = models.sampling(config, model)
     if config.sampling is not None:
         print(f"sampling: recommended is {described(sampling)}", flush=True)
-    engine = models.engine(config, model, sampling, config.resources.in_flight * max(map(width, trees)))
+    engine = models.engine(config, model, sampling, config.resources.in_flight * max(map(seats, trees)))
     determined_by = {
         "model": model.identity,
         "delimiters": [template.open, template.close, AFTER_CLOSE, *([template.step] if template.step else [])],
@@ -174,6 +192,7 @@ def sweep_of(config: EvaluateConfig, context: StepContext, tasks: Sequence[Task]
         redirect_output=context.redirect_output,
         leave=context.leave,
         decoded_by=partial(decoded_by, engine),
+        scorer=None if scorer is None else partial(scorer.kind.start, replace(scorer.spec, items=searched)),
     )
     return Sweep(tuple(questions), prompter, replica, folder, model.identity)
 
@@ -205,7 +224,7 @@ def missing(sweep: Sweep, index: Index) -> list[Work]:
     works: dict[tuple[str, int], Work] = {}
     for unit in sweep.units:
         known = index.unit(unit.item, unit.sample)
-        if any(True for _ in wanted(sweep.replica.trees[unit.tree], unit.room, known.extent)):
+        if not is_whole(sweep.replica.trees[unit.tree], unit.room, known.extent):
             works[unit.item, unit.sample] = Work(unit, tuple(known.rows), tuple(index.places(known.rows)))
     return sorted(
         works.values(),
@@ -292,15 +311,15 @@ def _planned(config: EvaluateConfig, context: StepContext, sweep: Sweep) -> floa
 
 
 def _most(
-    config: EvaluateConfig, trees: Sequence[Tree], by_tree: Mapping[int, tuple[Policy, ...]]
+    config: EvaluateConfig, trees: Sequence[Grown], by_tree: Mapping[int, tuple[Policy, ...]]
 ) -> Callable[[Unit], float]:
     """The most tokens that a unit may come to, remembered by its tree and its room."""
     thinks = config.template.style != UNMARKED
 
     @cache
     def most(tree: int, room: Room) -> float:
-        told = thinks and by_tree[tree][0].root.thinks
-        return workload.at_most(trees[tree], by_tree[tree], room, 0, told).once.decoded
+        thinking = thinks and by_tree[tree][0].root.thinks
+        return workload.at_most(trees[tree], by_tree[tree], room, 0, thinking).once.decoded
 
     return lambda unit: most(unit.tree, unit.room)
 

@@ -13,13 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.evaluate.grading.grader import Grader
+from jobs.evaluate.searched import Candidates, Slate
+from jobs.evaluate.sweep.grown import Grown
 from jobs.evaluate.sweep.ledger import Graded, Ledger
 from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Prompter, Unit
+from jobs.evaluate.sweep.search import Forest
 from jobs.evaluate.sweep.tree import ANSWERS, Key, Leaf, Tree, leaf
 from jobs.evaluate.tasks import Item, Task
 from jobs.evaluate.traces.files import DamagedFile, Index, MovedFile, read_tokens
 from jobs.evaluate.traces.segments import Resolved, Row
+from orchestrator.store.manifest import hashed_file
 
 UNITS_AT_ONCE = 256
 """Units whose answers are in memory together; their rows are written as one row group."""
@@ -46,6 +50,8 @@ SCHEMA = pa.schema(
         ("rule", pa.string()),
         ("meaning", pa.string()),
         ("verdict", pa.string()),
+        ("score", pa.float32()),
+        ("scorer_tokens", pa.int32()),
     ]
 )
 
@@ -63,7 +69,7 @@ class SampledPrompt:
 def write_samples(
     path: Path,
     questions: Sequence[SampledPrompt],
-    trees: Sequence[Tree],
+    trees: Sequence[Grown],
     prompter: Prompter,
     index: Index,
     grader: Grader,
@@ -75,12 +81,13 @@ def write_samples(
     alone = 0
     with samples_file(path) as add:
         for batch in _batches(questions):
-            answers: list[tuple[Task, Ledger]] = []
+            slates: list[Slate] = []
             for question, decoded in _decoded(batch, index):
-                for ledger, tokens in _ledgers(question, decoded, trees, prompter):
-                    alone += tokens
-                    answers.append((question.task, ledger))
-            add(grader.grade(answers))
+                for slate in _slates(question, decoded, trees, prompter):
+                    alone += slate.tokens
+                    slates.append(slate)
+            graded = iter(grader.grade([(each.task, ledger) for each in slates for ledger in each.ledgers]))
+            add(each.elected(list(islice(graded, len(each.ledgers)))) for each in slates)
     return alone
 
 
@@ -89,7 +96,7 @@ def samples_file(path: Path) -> Iterator[Callable[[Iterable[Graded]], None]]:
     """A file of rows that appears, whole, when the block ends without an error. Each call adds a row group."""
     temporary = path.with_name(f".{path.name}")
     try:
-        with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+        with hashed_file(temporary) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
             yield lambda rows: writer.write_table(pa.Table.from_pylist([row(each) for each in rows], SCHEMA))
         temporary.rename(path)
     finally:
@@ -161,8 +168,23 @@ def _answer_rows(known: Resolved, index: Index) -> Iterator[tuple[Row, tuple[str
     yield from zip(rows, index.places(rows), strict=True)
 
 
+def _slates(
+    question: SampledPrompt, decoded: Sequence[_Decoded], trees: Sequence[Grown], prompter: Prompter
+) -> Iterator[Slate]:
+    """What each sample and policy came to, in their order."""
+    tree = trees[question.units[0].tree]
+    if isinstance(tree, Forest):
+        for unit, of_unit in zip(question.units, decoded, strict=True):
+            for policy in tree.policies:
+                known = Candidates(tree, unit, of_unit.known.extent, of_unit.answers, prompter)
+                yield from known.slates(question.task, question.item.id, policy)
+        return
+    for ledger, tokens in _ledgers(question, decoded, tree, prompter):
+        yield Slate(question.task, (ledger,), tokens)
+
+
 def _ledgers(
-    question: SampledPrompt, decoded: Sequence[_Decoded], trees: Sequence[Tree], prompter: Prompter
+    question: SampledPrompt, decoded: Sequence[_Decoded], tree: Tree, prompter: Prompter
 ) -> Iterator[tuple[Ledger, int]]:
     """The account of every sample and policy, and the tokens that the policy alone would have decoded for it.
 
@@ -170,7 +192,7 @@ def _ledgers(
     """
     ends = {
         policy: [
-            leaf(trees[unit.tree], policy, unit.room, of_unit.known.extent)
+            leaf(tree, policy, unit.room, of_unit.known.extent)
             for unit, of_unit in zip(question.units, decoded, strict=True)
         ]
         for policy in question.policies

@@ -22,14 +22,16 @@ from typing import NoReturn
 import click
 
 from jobs.finetune.config import FinetuneConfig
-from orchestrator.experiment import ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import load
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.plan import PlannedStep, plan
 from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.records import write_json_atomically
-from orchestrator.store.step_folders import Store, heartbeat, leased
+from orchestrator.store.step_folders import Store
+from orchestrator.store.step_leases import heartbeat, leased
 from orchestrator.store.storage import storage_path
 
 FAILED, BAD_INPUT = 1, 2

@@ -153,7 +153,7 @@ class FinetuneResources(Resources):
         default=False, description="on GPUs: the same bits from run to run, at the price of slower kernels"
     )
     mfu: float | None = Field(
-        default=None, gt=0, le=1, description="share of the peak that the plan reckons with; else the catalogue's"
+        default=None, gt=0, le=1, description="share of the peak that the plan assumes; else the catalogue's"
     )
     deepspeed: DeepSpeedOptions = DeepSpeedOptions()
 

@@ -84,8 +84,8 @@ class DataConfig(StrictModel):
         """The same data, whose path can be opened from any working folder; `output` is where a step wrote."""
         if self.path is None:
             return self
-        found = self._found(output)
-        return self.model_copy(update={"path": found, **({} if found is self.path else {"split": None})})
+        path = self._found(output)
+        return self.model_copy(update={"path": path, **({} if path is self.path else {"split": None})})
 
     def _found(self, output: Callable[[Reference], Dataset]) -> LocalPath | None:
         if isinstance(self.path, Reference):

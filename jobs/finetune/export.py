@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from jobs.finetune.data import end_of_turn
+from jobs.finetune.hashed_weights import hashing_weights
 from orchestrator.job.errors import StepError
 from orchestrator.store.errors import StoreError
 
@@ -50,7 +51,8 @@ def export(
             pad_token_id=stops[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         )
         try:
-            model.save_pretrained(folder)
+            with hashing_weights():
+                model.save_pretrained(folder)
             _tell_transformers_4(folder / "config.json")
             tokenizer.save_pretrained(folder)
             deliver()

@@ -79,7 +79,7 @@ def out_of_memory(
     measured = max(1.0, (taken + more) / need.total) * setting.available / has
     fitting = nearest(model, replace(setting, measured=measured))
     remedy = f"these would fit: {'; '.join(fitting)}" if fitting else _ANY
-    return StepError(f"{said}; the plan reckons with {_size(need.total)}, {need.moment}: {remedy}")
+    return StepError(f"{said}; the plan expects {_size(need.total)}, {need.moment}: {remedy}")
 
 
 _ANY = (

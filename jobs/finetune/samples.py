@@ -141,7 +141,7 @@ def _dataset_rows(data: DataConfig) -> Iterator[tuple[str, DatasetRow]]:
     except (OSError, ValueError, KeyError, DatasetsError, HfHubHTTPError, HFValidationError) as error:
         asked = "".join(f", {key} {value}" for key, value in _asked(data).items())
         remedy = "check its name and what is asked of it, or give a local file" if data.dataset else "check the folder"
-        raise StepError(f"data: {name}{asked} cannot be had ({_first_line(error)}): {remedy}") from error
+        raise StepError(f"data: {name}{asked} cannot be loaded ({_first_line(error)}): {remedy}") from error
     assert isinstance(dataset, Dataset) or data.file is not None
     try:
         for number, row in enumerate(dataset, start=1):

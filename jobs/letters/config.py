@@ -23,7 +23,13 @@ class LettersConfig(StepConfig):
     train: int = Field(ge=1, le=10**8, description="questions with a reasoning trace")
     test: int = Field(default=200, ge=1, le=10**6, description="distinct questions about words that training never has")
     seed: int = Field(default=0, ge=0, lt=2**31)
+    # Left out where it is false: datasets of before are the same ones.
+    labelled: bool = Field(
+        default=False,
+        exclude_if=lambda labelled: not labelled,
+        description="traces as far as some pass, each answered with whether it was right: + or -, to train a scorer on",
+    )
 
     def describe(self) -> str:
         """``64000 traces, 200 test questions``."""
-        return f"{self.train} traces, {self.test} test questions"
+        return f"{self.train} {'labelled ' * self.labelled}traces, {self.test} test questions"

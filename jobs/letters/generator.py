@@ -82,6 +82,30 @@ def training(count: int, seed: int) -> Iterator[tuple[LettersQuestion, LettersTr
         yield question, _trace(rng, question)
 
 
+GOOD, BAD = "+", "-"
+"""What a labelled trace is answered with."""
+SPOILT = 0.25
+"""Share of the passes of labelled traces that have a mistake which no pass is taught: such as a small model makes."""
+
+
+def labelled(count: int, seed: int) -> Iterator[tuple[LettersQuestion, LettersTrace]]:
+    """`count` questions with traces as far as some pass, answered with whether that pass counted right.
+
+    The label is exact: it compares what the pass came to with the word.
+    """
+    rng = random.Random(f"letters-labelled-{seed}")
+    for _ in range(count):
+        question = _question(rng, held_out=False)
+        lines: list[str] = []
+        for number in range(rng.randint(1, MOST_PASSES)):
+            opener = rng.choices(list(OPENERS), weights=list(OPENERS.values()))[0] if number else "Hmm"
+            latest = _PASSES[opener](question)
+            if rng.random() < SPOILT and opener != "Alternatively":
+                latest = _spoilt(rng, question)
+            lines.append((opener if number else "") + latest.text)
+        yield question, LettersTrace("\n".join(lines), GOOD if latest.answer == question.answer else BAD)
+
+
 def held_out(count: int, seed: int) -> list[LettersQuestion]:
     """`count` distinct questions about test words: the same for the same arguments, wherever they are asked."""
     rng = random.Random(f"letters-test-{seed}")
@@ -117,6 +141,14 @@ def _walk(question: LettersQuestion, counted: list[bool]) -> LettersTrace:
         count += counts
         text += f"{letter}{count}"
     return LettersTrace(text, str(count))
+
+
+def _spoilt(rng: random.Random, question: LettersQuestion) -> LettersTrace:
+    """A pass that counts one letter that it should not, or does not count one that it should."""
+    counted = [letter == question.letter for letter in question.word]
+    at = rng.randrange(len(counted))
+    counted[at] = not counted[at]
+    return _walk(question, counted)
 
 
 def _starts_a_run(question: LettersQuestion, at: int) -> bool:

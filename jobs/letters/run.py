@@ -1,17 +1,20 @@
 """Writes the built-in task as a dataset: traces to learn from, and held-out questions.
 
-``train.jsonl`` has question, trace and answer in each line, ``test.jsonl`` has id, question and answer.
+``train.jsonl`` has question, trace and answer in each line, ``test.jsonl`` has id, question and answer. The answers of
+labelled traces say whether the trace was right.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from io import TextIOWrapper
 from pathlib import Path
 
 from jobs.letters.config import LettersConfig
-from jobs.letters.generator import held_out, training
+from jobs.letters.generator import held_out, labelled, training
 from orchestrator.job.context import StepContext
+from orchestrator.store.manifest import hashed_file
 
 _PROGRESS_EVERY = 10_000
 
@@ -26,15 +29,17 @@ def run(config: LettersConfig, context: StepContext) -> None:
     )
 
     def train() -> Iterable[Mapping[str, str]]:
-        for done, (question, trace) in enumerate(training(config.train, config.seed)):
+        made = labelled if config.labelled else training
+        for done, (question, trace) in enumerate(made(config.train, config.seed)):
             if done % _PROGRESS_EVERY == 0:
                 context.progress(done, config.train, "traces")
-            yield {"question": question.text, "trace": trace.text, "answer": f"Final Answer: {trace.answer}"}
+            answer = trace.answer if config.labelled else f"Final Answer: {trace.answer}"
+            yield {"question": question.text, "trace": trace.text, "answer": answer}
 
     _write(context.output / "train.jsonl", train())
     context.progress(config.train, config.train, "traces")
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with TextIOWrapper(hashed_file(path), encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -38,6 +38,8 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of random numbers. Default: the step's, or 0.")
 @click.option("--json", "as_json", is_flag=True, help="With --ask: a JSON line of each attempt.")
+@click.option("--page", is_flag=True, help="Serve a page on this machine instead, and say its address.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the page. Default: any.")
 @click.option("--save", type=click.Path(path_type=Path, dir_okay=False), help="Add a JSON line of each attempt to it.")
 @click.option("--template", default="auto", help="Of a MODEL: how it marks its thinking: think, s1, none …")
 @click.option("--engine", default="auto", help="Of a MODEL: what decodes: transformers, vllm.")
@@ -51,6 +53,8 @@ def try_(
     engine: str,
     gpus: int | None,
     system: str | None,
+    page: bool,
+    port: int,
     **asked: Any,
 ) -> None:
     """Ask a model in the terminal, watch it think, and steer it: append "Wait", cut it, fork it, compare.
@@ -73,7 +77,7 @@ def try_(
     else:
         trier, config, context, model = _of_model(target)
     try:
-        trier(config, context, TryRequest(model=model, fields=fields, **asked))
+        trier(config, context, TryRequest(model=model, fields=fields, port=port if page else None, **asked))
     except StepError as error:
         raise Refused(f"{target}: {error}") from None
 

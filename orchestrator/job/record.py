@@ -173,6 +173,25 @@ class Exporter(Protocol):
 
 
 @dataclass(frozen=True)
+class FrontierRequest:
+    """A frontier that is asked for."""
+
+    budgets: tuple[float, ...] = ()
+    """Tokens a question, to say what to do for; none: what its own points take."""
+    plot: Path | None = None
+    """Where to draw it, as one HTML page."""
+
+
+class FrontierFinder(Protocol):
+    """What of everything that finished steps of a kind can answer is worth its cost, as Markdown.
+
+    Raises :class:`StepError` where that cannot be told.
+    """
+
+    def __call__(self, steps: Sequence[FinishedStep], request: FrontierRequest) -> str: ...
+
+
+@dataclass(frozen=True)
 class TryRequest:
     """How a model is to be tried."""
 
@@ -232,6 +251,7 @@ class Job:
     """By the format's name."""
     follow: Callable[[Any, StepContext], Follower] | None = None
     """What looks at a step of this kind while it runs."""
+    frontier: FrontierFinder | None = None
     frames: Callable[[Any, StepContext], Frames] | None = None
     """A finished step's results, for Python."""
     try_model: Trier | None = None

@@ -37,5 +37,5 @@ class Resources(StrictModel):
     timeout: Seconds | None = Field(default=None, description="seconds before the step is stopped")
     wait: Seconds = Field(default=600, description="seconds to wait for what the cluster does not have")
     machine: Annotated[str, AfterValidator(known_machine)] | None = Field(
-        default=None, description="what plans and costs reckon with, such as h100 or p5.48xlarge; else h100, or cpu"
+        default=None, description="what plans and costs assume, such as h100 or p5.48xlarge; else h100, or cpu"
     )

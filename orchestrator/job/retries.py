@@ -12,7 +12,7 @@ starts again: the run for whole steps, a sweep for its replicas, training for it
 
 Budgets hold for a whole run: what is lost every hour of a night is something to look at, however well it goes on each
 time. The pause before going on is for what has just gone wrong several times, so it begins anew after :data:`STEADY`
-seconds without a loss.
+seconds without a loss, and where there is progress that can be told: a unit of a sweep that is done.
 """
 
 from __future__ import annotations
@@ -83,6 +83,10 @@ class Losses:
         self._in_a_row[cause] += 1
         self.counts[cause] += 1
         return self.counts[cause] <= self.allowed.of(cause)
+
+    def progressed(self) -> None:
+        """Something that was asked for is done: the next loss is the first since."""
+        self._in_a_row.clear()
 
     def so_far(self, cause: Cause) -> str:
         """``preempted 2 of 20``."""

@@ -97,11 +97,11 @@ def read_as(path: StoragePath, shape: type[T]) -> T:
     """What stands in a file. Raises DamagedRecord where there is none, or it is not of that shape."""
     value = read_json(path)
     try:
-        found: T = _adapter(shape).validate_python(value)  # type: ignore[arg-type]
+        typed: T = _adapter(shape).validate_python(value)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         raise DamagedRecord(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    return found
+    return typed
 
 
 @cache

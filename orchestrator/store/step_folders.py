@@ -12,6 +12,7 @@
         leases/          which run works on it, renewed while it lives
         cancel.json      the run that was asked to stop
         uses.json        the folders of traces that its result stands on
+        delivered.json   the manifest of output/ and tracked/, by the process that wrote them
         provenance.json  the commit and the versions that the last attempt ran with
         logs/            what each process of the step said
         output/          what the job wrote
@@ -27,10 +28,9 @@ others rely on (identity, done) carry a checksum; a damaged one is reported and 
 from __future__ import annotations
 
 import re
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +40,8 @@ from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
 from orchestrator.store.errors import StoreError
-from orchestrator.store.leases import HEARTBEAT, Lease, Leases
+from orchestrator.store.leases import Lease, Leases
+from orchestrator.store.manifest import Manifest, manifest_of
 from orchestrator.store.records import (
     DamagedRecord,
     read_note,
@@ -65,15 +66,7 @@ PAGE = "report.html"
 """A report on the step among what it tracked: written again at any time, so no part of what was finished."""
 
 DELIVERED = "delivered.json"
-"""On an object store: the manifest of ``output/``, written by the process that wrote it, once all of it is there."""
-
-
-def manifest_of(folder: StoragePath) -> dict[str, dict[str, Any]]:
-    """The files below a folder, by name: their ``bytes`` and ``sha256``."""
-    return {
-        name: {"bytes": file.size, "sha256": storage_of(folder / name).digest()}
-        for name, file in storage_of(folder).files().items()
-    }
+"""What the process that wrote ``output/`` says it consists of, once all of it is there."""
 
 
 _NOTE = ConfigDict(strict=True, allow_inf_nan=False, extra="allow")
@@ -210,17 +203,39 @@ class StepFolder:
                 raise DamagedRecord(f"{self.tracked / name} does not match its checksum")
         return len(expected)
 
+    def deliver(self) -> None:
+        """Says that ``output/``, a folder of this machine, is whole, by the process that wrote it: it has hashed it."""
+        known = self._delivered()
+        record = {
+            "files": manifest_of(self.output, known["files"]),
+            "tracked": manifest_of(self.tracked, known["tracked"]),
+        }
+        write_record(self.path / DELIVERED, record)
+
     def mark_done(self) -> None:
         """Writes the manifest of the output and of what was tracked. From here on the step is finished.
 
         On an object store the output is what the job delivered. Raises StoreError where it delivered nothing.
         """
+        delivered = self._delivered()
         local = storage_of(self.output).local
-        manifest = read_record(self.path / DELIVERED) if local is None else manifest_of(local)
-        if manifest is None:
+        files = delivered["files"] if local is None else manifest_of(local, delivered["files"])
+        if local is None and not files:
             raise StoreError(f"{self.path.name} has ended, and nothing in {self.output} says that it was written whole")
-        tracked = {name: file for name, file in manifest_of(self.tracked).items() if Path(name).name != PAGE}
-        write_record(self.path / "done.json", {"files": manifest, "tracked": tracked, "time": time.time()})
+        tracked = manifest_of(self.tracked, delivered["tracked"])
+        record = {
+            "files": {name: _sealed(file) for name, file in files.items()},
+            "tracked": {name: _sealed(file) for name, file in tracked.items() if Path(name).name != PAGE},
+        }
+        write_record(self.path / "done.json", {**record, "time": time.time()})
+
+    def _delivered(self) -> dict[str, Manifest]:
+        """What is known of the files: of those that it does not name, or that changed since, the content is read."""
+        nothing: dict[str, Manifest] = {"files": {}, "tracked": {}}
+        try:
+            return read_record(self.path / DELIVERED) or nothing
+        except DamagedRecord:
+            return nothing
 
     def unmark_done(self) -> None:
         storage_of(self.path / "done.json").remove()
@@ -286,6 +301,11 @@ class StepFolder:
         storage_of(self.path / "losses.json").remove()
 
 
+def _sealed(file: Mapping[str, Any]) -> dict[str, Any]:
+    """What a done-marker says of a file: not when it was written, which a copy of the store would change."""
+    return {"bytes": file["bytes"], "sha256": file["sha256"]}
+
+
 @dataclass(frozen=True)
 class Store:
     """All steps ever run with one root. Safe to share between experiments and between runs."""
@@ -322,61 +342,3 @@ class Store:
     def check_writable(self) -> None:
         """Creates the root and writes to it. Raises StoreError, saying why, where that fails."""
         first_contact(self.root).check_writable()
-
-
-@contextmanager
-def leased(folders: list[StepFolder], lease: Lease) -> Iterator[None]:
-    """Holds the lease on several steps: all of them, or none and a StoreError."""
-    taken: list[StepFolder] = []
-    try:
-        dead: set[str] = set()
-        for folder in folders:
-            _see_that_it_is_dead(folder, lease, dead)
-            folder.acquire(lease)
-            taken.append(folder)
-        yield
-    finally:
-        for folder in taken:
-            folder.release(lease.run)
-
-
-def _see_that_it_is_dead(folder: StepFolder, lease: Lease, dead: set[str]) -> None:
-    """Looks at an abandoned lease for a while, unless its run is among the `dead`.
-
-    Raises StoreError when it is renewed: its machine's clock, or this one's, is wrong.
-    """
-    holder = folder.leases.latest()
-    if holder is None or holder.live or holder.run in dead | {lease.run}:
-        return
-    if holder.beats(folder.leases):
-        raise StoreError(
-            f"{folder.path.name} is being worked on by {holder}, whose clock and this machine's are apart; wait for "
-            "it, or stop it"
-        )
-    dead.add(holder.run)
-
-
-@contextmanager
-def heartbeat(folders: list[StepFolder], lease: Lease) -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Keeps the leases alive.
-
-    The first event is set when one is lost: this process slept so long that it seemed dead. The second is set when the
-    run is asked to stop through the store.
-    """
-    stop, taken_over, cancelled = threading.Event(), threading.Event(), threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(HEARTBEAT):
-            with suppress(StoreError):  # if it is away for good, the run ends where it needs the store
-                if not all(folder.renew(lease) for folder in folders):
-                    taken_over.set()
-                if any(folder.cancel_requested(lease.run) for folder in folders):
-                    cancelled.set()
-
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield taken_over, cancelled
-    finally:
-        stop.set()
-        thread.join()

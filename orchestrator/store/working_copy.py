@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from orchestrator.store.errors import NO_SPACE, StoreError, StoreLost
+from orchestrator.store.manifest import manifest_of
 from orchestrator.store.records import read_record, write_record
-from orchestrator.store.step_folders import DELIVERED, manifest_of
+from orchestrator.store.step_folders import DELIVERED
 from orchestrator.store.storage import storage_of
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class WorkingCopy:
         output = self.folder / "output"
         if manifest := manifest_of(output):
             upload(output, self._stored / "output", manifest)
-            write_record(self._stored / DELIVERED, manifest)
+            write_record(self._stored / DELIVERED, {"files": manifest, "tracked": {}})
         self.send()
 
     def share(self, name: str) -> None:
@@ -183,7 +184,7 @@ def upload(folder: Path, to: StoragePath, manifest: Mapping[str, Any]) -> None:
 def fetched(folder: StoragePath, manifest: Mapping[str, Mapping[str, Any]]) -> Path:
     """A local copy of files of `folder`, for reading, shared by all processes of this machine.
 
-    Raises StoreError where they are not what `manifest` (:func:`orchestrator.store.step_folders.manifest_of`) says, or
+    Raises StoreError where they are not what `manifest` (:func:`orchestrator.store.manifest.manifest_of`) says, or
     do not fit.
     """
     name = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]

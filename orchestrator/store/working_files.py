@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.store.step_folders import StepFolder
 from orchestrator.store.storage import storage_of
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class InPlace:
     folder: Path
 
     def deliver(self) -> None:
-        pass
+        StepFolder(self.folder).deliver()
 
     def fetch(self, part: str) -> None:
         pass

@@ -198,9 +198,9 @@ def test_a_source_without_a_column_is_a_line_before_anything_runs(
     ("fields", "said"),
     [
         ({"sources": []}, "at least 1 item"),
-        ({"sources": ["letters", "letters"]}, "'letters' is there twice"),
+        ({"sources": ["letters", "letters"]}, "'letters' is given twice"),
         ({"sources": ["nowhere"]}, "unknown task 'nowhere'"),
-        ({"sources": ["letters"], "decontaminate": ["letters", "letters"]}, "'letters' is there twice"),
+        ({"sources": ["letters"], "decontaminate": ["letters", "letters"]}, "'letters' is given twice"),
         ({"sources": ["letters"], "decontaminate": {"against": ["letters"], "by": "s1", "near": 0.8}}, "n-grams alone"),
         ({"sources": ["letters"], "decontaminate": {"against": ["letters"], "ngram": 2}}, "greater than or equal to 3"),
         ({"sources": ["letters"], "near_duplicates": 0.1}, "greater than 0.3"),

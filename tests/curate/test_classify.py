@@ -94,8 +94,8 @@ def test_what_was_classified_is_not_asked_again_unless_the_classes_change(
 @pytest.mark.parametrize(
     ("classes", "said"),
     [
-        (["x", "y", "x"], "'x' is there twice"),
-        (["x", "X"], "'x' is there twice, in other letters"),
+        (["x", "y", "x"], "'x' is given twice"),
+        (["x", "X"], "'x' is given twice, in other letters"),
         (["x"], "1 classes: give from 2"),
         ("acm", "'acm' is not a list that comes with the project: msc"),
         ([1, 2], "classes are msc, a list of names"),

@@ -21,7 +21,8 @@ from jobs.fates import Funnel
 from jobs.finetune.data_config import DataConfig
 from jobs.finetune.samples import read_samples
 from jobs.forecasts import DatasetForecast
-from orchestrator.experiment import ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import load
 from orchestrator.job.config import Upcoming
 from orchestrator.job.context import StepContext, StepInput
 from orchestrator.job.errors import StepError

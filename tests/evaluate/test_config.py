@@ -121,9 +121,28 @@ def test_batch_invariance_says_what_it_costs() -> None:
         ({"rejection": {"limits": [], "max_tries": 1}, "temperature": 1.0}, ("rejection", "limits"), "empty"),
         ({"samples": 16, "temperature": 1.0, "at_k": [64]}, (), "at_k: 64 is more than the 16 samples"),
         ({"at_k": []}, ("at_k",), "empty"),
+        ({"at_k": [0]}, ("at_k", 0), "0 is not a number of samples: give whole numbers from 1"),
+        ({"votes": []}, ("votes",), "empty"),
+        ({"votes": ["plurality"]}, ("votes", 0), "'pass', 'majority', 'weighted' or 'best'"),
+        ({"votes": ["best"], "scores": ["charm"]}, ("scores", 0), "'exact' or 'length'"),
+        (
+            {"votes": ["majority", "weighted"], "samples": 4, "temperature": 1.0},
+            (),
+            "votes: weighted goes by a score of each sample: give scores: one or more of exact, length",
+        ),
+        (
+            {"scores": ["length"], "samples": 4, "temperature": 1.0},
+            (),
+            "scores: length is taken by no vote: add weighted or best to votes, or leave it out",
+        ),
+        (
+            {"votes": ["best"], "scores": ["length"]},
+            (),
+            "votes: best takes several samples of each item, and samples is 1: raise it",
+        ),
         ({"stop_strings": []}, ("stop_strings",), "empty"),
-        ({"stop_strings": ["a", ""]}, ("stop_strings", 1), "is not a string that could be written"),
-        ({"ban": [""]}, ("ban", 0), "is not a string that could be written"),
+        ({"stop_strings": ["a", ""]}, ("stop_strings", 1), "is empty: give at least one character"),
+        ({"ban": [""]}, ("ban", 0), "is empty: give at least one character"),
         ({"ban": ["Wait"], "template": "none", "budgets": ["auto"], "extensions": None}, (), "ban: needs thinking"),
         (
             {"efforts": ["low"], "template": "none", "extensions": None, "budgets": ["auto"]},
@@ -140,9 +159,9 @@ def test_batch_invariance_says_what_it_costs() -> None:
         (
             {"tasks": [JUDGED], "judge": {"model": "m/j", "engine": "openai", "served_model": "j"}},
             (),
-            "resources.judge.server: is where a judge on a server is",
+            "resources.judge.server: goes with a judge.engine on a server",
         ),
-        ({"tasks": ["letters", "letters"]}, (), "'letters' is there twice"),
+        ({"tasks": ["letters", "letters"]}, (), "'letters' is given twice"),
         ({"resources": {"replicas": {"min": 3, "max": 2}}}, ("resources", "replicas"), "min 3 is more than max 2"),
     ],
 )

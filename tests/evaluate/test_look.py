@@ -10,7 +10,8 @@ import pytest
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.look import look
-from orchestrator.experiment import ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import load
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from tests.evaluate import tiny

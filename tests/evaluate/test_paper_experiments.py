@@ -42,7 +42,7 @@ EVERYTHING = {
     "extensions": {"strings": ["Wait", "Hmm", "Alternatively", ""], "counts": [1, 2, 4, 6]},
     "conditional": {
         "tokens": [1024, 2048, 4096, 8192, 16384],
-        "steps": [16, 32, 64, 128, 256],
+        "steps": [16, 32, 64, 128, 256, 512],
         "classes": ["short", "long"],
         "budget_forcing": True,
     },
@@ -90,6 +90,10 @@ def scaled_down(file: Path, model: Path, tasks: list[dict[str, str]], server: st
             changes |= {"model": str(model), "max_answer_tokens": 8, "context_length": "auto"}
         if config.samples > 1:
             changes["samples"] = 2
+        if config.search is not None:
+            steps = {"at": "\n", "tokens": 16, "most": 2}
+            changes |= {"search": {"scorer": {"kind": "exact"}, "steps": steps}, "rebase.widths": [2]}
+            changes |= {"at_k": None, "published": None}  # of 16, where 2 are left
         if config.rejection is not None:
             changes["rejection.max_tries"] = 2
         settings += [f"steps.{name}.{field}={json.dumps(value)}" for field, value in changes.items()]
@@ -105,7 +109,8 @@ def test_each_is_planned_as_it_is_and_has_every_value_that_was_published_for_it(
     for step in planned:
         config = step.step.config
         assert isinstance(config, EvaluateConfig)
-        assert file.stem == ON_APIS or config.demands() == [{"CPU": 1.0, "GPU": 2.0}]
+        scorer = config.resources.scorer.gpus
+        assert file.stem == ON_APIS or config.demands() == [{"CPU": 1.0, "GPU": 2.0 + scorer}]
 
 
 @pytest.mark.parametrize("file", EVALUATIONS, ids=lambda file: file.stem)
@@ -120,7 +125,8 @@ def test_each_runs_scaled_down(file: Path, store: Path, model: Path, tasks: list
             context = StepContext(experiment.name, name, f"{file.stem}-{name}", folder, store / "traces")
             run(config, context)
             samples = pd.read_parquet(context.output / "samples.parquet")
-            assert len(samples) == len(config.policies) * len(config.tasks) * config.samples
+            rows = sum(config.samples_of(policy.root) for policy in config.policies)
+            assert len(samples) == rows * len(config.tasks)
             if config.published is not None:
                 values = json.loads((context.output / "published.json").read_text())["values"]
                 expected = sum(len(points) for points in config.published.accuracy.values())

@@ -76,6 +76,8 @@ def finished(tmp_path: Path) -> Path:
             "rule": "boxed",
             "meaning": answer,
             "verdict": "wrong",
+            "score": None,
+            "scorer_tokens": 0,
         }
         for name, (gold, answer) in ANSWERS.items()
         for policy, tokens in (("4", 4), ("auto", 9))

@@ -28,9 +28,10 @@ import pytest
 import yaml
 from rich.console import Console
 
+from orchestrator.complaints import LONGEST_MESSAGE, SHOWN, ExperimentError
 from orchestrator.display import PlainConsole
 from orchestrator.estimate_view import show
-from orchestrator.experiment import LONGEST_MESSAGE, SHOWN, ExperimentError, load
+from orchestrator.experiment import load
 from orchestrator.plan import estimates, plan
 from orchestrator.progress import table
 from orchestrator.store.step_folders import Store

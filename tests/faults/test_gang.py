@@ -233,7 +233,7 @@ def test_a_gang_that_runs_out_of_memory_is_told_what_would_fit_and_not_started_a
     assert failure.cause == "configuration"
     assert re.fullmatch(
         r"resources: worker 1 ran out of memory: it had \S+ GB, took \S+ [GM]B at its peak when 2\.1 GB more were "
-        r"asked for; the plan reckons with \S+ MB, in [^:]*: these would fit: .+",
+        r"asked for; the plan expects \S+ MB, in [^:]*: these would fit: .+",
         failure.message,
     )
     assert not (tmp_path / "step" / "losses.json").exists()

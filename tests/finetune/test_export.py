@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -20,6 +21,8 @@ from jobs.finetune.export import export, stop_tokens
 from jobs.finetune.model import draw
 from orchestrator.job.errors import StepError
 from orchestrator.store.errors import StoreError
+from orchestrator.store.local_storage import LocalStorage
+from orchestrator.store.manifest import manifest_of
 from tests.finetune.qwen_like import qwen_tokenizer
 
 pytestmark = pytest.mark.processes
@@ -102,6 +105,19 @@ def test_weights_are_written_in_the_type_of_the_model_that_training_began_with(a
     assert {weight.dtype for weight in loaded.parameters()} == {torch.bfloat16}
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
     assert torch.equal(loaded.model.norm.weight, model.model.norm.weight.bfloat16())
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_weights_are_hashed_from_memory_and_not_read_again(
+    alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool
+) -> None:
+    model = Qwen2ForCausalLM(architecture(tie_word_embeddings=tied, dtype="bfloat16"))
+    export(model.state_dict().items(), model.config, QWEN, tmp_path)
+    monkeypatch.setattr(LocalStorage, "digest", lambda self: "read")
+    manifest = manifest_of(tmp_path)
+    assert manifest["config.json"]["sha256"] == "read"
+    content = (tmp_path / "model.safetensors").read_bytes()
+    assert manifest["model.safetensors"]["sha256"] == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize(

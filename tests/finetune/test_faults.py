@@ -134,7 +134,7 @@ def test_the_message_has_the_plan_the_peak_and_the_nearest_settings_that_fit_wha
     planned = setting_of(recipe()).needs(QWEN_32B).total
     assert told.startswith(
         "resources: worker 3 ran out of memory: it had 83.5 GB, took 81.9 GB at its peak when 3.1 GB more were asked "
-        f"for; the plan reckons with {planned / 1e9:.1f} GB, in "
+        f"for; the plan expects {planned / 1e9:.1f} GB, in "
     )
     assert "\n" not in told
     offered = told.partition("these would fit: ")[2].split("; ")

@@ -107,7 +107,7 @@ def test_a_folder_with_a_dataset_is_read(tmp_path: Path, make: Callable[[Path], 
     assert list(read_samples(data(tmp_path / "data"))) == SAMPLES
     assert list(read_samples(data(tmp_path / "data", split="test"))) == SAMPLES[:1]
     with pytest.raises(
-        StepError, match=r"data: .*/data, split dev cannot be had \(.*dev.*\): check the folder"
+        StepError, match=r"data: .*/data, split dev cannot be loaded \(.*dev.*\): check the folder"
     ) as caught:
         list(read_samples(data(tmp_path / "data", split="dev")))
     assert "\n" not in str(caught.value)
@@ -215,11 +215,11 @@ def test_a_dataset_is_read_from_the_hub_at_its_revision(tmp_path: Path) -> None:
     with hub((tmp_path / "data.parquet").read_bytes()) as address:
         good, bad = read_from_hub("v1", "v2", home=tmp_path, HF_ENDPOINT=address, HF_HUB_OFFLINE="0")
     assert good == "['2, 3, 4', '1, 2']"
-    assert bad.startswith("data: owner/traces, revision v2, split train cannot be had (Revision 'v2' doesn't exist")
+    assert bad.startswith("data: owner/traces, revision v2, split train cannot be loaded (Revision 'v2' doesn't exist")
     assert bad.endswith("): check its name and what is asked of it, or give a local file")
 
 
 def test_a_hub_that_is_out_of_reach_is_an_error_of_one_line(tmp_path: Path) -> None:
     [line] = read_from_hub("v1", home=tmp_path, HF_HUB_OFFLINE="1")
-    assert line.startswith("data: owner/traces, revision v1, split train cannot be had (Couldn't reach")
+    assert line.startswith("data: owner/traces, revision v1, split train cannot be loaded (Couldn't reach")
     assert line.endswith("): check its name and what is asked of it, or give a local file")

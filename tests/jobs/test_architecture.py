@@ -87,7 +87,7 @@ def test_a_name_of_the_hub_is_looked_up_in_its_cache_on_this_machine(
     [
         ({"model_type": "mamba"}, "model_type is 'mamba', and known are llama, mistral, qwen2, qwen3"),
         ({"model_type": "qwen2"}, "has no hidden_size"),
-        ({"model_type": "qwen2", **SMALL, "vocab_size": "many"}, "cannot be understood"),
+        ({"model_type": "qwen2", **SMALL, "vocab_size": "many"}, "makes no sense"),
     ],
 )
 def test_what_cannot_be_understood_says_why(config: dict[str, object], why: str) -> None:

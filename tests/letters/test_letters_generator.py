@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from jobs.letters.generator import (
+    BAD,
+    GOOD,
     MOST_PASSES,
     LettersQuestion,
     careful,
     held_out,
     is_held_out,
+    labelled,
     listing,
     skim,
     training,
@@ -84,3 +89,17 @@ def test_traces_are_passes_that_open_as_they_look_and_mostly_the_first_is_the_la
         assert trace.answer == latest.answer
         ended_at_first += not others
     assert 0.5 < ended_at_first / 2000 < 0.6
+
+
+def test_labelled_traces_say_whether_their_last_pass_counted_right() -> None:
+    labels: Counter[str] = Counter()
+    for question, trace in labelled(2000, seed=3):
+        assert not is_held_out(question.word)
+        latest = trace.text.split("\n")[-1]
+        counted = int(latest[-1])
+        assert (trace.answer == GOOD) == (counted == question.word.count(question.letter)), (question, trace)
+        assert trace.answer in (GOOD, BAD)
+        assert 1 <= len(trace.text.split("\n")) <= MOST_PASSES
+        labels[trace.answer] += 1
+    assert 0.3 < labels[GOOD] / 2000 < 0.7, "neither is rare"
+    assert list(labelled(5, seed=3)) == list(labelled(5, seed=3)) != list(labelled(5, seed=4))

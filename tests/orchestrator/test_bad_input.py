@@ -13,8 +13,9 @@ from mlflow import MlflowClient
 from ray._private.utils import check_version_info
 
 from orchestrator.__main__ import main
+from orchestrator.complaints import ExperimentError
 from orchestrator.connection import refused
-from orchestrator.experiment import LONGEST_NAME, ExperimentError, load
+from orchestrator.experiment import LONGEST_NAME, load
 from orchestrator.job.context import StepContext
 from orchestrator.job.tracked_run import folder_name
 from orchestrator.reporting import write_reports

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.experiment import Experiment, ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import Experiment, load
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "experiments").rglob("*.yaml"))
@@ -92,8 +93,8 @@ def test_what_no_machine_of_the_named_kind_can_hold_is_refused(
 
 def test_where_no_machine_is_named_what_the_assumed_one_cannot_hold_is_a_note(file: Path) -> None:
     assert read(file, SWEEP, "steps.sweep.resources.gpus=16").notes == (
-        "sweep: resources.machine is not set; of what it is reckoned with, p5.48xlarge has 192 CPU, 8 GPU, and 1 CPU, "
-        "16 GPU must be on one machine: ask for less",
+        "sweep: resources.machine is not set, and the one assumed is too small: p5.48xlarge has 192 CPU, 8 GPU, and 1 "
+        "CPU, 16 GPU must be on one machine: ask for less",
     )
 
 

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 
 from cluster.node_types import ClusterFileError, read
 from orchestrator.__main__ import main
-from orchestrator.experiment import LARGEST_FILE, SHOWN, ExperimentError, load
+from orchestrator.complaints import SHOWN, ExperimentError
+from orchestrator.experiment import LARGEST_FILE, load
 from tests.conftest import ROOT
 
 LIMIT = 2.0

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from cluster.catalogue import in_usd, machine
 from jobs.evaluate.config import EvaluateConfig
-from orchestrator.experiment import ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import load
 from orchestrator.job.config import StepConfig
 from orchestrator.job.estimate import Estimate
 from orchestrator.job.outputs import Dataset, Output

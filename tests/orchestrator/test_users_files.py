@@ -18,7 +18,8 @@ from jobs.finetune.prepare import model_source
 from jobs.finetune.samples import read_samples
 from orchestrator import hub
 from orchestrator.__main__ import main
-from orchestrator.experiment import Experiment, ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import Experiment, load
 from orchestrator.job.config import HubName
 from orchestrator.job.context import StepContext
 from orchestrator.plan import plan

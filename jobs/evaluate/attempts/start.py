@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+import click
 from pydantic import ValidationError
 
 from jobs.evaluate.attempts.attempt import Settings
@@ -102,6 +104,15 @@ def _opened(runner: asyncio.Runner, session: Session, settings: Settings, reques
     log = Log(request.save, session.name)
     if request.ask is not None:
         runner.run(once(session, settings, request, console(), log))
+        return
+    if request.port is not None:
+        from jobs.evaluate.attempts.page import serve
+
+        try:
+            with suppress(KeyboardInterrupt):
+                runner.run(serve(session, settings, log, request.port, click.echo))
+        except OSError as error:
+            raise StepError(f"--port: {request.port}: {error.strerror}: give another, or none") from None
         return
     from jobs.evaluate.attempts.terminal import Prompt  # needs a terminal's modules, which not every system has
 

@@ -154,7 +154,9 @@ class ChatClient:
             return replace(_told_apart("".join(text), end, usage), model=model)
         answer = replace(_accounted("".join(text), end, usage), thinking="".join(thought), model=model)
         if answer.thinking and not answer.thinking_tokens:
-            raise Unaccountable("the server shows its thinking and counts no token of it: is it the right parser?")
+            raise Unaccountable(
+                "the server shows thinking and counts no tokens of it: is its reasoning parser the right one?"
+            )
         return answer
 
     async def _events(self, question: str, how: Mapping[str, JsonValue]) -> AsyncGenerator[_Event, None]:
@@ -189,7 +191,9 @@ def _accounted(text: str, end: End | None, usage: _Usage | None) -> Answer:
     if end is None:
         raise EngineError("the server ended an answer without saying why")
     if usage is None:
-        raise Unaccountable("the server does not say what an answer took: it must know stream_options.include_usage")
+        raise Unaccountable(
+            "the server does not report the tokens of an answer: it must support stream_options.include_usage"
+        )
     thinking = (usage.completion_tokens_details or _Details()).reasoning_tokens
     if thinking is None:
         raise Unaccountable(
@@ -208,7 +212,9 @@ def _told_apart(text: str, end: End | None, usage: _Usage | None) -> Answer:
     if end is None:
         raise EngineError("the server ended an answer without saying why")
     if usage is None:
-        raise Unaccountable("the server does not say what an answer took: it must know stream_options.include_usage")
+        raise Unaccountable(
+            "the server does not report the tokens of an answer: it must support stream_options.include_usage"
+        )
     before, closed, after = text.partition("</think>")
     opened = text.lstrip().startswith("<think>")
     if not closed and not opened:

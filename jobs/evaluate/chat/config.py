@@ -48,11 +48,11 @@ class Chat(StrictModel):
             here: JsonValue = self.parameters
             for name in self.budget.split("."):
                 if not isinstance(here, dict):
-                    raise ValueError(f"parameters: there is a value where {self.budget} has to go: leave it out")
+                    raise ValueError(f"parameters: has a value where {self.budget} belongs: leave it out")
                 if name not in here:
                     return self
                 here = here[name]
-            raise ValueError(f"parameters: {self.budget} is where budgets go: leave it out")
+            raise ValueError(f"parameters: {self.budget} is set by budgets: leave it out")
         return self
 
     def request(self, effort: str | None, budget: int | None) -> dict[str, JsonValue]:
@@ -101,4 +101,6 @@ def cannot(config: EvaluateConfig) -> Iterator[Problem]:
         if field in given and getattr(config, field) is not None:
             yield Problem((field,), reason)
     if not config.policies:
-        yield Problem((), f"nothing is compared: {chats} can do baseline, efforts, budgets, conditional and rejection")
+        yield Problem(
+            (), f"has nothing to compare: {chats} can do baseline, efforts, budgets, conditional and rejection"
+        )

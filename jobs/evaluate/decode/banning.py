@@ -84,14 +84,14 @@ async def _another(engine: Engine, request: Request, finder: Finder, refused: in
         name = repr((request.seed, request.position, tuple(forbidden)))
         seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 2
         draw = replace(request, max_tokens=1, forbidden=tuple(forbidden), seed=seed, position=0)
-        found, ended = [], None
+        drawn, ended = [], None
         async with aclosing(engine.stream(draw)) as stream:
             async for tokens, end in stream:
-                found += tokens
+                drawn += tokens
                 ended = end
-        if not found:
+        if not drawn:
             return Chunk([], ended)
-        (token,) = found
+        (token,) = drawn
         if token in forbidden:
             raise EngineError(f"the engine drew id {token}, which it was told to leave out")
         if not finder.completes(token):

@@ -100,8 +100,8 @@ class _Sizes:
         last = self._values.size - 1
         with np.errstate(divide="ignore"):
             at = at * (1 + 1 / (last - first))  # one more than n is longer than all of them once in n + 1 times
-        found = np.searchsorted(-self._longer[1:], -self._longer[first] * (1 - np.minimum(at, 1)), side="right")
-        return np.maximum(so_far, self._values[np.where(at < 1, np.minimum(found, last), last)])
+        ranks = np.searchsorted(-self._longer[1:], -self._longer[first] * (1 - np.minimum(at, 1)), side="right")
+        return np.maximum(so_far, self._values[np.where(at < 1, np.minimum(ranks, last), last)])
 
     def _first_above(self, so_far: NDArray[np.int64]) -> NDArray[np.int64]:
         """The first value that is above `so_far`, or the last that has a share."""

@@ -1,112 +1,44 @@
 """Many units on many replicas: who decodes what, who replaces whom, and that everything is given back in the end.
 
-A replica is an actor in a placement group of its own, one bundle with all it needs. The driver hands out units, a few
-more than a replica decodes at once, so that none waits for the driver; which are whose is known here only. When a
-replica dies, its units go back to the front of the queue with whatever it had written of them. One whose machine was
-announced to go is closed before that, and its units go back complete. Replicas are as many as there is work for,
-between the two numbers of the config: more are asked of the cluster as the queue grows, and each is released as soon as
-there is nothing left for it.
+The driver hands out units, a few more than a replica decodes at once, so that none waits for the driver; which are
+whose is known here only. When a replica dies, its units go back to the front of the queue with whatever it had written
+of them. One whose machine was announced to go is closed before that, and its units go back complete. Replicas are as
+many as there is work for, between the two numbers of the config: more are asked of the cluster as the queue grows, and
+each is released as soon as there is nothing left for it.
 """
 
 from __future__ import annotations
 
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import ceil, inf
-from typing import Any, Literal
+from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError
-from ray.util.placement_group import (
-    PlacementGroup,
-    placement_group,
-    placement_group_table,
-    remove_placement_group,
-)
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from ray.exceptions import RayActorError
 
 from cluster.catalogue import CPU, machine
-from jobs.cluster_state import amounts, gone, leaving, shortage
+from jobs.cluster_state import amounts, leaving, shortage
 from jobs.evaluate.decode.forecast import Forecast, Progress
-from jobs.evaluate.decode.leftovers import end_orphans, wait_until_gone
-from jobs.evaluate.decode.replica import Decoded, Fetched, Replica, ReplicaSpec, Report, Work
+from jobs.evaluate.decode.member import RELEASE_SECONDS, Member, launch, said
+from jobs.evaluate.decode.replica import Decoded, Fetched, ReplicaSpec, Report, Work
 from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.resources import EvaluateResources
+from jobs.evaluate.sweep.grown import is_whole
 from jobs.evaluate.sweep.prompts import Unit
-from jobs.evaluate.sweep.tree import wanted
-from jobs.evaluate.traces.files import Index, UnitId
+from jobs.evaluate.traces.files import Index
 from jobs.gang_scheduling import WaitingGangs, release_abandoned, will_fit
 from orchestrator.job.errors import StepError
 from orchestrator.job.groups import remove_groups
-from orchestrator.job.retries import Cause, Losses, OutOfRetries, backoff, field_of
+from orchestrator.job.retries import Cause, Losses, OutOfRetries, field_of
 from orchestrator.job.usage import Meter
 
 POLL_SECONDS = 1.0
 LOOKING_UP_SECONDS = 0.05
 """That the loop waits for what is on disk of units that were given back. Of a small folder that is told by then."""
-SILENT_SECONDS = 3.0
-"""Without an answer after which it is looked whether a replica's machine is still there. It answers every second."""
-GOING_DOWN_SECONDS = 3.0
-"""That a machine may still take connections after it ended a replica."""
-OVERDUE_SECONDS = 10.0
-"""Beyond the deadline for tokens: a replica that has not answered by then is past asking, and is ended."""
-RELEASE_SECONDS = 120.0
-"""Within which a replica must be gone once it was told to close."""
-
-
-@dataclass(eq=False)
-class _Member:
-    """A replica as the driver sees it."""
-
-    name: str
-    group: PlacementGroup
-    actor: Any
-    asked: float
-    """When its resources were asked for, in monotonic seconds."""
-    waits_since: float
-    """The same, or when it was last said that it still waits."""
-    reply: Any
-    """The call it is busy with: fetch, start, exchange or close."""
-    called: float
-    """When that was made, in monotonic seconds."""
-    state: Literal["fetching", "starting", "working", "mute", "closing", "gone"] = "fetching"
-    holding: dict[UnitId, Work] = field(default_factory=dict)
-    at_once: int = 0
-    """Units that it decodes at once, as far as is known; 0 before it has started."""
-    fetched: Fetched = field(default_factory=lambda: Fetched(False))
-    """How much of the model its machine has."""
-    finished_lately: int = 0
-    tokens: int = 0
-    """That it decoded, as far as they are on disk."""
-    unwritten: int = 0
-    """Of the units that it holds, those that are done and not on disk yet: they take no room."""
-    sizes: Mapping[UnitId, int] = field(default_factory=dict)
-    """Tokens of the units that it was decoding when it was last heard."""
-    machine: str = ""
-    """The id of the one that it is on, once it was placed."""
-    granted: float = 0.0
-    """When it was given its resources, in monotonic seconds."""
-    paid: bool = False
-    """Whether what it holds is being counted."""
-    process: int | None = None
-    """Its process id, once it has started."""
-    closed: bool = False
-    """Whether it ended by itself, and its engine with it."""
-    swept: Any = None
-    """The call that ends what it left on its machine, where it did not."""
-
-    def place(self) -> bool:
-        """Whether it was given its resources. Ray's head knows; `PlacementGroup.wait(0)` says so only now and then."""
-        if not self.machine and (state := placement_group_table(self.group))["state"] == "CREATED":
-            self.machine = state["bundles_to_node_id"][0]
-            latency = state["stats"]["end_to_end_creation_latency_ms"] / 1000
-            self.granted = min(time.monotonic(), self.asked + latency)
-        return bool(self.machine)
 
 
 def decode(
@@ -166,18 +98,15 @@ class _Pool:
         """All that touches the index happens in this thread: it may have much to read, and the loop must not wait."""
         self._returning: list[Future[tuple[list[Work], list[int]]]] = []
         self._queue: deque[Work] = deque()
-        self._members: list[_Member] = []
+        self._members: list[Member] = []
         self._launched = 0
-        self._done = 0
         self._decoded = Decoded()
         self._tell_losses = lost
         self._losses = Losses(resources.retries)
         self._next_launch = 0.0
         """In monotonic seconds: after a loss it waits, the longer the more were lost before a unit was done."""
         self._gangs = WaitingGangs()
-        self._in_a_row = 0
-        self._done_before = 0
-        self._ended: list[_Member] = []
+        self._ended: list[Member] = []
         """Members that were ended and are not seen to be gone yet."""
         self._ever_started = False
 
@@ -207,7 +136,7 @@ class _Pool:
             answered, going = self._answered(), leaving()
             for member in [member for member in self._members if member.reply in answered]:
                 self._hear(member, going)
-            for member in [member for member in self._members if self._is_overdue(member)]:
+            for member in [each for each in self._members if each.is_overdue(self._resources.token_deadline)]:
                 if member.state == "working":
                     member.state = "mute"
                 self._lose(member, EngineError(f"it did not answer for {time.monotonic() - member.called:.0f} s"))
@@ -248,25 +177,9 @@ class _Pool:
         enough = max(resources.replicas.min, min(resources.replicas.max, ceil(units / each)))
         members = [member for member in self._members if member.state != "closing"]
         while self._queue and len(members) < enough:
-            members.append(self._launch())
-
-    def _launch(self) -> _Member:
-        asked, name = time.monotonic(), f"replica-{self._launched}"
-        group = placement_group([self._demand], strategy="STRICT_PACK", name=f"{self._name}-{uuid.uuid4().hex[:8]}")
-        actor = (
-            ray.remote(Replica)
-            .options(
-                num_cpus=self._demand["CPU"],
-                num_gpus=self._demand.get("GPU", 0),
-                max_restarts=0,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0),
-            )
-            .remote(self._spec, name)
-        )
-        member = _Member(name, group, actor, asked, asked, reply=actor.fetch.remote(), called=time.monotonic())
-        self._members.append(member)
-        self._launched += 1
-        return member
+            members.append(launch(self._spec, self._demand, self._name, self._launched))
+            self._members.append(members[-1])
+            self._launched += 1
 
     def _check_waiting(self) -> None:
         """Raises StepError when fewer replicas than needed came in time, and other steps do not hold what they lack."""
@@ -283,14 +196,14 @@ class _Pool:
             for member in late:
                 member.waits_since = time.monotonic()
 
-    def _has_place(self, member: _Member) -> bool:
+    def _has_place(self, member: Member) -> bool:
         """Whether a member was given its resources, which are paid from then on."""
         if member.place() and not member.paid:
             member.paid = True
             self._meter.take(self._devices, time.monotonic() - member.granted)
         return member.paid
 
-    def _hear(self, member: _Member, going: set[str]) -> None:
+    def _hear(self, member: Member, going: set[str]) -> None:
         """Takes the answer of `member` and gives it something else to do."""
         try:
             answer = ray.get(member.reply)
@@ -298,7 +211,7 @@ class _Pool:
             self._lose(member, error)
             return
         except StepError as error:
-            raise StepError(_said(error)) from error
+            raise StepError(said(error)) from error
         if member.state == "closing":
             self._count_tokens(answer)
             member.closed = True
@@ -310,8 +223,7 @@ class _Pool:
             member.fetched = answer
             if answer.done:
                 member.state = "starting"
-            call = member.actor.start if answer.done else member.actor.fetch
-            member.reply, member.called = call.remote(), time.monotonic()
+            member.call("start" if answer.done else "fetch")
             return
         if member.state == "starting":
             member.process, cache_tokens = answer
@@ -320,41 +232,34 @@ class _Pool:
         else:
             self._acknowledge(member, answer)
         if member.machine in going:
-            self._close(member)
+            member.close()
             self._count("preempted", "its machine is about to go")
             return
         grant = self._grant(member)
         if grant or member.holding or self._returning:
             member.holding |= {(work.unit.item, work.unit.sample): work for work in grant}
-            member.reply, member.called = member.actor.exchange.remote(grant), time.monotonic()
+            member.call("exchange", grant)
         else:
-            self._close(member)
+            member.close()
 
-    def _close(self, member: _Member) -> None:
-        """Tells a member to write what it has and to end."""
-        member.state, member.reply, member.called = "closing", member.actor.close.remote(), time.monotonic()
-
-    def _is_overdue(self, member: _Member) -> bool:
-        """Whether a member should have answered: every second when it works, unless its event loop is held up."""
-        silent = time.monotonic() - member.called
-        if not member.machine or silent < SILENT_SECONDS:
-            return False
-        late = member.state == "working" and silent > self._resources.token_deadline + OVERDUE_SECONDS
-        return late or gone(member.machine)
-
-    def _acknowledge(self, member: _Member, report: Report) -> None:
+    def _acknowledge(self, member: Member, report: Report) -> None:
         for unit in report.finished:
             del member.holding[unit]
         member.sizes = report.sizes
-        self._forecast.finished(report.sizes[unit] for unit in report.finished)
+        self._finish([report.sizes[unit] for unit in report.finished])
         member.finished_lately = len(report.finished) + report.unwritten - member.unwritten
         member.unwritten = report.unwritten
         member.at_once = report.at_once
-        self._done += len(report.finished)
         member.tokens += report.decoded.tokens
         self._count_tokens(report.decoded)
         if report.unreadable:
             self._take_back([member.holding.pop(unit) for unit in report.unreadable], report.damaged)
+
+    def _finish(self, sizes: Sequence[int]) -> None:
+        """Takes note of units that are done, and of how many tokens each has."""
+        self._forecast.finished(sizes)
+        if sizes:
+            self._losses.progressed()
 
     def _count_tokens(self, decoded: Decoded) -> None:
         """Adds what was decoded and is on disk."""
@@ -369,18 +274,18 @@ class _Pool:
         first = self._queue[0]
         return max(1, min(most, cache_tokens // first.longest(self._spec.trees[first.unit.tree], self._spec.forcing)))
 
-    def _grant(self, member: _Member) -> list[Work]:
+    def _grant(self, member: Member) -> list[Work]:
         """Units for `member`."""
         held, queued, members = len(member.holding) - member.unwritten, len(self._queue), len(self._members)
         count = share(member.at_once, member.finished_lately, held, queued, members)
         return [self._queue.popleft() for _ in range(count)]
 
-    def _lose(self, member: _Member, error: Exception) -> None:
+    def _lose(self, member: Member, error: Exception) -> None:
         """Gives the units of a dead member back and counts the loss. The pool grows back by itself."""
         held, counted = list(member.holding.values()), member.state == "closing"
         cause: Cause = "infrastructure"
-        reason = _said(error)
-        if _taken_away(member, error):
+        reason = said(error)
+        if member.was_taken_away(error):
             cause, member.state, reason = "preempted", "gone", "its machine is gone"
         elif isinstance(error, EngineError) and not self._ever_started:
             raise StepError(f"engine: {reason}") from error
@@ -401,9 +306,7 @@ class _Pool:
                 cause, f"replicas were lost {self._losses.counts[cause]} times, and {budget}; the last time: {reason}"
             )
         if cause == "infrastructure":
-            self._in_a_row = 1 if self._done > self._done_before else self._in_a_row + 1
-            self._done_before = self._done
-            self._next_launch = time.monotonic() + backoff(self._in_a_row)
+            self._next_launch = time.monotonic() + self._losses.delay(cause)
 
     def _take_back(self, held: Sequence[Work], damaged: Sequence[str] = ()) -> None:
         """Has units put back once it is known what is on disk of them by now; `damaged` are files that are not."""
@@ -419,10 +322,10 @@ class _Pool:
         for work in held:
             unit = work.unit
             known = self._index.unit(unit.item, unit.sample)
-            if any(True for _ in wanted(self._spec.trees[unit.tree], unit.room, known.extent)):
-                again.append(Work(unit, tuple(known.rows), tuple(self._index.places(known.rows))))
-            else:
+            if is_whole(self._spec.trees[unit.tree], unit.room, known.extent):
                 done.append(sum(row.length for row in known.rows))
+            else:
+                again.append(Work(unit, tuple(known.rows), tuple(self._index.places(known.rows))))
         return again, done
 
     def _put_back(self) -> None:
@@ -431,42 +334,25 @@ class _Pool:
         for each in [each for each in self._returning if each in known]:
             self._returning.remove(each)
             again, done = each.result()
-            self._done += len(done)
-            self._forecast.finished(done)
+            self._finish(done)
             self._queue.extendleft(reversed(again))
 
-    def _release(self, member: _Member) -> None:
+    def _release(self, member: Member) -> None:
         """Ends a member, whatever state it is in. That it is gone is seen to later: its machine may not answer."""
         self._members.remove(member)
-        if member.state == "working" and not gone(member.machine):
-            with suppress(RayActorError, EngineError, StepError, GetTimeoutError):  # then it is ended the hard way
-                ray.get(member.actor.close.remote(), timeout=RELEASE_SECONDS)
-                member.closed = True
-        ray.kill(member.actor)
+        member.end()
         self._has_place(member)
-        remove_placement_group(member.group)
+        member.release()
         self._ended.append(member)
 
     def _forget_ended(self) -> None:
         """Forgets members that are gone and have given everything back. They are paid until others can have it."""
         for member in list(self._ended):
-            if member.paid and _is_removed(member.group):
+            if member.paid and member.is_released():
                 member.paid = False
                 self._meter.give_back(self._devices)
-            if _gave_back(member):
+            if member.gave_back():
                 self._ended.remove(member)
-
-
-def _taken_away(member: _Member, error: Exception) -> bool:
-    """Whether a member was lost with its machine, which may be on its way down where Ray knows of no other reason."""
-    deadline = time.monotonic() + (GOING_DOWN_SECONDS if isinstance(error, ActorUnavailableError) else 0)
-    while member.place():
-        if gone(member.machine) or member.machine in leaving():
-            return True
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return False
 
 
 def share(at_once: int, finished_lately: int, held: int, queued: int, members: int) -> int:
@@ -476,55 +362,3 @@ def share(at_once: int, finished_lately: int, held: int, queued: int, members: i
     """
     reserve = min(max(at_once, 2 * finished_lately), queued // (2 * members))
     return min(max(0, at_once + reserve - held), queued)
-
-
-def _gave_back(member: _Member) -> bool:
-    if not _is_removed(member.group):
-        return False
-    return member.state == "gone" or (_is_dead(member.actor) and _is_swept(member))
-
-
-def _is_swept(member: _Member) -> bool:
-    """Whether nothing is left of a member on its machine. What cannot be ended is said in the step's log."""
-    if member.closed or not member.machine:
-        return True
-    if member.swept is None:
-        there = NodeAffinitySchedulingStrategy(member.machine, soft=False)
-        member.swept = _sweep.options(scheduling_strategy=there).remote(member.process)
-    try:
-        ray.get(member.swept, timeout=0)
-    except GetTimeoutError:
-        return gone(member.machine)
-    except (RayError, EngineError) as error:
-        print(_said(error), flush=True)
-    return True
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _sweep(process: int | None) -> list[int]:
-    """Ends what a replica left on this machine, once its own process is gone."""
-    if process is not None:
-        wait_until_gone(process)
-    return end_orphans()
-
-
-def _is_removed(group: PlacementGroup) -> bool:
-    return bool(placement_group_table(group)["state"] == "REMOVED")
-
-
-def _is_dead(actor: Any) -> bool:
-    """Whether calls to the actor fail, as they do once its process is gone."""
-    try:
-        ray.get(actor.exchange.remote([]), timeout=1)
-    except RayActorError:
-        return True
-    except (GetTimeoutError, EngineError):
-        return False
-    return False
-
-
-def _said(error: BaseException) -> str:
-    """The last line of what an error says: Ray puts the remote traceback before it."""
-    error = getattr(error, "cause", None) or error
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

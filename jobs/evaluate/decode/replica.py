@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING
 
 from jobs.evaluate.decode.admission import Admission
 from jobs.evaluate.decode.leftovers import end_orphans, mark, wait_for_memory
+from jobs.evaluate.decode.search_walker import SearchWalker
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.engines.protocol import Engine, EngineError, Sampling
 from jobs.evaluate.engines.watched import Watched
+from jobs.evaluate.scorers.protocol import Scorer
+from jobs.evaluate.scorers.timed import Timed
+from jobs.evaluate.sweep.grown import Grown, longest
 from jobs.evaluate.sweep.prompts import Forcing, Unit
-from jobs.evaluate.sweep.tree import Tree, cuts
+from jobs.evaluate.sweep.search import Forest
 from jobs.evaluate.traces.files import DamagedFile, UnitId, read_tokens
 from jobs.evaluate.traces.segments import Row, Segment, Trace
 from jobs.evaluate.traces.trace_writer import TraceWriter
@@ -41,7 +45,7 @@ class ReplicaSpec:
 
     start: Callable[[], Awaitable[Engine]]
     """Starts its engine."""
-    trees: tuple[Tree, ...]
+    trees: tuple[Grown, ...]
     """What is decoded of a unit: that of its number."""
     forcing: Forcing
     sampling: Sampling
@@ -51,7 +55,7 @@ class ReplicaSpec:
     in_flight: int
     """Units decoded at once, unless the engine's cache is expected to hold fewer."""
     token_deadline: float = math.inf
-    """Seconds without a token after which the engine is taken to hang."""
+    """Seconds without a token, or a score, after which the engine, or the scorer, is taken to hang."""
     redirect_output: Callable[[str], None] | None = None
     """Called first in a replica's process, with the replica's name: sends what it and its engine say to a log."""
     leave: Callable[[], None] | None = None
@@ -62,6 +66,8 @@ class ReplicaSpec:
     """Whether it was given cards, whose memory must be free before it starts."""
     decoded_by: Callable[[], str] | None = None
     """Says what decodes, once the engine was started: it is kept with every trace."""
+    scorer: Callable[[], Awaitable[Scorer]] | None = None
+    """Starts what scores the steps of searches, once the engine was started."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +83,10 @@ class Work:
         """Tokens that are known."""
         return sum(row.length for row in self.rows)
 
-    def longest(self, tree: Tree, forcing: Forcing) -> int:
-        """Tokens of the longest sequence that the unit may need: to the last cut of the trunk, and an answer."""
+    def longest(self, tree: Grown, forcing: Forcing) -> int:
+        """Tokens of the longest sequence that the unit may need: to where thinking is cut last, and an answer."""
         unit = self.unit
-        last = max(cuts(tree, (), 0, unit.room), default=0)
-        return len(unit.prompt) + last + forcing.reserve + unit.room.answer
+        return len(unit.prompt) + longest(tree, unit.room) + forcing.reserve + unit.room.answer
 
     def trace(self, forcing: Forcing) -> Trace:
         """What is known, tokens and all. Raises DamagedFile."""
@@ -97,17 +102,26 @@ class Work:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Tokens that engines decoded, stop tokens not included."""
+    """Tokens that engines decoded, stop tokens not included, and what scorers took."""
 
     thinking: int = 0
     answers: int = 0
+    scored: int = 0
+    """Tokens that scorers read."""
+    scoring: float = 0.0
+    """Seconds for which scorers had something to score."""
 
     @property
     def tokens(self) -> int:
         return self.thinking + self.answers
 
     def __add__(self, other: Decoded) -> Decoded:
-        return Decoded(self.thinking + other.thinking, self.answers + other.answers)
+        return Decoded(
+            self.thinking + other.thinking,
+            self.answers + other.answers,
+            self.scored + other.scored,
+            self.scoring + other.scoring,
+        )
 
 
 @dataclass(frozen=True)
@@ -180,13 +194,18 @@ class Replica:
             await asyncio.to_thread(wait_for_memory)
         mark()
         self._engine = Watched(await spec.start(), spec.token_deadline)
-        self._walkers = [
-            Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, self._writer.record)
-            for tree in spec.trees
-        ]
+        self._scorer = None if spec.scorer is None else Timed(await spec.scorer(), spec.token_deadline)
+        self._walkers = [self._walker(tree) for tree in spec.trees]
         self._admission = Admission(self._engine.cache_tokens, spec.in_flight)
         self._writer.decoded_by = None if spec.decoded_by is None else spec.decoded_by()
         return os.getpid(), self._engine.cache_tokens
+
+    def _walker(self, tree: Grown) -> Walker | SearchWalker:
+        spec, record = self._spec, self._writer.record
+        if isinstance(tree, Forest):
+            assert self._scorer is not None, "a sweep that searches has a scorer"
+            return SearchWalker(self._engine, self._scorer, tree, spec.forcing, spec.sampling, spec.seed, record)
+        return Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, record)
 
     async def exchange(self, work: list[Work]) -> Report:
         """Takes `work`; answers once all units are done and on disk, and every second at least.
@@ -203,6 +222,8 @@ class Replica:
         decoded, finished = Decoded(), list[UnitId]()
         try:
             self._engine.check()
+            if self._scorer is not None:
+                self._scorer.check()
             for task in done:
                 task.result()
         except EngineError:
@@ -233,6 +254,8 @@ class Replica:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         decoded = await self._write()
+        if self._scorer is not None:
+            await self._scorer.close()
         await self._engine.close()
         if self._merging is not None:
             await self._merging
@@ -268,4 +291,6 @@ class Replica:
         if self._merging is None and self._writer.mergeable:
             self._merging = asyncio.create_task(asyncio.to_thread(self._writer.merge))
         thinking = sum(len(segment.tokens) for segment in segments if segment.key.kind == "thinking")
-        return Decoded(thinking, sum(len(segment.tokens) for segment in segments) - thinking)
+        scored = sum(segment.start for segment in segments if segment.key.kind == "read")
+        seconds = 0.0 if self._scorer is None else self._scorer.spent()
+        return Decoded(thinking, sum(len(segment.tokens) for segment in segments) - thinking, scored, seconds)

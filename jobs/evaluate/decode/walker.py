@@ -80,7 +80,7 @@ class _Walk:
         found = []
         for stop, finder in list(self.stops.items()):
             complete = any(finder.add(token) for token in tokens)
-            self.trace.looked(stop, Extent(finder.searched, complete))
+            self.trace.mark(stop, Extent(finder.searched, complete))
             if complete:
                 found.append(stop)
                 del self.stops[stop]
@@ -89,7 +89,7 @@ class _Walk:
     def _keep_stops(self, stops: Sequence[Key]) -> None:
         """Records how far they were looked for; the trunk was kept as far."""
         for stop in stops:
-            self.walker.record(self.trace.keep_stop(stop))
+            self.walker.record(self.trace.keep_mark(stop))
 
     def start(self, path: tuple[str, ...], start: int) -> None:
         """Starts every piece from the branch `path` on that has become possible."""

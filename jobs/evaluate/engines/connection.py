@@ -86,7 +86,7 @@ class Connection:
                 ) from None
             place = ".".join(map(str, first["loc"]))
             said = f"{place or 'all of it'}: {first['msg']}: {data.decode(errors='replace')}"
-            raise EngineError(self.shown(f"the server sent something else than was asked for: {said}")) from None
+            raise EngineError(self.shown(f"the server sent something other than what was asked for: {said}")) from None
 
     async def events(self, call: Any) -> AsyncGenerator[bytes, None]:
         """The data of each event of the stream that `call` answers with. Raises EngineError for another answer."""

@@ -96,18 +96,32 @@ def sampling(config: EvaluateConfig, model: ResolvedModel) -> Sampling:
     if config.sampling is None:
         return Sampling(**{name: getattr(config, name) for name in SAMPLING})
     try:
-        found = read(_file_of(model).parent)
+        recommended = read(_file_of(model).parent)
     except (NothingRecommended, OSError) as error:
         raise StepError(f"sampling: recommended: {model.source}: {_first_line(error)}") from error
-    if found.temperature == 0 and config.samples > 1:
+    if recommended.temperature == 0 and config.samples > 1:
         raise StepError(
             f"samples: {config.samples} needs a temperature above 0, and {model.source} recommends greedy decoding: "
             "give samples: 1, or a temperature"
         )
-    lacking = [name for name in found.identity if name not in {"temperature", "top_p", *config.engine_kind.sampling}]
+    lacking = [
+        name for name in recommended.identity if name not in {"temperature", "top_p", *config.engine_kind.sampling}
+    ]
     if lacking:
-        raise StepError(f"sampling: recommended: {lacking[0]} is asked for, and engine {config.engine_name} has none")
-    return found
+        raise StepError(
+            f"sampling: recommended: it asks for {lacking[0]}, which engine {config.engine_name} does not have"
+        )
+    return recommended
+
+
+VLLM_MEMORY = 0.9
+"""Of a card, what vLLM takes unless it is told otherwise."""
+
+
+def memory_beside(config: EvaluateConfig) -> float | None:
+    """The share of each card's memory that a scorer leaves to the engine; None where the engine has all of it."""
+    shares = config.resources.gpus and config.loads_scorer and not config.resources.scorer.gpus
+    return round(VLLM_MEMORY - config.resources.scorer.memory, 3) if shares else None
 
 
 def answer_tokens(config: EvaluateConfig, model: ResolvedModel) -> int:
@@ -134,6 +148,7 @@ def engine(config: EvaluateConfig, model: ResolvedModel, sampling: Sampling, sea
         batch_invariant=config.batch_invariant,
         counts_written=sampling.counts_written,
         in_flight=resources.in_flight,
+        memory=memory_beside(config),
         seats=seats,
         max_num_seqs=resources.max_num_seqs,
         max_num_batched_tokens=resources.max_num_batched_tokens,
@@ -204,7 +219,7 @@ def _hub_model(name: str, field: str = "model", files: Sequence[str] = SMALL_FIL
         small = snapshot_download(name, allow_patterns=list(files))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise StepError(
-            f"{field}: {name!r} is not a folder, and cannot be had from the hub: {_first_line(error)}"
+            f"{field}: {name!r} is not a folder, and cannot be downloaded from the hub: {_first_line(error)}"
         ) from error
     commit = Path(small).name
     return name, commit, f"{name}@{commit}"

@@ -7,7 +7,9 @@ module, which imports its library itself, so that choosing one engine never load
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import os
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
@@ -130,6 +132,17 @@ class Engine(Protocol):
         """Frees everything the engine holds; its processes are gone when this returns."""
 
 
+class Teller(Engine, Protocol):
+    """An engine that says how likely tokens were to come next; its record has `tells`."""
+
+    async def chances(self, prompt: Sequence[int], among: Sequence[int]) -> tuple[float, ...]:
+        """The logarithms of the chances of the ids `among` to follow `prompt`, but for a constant that they have in
+        common: whether ids that only pad embeddings have a part in it.
+
+        Raises :class:`EngineError` when the engine fails.
+        """
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """The model on an OpenAI-compatible server."""
@@ -169,6 +182,10 @@ class EngineSpec:
     """Units that are decoded at once at most."""
     seats: int = 256
     """Requests that there are at most while so many units are decoded: their branches, and what is forked from them."""
+    memory: float | None = None
+    """Share of each card's memory that vLLM takes; None: its own default."""
+    first_gpu: int = 0
+    """Of the replica's cards, the first that is its own."""
     max_num_seqs: int | None = None
     """vLLM's own limit on requests in a step; None: from `seats` and the card."""
     max_num_batched_tokens: int | None = None
@@ -177,4 +194,20 @@ class EngineSpec:
 
 async def start(spec: EngineSpec) -> Engine:
     """Starts the engine that `spec` names, in this process. Takes from a second to minutes."""
-    return await ENGINES[spec.name].start(spec)
+    with own_cards(spec):
+        return await ENGINES[spec.name].start(spec)
+
+
+@contextmanager
+def own_cards(spec: EngineSpec) -> Iterator[None]:
+    """Processes that are started meanwhile see the cards of `spec` alone: a replica's, or its scorer's besides."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    cards = given.split(",") if given else []
+    if len(cards) <= spec.gpus or not spec.gpus:
+        yield
+        return
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(cards[spec.first_gpu : spec.first_gpu + spec.gpus])
+    try:
+        yield
+    finally:
+        os.environ["CUDA_VISIBLE_DEVICES"] = given

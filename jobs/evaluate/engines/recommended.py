@@ -36,9 +36,11 @@ def read(folder: Path) -> Sampling:
     try:
         said = json.loads(content(folder / FILE, MOST))
     except (ValueError, RecursionError):
-        raise NothingRecommended(f"{folder} has no {FILE} that can be read: give temperature and the like") from None
+        raise NothingRecommended(
+            f"{folder} has no {FILE} that can be read: set temperature and so on yourself"
+        ) from None
     if not isinstance(said, dict):
-        raise NothingRecommended(f"{folder / FILE} is not a JSON object: give temperature and the like")
+        raise NothingRecommended(f"{folder / FILE} is not a JSON object: set temperature and so on yourself")
     return recommended(said)
 
 
@@ -48,11 +50,11 @@ def recommended(said: Mapping[str, Any]) -> Sampling:
     for name, value in values.items():
         low, high = _RANGES[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise NothingRecommended(f"its {FILE} has {name}: {value!r}, which cannot be meant: give your own")
+            raise NothingRecommended(f"its {FILE} has {name}: {value!r}, which makes no sense: set your own")
     if said.get("do_sample") is False:
         return Sampling(repetition_penalty=values.get("repetition_penalty", 1.0))
     if not values and not said.get("do_sample"):
-        raise NothingRecommended(f"its {FILE} says nothing of sampling: give temperature and the like")
+        raise NothingRecommended(f"its {FILE} says nothing about sampling: set temperature and so on yourself")
     values.setdefault("temperature", 1.0)
     if "top_k" in values:
         values["top_k"] = int(values["top_k"])

@@ -39,10 +39,10 @@ class Penalties:
 
     def apply(self, logits: torch.Tensor) -> None:
         """Changes `logits`, [vocabulary or more], in place."""
-        own, there = logits[: len(self._counts)], self._counts > 0
+        known, there = logits[: len(self._counts)], self._counts > 0
         by, sampling = self._sampling.repetition_penalty, self._sampling
-        own.copy_(torch.where(there | self._given, torch.where(own > 0, own / by, own * by), own))
-        own.sub_(sampling.frequency_penalty * self._counts + sampling.presence_penalty * there)
+        known.copy_(torch.where(there | self._given, torch.where(known > 0, known / by, known * by), known))
+        known.sub_(sampling.frequency_penalty * self._counts + sampling.presence_penalty * there)
 
 
 def draw(logits: torch.Tensor, samplings: Sequence[Sampling], uniforms: Sequence[float]) -> torch.Tensor:

@@ -76,6 +76,10 @@ class _Row:
     """False once finished or no longer wanted."""
     penalties: Penalties | None = None
     """Where its sampling has any, once it is in the batch."""
+    among: tuple[int, ...] = ()
+    """Ids of which it is asked how likely they were to be its first token."""
+    chances: tuple[float, ...] = ()
+    """The logarithms of that, once the first token is there."""
 
     @property
     def position(self) -> int:
@@ -100,12 +104,22 @@ class TransformersEngine:
         """Those of the rows decoded at once, each of full length."""
         return self._batch.most_rows * self._batch.context_length
 
-    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`."""
+        return self._chunks(_Row(request))
+
+    async def chances(self, prompt: Sequence[int], among: Sequence[int]) -> tuple[float, ...]:
+        """See :meth:`jobs.evaluate.engines.protocol.Teller.chances`."""
+        row = _Row(Request(tuple(prompt), 1, ()), among=tuple(among))
+        async for _ in self._chunks(row):
+            pass
+        return row.chances
+
+    async def _chunks(self, row: _Row) -> AsyncGenerator[Chunk, None]:
+        """What a row that joins the batch decodes."""
         if self._failure is not None:
             raise self._failure
-        row = _Row(request)
-        heapq.heappush(self._waiting, (request.priority, next(self._arrivals), row))
+        heapq.heappush(self._waiting, (row.request.priority, next(self._arrivals), row))
         self._work.set()
         try:
             while True:
@@ -207,6 +221,8 @@ class _Batch:
     def _choose(self, rows: list[_Row], logits: torch.Tensor) -> torch.Tensor:
         """The next token of each row, [batch]."""
         for index, row in enumerate(rows):
+            if row.among and row.count == 0:
+                row.chances = tuple(logits[index].log_softmax(-1)[list(row.among)].tolist())
             if row.penalties is not None:
                 row.penalties.apply(logits[index])
             if row.count == 0 and row.request.forbid_stop_first:

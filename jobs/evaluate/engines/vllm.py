@@ -14,7 +14,7 @@ import itertools
 import os
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -54,7 +54,40 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
 
     `overrides` are arguments of vLLM's own, for measurements.
     """
-    # Read when vllm is imported and when its processes start; what the user has set stays.
+    environment(spec)
+
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    arguments: dict[str, Any] = {
+        "skip_tokenizer_init": True,
+        "language_model_only": True,  # of a multimodal checkpoint, which then needs no processor
+        "enable_prefix_caching": True,
+        "scheduling_policy": "priority",
+        "additional_config": {"vocabulary": spec.vocabulary},
+        **common(spec),
+        **limits(spec, *AsyncEngineArgs.get_batch_defaults(max(1, spec.gpus))),
+    }
+    with log_tail() as tail:
+        try:
+            config = AsyncEngineArgs(**arguments | overrides).create_engine_config(UsageContext.ENGINE_CONTEXT)
+            config.model_config.logits_processors = processors(config, spec.vocabulary, spec.counts_written)
+            engine = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+        except (RuntimeError, ValueError, OSError, MemoryError) as error:
+            raise EngineError(f"vllm cannot load {spec.model}: {with_reason(error, tail)}") from error
+    runner = "V2" if config.use_v2_model_runner else "V1"
+    scheduler = config.scheduler_config
+    print(
+        f"vllm: model runner {runner}, max_num_seqs {scheduler.max_num_seqs}, max_num_batched_tokens "
+        f"{scheduler.max_num_batched_tokens} (resources.max_num_seqs and max_num_batched_tokens set others)",
+        flush=True,
+    )
+    return VllmEngine(engine, tail, spec.adapter)
+
+
+def environment(spec: EngineSpec) -> None:
+    """Sets what is read when vllm is imported and when its processes start; what the user has set stays."""
     quiet = {
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
@@ -74,9 +107,9 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
     # Traces are kept by it, so the environment has no say.
     os.environ["VLLM_BATCH_INVARIANT"] = str(int(spec.batch_invariant))
 
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.async_llm import AsyncLLM
+
+def common(spec: EngineSpec) -> dict[str, Any]:
+    """The arguments of any engine for `spec`: the model, and where it runs."""
     from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
     arguments: dict[str, Any] = {
@@ -84,47 +117,28 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
         "revision": spec.revision,
         "dtype": spec.dtype,
         "max_model_len": spec.context_length,
-        "skip_tokenizer_init": True,
-        "language_model_only": True,  # of a multimodal checkpoint, which then needs no processor
-        "enable_prefix_caching": True,
-        "scheduling_policy": "priority",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
-        "additional_config": {"vocabulary": spec.vocabulary},
-        **limits(spec, *AsyncEngineArgs.get_batch_defaults(max(1, spec.gpus))),
     }
     if spec.adapter is not None:
         room = next(rank for rank in RANKS if rank >= spec.adapter.rank)
         arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
     if spec.gpus:
-        arguments |= {
+        if spec.memory is not None:
+            arguments["gpu_memory_utilization"] = spec.memory
+        return arguments | {
             "tensor_parallel_size": spec.gpus,
             "distributed_executor_backend": "mp" if spec.gpus > 1 else "uni",
         }
-    else:
-        # Compiling takes longer than it saves on models that fit a CPU. Blocks are what a prefix is found by: the CPU
-        # build's 128 tokens would have every fork compute up to as many again. The executor is given as a class: of its
-        # name "uni" the CPU build makes "mp", a worker in a process of its own, for which the engine's core then waits
-        # in a loop that takes a whole CPU. What that is for, the number of threads, is settled above.
-        arguments |= {"enforce_eager": True, "block_size": 32, "distributed_executor_backend": UniProcExecutor}
-        if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-            free = psutil.virtual_memory().available
-            arguments |= {"kv_cache_memory_bytes": min(int(free * CPU_CACHE_SHARE), CPU_CACHE_MOST)}
-    with log_tail() as tail:
-        try:
-            config = AsyncEngineArgs(**arguments | overrides).create_engine_config(UsageContext.ENGINE_CONTEXT)
-            config.model_config.logits_processors = processors(config, spec.vocabulary, spec.counts_written)
-            engine = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
-        except (RuntimeError, ValueError, OSError, MemoryError) as error:
-            raise EngineError(f"vllm cannot load {spec.model}: {_with_reason(error, tail)}") from error
-    runner = "V2" if config.use_v2_model_runner else "V1"
-    scheduler = config.scheduler_config
-    print(
-        f"vllm: model runner {runner}, max_num_seqs {scheduler.max_num_seqs}, max_num_batched_tokens "
-        f"{scheduler.max_num_batched_tokens} (resources.max_num_seqs and max_num_batched_tokens set others)",
-        flush=True,
-    )
-    return VllmEngine(engine, tail, spec.adapter)
+    # Compiling takes longer than it saves on models that fit a CPU. Blocks are what a prefix is found by: the CPU
+    # build's 128 tokens would have every fork compute up to as many again. The executor is given as a class: of its
+    # name "uni" the CPU build makes "mp", a worker in a process of its own, for which the engine's core then waits
+    # in a loop that takes a whole CPU. What that is for, the number of threads, is settled in its environment.
+    arguments |= {"enforce_eager": True, "block_size": 32, "distributed_executor_backend": UniProcExecutor}
+    if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+        free = psutil.virtual_memory().available
+        arguments |= {"kv_cache_memory_bytes": min(int(free * CPU_CACHE_SHARE), CPU_CACHE_MOST)}
+    return arguments
 
 
 def limits(spec: EngineSpec, tokens: Mapping[Any, int], requests: Mapping[Any, int]) -> dict[str, int]:
@@ -173,7 +187,7 @@ class VllmEngine:
         """Whether a seed is a stream by position; else a logits processor draws."""
         self.cache_use: defaultdict[int, CacheUse] = defaultdict(CacheUse)
         """By priority of the request."""
-        self._processes = _processes(engine)
+        self._processes = processes_of(engine)
         cache = engine.vllm_config.cache_config
         # Blocks alone do not tell: layers with a window, or with a state in place of keys and values, take fewer.
         self._cache_tokens: int = cache.kv_cache_size_tokens or cache.num_gpu_blocks * cache.block_size
@@ -221,7 +235,26 @@ class VllmEngine:
                         use.cached += output.num_cached_tokens or 0
                     yield _chunk(output.outputs[0])
         except (EngineDeadError, EngineGenerateError, TimeoutError, ValueError) as error:
-            raise EngineError(f"vllm failed while decoding: {_with_reason(error, self._tail)}") from error
+            raise EngineError(f"vllm failed while decoding: {with_reason(error, self._tail)}") from error
+
+    async def chances(self, prompt: Sequence[int], among: Sequence[int]) -> tuple[float, ...]:
+        """See :meth:`jobs.evaluate.engines.protocol.Teller.chances`."""
+        from vllm import SamplingParams
+        from vllm.inputs import tokens_input
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        parameters = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=list(among), detokenize=False)
+        outputs = self._engine.generate(
+            tokens_input(list(prompt)), parameters, str(next(self._names)), lora_request=self._adapter
+        )
+        told: tuple[float, ...] = ()
+        try:
+            async with aclosing(outputs):
+                while (output := await self._while_alive(anext(outputs, None))) is not None:
+                    told = tuple(output.outputs[0].logprobs[0][each].logprob for each in among)
+        except (EngineDeadError, EngineGenerateError, TimeoutError, ValueError) as error:
+            raise EngineError(f"vllm failed while scoring: {with_reason(error, self._tail)}") from error
+        return told
 
     async def _while_alive(self, waited_for: Awaitable[T]) -> T:
         """What `waited_for` gives; raises TimeoutError once the engine is dead and vllm leaves it at that."""
@@ -250,7 +283,7 @@ class VllmEngine:
 
     async def close(self) -> None:
         """Stops the engine's processes, and no others; raises EngineError when one of them does not go."""
-        processes = list({*self._processes, *_processes(self._engine)})
+        processes = list({*self._processes, *processes_of(self._engine)})
         self._watch.cancel()
         self._engine.shutdown()
         _, alive = await asyncio.to_thread(psutil.wait_procs, processes, CLOSING_SECONDS)
@@ -270,10 +303,13 @@ def _by_vllm(request: Request) -> dict[str, Any]:
     from jobs.evaluate.engines.vllm_penalties import penalties_of
 
     sampling = request.sampling
-    told: dict[str, Any] = {"temperature": sampling.temperature, "repetition_penalty": sampling.repetition_penalty}
+    parameters: dict[str, Any] = {
+        "temperature": sampling.temperature,
+        "repetition_penalty": sampling.repetition_penalty,
+    }
     if sampling.temperature > 0:
-        told |= {"top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p, "seed": request.seed}
-    return told | {"extra_args": penalties_of(request)}
+        parameters |= {"top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p, "seed": request.seed}
+    return parameters | {"extra_args": penalties_of(request)}
 
 
 def _by_streams(request: Request) -> dict[str, Any]:
@@ -284,7 +320,7 @@ def _by_streams(request: Request) -> dict[str, Any]:
     return {"temperature": 0.0, "extra_args": stream_of(request) if drawn else None}
 
 
-def _processes(engine: Any) -> list[psutil.Process]:
+def processes_of(engine: Any) -> list[psutil.Process]:
     """The engine's core, and what it started (a worker per GPU). Once the core is dead, nobody can tell the latter."""
     processes = []
     for core in engine.engine_core.resources.engine_manager.processes:
@@ -294,7 +330,7 @@ def _processes(engine: Any) -> list[psutil.Process]:
     return processes
 
 
-def _with_reason(error: Exception, tail: deque[str]) -> str:
+def with_reason(error: Exception, tail: deque[str]) -> str:
     """`error`, and what the engine's processes said last: the error itself says no more than that one died."""
     said = reason(tail.copy())
     return f"{error or type(error).__name__}{said and f'; its log says: {said}'}"

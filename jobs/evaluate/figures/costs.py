@@ -13,12 +13,14 @@ tables, which are the same whoever made them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from jobs.evaluate.figures.tables import TableRow, measured_points
 from jobs.evaluate.stats.curves import MeasuredCurve, Point
+from jobs.evaluate.stats.statistic import Value
 from orchestrator.job.usage import Held, Spending
 
 
@@ -58,19 +60,22 @@ def read(decode: Mapping[str, Any]) -> Costs | None:
 
 def of_points(curves: Iterable[MeasuredCurve], costs: Costs) -> dict[tuple[str, str], dict[str, float]]:
     """What each point cost, by its task and name: ``gpu_seconds`` and ``cost_usd`` are its share, and the same with
-    ``_alone`` what it is by itself. Those of pass@k and majority@k are made of the natural end's samples: they have no
+    ``_alone`` what it is by itself. Those of votes are made of the natural end's samples: they have no
     share."""
     points = {(task, each.name): each for task, members in measured_points(curves).items() for each in members}
-    total = sum(_tokens(point) for point in points.values() if point.score == "accuracy")
+    total = sum(_tokens(point) for point in points.values() if point.vote is None)
     seconds = f"{costs.device.lower()}_seconds"
     by_point: dict[tuple[str, str], dict[str, float]] = {}
     for key, point in points.items():
         tokens = _tokens(point)
         of_point = {"tokens_alone": tokens}
+        scored = point.statistics.get("scorer_tokens", Value(math.nan)).value
+        if not math.isnan(scored):
+            of_point["scorer_tokens_alone"] = point.samples * scored
         if costs.device_seconds_per_token is not None and costs.usd_per_token is not None:
             of_point[f"{seconds}_alone"] = tokens * costs.device_seconds_per_token
             of_point["cost_usd_alone"] = tokens * costs.usd_per_token
-        if point.score == "accuracy" and total:
+        if point.vote is None and total:
             of_point["share"] = tokens / total
             of_point[seconds] = of_point["share"] * costs.device_seconds
             of_point["cost_usd"] = of_point["share"] * costs.usd

@@ -21,7 +21,7 @@ from jobs.evaluate.stats.curves import MeasuredCurve, Point
 from jobs.evaluate.stats.intervals import Interval
 from jobs.evaluate.stats.statistic import STATISTICS
 
-_PAGE = """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title></head>
 <body style="margin: 0">{chart}</body>
@@ -41,7 +41,7 @@ class _Hover:
         point = self.point
         low, high = point.interval.low, point.interval.high
         lines = [
-            f"<b>{_escaped(point.name)}</b>",
+            f"<b>{escaped(point.name)}</b>",
             f"{point.scored} {percent(point.accuracy)} ({percent(low)} – {percent(high)})",
             *([] if point.range is None else [_range_text(point.range)]),
             *([] if point.same_items is None else [f"these items, sampled again: {_percents(point.same_items)}"]),
@@ -97,7 +97,7 @@ def write_html(curves: Sequence[MeasuredCurve], title: str, subtitle: str, path:
         updatemenus=[_buttons([curve for members in tasks.values() for curve in members])],
         template="simple_white",
         title={
-            "text": "<br>".join([f"<b>{_escaped(title)}</b>", *(f"<sup>{_escaped(line)}</sup>" for line in below)]),
+            "text": "<br>".join([f"<b>{escaped(title)}</b>", *(f"<sup>{escaped(line)}</sup>" for line in below)]),
             "x": 0.02,
         },
         font={"family": "Inter, Helvetica, Arial, sans-serif", "size": 14, "color": INK},
@@ -109,7 +109,7 @@ def write_html(curves: Sequence[MeasuredCurve], title: str, subtitle: str, path:
     chart = figure.to_html(
         full_html=False, include_plotlyjs=True, div_id="curves", config=config, default_height="98vh"
     )
-    path.write_text(_PAGE.format(title=_escaped(title), chart=chart))
+    path.write_text(PAGE.format(title=escaped(title), chart=chart))
 
 
 def _trace(curve: MeasuredCurve, number: int, show_legend: bool) -> Any:
@@ -126,7 +126,7 @@ def _trace(curve: MeasuredCurve, number: int, show_legend: bool) -> Any:
             "size": 9,
             "line": {"color": "white", "width": 1} if curve.varies != "k" else {"width": 2},
         },
-        name=_escaped(curve.name),
+        name=escaped(curve.name),
         legendgroup=curve.name,
         showlegend=show_legend,
         hovertext=[str(_Hover(curve, point)) for point in points],
@@ -196,6 +196,6 @@ def _buttons(curves: Sequence[MeasuredCurve]) -> dict[str, Any]:
     return {**place, "buttons": buttons, "pad": {"r": 0, "t": 0}, "font": {"size": 12}}
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Plotly reads a few HTML tags in texts; what users wrote is none."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -52,6 +52,7 @@ def row(task: str, point: Point, compared: Comparison | None = None) -> TableRow
         "bootstrap_low": number(point.bootstrap.low),
         "bootstrap_high": number(point.bootstrap.high),
         **({} if point.range is None else _range("accuracy", point.range)),
+        **({"drawing_error": number(point.drawing_error)} if point.drawing_error else {}),
         "thinking_tokens": number(point.thinking_tokens),
         **_spread("thinking_tokens", point.thinking_spread),
         "injected_tokens": number(point.injected_tokens),
@@ -83,10 +84,10 @@ def _range(name: str, interval: Interval) -> TableRow:
 
 
 def _statistics(point: Point) -> TableRow:
-    found: TableRow = {}
+    row: TableRow = {}
     for name, (value, interval) in point.statistics.items():
-        found |= {name: number(value)} if interval is None else {name: number(value), **bounded(name, interval)}
-    return found
+        row |= {name: number(value)} if interval is None else {name: number(value), **bounded(name, interval)}
+    return row
 
 
 def _spread(name: str, spread: Spread) -> TableRow:
@@ -101,15 +102,15 @@ def against_natural_end(comparisons: Iterable[Comparison]) -> dict[tuple[str, st
 def as_csv(curves: Iterable[MeasuredCurve], comparisons: Iterable[Comparison]) -> str:
     """``table.csv``: a header, then a line per task and policy; empty where undefined.
 
-    Where items have several samples, each policy's line is followed by those of its pass@k and majority@k.
+    Where items have several samples, each policy's line is followed by those of its votes (pass@k, majority@k).
     """
     compared = against_natural_end(comparisons)
     rows = [
         row(task, each, compared.get((task, each.name)))
         for task, points in measured_points(curves).items()
         for point in points
-        if point.score == "accuracy"
-        for each in (point, *point.scaled("pass@k"), *point.scaled("majority@k"))
+        if point.vote is None
+        for each in (point, *(scaled for vote in point.votes for scaled in point.scaled(vote)))
     ]
     text = io.StringIO()
     writer = csv.DictWriter(
@@ -145,27 +146,30 @@ def as_record(curves: Sequence[MeasuredCurve]) -> list[dict[str, Any]]:
 
 
 def _at_k(scores: AtK) -> TableRow:
-    """pass@k and majority@k at one k."""
+    """What votes elect at one k."""
     row: TableRow = {"k": scores.k, "items": scores.items}
-    for name, estimate in {"pass": scores.passed, "majority": scores.majority}.items():
+    for vote, estimate in scores.by.items():
+        name = vote.key
         row[name] = number(estimate.value)
         row |= bounded(name, estimate.interval)
         row |= bounded(f"{name}_bootstrap", estimate.bootstrap)
         if estimate.has_range:
             row |= _range(name, estimate.range)
+        if scores.errors[vote]:
+            row[f"{name}_drawing_error"] = number(scores.errors[vote])
     return row
 
 
 def as_markdown(curves: Sequence[MeasuredCurve], comparisons: Iterable[Comparison]) -> str:
     """``table.md``: accuracy in percent, its 95% interval, and what it gains over the natural end.
 
-    Of pass@k and majority@k it has the lines from k = 2: one sample is the natural end's own line. Intervals of tokens
-    are those of other items.
+    Of votes (pass@k, majority@k) it has the lines from k = 2: one sample is the natural end's own line. Intervals of
+    tokens are those of other items.
     """
     compared = against_natural_end(comparisons)
     sections = []
     for task, measured in measured_points(curves).items():
-        points = [point for point in measured if point.score == "accuracy" or point.k > 1]
+        points = [point for point in measured if point.vote is None or point.k > 1]
         lines = [_Line(point, compared.get((task, point.name))) for point in points]
         columns = {title: text for title, (text, shown) in _COLUMNS.items() if any(shown(line) for line in lines)}
         columns |= _statistics_columns(points)

@@ -53,7 +53,7 @@ def _gold_math(gold: str) -> str:
 def _all_parts(parts: list[Any]) -> str:
     """An answer of several parts, all of which are asked for."""
     if not parts or not all(isinstance(part, str) for part in parts):
-        raise ValueError("is a list of what is not text")
+        raise ValueError("is a list with something other than text in it")
     return ", ".join(parts)
 
 

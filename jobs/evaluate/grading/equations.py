@@ -53,8 +53,8 @@ def concluded(text: str) -> str:
     steps = [step.strip(" $") for step in _STEP.split(text)]
     if len(steps) < 2 or not all(len(_EQUALS.findall(step)) == 1 for step in steps):
         return text
-    name, _, found = (side.strip() for side in steps[-1].partition("="))
-    if not _NAME.fullmatch(name) or _LETTER.search(found):
+    name, _, value = (side.strip() for side in steps[-1].partition("="))
+    if not _NAME.fullmatch(name) or _LETTER.search(value):
         return text
     for step in steps[:-1]:
         left, _, right = (side.strip() for side in step.partition("="))

@@ -28,13 +28,13 @@ _ROWS = re.compile(r"\[([^\[\]]*)\]")
 def extract(text: Text) -> Extracted:
     """The grid in the last box, after the last ``Answer:``, or where the task allows it the last one anywhere."""
     boxed = last_boxed(text.answer)
-    if boxed is not None and (found := grid(boxed)):
-        return Extracted(found, "boxed")
+    if boxed is not None and (cells := grid(boxed)):
+        return Extracted(cells, "boxed")
     announced = list(_ANNOUNCED.finditer(text.answer))
-    if announced and (found := grid(text.answer[announced[-1].end() :])):
-        return Extracted(found, "answer")
-    found = grid(text.answer) if text.fallback else None
-    return Extracted(found, "none" if found is None else "last_grid")
+    if announced and (cells := grid(text.answer[announced[-1].end() :])):
+        return Extracted(cells, "answer")
+    cells = grid(text.answer) if text.fallback else None
+    return Extracted(cells, "none" if cells is None else "last_grid")
 
 
 def same(gold: str, said: str) -> bool:

@@ -180,8 +180,8 @@ class JudgeSession:
         except GetTimeoutError:
             ray.kill(actor)
             raise StepError(
-                f"judge: {resources.cpus} CPUs and {resources.gpus} GPUs for it did not come, or it did not load, "
-                f"within {time.monotonic() - began:.0f} s (resources.wait)"
+                f"judge: it was not given {resources.cpus} CPUs and {resources.gpus} GPUs, or did not load, within "
+                f"{time.monotonic() - began:.0f} s (resources.wait): raise it, or ask for less"
             ) from None
         self._actor = actor
         return actor

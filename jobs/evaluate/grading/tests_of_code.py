@@ -97,7 +97,7 @@ def unpacked(packed: str) -> str:
     except (ValueError, UnicodeDecodeError) as error:
         if isinstance(error, NoTests):
             raise
-        raise NoTests(f"has private_test_cases that are no pickle ({error})") from None
+        raise NoTests(f"has private_test_cases that are not a pickle ({error})") from None
     if len(texts) != 1 or not isinstance(texts[0], str):
         raise NoTests(f"has private_test_cases whose pickle has {len(texts)} texts: it must be one")
     return texts[0]
@@ -132,14 +132,14 @@ def _json(text: Any, name: str) -> Any:
     try:
         return json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
-        raise NoTests(f"has {name} that are no JSON ({error})") from None
+        raise NoTests(f"has {name} that are not JSON ({error})") from None
 
 
-def _cases(found: Any) -> list[list[str]]:
-    if not isinstance(found, list):
-        raise NoTests("has tests that are no list")
+def _cases(tests: Any) -> list[list[str]]:
+    if not isinstance(tests, list):
+        raise NoTests("has tests that are not a list")
     cases = []
-    for case in found:
+    for case in tests:
         if not isinstance(case, Mapping) or not all(isinstance(case.get(name), str) for name in ("input", "output")):
             raise NoTests("has a test that is not {input: text, output: text}")
         cases.append([case["input"], case["output"]])

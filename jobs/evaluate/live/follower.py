@@ -25,7 +25,7 @@ from jobs.evaluate.run import Sweep, block_of, prepare
 from jobs.evaluate.samples import SampledPrompt, write_samples
 from jobs.evaluate.stats.curves import drawn
 from jobs.evaluate.stats.outcomes import read
-from jobs.evaluate.sweep.tree import wanted
+from jobs.evaluate.sweep.grown import is_whole
 from jobs.evaluate.traces.files import DamagedFile, Index
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
@@ -80,7 +80,7 @@ class _Blocks:
         while self._left:
             unit = self._left[0][1]
             known = self._index.unit(unit.item, unit.sample)
-            if any(True for _ in wanted(trees[unit.tree], unit.room, known.extent)):
+            if not is_whole(trees[unit.tree], unit.room, known.extent):
                 break
             self._left.popleft()
         whole = self._left[0][0] if self._left else len(self._blocks)

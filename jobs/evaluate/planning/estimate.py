@@ -18,8 +18,9 @@ from jobs.evaluate.planning.lengths import ASSUMED, published, scaled, unmarked
 from jobs.evaluate.planning.priced import priced
 from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, PlannedReplica, Taken, taken
 from jobs.evaluate.planning.workload import Workload, at_most, item
+from jobs.evaluate.sweep.grown import plant
 from jobs.evaluate.sweep.policy import Policy, Root, printable
-from jobs.evaluate.sweep.tree import Room, grow
+from jobs.evaluate.sweep.tree import Room
 from jobs.evaluate.tasks.config import TaskConfig
 from jobs.forecasts import DatasetForecast, ModelForecast, ThinkingForecast
 from jobs.letters.config import THINKING as LETTERS
@@ -107,7 +108,7 @@ def _states(config: EvaluateConfig) -> Iterator[str]:
         return
     yield (
         f"{config.model} has layers that keep a state in place of keys and values: forks may compute their prefix "
-        "again, and none of that is in time and cost"
+        "again, which is in neither time nor cost"
     )
 
 
@@ -150,7 +151,7 @@ def _parts(config: EvaluateConfig, work: Workload, replica: PlannedReplica | Non
 def _basis(config: EvaluateConfig, replica: PlannedReplica, expected: Taken) -> Iterator[str]:
     """What time and cost are reckoned with."""
     if not config.resources.machine and not _on_cpus(config):
-        yield f"resources.machine is not set: reckoned with {DEFAULT_GPU}"
+        yield f"resources.machine is not set: {DEFAULT_GPU} is assumed"
     where = config.machine
     bandwidth = f"{replica.share:.0%} of {where.card.bandwidth / 1e9:,.0f} GB/s each"
     cards = f"{expected.replicas * replica.cards} {config.machine.device}s"
@@ -223,10 +224,10 @@ def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int)
             return None
         prompt = min(_PROMPT, context // 8)
         room = Room(context - prompt - answer, answer)
-        for policies in by_root.values():
+        for root, policies in by_root.items():
             mean, limit = _sample(tuple(policies), room, prompt, lengths)
-            expected += mean.times(items * config.samples)
-            most += limit.times(items * config.samples)
+            expected += mean.times(items * config.samples_of(root))
+            most += limit.times(items * config.samples_of(root))
         thinking = (
             f"thinking {lengths.natural:,.0f} tokens in the mean ({lengths.source}), {lengths.extension:,.0f} more for "
             "each extension"
@@ -243,7 +244,7 @@ def _sample(
 ) -> tuple[Workload, Workload]:
     """What a sample of an item takes in the mean, and at most. Remembered: hundreds of sweeps may differ in little."""
     injected = {string: len(string[:1]) for policy in policies for string in policy.route.strings}
-    tree = grow(policies, injected, 1)
+    tree = plant(policies, injected, 1)
     lengths = lengths if policies[0].root.thinks else unmarked(lengths)
     return item(tree, policies, room, prompt, lengths), at_most(tree, policies, room, prompt, lengths.natural > 0)
 

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jobs.evaluate.planning.lengths import ENDLESS, draws, trace
+from jobs.evaluate.sweep.grown import Grown
 from jobs.evaluate.sweep.policy import Policy
+from jobs.evaluate.sweep.search import Forest
 from jobs.evaluate.sweep.tree import BranchPath, Key, Known, Leaf, Room, Tree, leaf
 from jobs.forecasts import ThinkingForecast
 
@@ -102,8 +104,22 @@ def unit(tree: Tree, policies: Iterable[Policy], room: Room, prompt: int, known:
     return Workload(alone, once, 1, prompt + trunk + room.answer, chains)
 
 
-def item(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int, lengths: ThinkingForecast) -> Workload:
+def searched(forest: Forest, room: Room, prompt: int, thinking: float, answer: float) -> Workload:
+    """What the searches of an item take whose traces think so long: as many traces as they are wide, as if none shared
+    a step with another. Searches of one sweep share what they have in common, which nobody can tell beforehand."""
+    length = min(thinking, forest.longest(room))
+    answer = min(answer, room.answer)
+    trace = Tokens.stretch(prompt, length) + Tokens.stretch(prompt + length, answer)
+    alone = {policy.name: trace.times(policy.width) + Tokens(prompts=prompt) for policy in forest.policies}
+    chains = dict.fromkeys(alone, length + answer)
+    # Traces that do not fit beside each other wait: a cache must hold one.
+    return Workload(alone, sum(alone.values(), Tokens()), 1, prompt + length + room.answer, chains)
+
+
+def item(tree: Grown, policies: Sequence[Policy], room: Room, prompt: int, lengths: ThinkingForecast) -> Workload:
     """What a sample of an item takes in the mean. Chains are those of the longest trace."""
+    if isinstance(tree, Forest):
+        return searched(tree, room, prompt, lengths.natural, lengths.answer)
     drawn = list(draws(lengths))
     total = Workload()
     for known in drawn:
@@ -117,12 +133,14 @@ def item(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int, length
     return replace(mean, alone=alone)
 
 
-def at_most(tree: Tree, policies: Sequence[Policy], room: Room, prompt: int, thinks: bool = True) -> Workload:
+def at_most(tree: Grown, policies: Sequence[Policy], room: Room, prompt: int, thinks: bool = True) -> Workload:
     """The most that a sample can take: every trace runs to its largest budget, or, of a model whose thinking is not
     told apart, every answer to its limit.
 
     Where thinking is extended, the most is when it ends at once and what follows each string runs to its budget.
     """
+    if isinstance(tree, Forest):
+        return searched(tree, room, prompt, ENDLESS, ENDLESS)
     if not thinks:
         return unit(tree, policies, room, prompt, trace(0, 0, ENDLESS))
     endless = unit(tree, policies, room, prompt, trace(ENDLESS, ENDLESS, ENDLESS))

@@ -134,7 +134,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """From values to pixels, on one axis."""
 
     low: float
@@ -158,32 +158,32 @@ def chart(curves: Sequence[PlottedCurve], width: int) -> Chart:
     right = width - 12.0 if narrow else width - min(190.0, 24 + 8.2 * longest)
     points = [point for curve in curves for point in curve.points if point["accuracy"] is not None]
     lengths = [float(point["thinking_tokens"]) for point in points] or [0.0, 1.0]
-    x = _x_scale(lengths, left, right)
-    y = _Scale(0, 1, bottom, top)
+    x = x_scale(lengths, left, right)
+    y = Scale(0, 1, bottom, top)
     lines = tuple(_line(curve, number, x, y) for number, curve in enumerate(curves))
-    texts = _Labels(lines, left, right, top, bottom)
+    texts = Labels(lines, left, right, top, bottom)
     names: tuple[Name, ...] = () if narrow else tuple(texts.names())
     labels: tuple[Label, ...] = () if narrow else tuple(texts.labels(curves))
     several = any(curve.scored != "accuracy" for curve in curves)
     title = "mean thinking tokens" + (" of all k samples" if several else "") + (" (log scale)" if x.log else "")
     return Chart(
         *(width, height, left, right, top, bottom, title),
-        tuple(Tick(x(value), count(value)) for value in _ticks(x, 5 if narrow else 10)),
+        tuple(Tick(x(value), count(value)) for value in ticks(x, 5 if narrow else 10)),
         tuple(Tick(y(tenth / 10), f"{10 * tenth}%") for tenth in range(0, 11, 2)),
         *(lines, names, labels),
         tuple(each for each in QUESTIONS if any(each in mark.bars for line in lines for mark in line.marks)),
     )
 
 
-def _x_scale(tokens: Sequence[float], left: float, right: float) -> _Scale:
+def x_scale(tokens: Sequence[float], left: float, right: float) -> Scale:
     low, high = min(tokens), max(tokens)
     if low > 0 and high / low >= LOG_FROM:
         edge = (high / low) ** 0.03
-        return _Scale(low / edge, high * edge, left, right, log=True)
-    return _Scale(0, max(high, 1) * 1.04, left, right)
+        return Scale(low / edge, high * edge, left, right, log=True)
+    return Scale(0, max(high, 1) * 1.04, left, right)
 
 
-def _ticks(x: _Scale, most: int) -> list[float]:
+def ticks(x: Scale, most: int) -> list[float]:
     """Round values within a scale: powers of two on a logarithmic one."""
     if x.log:
         powers = range(math.ceil(math.log2(x.low)), math.floor(math.log2(x.high)) + 1)
@@ -194,7 +194,7 @@ def _ticks(x: _Scale, most: int) -> list[float]:
     return [step * number for number in range(int(x.high / step) + 1)]
 
 
-def _line(curve: PlottedCurve, number: int, x: _Scale, y: _Scale) -> Line:
+def _line(curve: PlottedCurve, number: int, x: Scale, y: Scale) -> Line:
     marks = []
     for point in curve.points:
         if point["accuracy"] is None:
@@ -209,13 +209,12 @@ def _line(curve: PlottedCurve, number: int, x: _Scale, y: _Scale) -> Line:
         if all(question in mark.bars for mark in marks):
             ends = [(mark.x, mark.bars[question]) for mark in marks]
             outline = [(at, bars.top) for at, bars in ends] + [(at, bars.bottom) for at, bars in reversed(ends)]
-            bands[question] = _path(outline) + "Z"
-    return Line(
-        curve.name, number, _path([(mark.x, mark.y) for mark in marks]), bands, curve.scored != "accuracy", tuple(marks)
-    )
+            bands[question] = path_of(outline) + "Z"
+    path = path_of([(mark.x, mark.y) for mark in marks])
+    return Line(curve.name, number, path, bands, curve.scored != "accuracy", tuple(marks))
 
 
-def _bars(point: CurvePoint, question: str, x: _Scale, y: _Scale) -> Bars | None:
+def _bars(point: CurvePoint, question: str, x: Scale, y: Scale) -> Bars | None:
     up = {"new": "accuracy", "same": "accuracy_same_items", "band": "accuracy_band"}[question]
     across = "thinking_tokens_same_items" if question == "same" else "thinking_tokens"
     low, high = (point.get(f"{up}_{end}") for end in ("low", "high"))
@@ -225,7 +224,7 @@ def _bars(point: CurvePoint, question: str, x: _Scale, y: _Scale) -> Bars | None
     return Bars(y(high), y(low), x(left), min(x(right), x.end))
 
 
-def _path(places: Sequence[tuple[float, float]]) -> str:
+def path_of(places: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in places) if places else ""
 
 
@@ -265,7 +264,7 @@ def _near(one: PointMark, other: PointMark) -> bool:
     return abs(one.x - other.x) < 26 and abs(one.y - other.y) < 14
 
 
-class _Labels:
+class Labels:
     """Texts beside points, each where it covers least of what is there."""
 
     _BESIDE = (
@@ -314,10 +313,10 @@ class _Labels:
             for text, mark in _texts(curve, line):
                 if not any(text == other and _near(mark, place) for other, place in written):
                     written.append((text, mark))
-                    texts.append(self._beside(mark, text, line.number))
+                    texts.append(self.beside(mark, text, line.number))
         return texts
 
-    def _beside(self, mark: PointMark, text: str, number: int) -> Label:
+    def beside(self, mark: PointMark, text: str, number: int) -> Label:
         def box(choice: tuple[int, int, str]) -> tuple[float, float, float, float]:
             dx, dy, anchor = choice
             width = _LETTER * len(text) + 2

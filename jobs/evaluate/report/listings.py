@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cluster.catalogue import in_usd
-from jobs.evaluate.report.results import FinishedSweep, Record, difference, p_value, percent
+from jobs.evaluate.figures.frontier_tables import NOTE
+from jobs.evaluate.report.results import FinishedSweep, Record, count, difference, p_value, percent
 
 MOST_PAIRS = 1000
 """Rows of a table of pairs: 100 policies have 4,950, which nobody reads."""
@@ -69,6 +70,29 @@ def _methods(sweep: FinishedSweep, task: str) -> Listing:
         "1,000 tokens as the s1 paper defines it and per doubling of tokens as it printed it; Performance the best "
         "accuracy, in percent, which chose luck too. Held out is what the best run on half of the items scores on the "
         "others; the interval beside it is that of the best run's true accuracy, and accounts for the choice.",
+    )
+
+
+def frontier_listing(frontier: Record) -> Listing:
+    """What is on the frontier over one kind of cost."""
+    rows = [
+        (
+            str(each["words"]),
+            count(each["cost"]),
+            percent(each["accuracy"]),
+            _interval(each["accuracy_low"], each["accuracy_high"], 100),
+            percent(each["held_out"]),
+            _bounded(each, "gain", 100) if "gain" in each else "",
+        )
+        for each in frontier["options"]
+        if each["on_frontier"]
+    ]
+    return Listing(
+        "On the frontier",
+        ("on the frontier", "tokens", "accuracy", "95%", "held out", "gain over the one before"),
+        1,
+        rows,
+        f"Of {len(frontier['options']):,} options. {NOTE}",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.evaluate.figures.tables import MARKUP
-from jobs.evaluate.report.listings import listings
+from jobs.evaluate.report.listings import frontier_listing, listings
 from jobs.evaluate.report.results import (
     FinishedSweep,
     difference,
@@ -69,6 +69,12 @@ def _task(sweep: FinishedSweep, data: TaskData, several: bool) -> list[str]:
     ]
     headline = "; ".join(f"**{escaped(tile.value)}** {escaped(tile.what)}" for tile in tiles(sweep, data))
     parts = [f"## {escaped(title)}", escaped(about(sweep, data.task)), headline, table(columns, rows)]
+    for frontier in sweep.frontiers:
+        if frontier["task"] == data.task:
+            worth = frontier_listing(frontier)
+            cells = [[escaped(cell) for cell in row] for row in worth.rows]
+            parts += [f"### What is worth its cost: {frontier['cost']}", escaped(frontier["sentence"])]
+            parts += [table(worth.columns, cells, worth.texts), escaped(worth.note)]
     for each in listings(sweep, data.task):
         cells = [[escaped(cell) for cell in row] for row in each.rows]
         parts += [f"### {each.title}", table(each.columns, cells, each.texts), escaped(each.note)]

@@ -13,7 +13,8 @@ from typing import Any
 from markupsafe import Markup
 
 from jobs.evaluate.report.charts import QUESTIONS, WIDTHS, chart
-from jobs.evaluate.report.listings import listings
+from jobs.evaluate.report.frontier_chart import AXES, frontier_chart
+from jobs.evaluate.report.listings import frontier_listing, listings
 from jobs.evaluate.report.results import (
     CurvePoint,
     FinishedSweep,
@@ -120,6 +121,16 @@ def _task(sweep: FinishedSweep, data: TaskData, title: str) -> dict[str, Any]:
         "scale": lambda value: round(80 + 78 * max(-1.0, min(1.0, value / span)), 1),
         "ledger": [_ledger(point) for point in points],
         "listings": list(listings(sweep, data.task)),
+        "frontiers": [
+            {
+                "title": AXES[each["cost"]],
+                "sentence": each["sentence"],
+                "charts": [frontier_chart(each, width) for width in WIDTHS],
+                "listing": frontier_listing(each),
+            }
+            for each in sweep.frontiers
+            if each["task"] == data.task and each["cost"] in AXES
+        ],
     }
 
 

@@ -1,7 +1,8 @@
 """What a finished sweep says in its own files: nothing is measured again for a report.
 
 ``curves.json`` has the points, ``comparisons.json`` their differences, ``methods.json`` what they come to,
-``published.json`` what others measured, ``decode.json`` what they cost, ``samples.parquet`` every verdict.
+``frontier.json`` which are worth their cost, ``published.json`` what others measured, ``decode.json`` what they cost,
+``samples.parquet`` every verdict.
 """
 
 from __future__ import annotations
@@ -119,6 +120,12 @@ class FinishedSweep:
         return methods
 
     @cached_property
+    def frontiers(self) -> Sequence[Record]:
+        """What is worth its cost: each task over each kind of cost."""
+        frontiers: list[Record] = self._read("frontier.json")
+        return frontiers
+
+    @cached_property
     def published(self) -> tuple[str, Sequence[Record]]:
         """Where others' values are from, and each beside ours; nothing where the experiment file has none."""
         if self.config.published is None:
@@ -174,12 +181,12 @@ def difference(point: CurvePoint | Record) -> str:
 def statistic_columns(points: Sequence[CurvePoint], endings: bool = True) -> dict[str, Callable[[CurvePoint], str]]:
     """What each statistic that these points have says of a point, by its title; without `endings`, of those alone that
     are drawn nowhere."""
-    found: dict[str, Callable[[CurvePoint], str]] = {}
+    columns: dict[str, Callable[[CurvePoint], str]] = {}
     for name, statistic in STATISTICS.items():
         wanted = endings or not statistic.ending
         if wanted and statistic.is_shown([point.get(name) for point in points]):
-            found[statistic.title] = partial(_statistic, name, statistic)
-    return found
+            columns[statistic.title] = partial(_statistic, name, statistic)
+    return columns
 
 
 def _statistic(name: str, statistic: Statistic, point: CurvePoint) -> str:

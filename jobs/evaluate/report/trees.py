@@ -13,6 +13,7 @@ from typing import Any
 
 from jobs.evaluate.run import Sweep
 from jobs.evaluate.samples import tries
+from jobs.evaluate.sweep.grown import branches_of
 from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Prompter, Unit
 from jobs.evaluate.sweep.tree import BranchPath, Key, Leaf, leaf
@@ -50,7 +51,9 @@ class Trees:
         record: TreeRecord = {"branches": [], "answers": [], "rows": [_account(row) for row in rows]}
         by_policy = {row["policy"]: number for number, row in enumerate(rows)}
         for question in self._questions[task, item]:
-            self._add(record, question, sample, rows, by_policy)
+            # What a search came to is in its row; its tree is not drawn. It may have been repeated more often.
+            if question.units[0].steps is None and any(unit.sample == sample for unit in question.units):
+                self._add(record, question, sample, rows, by_policy)
         return record
 
     def _add(
@@ -60,7 +63,7 @@ class Trees:
         number = next(place for place, unit in enumerate(question.units) if unit.sample == sample)
         unit: Unit = question.units[number]
         known = self._index.unit(unit.item, unit.sample)
-        tree = self._sweep.replica.trees[unit.tree]
+        tree = branches_of(self._sweep.replica.trees[unit.tree])
         taken = [policy for policy in question.policies if not policy.tries]
         leaves = {policy: leaf(tree, policy, unit.room, known.extent) for policy in taken}
         branches = _Branches(record, known, unit, self._sweep, self._index)
@@ -86,7 +89,7 @@ class _Branches:
         self._known = known
         self._unit = unit
         self._prompter: Prompter = sweep.prompter
-        self._injected = sweep.replica.trees[unit.tree].injected
+        self._injected = branches_of(sweep.replica.trees[unit.tree]).injected
         self._index = index
         self._paths: dict[BranchPath, int] = {}
         """How many own tokens of each branch its policies reach."""

@@ -148,8 +148,8 @@ def skewed_lower_limits(values: Floats, items: Floats, z: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         bend = third / second**1.5 / np.sqrt(items) / 3
         reach = (np.cbrt(1 + 3 * bend * (z - bend / 2)) - 1) / bend
-        found = mean - np.sqrt(second / (items - 1)) * reach
-    return np.asarray(np.where((second > 0) & (bend > _SAME) & np.isfinite(found), found, np.inf))
+        limits = mean - np.sqrt(second / (items - 1)) * reach
+    return np.asarray(np.where((second > 0) & (bend > _SAME) & np.isfinite(limits), limits, np.inf))
 
 
 def share_limits(least: Floats, most: Floats, items: Floats, normal: float | None = None) -> tuple[Floats, Floats]:

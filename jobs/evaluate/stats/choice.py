@@ -13,6 +13,7 @@ have a largest one of 7 points above the truth. So beside it there are
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -37,17 +38,28 @@ def best_interval(shares: Shares, seed: int) -> Interval:
 
 def held_out(sums: Sums, seed: int) -> float:
     """What the run that is best on half of the items scores on the others, on average. NaN of one item."""
+    return held_out_within(sums, [sums.right.shape[1]], seed)[0]
+
+
+def held_out_within(sums: Sums, affordable: Sequence[int], seed: int) -> list[float]:
+    """Of the first so many points, for each of `affordable`: what is best on half of the items, scored on the others.
+
+    The mean over many random halves, either way; NaN of one item.
+    """
     items = len(sums.right)
     if items < 2:
-        return math.nan
+        return [math.nan] * len(affordable)
     rng = np.random.default_rng(seed)
     drawn = np.argsort(rng.random((HALVES, items)), axis=1) < items // 2
     halves = np.vstack([drawn, ~drawn]).astype(np.float64)
     with np.errstate(invalid="ignore"):
         chosen_by = (halves @ sums.right) / (halves @ sums.asked)
         scored_on = ((1 - halves) @ sums.right) / ((1 - halves) @ sums.asked)
-    best = np.where(np.isnan(chosen_by), -math.inf, chosen_by)
-    tied = (best == best.max(axis=1, keepdims=True)) & ~np.isnan(scored_on)
-    counts = tied.sum(axis=1)
-    scores = np.where(tied, scored_on, 0.0).sum(axis=1)[counts > 0] / counts[counts > 0]
-    return float(scores.mean()) if scores.size else math.nan
+    found = []
+    for first in affordable:
+        best = np.where(np.isnan(chosen_by[:, :first]), -math.inf, chosen_by[:, :first])
+        tied = (best == best.max(axis=1, keepdims=True)) & ~np.isnan(scored_on[:, :first])
+        counts = tied.sum(axis=1)
+        scores = np.where(tied, scored_on[:, :first], 0.0).sum(axis=1)[counts > 0] / counts[counts > 0]
+        found.append(float(scores.mean()) if scores.size else math.nan)
+    return found

@@ -21,10 +21,11 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import t as student
 
-from jobs.evaluate.stats.at_k import shares_at_k, shown
+from jobs.evaluate.stats.at_k import shown, together
 from jobs.evaluate.stats.bounded import CONFIDENCE, Floats
 from jobs.evaluate.stats.intervals import Difference, Shares, asked_of_either, extremes, paired_differences
 from jobs.evaluate.stats.outcomes import Outcomes
+from jobs.evaluate.stats.votes import USUAL, Vote, spelled
 
 POWER = 0.8
 """The chance with which a difference called detectable is detected."""
@@ -70,26 +71,42 @@ class Scores:
         return Scores((*self.points, *other.points), self.shares.beside(other.shares))
 
 
-def scores(task: Outcomes, natural: str, at_k: Sequence[int] | None = None) -> Scores:
-    """The accuracy of every policy, that of the natural end first, then its majority@k for each k that is shown.
+def scores(
+    task: Outcomes,
+    natural: str,
+    at_k: Sequence[int] | None = None,
+    votes: Sequence[Vote] = spelled(USUAL, ()),
+    seed: int = 0,
+) -> Scores:
+    """The accuracy of every policy, the natural end's first, then what its `votes` elect at each k that is shown.
 
-    pass@k is none of them: it is not an accuracy that a user would see, so comparing it with one says nothing.
+    Votes that take the right answer (pass@k) are none of them: nobody who asks a question would see such an accuracy,
+    so comparing it with one says nothing.
     """
     order = sorted(range(len(task.policies)), key=lambda column: task.policies[column] != natural)
-    measured = Scores(tuple(task.policies[column] for column in order), task.shares[order])
+    found = Scores(tuple(task.policies[column] for column in order), task.shares[order])
     if task.most == 1 or natural not in task.policies:
-        return measured
+        return found
     first = task.policies.index(natural)
     several = [k for k in shown(task.most, at_k) if 1 < k <= task.most]
-    elected = shares_at_k(task, slice(first, first + 1))[[task.most + k - 1 for k in several]]
-    return measured.beside(Scores(tuple(f"{natural} majority@{k}" for k in several), elected))
+    for vote in votes:
+        if several and not vote.oracle:
+            elected = together(task, vote, several, slice(first, first + 1), seed)
+            found = found.beside(Scores(tuple(f"{natural} {vote.at(k)}" for k in several), elected.shares))
+    return found
 
 
-def compare(tasks: Iterable[Outcomes], natural: str, at_k: Sequence[int] | None = None) -> tuple[Comparison, ...]:
+def compare(
+    tasks: Iterable[Outcomes],
+    natural: str,
+    at_k: Sequence[int] | None = None,
+    votes: Sequence[Vote] = spelled(USUAL, ()),
+    seed: int = 0,
+) -> tuple[Comparison, ...]:
     """All pairs of points of each task, the later against the earlier, corrected for their number."""
     comparisons: list[Comparison] = []
     for task in tasks:
-        points = scores(task, natural, at_k)
+        points = scores(task, natural, at_k, votes, seed)
         comparisons += differences(task.task, points, list(combinations(range(len(points.points)), 2)))
     return corrected(comparisons)
 

@@ -14,17 +14,16 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
-from jobs.evaluate.stats.at_k import AtK, scores_at_k, shares_at_k, shown
+from jobs.evaluate.stats.at_k import AtK, scores_at_k, shown, together
 from jobs.evaluate.stats.bands import band
 from jobs.evaluate.stats.intervals import Difference, Interval, ShareEstimate, Sums, estimates, mean_intervals
-from jobs.evaluate.stats.outcomes import TOKENS, Outcomes, read
+from jobs.evaluate.stats.outcomes import Outcomes, read
 from jobs.evaluate.stats.same_items import share_intervals, token_intervals
 from jobs.evaluate.stats.statistic import STATISTICS, Value, measured
+from jobs.evaluate.stats.votes import USUAL, Vote, spelled
 from jobs.evaluate.sweep.curves import curves
 from jobs.evaluate.sweep.policies.budgets import Budget
 from jobs.evaluate.sweep.policy import Policy, printable
-
-Score = Literal["accuracy", "pass@k", "majority@k"]
 
 NATURAL_END = Budget()
 
@@ -50,7 +49,8 @@ class Spread:
 class Point:
     """One policy on one task. Tokens are means per sample; ends, verdicts and accuracy are shares of 1.
 
-    On the curves of pass@k and majority@k a point's `accuracy` is that score, and its tokens are those of `k` samples.
+    On the curves of votes (pass@k, majority@k) a point's `accuracy` is what they elect, and its tokens are those of `k`
+    samples.
     """
 
     policy: Policy
@@ -59,7 +59,7 @@ class Point:
     estimate: ShareEstimate
     """Correct among the samples that could be graded, and how far that is from the natural end's."""
     same_items: Interval | None
-    """Of accuracy, had these items been sampled again; None where an item has one sample, and at pass@k, majority@k."""
+    """Of accuracy, had these items been sampled again; None where an item has one sample, and at points of votes."""
     thinking_tokens: float
     injected_tokens: float
     answer_tokens: float
@@ -68,12 +68,15 @@ class Point:
     statistics: Mapping[str, Value] = field(hash=False)
     """By name: those of :data:`jobs.evaluate.stats.statistic.STATISTICS`."""
     at_k: tuple[AtK, ...] = ()
-    """For k = 1, 2, 3 … all samples of an item; empty where there is one, and at points of pass@k and majority@k."""
+    """For k = 1, 2, 3 … all samples of an item; empty where there is one, and at points of votes."""
     shown: tuple[int, ...] = ()
     """The k that have points of their own."""
-    score: Score = "accuracy"
+    vote: Vote | None = None
+    """What makes one answer of `k` samples; None: each is taken by itself."""
     k: int = 1
     """How many samples are taken together."""
+    drawing_error: float = 0.0
+    """What drawing subsets of samples adds to the standard error of `accuracy`; 0 where that is exact."""
     tries: float = 1.0
     """Mean samples that were looked at until one was taken: 1, but for rejection sampling."""
     accepted: float | None = None
@@ -116,22 +119,32 @@ class Point:
     @property
     def name(self) -> str:
         """Unique within a task: ``auto``, ``auto pass@8``."""
-        return self.policy.name if self.score == "accuracy" else f"{self.policy.name} {self.scored}"
+        return self.policy.name if self.vote is None else f"{self.policy.name} {self.scored}"
+
+    @property
+    def score(self) -> str:
+        """The kind of number that `accuracy` is: ``accuracy``, ``pass@k``."""
+        return "accuracy" if self.vote is None else self.vote.curve
 
     @property
     def scored(self) -> str:
         """What `accuracy` is: ``accuracy``, ``pass@8``."""
-        return self.score.replace("@k", f"@{self.k}")
+        return "accuracy" if self.vote is None else self.vote.at(self.k)
 
-    def scaled(self, score: Literal["pass@k", "majority@k"]) -> tuple[Point, ...]:
+    @property
+    def votes(self) -> tuple[Vote, ...]:
+        """By which several samples of it are taken together."""
+        return tuple(dict.fromkeys(vote for each in self.at_k for vote in each.by))
+
+    def scaled(self, vote: Vote) -> tuple[Point, ...]:
         """This policy with several samples of an item."""
-        return tuple(self._scaled(score, self.at_k[k - 1]) for k in self.shown if k <= len(self.at_k))
+        return tuple(self._scaled(vote, self.at_k[k - 1]) for k in self.shown if k <= len(self.at_k))
 
-    def _scaled(self, score: Literal["pass@k", "majority@k"], scores: AtK) -> Point:
+    def _scaled(self, vote: Vote, scores: AtK) -> Point:
         return replace(
             self,
             items=scores.items,
-            estimate=scores.passed if score == "pass@k" else scores.majority,
+            estimate=scores.by[vote],
             same_items=None,
             thinking_spread=self.thinking_spread.times(scores.k),
             answer_spread=self.answer_spread.times(scores.k),
@@ -141,8 +154,9 @@ class Point:
             statistics={name: value for name, value in self.statistics.items() if STATISTICS[name].ending},
             at_k=(),
             shown=(),
-            score=score,
+            vote=vote,
             k=scores.k,
+            drawing_error=scores.errors[vote],
         )
 
 
@@ -160,7 +174,7 @@ class MeasuredCurve:
     @property
     def varies(self) -> Literal["budget", "count", "k"]:
         """What sets the points apart: the budget, how often thinking was extended, or the samples taken together."""
-        if self.points[0].score != "accuracy":
+        if self.points[0].vote is not None:
             return "k"
         return "count" if any(point.policy.count for point in self.points) else "budget"
 
@@ -176,41 +190,45 @@ def measure(samples: Path, policies: Sequence[Policy], seed: int = 0) -> tuple[M
 
 
 def drawn(
-    outcomes: Iterable[Outcomes], policies: Sequence[Policy], seed: int = 0, at_k: Sequence[int] | None = None
+    outcomes: Iterable[Outcomes],
+    policies: Sequence[Policy],
+    seed: int = 0,
+    at_k: Sequence[int] | None = None,
+    votes: Sequence[Vote] = spelled(USUAL, ()),
 ) -> tuple[MeasuredCurve, ...]:
     """The curves of a sweep from its outcomes, whose columns are `policies`.
 
-    `at_k` are the k of pass@k and majority@k; None: 1, 2, 4, 8 … and all.
+    `at_k` are the k of `votes`; None: 1, 2, 4, 8 … and all.
     """
     measured = []
     for task in outcomes:
-        points = {point.policy: point for point in _points(task, policies, seed, at_k)}
+        points = {point.policy: point for point in _points(task, policies, seed, at_k, votes)}
         columns = {policy: column for column, policy in enumerate(policies)}
         for curve in curves(policies):
             of_points = task.shares[[columns[each] for each in curve.points]]
             of_curve = tuple(points[each] for each in curve.points)
             measured.append(MeasuredCurve(task.task, printable(curve.name), of_curve, band(of_points, seed)))
         if NATURAL_END in points and points[NATURAL_END].at_k:
-            natural = points[NATURAL_END]
-            shares = shares_at_k(task, slice(columns[NATURAL_END], columns[NATURAL_END] + 1))
-            scores: tuple[tuple[int, Literal["pass@k", "majority@k"]], ...] = (0, "pass@k"), (task.most, "majority@k")
-            for first, score in scores:
-                scaled = natural.scaled(score)
-                of_points = shares[[first + point.k - 1 for point in scaled]]
-                measured.append(MeasuredCurve(task.task, score, scaled, band(of_points, seed)))
+            natural, column = points[NATURAL_END], columns[NATURAL_END]
+            for vote in votes:
+                scaled = natural.scaled(vote)
+                ks = [point.k for point in scaled]
+                of_vote = together(task, vote, ks, slice(column, column + 1), seed)
+                measured.append(MeasuredCurve(task.task, vote.curve, scaled, band(of_vote.shares, seed)))
     return tuple(measured)
 
 
-def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[int] | None) -> list[Point]:
+def _points(
+    task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[int] | None, votes: Sequence[Vote]
+) -> list[Point]:
     """One point per policy."""
     natural = policies.index(NATURAL_END) if NATURAL_END in policies else None
     reference = None if natural is None else task.shares[[natural]]
     shares = estimates(task.shares, seed, reference)
     at_k: list[tuple[AtK, ...]] = [()] * len(policies)
     if task.most > 1:
-        at_k = scores_at_k(task, reference, seed)
+        at_k = scores_at_k(task, votes, ks, reference, seed)
     means = {name: task.mean(name) for name in task.totals}
-    averaged = (*TOKENS, "tries")
     statistics = measured(task, policies, seed)
     same = share_intervals(task.shares)
     thinking = _spreads(task, "thinking_tokens", [_most_thinking(policy) for policy in policies])
@@ -225,13 +243,14 @@ def _points(task: Outcomes, policies: Sequence[Policy], seed: int, ks: Sequence[
             thinking_spread=thinking[column],
             answer_spread=answers[column],
             statistics=statistics[column],
-            # Its samples were drawn from the others', so they cannot be taken together once more.
-            at_k=() if policy.tries else at_k[column],
+            # Its samples were drawn from the others', or are what many elect: they are not taken together once more.
+            at_k=() if policy.tries or policy.elects else at_k[column],
             shown=shown(task.most, ks) if task.most > 1 else (),
-            score="accuracy",
-            k=1,
             accepted=float(means["natural"][column]) if policy.tries else None,
-            **{name: float(means[name][column]) for name in averaged},
+            thinking_tokens=float(means["thinking_tokens"][column]),
+            injected_tokens=float(means["injected_tokens"][column]),
+            answer_tokens=float(means["answer_tokens"][column]),
+            tries=float(means["tries"][column]),
         )
         for column, policy in enumerate(policies)
     ]

@@ -60,6 +60,20 @@ def _share(ending: str) -> Callable[[Outcomes, Sequence[Policy], int], Sequence[
     return lambda outcomes, policies, seed: [Value(float(share)) for share in outcomes.mean(ending)]
 
 
+def _scored(whole: bool) -> Callable[[Outcomes, Sequence[Policy], int], Sequence[Value]]:
+    """What a search's scorer takes, or the `whole` with it: tokens per sample. Undefined where nothing is scored."""
+
+    def of(outcomes: Outcomes, policies: Sequence[Policy], seed: int) -> Sequence[Value]:
+        scorer = outcomes.mean("scorer_tokens")
+        decoded = outcomes.mean("thinking_tokens") - outcomes.mean("injected_tokens") + outcomes.mean("answer_tokens")
+        return [
+            Value(float(scorer[column] + whole * decoded[column]) if policy.root.steps else math.nan)
+            for column, policy in enumerate(policies)
+        ]
+
+    return of
+
+
 STATISTICS: ExtensionPoint[Statistic] = ExtensionPoint(
     "scaling_orchestrator.statistics",
     Statistic,
@@ -69,6 +83,8 @@ STATISTICS: ExtensionPoint[Statistic] = ExtensionPoint(
         "truncated_share": Statistic("answer cut off", _share("truncated"), "share", hidden_at_zero=True, ending=True),
         "no_answer_share": Statistic("no answer", _share("no_answer"), "share", ending=True),
         "error_share": Statistic("not graded", _share("error"), "share", hidden_at_zero=True, ending=True),
+        "scorer_tokens": Statistic("scorer tokens", _scored(whole=False)),
+        "tokens_with_scorer": Statistic("all tokens", _scored(whole=True)),
     },
 )
 """By their names in files and in MLflow, in the order of columns."""
@@ -76,8 +92,8 @@ STATISTICS: ExtensionPoint[Statistic] = ExtensionPoint(
 
 def measured(outcomes: Outcomes, policies: Sequence[Policy], seed: int) -> list[dict[str, Value]]:
     """All statistics of each policy, by name."""
-    found: list[dict[str, Value]] = [{} for _ in policies]
+    by_policy: list[dict[str, Value]] = [{} for _ in policies]
     for name, statistic in STATISTICS.items():
-        for own, value in zip(found, statistic.of(outcomes, policies, seed), strict=True):
-            own[name] = value
-    return found
+        for values, value in zip(by_policy, statistic.of(outcomes, policies, seed), strict=True):
+            values[name] = value
+    return by_policy

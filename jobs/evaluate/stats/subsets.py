@@ -1,7 +1,8 @@
-"""What k samples of an item are worth together: pass@k (one of them is right) and majority@k (they vote).
+"""What k samples of an item are worth together: pass@k (one of them is right), majority@k (they vote) and best@k (the
+one with the highest score is taken).
 
-Both are averages over *all* ways to take k of the n samples that there are, not over the first k: unbiased, of the
-least variance that these samples allow, and the same in whatever order they were drawn. Both are exact. Arrays are
+All are averages over *all* ways to take k of the n samples that there are, not over the first k: unbiased, of the
+least variance that these samples allow, and the same in whatever order they were drawn. All are exact. Arrays are
 ``[cells]``, a cell being one item under one policy, and hold counts of samples.
 """
 
@@ -64,6 +65,37 @@ def majority_at(correct: CountArray, blank: CountArray, wrong: CountArray, most:
     subsets = ways[graded]
     share = np.divide(won, subsets, out=np.full_like(won, np.nan), where=subsets > 0)
     return np.minimum(share[which.reshape(-1), 1:], 1)
+
+
+def best_at(correct: NDArray[np.bool_], scores: Floats, graded: CountArray, most: int) -> Floats:
+    """The chance that the best-scored of k samples, taken at random, is correct: ``[cells, most]``, for k = 1 … `most`.
+
+    `correct` and `scores` are ``[cells, samples]``; those of a cell beyond its first `graded` are none. Of samples
+    with equal scores each is taken with the same chance. NaN where k > n, all samples of the cell.
+
+    With the samples in descending order, the one at place r leads C(n-r-1, k-1) of the C(n, k) subsets. Samples that
+    tie share the places that they fill: within them each is the one taken equally often.
+    """
+    cells, samples = scores.shape
+    there = np.arange(samples) < graded[:, None]
+    descending = np.where(there, -scores, np.inf)
+    order = np.lexsort((~there, descending), axis=1)
+    ranked = np.take_along_axis(descending, order, 1)
+    right = np.take_along_axis(correct & there, order, 1).astype(np.float64)
+    first = np.ones((cells, samples), dtype=bool)
+    first[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    first |= np.arange(samples) == graded[:, None]  # what is none ties with nothing that is
+    groups = np.cumsum(first.ravel()) - 1
+    shares = (np.bincount(groups, right.ravel()) / np.bincount(groups))[groups].reshape(cells, samples)
+    chances = np.full((cells, most), np.nan)
+    for taken_of in np.unique(graded[graded > 0]):
+        rows = graded == taken_of
+        ways = _ways(int(taken_of), most)
+        places = ways[taken_of - 1 - np.arange(taken_of), :-1]  # C(n-r-1, k-1): [places, k]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            leads = np.where(ways[taken_of, 1:] > 0, places / ways[taken_of, 1:], np.nan)
+        chances[rows] = shares[rows, :taken_of] @ leads
+    return np.minimum(chances, 1)
 
 
 def _ways(samples: int, most: int) -> Floats:

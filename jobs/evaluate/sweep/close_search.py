@@ -31,24 +31,24 @@ class Pattern:
     @cached_property
     def fallback(self) -> tuple[int, ...]:
         """By characters that match and one more that does not: how many of them still do (Knuth, Morris, Pratt)."""
-        found = [0] * (len(self.text) + 1)
+        fallbacks = [0] * (len(self.text) + 1)
         matched = 0
         for at in range(1, len(self.text)):
             while matched and self.text[at] != self.text[matched]:
-                matched = found[matched]
+                matched = fallbacks[matched]
             matched += self.text[at] == self.text[matched]
-            found[at + 1] = matched
-        return tuple(found)
+            fallbacks[at + 1] = matched
+        return tuple(fallbacks)
 
 
 def pattern(tokenizer: Any, close: str) -> Pattern:
     """`close` as `tokenizer` may write it, in any tokens."""
     added = tokenizer.added_tokens_decoder
-    own: dict[int, str] = {}
+    added_pieces: dict[int, str] = {}
     text = ""
     for token in tokenizer.encode(close.strip(), add_special_tokens=False):
         if token in added:
-            text += own.setdefault(token, chr(_TOKENS + len(own)))
+            text += added_pieces.setdefault(token, chr(_TOKENS + len(added_pieces)))
         else:
             text += _written(tokenizer, token)
     text = text.strip()
@@ -57,7 +57,7 @@ def pattern(tokenizer: Any, close: str) -> Pattern:
         for token in range(len(tokenizer))
         if token not in added and _overlaps(piece := _written(tokenizer, token), text)
     }
-    return Pattern(text, own | others)
+    return Pattern(text, added_pieces | others)
 
 
 class Search:

@@ -24,19 +24,19 @@ def curves(policies: Iterable[Policy]) -> tuple[Curve, ...]:
     by_method: dict[str, list[Policy]] = {}
     for policy in members:
         by_method.setdefault(policy.method, []).append(policy)
-    found = []
-    for method, own in by_method.items():
-        origin = own[0].origin
+    drawn = []
+    for method, of_method in by_method.items():
+        origin = of_method[0].origin
         start = [origin] if origin is not None and origin in members else []
-        found.append(Curve(method, (*start, *sorted(own, key=lambda policy: policy.place))))
-    return tuple(found)
+        drawn.append(Curve(method, (*start, *sorted(of_method, key=lambda policy: policy.place))))
+    return tuple(drawn)
 
 
 def methods(policies: Iterable[Policy]) -> Iterator[Curve]:
     """The curves with several runs, and the budgets together with each string that extends the natural end."""
-    found = [curve for curve in curves(policies) if len(curve.points) > 1]
-    yield from found
-    budgets = [curve for curve in found if curve.name == Budget.METHOD]
-    for curve in found:
+    several = [curve for curve in curves(policies) if len(curve.points) > 1]
+    yield from several
+    budgets = [curve for curve in several if curve.name == Budget.METHOD]
+    for curve in several:
         if budgets and any(point.count and point.origin == Budget() for point in curve.points):
             yield Curve(f"budget + {curve.name}", tuple(dict.fromkeys((*budgets[0].points, *curve.points))))

@@ -45,8 +45,8 @@ def _off(write: Write, known: Collection[str], style: ThinkingTemplate) -> Calla
             text = _try(write, {name: value})
             closed = text is not None and style.close.strip() in text.rpartition(ASKED)[2]
             if text not in (None, on) and (closed or name != SWITCH):
-                told = _told(write, {name: value})
-                return lambda question: told(question, {})
+                switched_off = _told(write, {name: value})
+                return lambda question: switched_off(question, {})
     knows = ", ".join(sorted(known)) or "none"
     raise StepError(
         f"efforts: none of the usual switches of the model's chat template turns thinking off (it knows {knows}): "

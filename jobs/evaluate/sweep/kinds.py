@@ -29,6 +29,8 @@ class SweepFields(Protocol):
     samples: int
     chat: Any
     """Not None: a server that only chats decodes."""
+    search: Any
+    """What searches have in common: where they branch, and what scores; None where it is not given."""
 
     @property
     def greedy(self) -> bool:
@@ -84,6 +86,8 @@ class PolicyKind:
     """Whether it needs thinking that can be told from the answer."""
     check: Callable[[Any, SweepFields], None] = _takes_all
     """Raises ValueError, ``key: what; remedy``, where the rest of the sweep does not go with it."""
+    searches: bool = False
+    """Whether its policies are searches, for which the sweep says where they branch and what scores."""
     chats: Callable[[Any, SweepFields], Iterator[Refusal]] = _refuses_none
     """What of it a server that only chats cannot do."""
 

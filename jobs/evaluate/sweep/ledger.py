@@ -42,7 +42,11 @@ class Ledger:
     """Samples that were looked at until one was taken: 1, but for rejection sampling."""
     answer: str
     """Text after the last close delimiter, ``Final Answer:`` included when that was forced, special tokens not; empty
-    where the model opened thinking again and did not close it."""
+    where the model opened thinking again and did not close it. Of a search, the elected."""
+    score: float | None = None
+    """Of a search: that of the trace whose answer it is. Its tokens are those of all traces, what they share once."""
+    scorer_tokens: int = 0
+    """Of a search: what the scorer read, and what was decoded for it alone."""
 
 
 @dataclass(frozen=True)

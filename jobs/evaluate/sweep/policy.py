@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal, NamedTuple
 
+from jobs.evaluate.sweep.steps import Steps
+
 FINAL_ANSWER = "Final Answer:"
 """What is said after the close delimiter where thinking was cut, as in the s1 paper."""
 CLOSE = "{close}"
@@ -60,6 +62,8 @@ class Root:
     """How hard the model is told to think: a chat server's request, or the chat template, says it in its own way."""
     banned: tuple[str, ...] = ()
     """Strings that may not be written in thinking."""
+    steps: Steps | None = None
+    """Where a search branches; None where nothing is searched."""
 
     @property
     def thinks(self) -> bool:
@@ -162,6 +166,11 @@ class Policy(ABC):
         """Of so many samples, the first whose thinking ends by itself within the budget is taken; 0: each is taken as
         it is. Such policies force nothing."""
         return 0
+
+    @property
+    def elects(self) -> bool:
+        """Whether a sample of it is what many traces elect. Such samples are not taken together once more."""
+        return False
 
     def samples_looked_at(self, accepted: float) -> float:
         """How many samples it looks at in the mean where a share of `accepted` end by themselves within its budget:

@@ -18,6 +18,7 @@ from jobs.evaluate.sweep.close_search import Pattern, pattern
 from jobs.evaluate.sweep.effort import at_effort
 from jobs.evaluate.sweep.opening import Opening
 from jobs.evaluate.sweep.policy import FINAL_ANSWER, Policy, Root, around_close
+from jobs.evaluate.sweep.steps import HEADER, Steps
 from jobs.evaluate.sweep.token_text import token_bytes
 from jobs.evaluate.sweep.tree import Room
 from jobs.template import UNMARKED, ThinkingTemplate
@@ -102,6 +103,8 @@ class Unit:
     """Strings that may not be written in its thinking."""
     thinks: bool = True
     """Whether the prompt ends inside open thinking; if not, all that the model writes is its answer."""
+    steps: Steps | None = None
+    """Where a search of it branches; None where nothing is searched."""
 
 
 class Prompter:
@@ -146,7 +149,17 @@ class Prompter:
         for closing in closings:
             if (opening := self.template.open.strip()) and opening in closing:
                 raise StepError(f"closings: {closing!r} contains {opening!r}, which opens thinking: leave it out")
-        reads = any(policy.root.banned or (policy.route.mark and policy.route.mark.strings) for policy in policies)
+        reads = any(
+            policy.root.banned or policy.root.steps or (policy.route.mark and policy.route.mark.strings)
+            for policy in policies
+        )
+        if self.template.step is None and any(
+            policy.root.steps and policy.root.steps.at == HEADER for policy in policies
+        ):
+            raise StepError(
+                "search.steps.at: header is what the template has as step, and it has none: give template.step, or the "
+                "text that ends a step"
+            )
         whole = not self.template.first_token_ends and self._closed != self._closed[:1]
         return Forcing(
             close=self._ids(self.template.close),
@@ -272,10 +285,12 @@ def put(question: str, sentence: str | None) -> str:
     return question if sentence is None else f"{question}\n\n{sentence}"
 
 
-def unit_key(item: str, prompt: Sequence[int], banned: Sequence[str] = ()) -> str:
-    """:attr:`Unit.item` of the item with the id `item`, some strings being banned from its thinking."""
+def unit_key(item: str, prompt: Sequence[int], banned: Sequence[str] = (), steps: Steps | None = None) -> str:
+    """:attr:`Unit.item` of the item with the id `item`, some strings being banned from its thinking, which is searched
+    in `steps`."""
     without = repr(sorted(banned)).encode() if banned else b""
-    return f"{item}:{hashlib.blake2b(array('i', prompt).tobytes() + without, digest_size=6).hexdigest()}"
+    within = repr(steps.identity).encode() if steps else b""
+    return f"{item}:{hashlib.blake2b(array('i', prompt).tobytes() + without + within, digest_size=6).hexdigest()}"
 
 
 def room(prompt: Sequence[int], context_length: int, forcing: Forcing, answer: int) -> Room:

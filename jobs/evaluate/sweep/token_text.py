@@ -67,11 +67,11 @@ class Finder:
 
     def add(self, token: int) -> bool:
         """Takes the next token. Returns whether one of the strings ends in it."""
-        found = self.completes(token)
+        completed = self.completes(token)
         text = self._tail + self._piece(token)
         self._tail = text[-self._kept :] if self._kept else b""
         self.searched += 1
-        return found
+        return completed
 
     def _piece(self, token: int) -> bytes:
         return self._pieces[token] if token < len(self._pieces) else b""

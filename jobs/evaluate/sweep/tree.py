@@ -24,7 +24,7 @@ from jobs.evaluate.sweep.ledger import AnswerEnd, ThinkingEnd
 from jobs.evaluate.sweep.policy import FINAL_ANSWER, Mark, Policy, Route
 
 BranchPath = tuple[str, ...]
-Kind = Literal["thinking", "forced", "natural", "closed", "step", "stop"]
+Kind = Literal["thinking", "forced", "natural", "closed", "step", "stop", "score", "read"]
 ANSWERS = ("forced", "natural", "closed")
 
 
@@ -32,20 +32,22 @@ class Key(NamedTuple):
     """Names a piece of a unit's tree. Answers that leave a branch at the same cut in the same way are one piece."""
 
     path: BranchPath
-    """The branch. An answer that was ``closed``, and a ``stop``, have strings of their own after it, or alone."""
+    """The branch. An answer that was ``closed``, a ``stop``, a ``score`` and what was ``read`` for it have strings of
+    their own after it, or alone."""
     kind: Kind
     """``thinking``, or the answer after a ``forced`` or a ``natural`` end, or after an end forced by another closing
     than the usual: ``closed``.
 
     ``step`` and ``stop``, on the trunk, are no pieces but marks. The extent of a step says where it begins, by its
-    length. That of a stop says up to where its strings were looked for, and whether the first is complete there."""
+    length. That of a stop says up to where its strings were looked for, and whether the first is complete there.
+    ``score`` and ``read`` are marks on the nodes of a search (:mod:`jobs.evaluate.sweep.search`)."""
     cut: int = 0
     """Position at which an answer leaves the branch; steps before the one that begins; 0 for thinking and stops."""
 
     @property
     def branch(self) -> BranchPath:
         """The branch that an answer leaves, or that thinking is."""
-        return self.path[:-1] if self.kind == "closed" else self.path
+        return self.path[:-1] if self.kind in ("closed", "score", "read") else self.path
 
     @property
     def closing(self) -> str | None:
@@ -282,7 +284,7 @@ def leaf(tree: Tree, policy: Policy, room: Room, known: Known) -> Leaf:
             break
         path, start, injected = (*path, string), position + added, injected + added
     length, ended = known(key)
-    if not _is_complete(length, ended, room):
+    if not is_complete(length, ended, room):
         raise ValueError(f"the answer {key} is known to {length} tokens")
     answer_end: AnswerEnd = "stop" if length < room.answer else "length"
     return Leaf(key, key.cut, injected, end, min(length, room.answer), answer_end, len(path), skipped)
@@ -324,9 +326,10 @@ def _cap(tree: Tree, limit: Limit, capacity: int, known: Known) -> _Cap:
 
 def _wanted_answer(key: Key, start: int, room: Room, known: Known) -> Iterator[Want]:
     length, ended = known(key)
-    if not _is_complete(length, ended, room):
+    if not is_complete(length, ended, room):
         yield Want(key, start, room.answer)
 
 
-def _is_complete(length: int, ended: bool, room: Room) -> bool:
+def is_complete(length: int, ended: bool, room: Room) -> bool:
+    """Whether an answer is known as far as there is room for it."""
     return ended or length >= room.answer

@@ -18,6 +18,9 @@ MAX_LENGTH = 2**31 - 1
 MOST_EXTENSIONS = 256
 """Of one trace. The paper has six; each is a branch of the sweep's tree below the one before."""
 
+MOST_WIDTH = 1024
+"""Steps of a level of a search."""
+
 MOST_VALUES = 1000
 """Of one list."""
 
@@ -49,6 +52,12 @@ def _count(value: Any) -> Any:
     )
 
 
+def _width(value: Any) -> Any:
+    if is_length(value) and value <= MOST_WIDTH:
+        return value
+    raise ValueError(f"{value!r} is not the width of a search: give whole numbers from 1 to {MOST_WIDTH:,}")
+
+
 def filled(values: Items) -> Items:
     if not values:
         raise ValueError("the list is empty: give at least one")
@@ -59,7 +68,7 @@ def filled(values: Items) -> Items:
 
 def _text(value: str) -> str:
     if not value:
-        raise ValueError('"" is not a string that could be written: give at least one character')
+        raise ValueError('"" is empty: give at least one character')
     return value
 
 
@@ -88,6 +97,10 @@ Budgets = Annotated[tuple[Length, ...], AfterValidator(filled), PlainSerializer(
 Count = Annotated[int, BeforeValidator(_count)]
 Counts = Annotated[tuple[Count, ...], AfterValidator(filled), PlainSerializer(ascending)]
 _Limit = Annotated[int, BeforeValidator(_limit)]
+Widths = Annotated[
+    tuple[Annotated[int, BeforeValidator(_width)], ...], AfterValidator(filled), PlainSerializer(ascending)
+]
+"""Of searches."""
 Limits = Annotated[tuple[_Limit, ...], AfterValidator(filled), PlainSerializer(ascending)]
 Texts = Annotated[tuple[Annotated[str, AfterValidator(_text)], ...], AfterValidator(filled), PlainSerializer(once)]
 """Strings, none empty."""

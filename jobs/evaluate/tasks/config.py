@@ -110,7 +110,7 @@ class TaskConfig(StrictModel):
                 "revision: …}"
             )
         if self.path is not None and self.dataset is not None:
-            raise ValueError("path and dataset are both there: give the one that the questions are in")
+            raise ValueError("both path and dataset are given: give the one that the questions are in")
         if self.dataset is None:
             for field in ("revision", "subset", "split"):
                 if getattr(self, field) is not None:

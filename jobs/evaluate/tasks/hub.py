@@ -72,7 +72,9 @@ def _fetched(name: str, benchmark: Benchmark) -> str:
             f"task {name}: {where} is not in the cache, and the hub cannot be reached: connect, or {_instead(name)}"
         ) from error
     except (HfHubHTTPError, OSError) as error:
-        raise StepError(f"task {name}: {where} cannot be had ({_first_line(error)}): {_instead(name)}") from error
+        raise StepError(
+            f"task {name}: {where} cannot be downloaded ({_first_line(error)}): {_instead(name)}"
+        ) from error
 
 
 def _instead(name: str) -> str:

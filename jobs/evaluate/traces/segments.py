@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -22,6 +22,15 @@ from jobs.evaluate.sweep.prompts import Forcing, Unit
 from jobs.evaluate.sweep.tree import ANSWERS, UNKNOWN, BranchPath, Extent, Key
 
 TRUNK = Key((), "thinking")
+MARKS = ("stop", "score", "read")
+"""Kinds of which a segment says one number, by its start."""
+
+
+class _Nothing(dict[str, tuple[int, ...]]):
+    """What stands between a step and the next: the branches of a search are named by numbers, and those add no text."""
+
+    def __missing__(self, number: str) -> tuple[int, ...]:
+        return ()
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Segment:
     key: Key
     start: int
     """Tokens of the piece before this stretch; of a step, the position at which it begins; of a stop, how far it was
-    looked for."""
+    looked for; of a score, its bits, and of what was read for it, the tokens."""
     tokens: tuple[int, ...]
     ended: bool
     """Whether a stop token follows."""
@@ -73,7 +82,8 @@ class Trace:
         self._forcing = forcing
         self._pieces: dict[Key, _Piece] = {}
         self._steps: list[int] = []
-        self._stops: dict[Key, Extent] = {}
+        self._marks: dict[Key, Extent] = {}
+        self._injected: Mapping[str, tuple[int, ...]] = forcing.injected if unit.steps is None else _Nothing()
 
     @property
     def steps(self) -> Sequence[int]:
@@ -90,13 +100,18 @@ class Trace:
         """Tokens that are known, answers included."""
         return sum(len(piece.tokens) for piece in self._pieces.values())
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the trunk was kept, be it that there is nothing on it."""
+        return TRUNK in self._pieces
+
     def restore(self, segment: Segment) -> None:
         """Adds what was kept earlier. Its parent must have been added before."""
         if segment.key.kind == "step":
             self._steps = sorted({*self._steps, segment.start})
             return
-        if segment.key.kind == "stop":
-            self._stops[segment.key] = Extent(segment.start, segment.ended)
+        if segment.key.kind in MARKS:
+            self._marks[segment.key] = Extent(segment.start, segment.ended)
             return
         self.extend(segment.key, segment.tokens)
         if segment.ended:
@@ -107,8 +122,8 @@ class Trace:
         """How far the piece `key` is known."""
         if key.kind == "step":
             return Extent(self._steps[key.cut], True) if key.cut < len(self._steps) else UNKNOWN
-        if key.kind == "stop":
-            return self._stops.get(key, UNKNOWN)
+        if key.kind in MARKS:
+            return self._marks.get(key, UNKNOWN)
         piece = self._pieces.get(key)
         return UNKNOWN if piece is None else Extent(len(piece.tokens), piece.ended)
 
@@ -125,9 +140,9 @@ class Trace:
         """A stop token follows the known tokens of `key`."""
         self._pieces.setdefault(key, _Piece()).ended = True
 
-    def looked(self, stop: Key, extent: Extent) -> None:
-        """So far were the strings of `stop` looked for in the trunk, and whether the first is complete there."""
-        self._stops[stop] = extent
+    def mark(self, key: Key, extent: Extent) -> None:
+        """What a mark says: of a stop, how far its strings were looked for, and whether the first is complete there."""
+        self._marks[key] = extent
 
     def before(self, key: Key) -> tuple[int, ...]:
         """Everything that the model is given before the piece `key`: prompt, branches, injections, delimiters."""
@@ -135,7 +150,7 @@ class Trace:
         path = key.branch
         for depth, string in enumerate(path):
             thinking.extend(self.tokens(Key(path[:depth], "thinking")))
-            thinking.extend(self._forcing.injected[string])
+            thinking.extend(self._injected[string])
         if key.kind == "thinking":
             return (*self._unit.prompt, *thinking)
         assert key.kind in ANSWERS, "marks are no pieces, and are not decoded"
@@ -161,10 +176,11 @@ class Trace:
         self._steps.append(begins)
         return Segment(unit.item, unit.sample, key, begins, (), True, self._pieces[TRUNK].digests[-1])
 
-    def keep_stop(self, stop: Key) -> Segment:
-        """Notes how far `stop` was looked for, in a segment that follows what was kept of the trunk last."""
-        unit, (length, found) = self._unit, self._stops[stop]
-        return Segment(unit.item, unit.sample, stop, length, (), found, self._pieces[TRUNK].digests[-1])
+    def keep_mark(self, key: Key) -> Segment:
+        """Notes what a mark says, in a segment that follows what was kept last of the piece that it is on."""
+        unit, (number, settled) = self._unit, self._marks[key]
+        on = TRUNK if key.kind == "stop" else Key(key.branch, "thinking")
+        return Segment(unit.item, unit.sample, key, number, (), settled, self._pieces[on].digests[-1])
 
     def _close(self, segment: Segment) -> None:
         piece = self._pieces[segment.key]
@@ -188,7 +204,7 @@ class Trace:
     def _position(self, path: BranchPath) -> int:
         """Where the branch `path` begins, in thinking tokens."""
         lengths = (self.extent(Key(path[:depth], "thinking")).length for depth in range(len(path)))
-        return sum(lengths) + sum(len(self._forcing.injected[string]) for string in path)
+        return sum(lengths) + sum(len(self._injected[string]) for string in path)
 
 
 class Row(NamedTuple):

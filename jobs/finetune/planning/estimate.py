@@ -56,7 +56,7 @@ def estimate(config: FinetuneConfig, inputs: Mapping[str, Upcoming]) -> Estimate
     except UnknownArchitecture as error:
         return Estimate(f"memory, time and cost of {config.model} are not known before launch: {error}")
     needs = setting.needs(model)
-    remarks = [] if resources.machine or on_cpus else [f"resources.machine is not set: reckoned with {DEFAULT_GPU}"]
+    remarks = [] if resources.machine or on_cpus else [f"resources.machine is not set: {DEFAULT_GPU} is assumed"]
     if needs.host:
         workers = min(resources.workers, where.cards)
         remarks.append(f"offloaded to the memory of each node: {workers * needs.host / 1e9:.0f} GB")

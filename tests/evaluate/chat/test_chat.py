@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.run import run
-from orchestrator.experiment import ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import load
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from tests.evaluate.chat.chat_server import Body, ChatServer, Part, Refusal, Reply, said
@@ -181,16 +182,16 @@ USAGE = {"completion_tokens": 5}
     [
         (Refusal(401, "no such key"), "refused a request with 401: no such key"),
         (Refusal(200, "<html>"), "answered with text/plain"),
-        ([b"data: {nonsense\n\n"], "something else than was asked for"),
-        ([{"choices": [{"delta": {"content": 5}}]}], "something else than was asked for"),
+        ([b"data: {nonsense\n\n"], "something other than what was asked for"),
+        ([{"choices": [{"delta": {"content": 5}}]}], "something other than what was asked for"),
         ([{"error": {"message": "out of memory"}}], "failed while it answered: out of memory"),
         ([*said("2", 1)[:2], b"data: [DONE]\n\n"], "ended an answer without saying why"),
-        ([*said("2", 1)[:3], b"data: [DONE]\n\n"], "does not say what an answer took"),
+        ([*said("2", 1)[:3], b"data: [DONE]\n\n"], "does not report the tokens of an answer"),
         ([*said("2", 1)[:3], {"choices": [], "usage": USAGE}, b"data: [DONE]\n\n"], "does not count its thinking"),
         (said("2", 9, -4), "counts 9 tokens of thinking among 5 in all"),
         ([*said("22", 1)[:3], *said("22", 1)], "went on after the end of an answer"),
         ([*said("22", 1)[:2], None], "cut off an answer 3 times"),
-        (said("2", 0), "shows its thinking and counts no token of it"),
+        (said("2", 0), "shows thinking and counts no tokens of it"),
     ],
 )
 def test_a_server_that_misbehaves_ends_the_step_in_one_line(tmp_path: Path, answer: Any, wrong: str) -> None:
@@ -266,8 +267,8 @@ def test_every_policy_that_a_chat_server_cannot_do_is_refused_in_a_line_of_its_o
         ({"efforts": ["hard"]}, "'none', 'minimal', 'low'"),
         ({"efforts": []}, "the list is empty"),
         ({"chat": {"parameters": {"model": "x"}}}, "model is set by the sweep"),
-        ({"chat": {"budget": "a.b", "parameters": {"a": {"b": 1}}}}, "a.b is where budgets go"),
-        ({"chat": {"budget": "a.b", "parameters": {"a": 1}}}, "there is a value where a.b has to go"),
+        ({"chat": {"budget": "a.b", "parameters": {"a": {"b": 1}}}}, "a.b is set by budgets"),
+        ({"chat": {"budget": "a.b", "parameters": {"a": 1}}}, "has a value where a.b belongs"),
         ({"chat": {"budget": "a..b"}}, "match pattern"),
     ],
 )
@@ -280,4 +281,4 @@ def test_what_cannot_be_meant_is_one_error(change: dict[str, Any], wrong: str) -
 
 
 def test_a_sweep_of_nothing_is_refused(tmp_path: Path) -> None:
-    assert ["nothing is compared" in line for line in complaints(tmp_path, {})] == [True]
+    assert ["has nothing to compare" in line for line in complaints(tmp_path, {})] == [True]

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.util.placement_group import placement_group, placement_group_table
 
-from jobs.evaluate.decode import pool
+from jobs.evaluate.decode import member, pool
 from jobs.evaluate.decode.forecast import Forecast, Progress
 from jobs.evaluate.decode.pool import decode
 from jobs.evaluate.decode.replica import Decoded, ReplicaSpec, Work
@@ -30,6 +30,7 @@ from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Key, Room, grow, leaf
 from jobs.evaluate.traces.files import Index, write
 from jobs.evaluate.traces.segments import Segment, root
+from orchestrator.job import retries
 from orchestrator.job.errors import StepError
 from orchestrator.job.retries import OutOfRetries, Retries
 from tests.evaluate import scripted
@@ -129,9 +130,18 @@ def test_all_units_are_decoded_and_everything_is_given_back(tmp_path: Path) -> N
     assert_gone(started)
 
 
-def test_a_replica_killed_in_mid_sweep_is_replaced_and_no_record_is_decoded_again(tmp_path: Path) -> None:
+def test_a_replica_killed_in_mid_sweep_is_replaced_and_no_record_is_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = partial(scripted.start, pids(tmp_path), SCRIPT, delay=0.02)
     killed: list[int] = []
+    in_a_row: list[int] = []
+
+    def no_pause(number: int) -> float:
+        in_a_row.append(number)
+        return 0.1
+
+    monkeypatch.setattr(retries, "backoff", no_pause)
 
     def kill_two() -> None:
         deadline = time.monotonic() + 60
@@ -150,6 +160,7 @@ def test_a_replica_killed_in_mid_sweep_is_replaced_and_no_record_is_decoded_agai
     decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(), CPU, "killed", counts.append)
     killer.join()
     assert len(killed) == 2
+    assert in_a_row == [1, 1], "units were done in between"
     assert counts[-1].units == 60
     assert_every_leaf_is_there(tmp_path, units(60))
     index = Index(tmp_path, quiet)
@@ -234,7 +245,7 @@ def test_an_engine_that_never_starts_is_the_users_to_put_right(tmp_path: Path) -
 def test_a_replica_whose_engine_hangs_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], holds_loop: bool
 ) -> None:
-    monkeypatch.setattr(pool, "OVERDUE_SECONDS", 2)
+    monkeypatch.setattr(member, "OVERDUE_SECONDS", 2)
     start = partial(scripted.start_and_hang_once, pids(tmp_path), SCRIPT, holds_loop)
     work = [Work(unit) for unit in units(40)]
     own = spec(tmp_path, start, token_deadline=1)

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.model import resolve
 from jobs.evaluate.engines.protocol import EngineSpec, Request, start
-from orchestrator.experiment import ExperimentError, load
+from orchestrator.complaints import ExperimentError
+from orchestrator.experiment import load
 from orchestrator.job.context import StepContext
 from tests.evaluate import tiny
 

@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs.evaluate.decode.walker import Walker
-from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, Sampling, start
+from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, Sampling, Teller, start
 from jobs.evaluate.engines.sampling import draw
 from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.policy import FINAL_ANSWER, Policy
@@ -204,6 +204,12 @@ async def check_requests(engine: Engine, folder: Path) -> None:
     once, again, other = await asyncio.gather(*(stream(engine, request) for request in sampled))
     assert once == again
     assert once != other
+
+    model, among = AutoModelForCausalLM.from_pretrained(folder), (5, 70, 200)
+    for asked in (prompt, prompt[:4], prompt):
+        logits = model(torch.tensor([asked])).logits[0, -1, list(among)]
+        told = torch.tensor(await cast(Teller, engine).chances(asked, among))
+        torch.testing.assert_close(told - told[0], logits - logits[0], atol=1e-3, rtol=1e-3)
 
     # A stream that is left early leaves nothing behind: the engine goes on to serve others.
     async with aclosing(engine.stream(Request(prompt, 200, ()))) as chunks:

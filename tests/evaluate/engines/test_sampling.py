@@ -117,8 +117,8 @@ def test_what_a_checkpoint_recommends_is_what_its_file_says(said: dict[str, Any]
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ({"eos_token_id": 2}, "says nothing of sampling"),
-        ({"temperature": -1}, "temperature: -1, which cannot be meant"),
+        ({"eos_token_id": 2}, "says nothing about sampling"),
+        ({"temperature": -1}, "temperature: -1, which makes no sense"),
     ],
 )
 def test_a_checkpoint_that_recommends_nothing_says_so(said: dict[str, Any], why: str) -> None:
@@ -137,8 +137,8 @@ SERVED = {"engine": "openai", "served_model": "m", "resources": {"server": {"url
         ({"presence_penalty": 3}, "less than or equal to 2"),
         ({"repetition_penalty": 0}, "greater than 0"),
         ({"top_k": 20}, "top_k: 20 needs a temperature above 0"),
-        ({"sampling": "recommended", "temperature": 0.6}, "temperature: sampling: recommended says it already"),
-        (SERVED | {"frequency_penalty": 1}, "frequency_penalty: engine openai has none for whole traces"),
+        ({"sampling": "recommended", "temperature": 0.6}, "temperature: is set by sampling: recommended too"),
+        (SERVED | {"frequency_penalty": 1}, "frequency_penalty: engine openai does not have it for whole traces"),
     ],
 )
 def test_sampling_that_cannot_be_meant_is_one_line(fields: dict[str, Any], why: str) -> None:

@@ -66,12 +66,12 @@ class _Runs:
         (packed(_Runs()), "whose pickle does STACK_GLOBAL: it must be one text, nothing else"),
         (packed(["[]"]), "whose pickle does EMPTY_LIST"),
         (packed(b"[]"), "whose pickle does SHORT_BINBYTES"),
-        (packed("nothing"), "has private_test_cases that are no JSON"),
-        (packed('{"a": 1}'), "has tests that are no list"),
+        (packed("nothing"), "has private_test_cases that are not JSON"),
+        (packed('{"a": 1}'), "has tests that are not a list"),
         (packed('[{"input": "x"}]'), "has a test that is not {input: text, output: text}"),
         ("!", "are not packed as LiveCodeBench does it"),
         (base64.b64encode(zlib.compress(b"x" * 100)[:-4]).decode(), "or that end too early"),
-        (base64.b64encode(zlib.compress(b"\x80\x04")).decode(), "that are no pickle"),
+        (base64.b64encode(zlib.compress(b"\x80\x04")).decode(), "that are not a pickle"),
     ],
 )
 def test_no_pickle_is_ever_loaded_and_what_is_not_one_text_is_refused(private: str, said: str) -> None:

@@ -16,10 +16,12 @@ from jobs.evaluate.stats.comparisons import scores
 from jobs.evaluate.stats.curves import MeasuredCurve, drawn, measure
 from jobs.evaluate.stats.intervals import Interval
 from jobs.evaluate.stats.outcomes import Outcomes, read
+from jobs.evaluate.stats.votes import USUAL, Vote, spelled
 from jobs.evaluate.sweep.policies.budgets import Budget
 from jobs.evaluate.sweep.policies.extensions import Extension
 from jobs.evaluate.sweep.policy import Policy
 
+PASS, MAJORITY = Vote("pass"), Vote("majority")
 AUTO, WAIT = Budget(), Extension(None, "Wait", 1)
 
 
@@ -78,8 +80,8 @@ def test_one_curve_each_of_what_k_samples_pass_and_elect(tmp_path: Path) -> None
     assert [point.answer_tokens for point in passed.points] == [3, 6, 12]
     (natural,) = curves["budget"].points
     assert [each.k for each in natural.at_k] == [1, 2, 3, 4]
-    assert natural.at_k[2].majority.value == pytest.approx(((2 + 2 / 3) / 4 + (2 / 2) / 4) / 2)
-    assert natural.at_k[2].passed.value == pytest.approx((1 + 3 / 4) / 2)
+    assert natural.at_k[2].by[MAJORITY].value == pytest.approx(((2 + 2 / 3) / 4 + (2 / 2) / 4) / 2)
+    assert natural.at_k[2].by[PASS].value == pytest.approx((1 + 3 / 4) / 2)
 
 
 def test_answers_of_one_meaning_are_one_answer(tmp_path: Path) -> None:
@@ -95,14 +97,14 @@ def test_what_could_not_be_graded_was_not_drawn_and_what_was_not_answered_does_n
         tmp_path, rows("a", ["16", "!", "!", "!"]), rows("b", ["-", "-", "-", "16"]), rows("c", ["-"] * 4)
     )
     first, second, _, fourth = curves["budget"].points[0].at_k
-    assert (first.items, first.passed.value) == (3, pytest.approx((1 + 1 / 4 + 0) / 3))
-    assert (second.items, second.passed.value) == (2, pytest.approx((1 / 2 + 0) / 2)), "one of a's cannot be two"
-    assert (fourth.items, fourth.majority.value) == (2, 1 / 2)
+    assert (first.items, first.by[PASS].value) == (3, pytest.approx((1 + 1 / 4 + 0) / 3))
+    assert (second.items, second.by[PASS].value) == (2, pytest.approx((1 / 2 + 0) / 2)), "one of a's cannot be two"
+    assert (fourth.items, fourth.by[MAJORITY].value) == (2, 1 / 2)
     # Of a, three samples may have been wrong or right; c has none that was.
-    assert second.passed.range == Interval(pytest.approx((1 / 2 + 1 / 2) / 3), pytest.approx((1 + 1 / 2) / 3))
-    assert (fourth.majority.range.low, fourth.majority.range.high) == pytest.approx((1 / 3, 2 / 3))
-    assert fourth.majority.interval.low < 1 / 3
-    assert fourth.majority.interval.high > 2 / 3
+    assert second.by[PASS].range == Interval(pytest.approx((1 / 2 + 1 / 2) / 3), pytest.approx((1 + 1 / 2) / 3))
+    assert (fourth.by[MAJORITY].range.low, fourth.by[MAJORITY].range.high) == pytest.approx((1 / 3, 2 / 3))
+    assert fourth.by[MAJORITY].interval.low < 1 / 3
+    assert fourth.by[MAJORITY].interval.high > 2 / 3
 
 
 def test_where_nothing_was_graded_k_samples_have_no_score(tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_one_sample_has_no_such_curves_and_neither_has_a_sweep_without_the_natur
     assert list(measured(tmp_path, rows("a", ["16"]), rows("b", ["2"]))) == ["budget"]
     extended = measured(tmp_path, rows("a", ["16", "2"], WAIT), policies=(WAIT,))
     assert list(extended) == ["Wait"]
-    assert [each.passed.value for each in extended["Wait"].points[0].at_k] == [0.5, 1]
+    assert [each.by[PASS].value for each in extended["Wait"].points[0].at_k] == [0.5, 1]
 
 
 def test_an_extension_that_is_called_like_a_curve_is_in_quotes(tmp_path: Path) -> None:
@@ -144,14 +146,14 @@ def test_gains_are_over_one_natural_sample_and_rounding_is_none(tmp_path: Path) 
     items = [rows(f"{number}", list(rng.choice(["16", "2", "3"], 7))) for number in range(40)]
     curves = measured(tmp_path, *items)
     (natural,) = curves["budget"].points
-    tied = natural.at_k[1].majority.difference
+    tied = natural.at_k[1].by[MAJORITY].difference
     assert tied is not None
     assert (tied.value, tied.p_value) == (pytest.approx(0, abs=1e-12), 1)
     gains = {point.k: point.difference for point in curves["pass@k"].points}
     assert gains[1] is not None
     assert (gains[1].value, gains[1].p_value) == (pytest.approx(0, abs=1e-12), 1)
     assert gains[7] is not None
-    assert gains[7].value == pytest.approx(natural.at_k[6].passed.value - natural.accuracy)
+    assert gains[7].value == pytest.approx(natural.at_k[6].by[PASS].value - natural.accuracy)
     assert gains[7].p_value < 0.001
     assert gains[7].interval.low > 0
 
@@ -175,21 +177,21 @@ def test_intervals_cover_the_truth_19_times_of_20() -> None:
     rng = np.random.default_rng(5)
     ease = rng.beta(1.2, 0.8, (100, 400))
     correct = rng.binomial(5, ease)
-    found = scores_at_k(outcomes(correct, (5 - correct)[:, :, None]), None, seed=0)
+    found = scores_at_k(outcomes(correct, (5 - correct)[:, :, None]), spelled(USUAL, ()), None, None, seed=0)
     population = rng.beta(1.2, 0.8, 400_000)
     for k in range(2, 6):
         tie = 0.5 * binom.pmf(k // 2, k, population) if k % 2 == 0 else 0
         truths = {
-            "passed": float((1 - (1 - population) ** k).mean()),
-            "majority": float((binom.sf(k // 2, k, population) + tie).mean()),
+            PASS: float((1 - (1 - population) ** k).mean()),
+            MAJORITY: float((binom.sf(k // 2, k, population) + tie).mean()),
         }
-        for name, truth in truths.items():
-            estimates = [getattr(policy[k - 1], name) for policy in found]
+        for vote, truth in truths.items():
+            estimates = [policy[k - 1].by[vote] for policy in found]
             assert np.mean([estimate.value for estimate in estimates]) == pytest.approx(truth, abs=0.005), "unbiased"
             for kind in ("interval", "bootstrap"):
                 intervals = [getattr(estimate, kind) for estimate in estimates]
                 covered = np.mean([interval.low <= truth <= interval.high for interval in intervals])
-                assert 0.92 <= covered <= 0.985, (name, k, kind)
+                assert 0.92 <= covered <= 0.985, (vote, k, kind)
 
 
 def test_how_many_policies_are_resampled_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,12 +199,12 @@ def test_how_many_policies_are_resampled_at_once_changes_nothing(monkeypatch: py
     correct, wrong = rng.integers(0, 5, (6, 3)), rng.integers(0, 3, (6, 3, 2))
     task = outcomes(correct, wrong)
     reference = task.shares[[0]]
-    at_k = scores_at_k(task, reference, seed=1)
+    at_k = scores_at_k(task, spelled(USUAL, ()), None, reference, seed=1)
     monkeypatch.setattr("jobs.evaluate.stats.at_k._SCORED_AT_ONCE", 1)
-    apart = scores_at_k(task, reference, seed=1)
+    apart = scores_at_k(task, spelled(USUAL, ()), None, reference, seed=1)
     for one, other in zip(at_k, apart, strict=True):
         assert [each.items for each in one] == [each.items for each in other]
-        values = [[each.majority.bootstrap.low for each in policy] for policy in (one, other)]
+        values = [[each.by[MAJORITY].bootstrap.low for each in policy] for policy in (one, other)]
         np.testing.assert_allclose(values[0], values[1], rtol=1e-12)
 
 

@@ -141,7 +141,7 @@ def test_a_dataset_of_the_hub_is_a_task_whatever_its_columns_are_called(tmp_path
     [
         ({"dataset": "me/riddles"}, "revision: is not given: give the dataset's commit, 40 hexadecimal digits from "),
         ({"dataset": "me/riddles", "revision": "main"}, "revision: 'main' is not a commit: give the dataset's commit"),
-        ({"dataset": "me/riddles", "path": "x.jsonl", "revision": COMMIT}, "path and dataset are both there"),
+        ({"dataset": "me/riddles", "path": "x.jsonl", "revision": COMMIT}, "both path and dataset are given"),
         ({"name": "mine", "path": "x.jsonl", "subset": "hard"}, "subset: is for a dataset on the hub"),
         ({"name": "math500", "split": "test"}, "split: is for a dataset on the hub"),
         ({"name": "math500", "columns": {"question": "q"}}, "columns: those of math500 are known"),

@@ -53,6 +53,19 @@ def test_pauses_begin_anew_after_ten_minutes_without_a_loss_and_budgets_do_not()
     assert not going_on
 
 
+def test_pauses_begin_anew_after_progress_and_budgets_do_not() -> None:
+    losses = Losses(Retries(infrastructure=4), clock=lambda: 0.0)
+    pauses = []
+    for progress in (False, False, False, True, False):
+        if progress:
+            losses.progressed()
+        going_on = losses.count("infrastructure")
+        pauses.append(losses.delay("infrastructure"))
+    within = [(2.0**attempt / 2, 2.0**attempt) for attempt in (1, 2, 3, 1, 2)]
+    assert all(least <= pause <= most for pause, (least, most) in zip(pauses, within, strict=True))
+    assert not going_on
+
+
 @pytest.mark.parametrize("wrong", [{"preempted": -1}, {"infrastructure": "3"}, {"spot": 3}, {"user_error": 1.5}])
 def test_budgets_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -17,7 +17,8 @@ import pytest
 from orchestrator.store import leases
 from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease, Leases
-from orchestrator.store.step_folders import StepFolder, Store, leased
+from orchestrator.store.step_folders import StepFolder, Store
+from orchestrator.store.step_leases import leased
 
 HOUR = 3600.0
 

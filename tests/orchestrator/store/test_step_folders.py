@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.records import DamagedRecord, read_record, write_json_atomically, write_record
-from orchestrator.store.step_folders import PAGE, StepFolder, Store, leased
+from orchestrator.store.step_folders import PAGE, StepFolder, Store
+from orchestrator.store.step_leases import leased
 
 
 @pytest.fixture

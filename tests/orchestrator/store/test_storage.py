@@ -29,7 +29,8 @@ from orchestrator.logs import follow
 from orchestrator.store.errors import StoreError
 from orchestrator.store.leases import Lease
 from orchestrator.store.records import DamagedRecord, read_json, write_json_atomically
-from orchestrator.store.step_folders import DELIVERED, StepFolder, Store, leased
+from orchestrator.store.step_folders import DELIVERED, StepFolder, Store
+from orchestrator.store.step_leases import leased
 from orchestrator.store.storage import complaint, storage_of, storage_path
 from orchestrator.store.working_copy import working_copy
 from tests.evaluate.traces.killed_writer import UNITS, assert_nothing_is_lost

@@ -115,9 +115,9 @@ def _map(process: int, uid: int, gid: int, both: bool) -> bool:
         if not both:
             with open(f"/proc/{process}/setgroups", "w") as file:
                 file.write("deny")
-        for name, own in (("uid_map", uid), ("gid_map", gid)):
+        for name, outside in (("uid_map", uid), ("gid_map", gid)):
             with open(f"/proc/{process}/{name}", "w") as file:
-                file.write(f"0 {own} 1\n" + f"1 {_NOBODY} 1\n" * both)
+                file.write(f"0 {outside} 1\n" + f"1 {_NOBODY} 1\n" * both)
     except OSError:
         return False
     return True

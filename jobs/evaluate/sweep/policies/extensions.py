@@ -15,9 +15,10 @@ from jobs.evaluate.sweep.policy import Policy, Route, ordered
 from jobs.evaluate.sweep.values import Budgets, Counts, filled, once, policy_budgets
 from orchestrator.job.strict_model import StrictModel
 
-NOT_A_STRINGS = ("nothing", "pass@k", "majority@k")
-"""Names of curves that are no policies'."""
-READS_LIKE_ANOTHER = re.compile(r'"| in \d+$|\)$')
+NOTHING = "nothing"
+"""What the curve of the empty string is called."""
+READS_LIKE_ANOTHER = re.compile(r'"| in \d+$|\)$|@k\b')
+"""Curves of policies, and those of votes: pass@k."""
 
 MOST_EXTENDED = 4000
 """The counts of all policies with extensions, added up: what accounting for one trace of each takes."""
@@ -53,8 +54,8 @@ class Extension(Policy):
         Strings that read like another curve's name are in quotes: ``"budget"``.
         """
         string = self.string
-        ambiguous = string in NOT_A_STRINGS or taken(string) or READS_LIKE_ANOTHER.search(string)
-        name = f'"{string}"' if ambiguous else string or "nothing"
+        ambiguous = string == NOTHING or taken(string) or READS_LIKE_ANOTHER.search(string)
+        name = f'"{string}"' if ambiguous else string or NOTHING
         return name if self.budget is None else f"{name} in {self.budget}"
 
     @property

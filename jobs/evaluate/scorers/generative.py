@@ -1,0 +1,46 @@
+"""A language model as a process reward model: how likely it is to write what stands for good, and not for bad.
+
+The score is p(good) / (p(good) + p(bad)) of the next token after the trace, laid out as the model was trained to read
+it (:mod:`jobs.evaluate.scorers.layout`). Any engine that says how likely tokens are runs it, with its prefix cache:
+what was read of a trace before costs its new tokens only, and is counted whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import cast
+
+from jobs.evaluate.engines import model as models
+from jobs.evaluate.engines import protocol
+from jobs.evaluate.engines.protocol import Teller
+from jobs.evaluate.scorers.layout import Layout, layout, single
+from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore
+
+
+async def start(spec: ScorerSpec) -> GenerativeScorer:
+    """Loads the model."""
+    assert spec.engine is not None, "a generative scorer has a model"
+    engine = await protocol.start(await asyncio.to_thread(models.fetched, spec.engine, spec.made))
+    return GenerativeScorer(spec, cast(Teller, engine), layout(spec))  # its record says that it tells
+
+
+class GenerativeScorer:
+    """A model that is asked for one token."""
+
+    def __init__(self, spec: ScorerSpec, engine: Teller, written: Layout):
+        assert spec.reader is not None, "it has a model"
+        self._spec = spec
+        self._engine = engine
+        self._layout = written
+        self._among = tuple(single(spec.reader, getattr(spec, field), field) for field in ("good", "bad"))
+
+    async def score(self, standing: Standing) -> StepScore:
+        """See :meth:`jobs.evaluate.scorers.protocol.Scorer.score`."""
+        prompt = self._layout.prompt(self._spec.question(standing.unit), self._spec.texts(standing))
+        good, bad = await self._engine.chances(prompt, self._among)
+        return StepScore(1 / (1 + math.exp(min(bad - good, 700))), len(prompt))
+
+    async def close(self) -> None:
+        """Ends the engine."""
+        await self._engine.close()
