@@ -82,7 +82,7 @@ USED: dict[str, tuple[str, Callable[..., object]]] = {
         "nodes that drain; who holds what",
         has("get_draining_nodes", "_connect_and_get_accessor"),
     ),
-    "ray._raylet.GcsClient": ("letting go of a node of a Slurm job that idles", has("drain_node")),
+    "ray._raylet.GcsClient": ("letting go of a node of a Slurm job that idles", callable),
     "ray.core.generated.autoscaler_pb2.DrainNodeReason": ("the same", has("Value")),
     "ray.core.generated.autoscaler_pb2.NodeStatus": ("which nodes idle", has("IDLE", "DEAD")),
     "ray._raylet.ActorID": ("whose a placement group is", has("is_nil")),
