@@ -55,7 +55,7 @@ def write_reports(
     """
     by_kind: dict[str, list[PlannedStep]] = {}
     for step in planned:
-        if JOBS[step.step.kind].report and _whole(step):
+        if JOBS[step.step.kind].report and whole(step):
             by_kind.setdefault(step.step.kind, []).append(step)
     pages: list[StoragePath] = []
     for kind, steps in by_kind.items():
@@ -77,7 +77,7 @@ def write_reports(
     return pages
 
 
-def _whole(step: PlannedStep) -> bool:
+def whole(step: PlannedStep) -> bool:
     """Whether a step is finished, with nothing damaged that the report would tell."""
     try:
         return step.folder.verify()[0] > 0

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -22,35 +21,15 @@ from orchestrator.experiment import load
 from orchestrator.plan import plan
 from orchestrator.reporting import write_reports
 from orchestrator.store.step_folders import Store
+from tests.browser import DESKTOP, PHONE, chromium, look
 from tests.distil.finished import finish
 from tests.evaluate.report.sweep import HOSTILE, hostile, request
-
-DESKTOP, PHONE = 1280, 390
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-dev-shm-usage",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    browser.set_page_load_timeout(60)
-    try:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
         yield browser
-    finally:
-        browser.quit()
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +50,7 @@ def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(browser: webdriver.Chrome, page: Path, width: int = DESKTOP, scheme: str = "light") -> webdriver.Chrome:
     """The browser, once the page has shown its first sample."""
-    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    for log in ("browser", "performance"):
-        browser.get_log(log)
-    browser.get(page.as_uri())
+    look(browser, page.as_uri(), width, scheme)
     WebDriverWait(browser, 30).until(lambda shown: shown.find_elements(By.CSS_SELECTOR, "#sample h3"))
     return browser
 

@@ -36,6 +36,7 @@ from jobs.evaluate.scorers import resolve as scorers
 from jobs.evaluate.scorers.protocol import Writer
 from jobs.evaluate.stopping import replay, signals
 from jobs.evaluate.sweep.grown import Grown, is_whole, plant, seats
+from jobs.evaluate.sweep.order import blocks
 from jobs.evaluate.sweep.policy import Policy, walked
 from jobs.evaluate.sweep.prompts import AFTER_CLOSE, Prompter, Unit, room, unit_key
 from jobs.evaluate.sweep.roots import by_root
@@ -217,16 +218,35 @@ def _numerics(engine: EngineSpec) -> dict[str, str | bool]:
 
 
 def missing(sweep: Sweep, index: Index) -> list[Work]:
-    """The units that lack a leaf, each with what is known of it; the longest expected first.
+    """The units that lack a leaf, each with what is known of it: block by block of their items
+    (:mod:`jobs.evaluate.sweep.order`), and of each block the longest expected first.
 
     A unit that was begun is expected to be long, because the others were finished first; then, a long question is.
     """
+    block = block_of(sweep.questions)
     works: dict[tuple[str, int], Work] = {}
     for unit in sweep.units:
         known = index.unit(unit.item, unit.sample)
         if not is_whole(sweep.replica.trees[unit.tree], unit.room, known.extent):
             works[unit.item, unit.sample] = Work(unit, tuple(known.rows), tuple(index.places(known.rows)))
-    return sorted(works.values(), key=lambda work: (-sum(row.length for row in work.rows), -len(work.unit.prompt)))
+    return sorted(
+        works.values(),
+        key=lambda work: (block[work.unit.item], -sum(row.length for row in work.rows), -len(work.unit.prompt)),
+    )
+
+
+def block_of(questions: Sequence[SampledPrompt]) -> dict[str, int]:
+    """The block of each unit, by the key of its item's prompt; of a prompt that two tasks have, the first."""
+    items: dict[str, list[str]] = {}
+    for question in questions:
+        items.setdefault(question.task.name, []).append(question.item.id)
+    of_item = {task: blocks(task, of_task) for task, of_task in items.items()}
+    found: dict[str, int] = {}
+    for question in questions:
+        number = of_item[question.task.name][question.item.id]
+        for unit in question.units:
+            found[unit.item] = min(number, found.get(unit.item, number))
+    return found
 
 
 def _complete(
@@ -313,7 +333,8 @@ def _most(
 
 def _tell(context: StepContext, meter: Meter, pace: Pace, units: int, progress: Progress) -> None:
     left = pace.left(time.monotonic(), progress)
-    context.progress(progress.tokens, progress.expected, f"tokens, {progress.units:,}/{units:,} units", left)
+    unit = f"tokens, {progress.units:,}/{units:,} units"
+    context.progress(progress.tokens, progress.expected, unit, left, progress.replicas)
     context.hold(meter.held)
 
 

@@ -12,4 +12,6 @@ JOB = Job(
     look=lazy("jobs.finetune.prepare:look"),
     estimate=lazy("jobs.finetune.planning.estimate:estimate"),
     forecast=lazy("jobs.finetune.planning.estimate:forecast"),
+    follow=lazy("jobs.finetune.live:follow"),
+    exports={"model-card": lazy("jobs.finetune.model_card:write")},
 )

@@ -7,20 +7,17 @@ viewer sets it as text, and a content security policy lets run nothing but the p
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
-from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from jobs.fates import Funnel
+from orchestrator.job.html import own_file, security_policy, template
 
 LONGEST = 6000
 """Characters of a text that the viewer shows, but for what is asked for in full."""
@@ -146,12 +143,11 @@ class Drawn(Generic[Row]):
 
 def page(title: str, made: Sequence[MadeRows], note: str) -> str:
     """As text. `note` says which rows can be viewed."""
-    style, script = _own("page.css"), _own("page.js")
+    style, script = (own_file(__package__, name) for name in ("page.css", "page.js"))
     shown = [row.record(each.name) for each in made for row in each.viewed]
-    return _template().render(
+    return template(__package__, "page.html.j2").render(
         title=title,
-        policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "
-        "form-action 'none'",
+        policy=security_policy(style, script),
         style=Markup(style),
         script=Markup(script),
         data=packed(shown),
@@ -163,25 +159,3 @@ def page(title: str, made: Sequence[MadeRows], note: str) -> str:
 def packed(rows: Iterable[Any]) -> str:
     """As base64 of JSON: nothing in it looks like HTML."""
     return base64.b64encode(json.dumps(list(rows), ensure_ascii=True).encode()).decode()
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _own(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-@lru_cache
-def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters["visible"] = visible
-    return environment.from_string(_own("page.html.j2"))
-
-
-def visible(text: object) -> str:
-    """`text` with the characters that have no look of their own spelled out, and none that turns the text around it."""
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else f"\\u{ord(letter):04x}" for letter in str(text)
-    )

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.command_line import FAILED, FILE, SET, Refused, prepare
+
+if TYPE_CHECKING:
+    from orchestrator.experiment import Experiment
+    from orchestrator.store.step_folders import Store
 
 MOST_MEGABYTES = 10_000.0
 
@@ -33,12 +38,25 @@ class _Megabytes(click.FloatRange):
 @SET
 @click.option("--item", "items", multiple=True, metavar="ID", help="Show all samples of this item, with their traces.")
 @click.option("--megabytes", type=_Megabytes(), help="Room for traces in the page. Default: 4.")
-def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megabytes: float | None) -> None:
+@click.option("--follow", is_flag=True, help="Serve a page on what runs, which refreshes by itself, until Ctrl-C.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Of the page that follows. Default: a free one.")
+def report(
+    file: Path,
+    overrides: tuple[str, ...],
+    items: tuple[str, ...],
+    megabytes: float | None,
+    follow: bool,
+    port: int | None,
+) -> None:
     """Write a page on what is done (curves, costs, every sample), and show its tables.
 
-    The page is one HTML file without any network, beside the same in Markdown; MLflow gets it too.
+    The page is one HTML file without any network, beside the same in Markdown; MLflow gets it too. With --follow it is
+    on what runs now, served to this machine alone: progress, cost, losses, and curves as they fill in.
     """
     experiment, store, planned = prepare(file, overrides)
+    if follow:
+        _follow(experiment, store, port)
+        return
     from orchestrator.display import console
     from orchestrator.job.errors import StepError
     from orchestrator.reporting import command, write_reports
@@ -61,3 +79,23 @@ def report(file: Path, overrides: tuple[str, ...], items: tuple[str, ...], megab
             if step.reason.startswith("damaged"):
                 click.echo(f"{step.step.name}: {step.reason}; run makes it again")
         sys.exit(FAILED)
+
+
+def _follow(experiment: Experiment, store: Store, port: int | None) -> None:
+    """Serves the page that follows, until Ctrl-C."""
+    from orchestrator.live.page import render
+    from orchestrator.live.server import keep_up, served
+    from orchestrator.live.snapshot import Watch
+
+    watch = Watch(experiment, store)
+    try:
+        with served(lambda: render(watch.look()), port or 0) as (address, refresh):
+            click.echo(f"{experiment.name}: {address}")
+            with suppress(KeyboardInterrupt):
+                keep_up(refresh)
+    except OSError as error:
+        if port is None:
+            raise
+        raise Refused(
+            f"--port: {port} cannot be listened on: {error.strerror}: give another, or leave it out"
+        ) from None

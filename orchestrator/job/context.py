@@ -124,12 +124,20 @@ class StepContext:
         assert issubclass(reference.accepts, kind), f"{reference} is asked for as a {kind.KIND}"
         return kind(self.input(reference).output)
 
-    def progress(self, done: float, total: float, unit: str, left: float | None = None) -> None:
+    def progress(
+        self,
+        done: float,
+        total: float,
+        unit: str,
+        left: float | None = None,
+        parts: Mapping[str, float] | None = None,
+    ) -> None:
         """Says how far the step is, in `unit` ("steps", "tokens"); shown by ``run`` and ``status``.
 
         `left` are the seconds that it will still take, where the step knows better than its share of `total` tells.
+        `parts` is what each of its processes of now has done, by name.
         """
-        record = {"done": done, "total": total, "unit": unit, "left": left, "time": time.time()}
+        record = {"done": done, "total": total, "unit": unit, "left": left, "time": time.time(), "parts": parts or {}}
         write_note(self.folder / "progress.json", record, durable=False)
 
     def hold(self, held: Held) -> None:

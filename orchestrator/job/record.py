@@ -7,8 +7,9 @@ experiment file is checked against the record before torch, ray, vllm or transfo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.job.estimate import Estimate
     from orchestrator.job.frames import Frames
     from orchestrator.job.usage import Spending
+    from orchestrator.store.step_folders import StepFolder
     from orchestrator.store.storage import StoragePath
 
 
@@ -102,6 +104,77 @@ class ReportWriter(Protocol):
 
 
 @dataclass(frozen=True)
+class ListedStep:
+    """A finished step as a store shows it, whatever experiment it is of."""
+
+    store: str
+    """Where that store is, as it was named."""
+    folder: StepFolder
+    version: str
+    """Another one once its result was written again."""
+    finished: float
+    """When, in seconds since 1970."""
+    page: StoragePath | None
+    """The newest report that it is in; None where there is none."""
+    page_version: str
+    page_steps: tuple[str, ...]
+    """The folders of all the steps that it is about."""
+    provenance: Callable[[], Mapping[str, Any] | None]
+    """As of :class:`FinishedStep`; read where it is asked for."""
+    spent: Callable[[], Spending | None]
+
+    @property
+    def key(self) -> str:
+        """A file name for it, unlike that of the same step in another store."""
+        return f"{self.folder.path.name}-{hashlib.sha256(self.store.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class BoardRequest:
+    """A board that is asked for."""
+
+    folder: Path
+    """Where it is written to; what a board left there is used again."""
+    command: str
+    against: str | None = None
+    """The step that others are compared with, by name or folder; None: the best of each task."""
+
+
+class BoardWriter(Protocol):
+    """A page, as a folder of static files, on finished steps of a kind, however many.
+
+    Returns a line on what is in it. Raises :class:`StepError` for a request that cannot be met.
+    """
+
+    def __call__(self, steps: Sequence[ListedStep], request: BoardRequest) -> str: ...
+
+
+@dataclass(frozen=True)
+class LiveSection:
+    """What is shown of a step that runs: HTML, made by a template that escapes (:mod:`orchestrator.job.html`), and the
+    style that it needs."""
+
+    html: str
+    css: str = ""
+
+
+class Follower(Protocol):
+    """Looks at one running step, as often as a page is refreshed, and reads its store alone."""
+
+    def look(self) -> LiveSection | None:
+        """What can be said now; None where that is nothing yet."""
+
+
+class Exporter(Protocol):
+    """Writes a finished step to a folder, which is there, in a format of other tools.
+
+    `takers` are the finished steps of the experiment that took what it made. Raises :class:`StepError` where it cannot.
+    """
+
+    def __call__(self, step: FinishedStep, folder: Path, takers: Sequence[FinishedStep] = ()) -> None: ...
+
+
+@dataclass(frozen=True)
 class FrontierRequest:
     """A frontier that is asked for."""
 
@@ -178,6 +251,11 @@ class Job:
     """What a finished step would have come to under other rules, as text; the last is what was asked for, in YAML.
     Raises StepError in one line."""
     report: ReportWriter | None = None
+    board: BoardWriter | None = None
+    exports: Mapping[str, Exporter] = field(default_factory=dict)
+    """By the format's name."""
+    follow: Callable[[Any, StepContext], Follower] | None = None
+    """What looks at a step of this kind while it runs."""
     frontier: FrontierFinder | None = None
     frames: Callable[[Any, StepContext], Frames] | None = None
     """A finished step's results, for Python."""

@@ -22,6 +22,7 @@ from jobs.evaluate.publish import publish
 from jobs.evaluate.run import missing, prepare
 from jobs.evaluate.samples import write_samples
 from jobs.evaluate.scorers.protocol import Scorer
+from jobs.evaluate.stopping.replay import files
 from jobs.evaluate.sweep.grown import plant
 from jobs.evaluate.sweep.search import Forest
 from jobs.evaluate.sweep.tree import Room
@@ -73,7 +74,7 @@ def finished(asked: EvaluateConfig, context: StepContext) -> pd.DataFrame:
     assert not missing(sweep, index)
     samples = context.output / "samples.parquet"
     with grading(asked, context, context.output) as grader:
-        write_samples(samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
+        write_samples(files(asked, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
     publish(asked, context, samples, {})
     return pd.read_parquet(samples)
 

@@ -13,8 +13,8 @@ are, and the steps are counted until the last is done. What a step takes is for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 
 import numpy as np
@@ -41,6 +41,8 @@ class Progress:
     """Units that decode at once."""
     steps: float
     """Tokens, one after another, until the last unit is done."""
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    """Tokens that each replica of now has decoded, by its name."""
 
 
 class Forecast:

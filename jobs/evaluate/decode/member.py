@@ -45,6 +45,7 @@ RELEASE_SECONDS = 120.0
 class Member:
     """What is known of a replica, and what it is told."""
 
+    name: str
     group: PlacementGroup
     actor: Any
     asked: float
@@ -62,6 +63,8 @@ class Member:
     fetched: Fetched = field(default_factory=lambda: Fetched(False))
     """How much of the model its machine has."""
     finished_lately: int = 0
+    tokens: int = 0
+    """That it decoded, as far as they are on disk."""
     unwritten: int = 0
     """Of the units that it holds, those that are done and not on disk yet: they take no room."""
     sizes: Mapping[UnitId, int] = field(default_factory=dict)
@@ -158,7 +161,7 @@ def launch(spec: ReplicaSpec, demand: dict[str, float], name: str, number: int) 
 
     `name` is what the group's name begins with: :func:`orchestrator.job.groups.remove_groups` knows it by that.
     """
-    asked = time.monotonic()
+    asked, called = time.monotonic(), f"replica-{number}"
     group = placement_group([demand], strategy="STRICT_PACK", name=f"{name}-{uuid.uuid4().hex[:8]}")
     actor = (
         ray.remote(Replica)
@@ -168,9 +171,9 @@ def launch(spec: ReplicaSpec, demand: dict[str, float], name: str, number: int) 
             max_restarts=0,
             scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0),
         )
-        .remote(spec, f"replica-{number}")
+        .remote(spec, called)
     )
-    return Member(group, actor, asked, asked, reply=actor.fetch.remote(), called=time.monotonic())
+    return Member(called, group, actor, asked, asked, reply=actor.fetch.remote(), called=time.monotonic())
 
 
 @ray.remote(num_cpus=0, max_retries=0)

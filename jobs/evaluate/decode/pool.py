@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from math import ceil, inf
 from typing import Any
 
@@ -155,7 +156,8 @@ class _Pool:
         sizes = [(member.sizes.get((work.unit.item, work.unit.sample)), work) for member, work in held]
         under_way = [(size, self._most(work.unit)) for size, work in sizes if size is not None]
         waiting = [work.size for size, work in sizes if size is None] + [work.size for work in self._queue]
-        return self._forecast.at(under_way, waiting)
+        tokens = {member.name: member.tokens for member in self._members if member.process is not None}
+        return replace(self._forecast.at(under_way, waiting), replicas=tokens)
 
     def _answered(self) -> set[Any]:
         """The calls that were answered, after a second at most."""
@@ -248,6 +250,7 @@ class _Pool:
         member.finished_lately = len(report.finished) + report.unwritten - member.unwritten
         member.unwritten = report.unwritten
         member.at_once = report.at_once
+        member.tokens += report.decoded.tokens
         self._count_tokens(report.decoded)
         if report.unreadable:
             self._take_back([member.holding.pop(unit) for unit in report.unreadable], report.damaged)

@@ -193,8 +193,6 @@ class EngineSpec:
     """Ids that the tokenizer knows. A model with padded embeddings emits ids beyond; they are masked."""
     gpus: int
     cpus: int
-    adapter: Adapter | None = None
-    """What is laid on the model's weights."""
     served: ServedModel | None = None
     """Where the model is, for the engine that does not load it."""
     batch_invariant: bool = False
@@ -213,6 +211,8 @@ class EngineSpec:
     """vLLM's own limit on requests in a step; None: from `seats` and the card."""
     max_num_batched_tokens: int | None = None
     """vLLM's own limit on tokens in a step; None: from the card."""
+    adapter: Adapter | None = None
+    """What is laid on the model's weights."""
 
 
 async def start(spec: EngineSpec) -> Engine:

@@ -34,7 +34,7 @@ LOG_FROM = 8.0
 X_TITLE = "mean thinking tokens"
 INK = "#222222"
 _FAINT = "#777777"
-_MARKERS = "os^Dv"
+MARKERS = "os^Dv"
 _SEGMENT_SQUARES = 40
 """What a line between two points counts as, for texts to keep away from."""
 _STYLE: dict[Any, Any] = {
@@ -140,7 +140,7 @@ def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
             ranges = [point.range or point.interval for point in doubtful]
             places = [point.thinking_tokens for point in doubtful], [point.accuracy for point in doubtful]
             axes.errorbar(*places, _arms(places[1], ranges), elinewidth=1.6, capsize=3, alpha=0.9, **bars)
-        look: dict[str, Any] = {"marker": _MARKERS[number % len(_MARKERS)], "markersize": 6, "markeredgecolor": "white"}
+        look: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)], "markeredgecolor": "white"}
         if curve.varies == "k":  # dashes and rings: not one longer trace, but many
             look |= {
                 "linestyle": (0, (3, 1.2)),

@@ -1,22 +1,15 @@
 """The page: one HTML file that needs no network, to open from a disk, mail, or look at in MLflow.
 
-What models and users wrote is hostile until shown otherwise. The template engine escapes it, the viewer sets it as
-text, and a content security policy lets run nothing but the page's own script, by its hash: no handler, no other
-script, no request to anywhere.
+What models and users wrote is hostile until shown otherwise: see :mod:`orchestrator.job.html`.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from jobs.evaluate.report.charts import QUESTIONS, WIDTHS, chart
@@ -35,8 +28,10 @@ from jobs.evaluate.report.results import (
 )
 from jobs.evaluate.report.summary import NATURAL_END, Cost, about, cost, facts, subtitle, tiles
 from jobs.evaluate.report.viewer import TaskData
-from jobs.rows_page import visible
+from orchestrator.job.html import own_file, security_policy, template
 from orchestrator.job.record import ReportRequest
+
+HERE = "jobs.evaluate.report"
 
 
 @dataclass(frozen=True)
@@ -51,13 +46,16 @@ class BarPart:
 
 def render(sweeps: Sequence[FinishedSweep], data: Sequence[TaskData], request: ReportRequest) -> str:
     """The page as text."""
-    css, script = _own("page.css"), _own("page.js")
+    css, script = (
+        own_file(HERE, "page.css"),
+        own_file(HERE, "nodes.js") + own_file(HERE, "page.js"),
+    )
     several = len(data) > 1
     titles = {(each.sweep, each.task): f"{each.sweep} · {each.task}" if several else each.task for each in data}
-    return _template().render(
+    return template(HERE, "page.html.j2").render(
         title=request.title,
         subtitle=subtitle(sweeps),
-        policy=_policy(css, script),
+        policy=security_policy(css, script),
         questions=QUESTIONS,
         css=Markup(css),
         script=Markup(script),
@@ -223,26 +221,3 @@ def _cost(spent: Cost) -> dict[str, Any]:
         ],
         "sentence": spent.sentence,
     }
-
-
-def _policy(css: str, script: str) -> str:
-    """The content security policy: this style and this script, and nothing else from anywhere."""
-    style_hash, script_hash = (
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (css, script)
-    )
-    return (
-        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _own(name: str) -> str:
-    """A file of this package."""
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-@lru_cache
-def _template() -> Any:
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters["visible"] = visible
-    return environment.from_string(_own("page.html.j2"))

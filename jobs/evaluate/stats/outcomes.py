@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -113,7 +113,9 @@ class Outcomes:
             return np.asarray(self.totals[name].sum(axis=0) / self.samples.sum(axis=0))
 
 
-def read(samples: Path, policies: Sequence[str] | None = None, scores: Sequence[str] = ()) -> tuple[Outcomes, ...]:
+def read(
+    samples: Path | BinaryIO, policies: Sequence[str] | None = None, scores: Sequence[str] = ()
+) -> tuple[Outcomes, ...]:
     """The outcomes in a ``samples.parquet``, task by task. `policies` are their columns; None: all, as they come.
 
     `scores` are those of :data:`~jobs.evaluate.stats.sample_scores.SCORES` that the pool of samples then has. Raises

@@ -27,9 +27,9 @@ from jobs.evaluate.report.viewer import pack
 from jobs.evaluate.run import tasks_of
 from jobs.evaluate.sweep.prompts import put, unit_key
 from jobs.evaluate.traces.files import traces_folder
-from jobs.rows_page import visible
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
+from orchestrator.job.html import visible
 from orchestrator.job.record import FinishedStep
 from tests.evaluate.report.sweep import HOSTILE, QUESTIONS, hostile, request
 
