@@ -57,6 +57,8 @@ class Option:
     @property
     def oracle(self) -> bool:
         """Whether it takes someone who knows the right answer: a bound, and nothing to choose."""
+        if self.policy.told:
+            return True
         if self.vote is None:
             return self.told and self.policy.elects
         return self.vote.oracle or (self.told and self.vote.score == SCORER)
@@ -110,8 +112,9 @@ def options(
 ) -> Options:
     """All that a sweep's `policies`, the columns of its outcomes, can be used for.
 
-    Of a policy whose samples are made of others' (rejection sampling, what a search elects), no several are taken
-    together. What a scorer reads is in the tokens of whatever goes by it; `told` scorers know the right answers.
+    Of a policy whose samples are made of others' (rejection sampling, what a search elects, a rule on several samples),
+    no several are taken together. What a scorer reads is in the tokens of whatever goes by it; `told` scorers know the
+    right answers.
     """
     decoded = Sums(_decoded(task, policies), task.samples)
     read = np.asarray(task.totals["scorer_tokens"])
@@ -119,9 +122,10 @@ def options(
     alone = Sums(decoded.right + np.where(elects, read, 0.0), task.samples)
     found = [Option(sweep, policy, told=told) for policy in policies]
     shares = [task.shares]
-    # Of a search it is known what all its traces took, and not how long the longest of them is.
-    tokens, paths = [alone], [Sums(np.where(elects, np.nan, decoded.right), task.samples)]
-    pooled = [column for column, policy in enumerate(policies) if not policy.tries and not policy.elects]
+    # Of a search, or a rule on several samples, it is known what all traces took, and not how long the longest is.
+    many = elects | np.array([policy.runs_of != 1 for policy in policies])
+    tokens, paths = [alone], [Sums(np.where(many, np.nan, decoded.right), task.samples)]
+    pooled = [column for column, policy in enumerate(policies) if not policy.tries and not many[column]]
     ks = [k for k in shown(task.most, at_k) if 1 < k <= task.most]
     if ks and pooled and task.pool is not None:
         columns = np.array(pooled)

@@ -33,6 +33,9 @@ class Rule(ABC):
     online: ClassVar[bool] = False
     """Whether it can end a trace while that is decoded: by that trace alone, and without knowing the right answer."""
 
+    told: ClassVar[bool] = False
+    """Whether it knows the right answers, so that it bounds what others can come to, and is nothing to choose."""
+
     @property
     @abstractmethod
     def setting(self) -> str:

@@ -185,6 +185,11 @@ class Policy(ABC):
         return self.leaves != (self,)
 
     @property
+    def told(self) -> bool:
+        """Whether it takes someone who knows the right answers: a bound, and nothing to choose."""
+        return False
+
+    @property
     def runs_of(self) -> int | None:
         """Samples of an item that make one row; None: all of them."""
         return 1

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
@@ -14,6 +15,9 @@ from pydantic import ValidationError
 from jobs.evaluate import report
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.run import missing, prepare
+from jobs.evaluate.stats.options import options
+from jobs.evaluate.stats.outcomes import read
+from jobs.evaluate.stats.votes import spelled
 from jobs.evaluate.stopping.replay import PROBES
 from jobs.evaluate.stopping.study import study
 from jobs.evaluate.sweep.policy import walked
@@ -217,3 +221,20 @@ def test_rules_in_any_spelling_and_order_of_values_are_the_same_step() -> None:
     assert one.notes() == []
     again = EvaluateConfig.model_validate_json(one.model_dump_json())
     assert again.policies == one.policies
+
+
+def test_on_the_frontier_the_oracle_is_a_bound_and_samples_that_a_rule_took_are_not_taken_again(tmp_path: Path) -> None:
+    asked = fields(tmp_path, stopping=["oracle", {"rule": "esc", "window": 2}], samples=4)
+    step = finished(tmp_path, asked, THOUGHTS, ANSWERS)
+    config = EvaluateConfig.model_validate_json(json.dumps(asked))
+    names = [policy.name for policy in config.policies]
+    (outcomes,) = read(step.context.output / "samples.parquet", names)
+    every = options(outcomes, config.policies, spelled(("majority",), ()), "sweep")
+    assert {each.name for each in every.options if each.oracle} >= {"oracle first right"}
+    (esc,) = [name for name in names if name.startswith("esc")]
+    assert [each.name for each in every.options if each.name.startswith(esc)] == [esc]
+    place = [each.name for each in every.options].index(esc)
+    assert np.isnan(every.costs["latency"].means[place])
+    rule_rows = rows(step)[lambda frame: frame["policy"] == esc]
+    spent = (rule_rows["thinking_tokens"] - rule_rows["injected_tokens"] + rule_rows["answer_tokens"]).mean()
+    assert every.costs["tokens"].means[place] == pytest.approx(spent)

@@ -14,6 +14,7 @@ class Oracle(TraceRule):
     """Its probes cost nothing: what it bounds is accuracy at a number of thinking tokens."""
 
     probes = False
+    told = True
 
     @property
     def setting(self) -> str:

@@ -136,6 +136,10 @@ class Stopped(Policy):
         return self.rule.runs_of
 
     @property
+    def told(self) -> bool:
+        return self.rule.told
+
+    @property
     def _probing(self) -> str:
         return "" if self.every is None else f" every {self.every}"
 
