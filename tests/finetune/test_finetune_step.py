@@ -91,7 +91,7 @@ def test_the_model_is_told_of_with_what_it_was_made_from(trained: StepContext) -
 
 def test_nothing_but_the_result_is_kept(trained: StepContext) -> None:
     kept = {path.name for path in trained.folder.iterdir()}
-    assert kept == {"held.json", "logs", "output", "progress.json", "tracked"}
+    assert kept == {"delivered.json", "held.json", "logs", "output", "progress.json", "tracked"}
 
 
 def test_the_result_is_a_model_that_transformers_loads(trained: StepContext) -> None:
