@@ -77,6 +77,7 @@ def _work(
             with (folder / "reports.jsonl").open("a") as file:
                 file.write(json.dumps(asdict(done)) + "\n")
         if done.step == interrupt_at:
+            dist.barrier()  # the first has said so: the end of one ends the others
             os.kill(os.getpid(), signal.SIGKILL)
 
     tokenizer = load_tokenizer(config.model)

@@ -205,26 +205,32 @@ async def check_requests(engine: Engine, folder: Path) -> None:
     assert once == again
     assert once != other
 
-    model, among = AutoModelForCausalLM.from_pretrained(folder), (5, 70, 200)
-    for asked in (prompt, prompt[:4], prompt):
-        logits = model(torch.tensor([asked])).logits[0, -1, list(among)]
-        told = torch.tensor(await cast(Teller, engine).chances(asked, among))
-        torch.testing.assert_close(told - told[0], logits - logits[0], atol=1e-3, rtol=1e-3)
-    sure = [chunk async for chunk in engine.stream(Request(prompt, 20, (), beliefs=True))]
-    assert [token for chunk in sure for token in chunk.tokens] == tokens[:20], "asked how sure it is, it does the same"
-    said = [belief for chunk in sure for belief in chunk.beliefs]
-    assert len(said) == 20
-    assert all(-math.inf < each.logprob <= 0 < each.confidence < math.inf and each.entropy >= 0 for each in said)
-
     # A stream that is left early leaves nothing behind: the engine goes on to serve others.
     async with aclosing(engine.stream(Request(prompt, 200, ()))) as chunks:
         await anext(chunks)
     assert await stream(engine, Request(prompt, 100, ())) == (tokens, "length")
 
 
+async def check_what_it_tells(engine: Engine, folder: Path) -> None:
+    """What the protocol asks of engines that say how likely tokens are."""
+    prompt = tuple(AutoTokenizer.from_pretrained(folder).encode("How many?<think>"))
+    tokens, _ = await stream(engine, Request(prompt, 20, ()))
+    model, among = AutoModelForCausalLM.from_pretrained(folder), (5, 70, 200)
+    for asked in (prompt, prompt[:4], prompt):
+        logits = model(torch.tensor([asked])).logits[0, -1, list(among)]
+        told = torch.tensor(await cast(Teller, engine).chances(asked, among))
+        torch.testing.assert_close(told - told[0], logits - logits[0], atol=1e-3, rtol=1e-3)
+    sure = [chunk async for chunk in engine.stream(Request(prompt, 20, (), beliefs=True))]
+    assert [token for chunk in sure for token in chunk.tokens] == tokens, "asked how sure it is, it does the same"
+    said = [belief for chunk in sure for belief in chunk.beliefs]
+    assert len(said) == 20
+    assert all(-math.inf < each.logprob <= 0 < each.confidence < math.inf and each.entropy >= 0 for each in said)
+
+
 def test_transformers_keeps_the_protocol(model_folder: Path) -> None:
     async def use(engine: Engine) -> None:
         await check_requests(engine, model_folder)
+        await check_what_it_tells(engine, model_folder)
 
     run(model_folder, "transformers", use)
 
@@ -346,6 +352,7 @@ def vllm_traces(model_folder: Path, units: list[Unit], forcing: Forcing) -> list
         assert engine.cache_tokens > 8 * CONTEXT
         traces.extend(await decode(engine, units, forcing))
         await check_requests(engine, model_folder)
+        await check_what_it_tells(engine, model_folder)
         await check_penalties(engine, model_folder)
         await check_restarts(engine, units, forcing, [20, 5, 12])  # chunks of eight tokens
         await check_death(engine)
