@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
-from jobs.evaluate.engines.protocol import Sampling
+from jobs.evaluate.engines.protocol import Belief, Sampling
 from jobs.evaluate.sweep.policies.budgets import Budget
 from jobs.evaluate.sweep.policy import Policy, Route
 from jobs.evaluate.sweep.prompts import Forcing, Prompter, Unit
@@ -96,10 +96,10 @@ class HeardTrace(Trace):
         self._prompter = prompter
         self._unheard: dict[Key, _Text] = {}
 
-    def extend(self, key: Key, tokens: Sequence[int]) -> None:  # type: ignore[override]
+    def extend(self, key: Key, tokens: Sequence[int], beliefs: Sequence[Belief] = ()) -> None:
         """Adds what was decoded of a piece."""
         begins, at = key not in self._unheard, self.position(key)
-        super().extend(key, tokens)
+        super().extend(key, tokens, beliefs)
         if self.hear is None:
             return
         if tokens and self.first is None:

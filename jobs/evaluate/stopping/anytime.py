@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.evaluate.stats.intervals import Interval, Shares, estimates, percentile_intervals, resampled_shares
-from jobs.evaluate.stopping.probes import Floats, Matrix
+from jobs.evaluate.stopping.probes import Matrix, Reals
 from jobs.evaluate.stopping.reading import ProbedTask
 
 
@@ -54,7 +54,7 @@ def anytime(task: ProbedTask, seed: int) -> Anytime:
     return Anytime(task.task, float(area(*means)), interval, tuple(_turns(task, asked, thinking, seed)))
 
 
-def area(accuracies: Floats, tokens: Floats) -> Floats:
+def area(accuracies: Reals, tokens: Reals) -> Reals:
     """The mean height of the lines through (tokens, accuracy), both ``[…, probes]``; NaN where they have no width."""
     steps = np.diff(tokens, axis=-1)
     heights = (accuracies[..., 1:] + accuracies[..., :-1]) / 2
@@ -62,7 +62,7 @@ def area(accuracies: Floats, tokens: Floats) -> Floats:
         return np.asarray((steps * heights).sum(axis=-1) / steps.sum(axis=-1))
 
 
-def _turns(task: ProbedTask, asked: Floats, thinking: Floats, seed: int) -> Iterator[Turn]:
+def _turns(task: ProbedTask, asked: Reals, thinking: Reals, seed: int) -> Iterator[Turn]:
     before, after = task.probes.correct[:, :, :-1], task.probes.correct[:, :, 1:]
     gained = estimates(Shares.certain(_by_item(~before & after), asked), seed)
     lost = estimates(Shares.certain(_by_item(before & ~after), asked), seed)
@@ -72,5 +72,5 @@ def _turns(task: ProbedTask, asked: Floats, thinking: Floats, seed: int) -> Iter
         yield Turn(start, end, float(added[place]), up.value, up.interval, down.value, down.interval)
 
 
-def _by_item(values: Matrix) -> Floats:
+def _by_item(values: Matrix) -> Reals:
     return np.asarray(values.sum(axis=1, dtype=np.float64))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jobs.evaluate.stopping.probes import Floats, Ints, Matrix, Probes, Stops
+from jobs.evaluate.stopping.probes import Ints, Matrix, Probes, Reals, Stops
 
 
 def halves(items: int, seed: int) -> Ints:
@@ -41,5 +41,5 @@ def given(matrix: Matrix, stops: Stops) -> Matrix:
     return matrix[items, stops.sample, stops.probe]
 
 
-def _by_item(values: Matrix) -> Floats:
+def _by_item(values: Matrix) -> Reals:
     return np.asarray(values.mean(axis=1, dtype=np.float64))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jobs.evaluate.stopping.probes import Bools, Floats, Ints, Matrix, Probes, Stops
+from jobs.evaluate.stopping.probes import Bools, Ints, Matrix, Probes, Reals, Stops
 from jobs.evaluate.stopping.rule import Rule
 
 
@@ -67,7 +67,7 @@ class GroupRule(Rule):
         return Stops(winner + size * np.arange(runs), *others)
 
 
-def elected(answers: Ints, weights: Floats | Bools) -> tuple[Ints, Floats]:
+def elected(answers: Ints, weights: Reals | Bools) -> tuple[Ints, Reals]:
     """The sample that first gave the answer with most weight, ``[groups]``, and that answer's share of all weight.
 
     Those without an answer have no vote. Where nobody has one, it is the first sample, and the share is 0.

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.stats.bounded import Floats
-
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Reals = NDArray[np.float64]
 
 Matrix = NDArray[Any]
 """Any of them."""
@@ -38,7 +37,7 @@ class Probes:
     correct: Bools
     live: Bools
     """Whether thinking could go on from there: it had not ended by itself, nor had the budget or the context."""
-    signals: Mapping[str, Floats] = field(default_factory=dict)
+    signals: Mapping[str, Reals] = field(default_factory=dict)
     """What was kept besides, by name: see :attr:`jobs.evaluate.stopping.rule.Rule.needs`."""
 
     def of(self, columns: Sequence[int] | Ints) -> Probes:

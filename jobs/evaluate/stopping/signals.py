@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.evaluate.samples import SCHEMA, SampledPrompt
-from jobs.evaluate.stopping.probes import Floats
+from jobs.evaluate.stopping.probes import Reals
 from jobs.evaluate.stopping.replay import PROBES
 from jobs.evaluate.stopping.waiting import waits
 from jobs.evaluate.sweep.policies.stopping import Stopped
@@ -95,7 +95,7 @@ def _answer(probe: Mapping[str, Any]) -> Key:
     return forced((), FINAL_ANSWER, probe["thinking_tokens"])
 
 
-def lowest(confidences: Floats, cuts: Sequence[int]) -> Sequence[float]:
+def lowest(confidences: Reals, cuts: Sequence[int]) -> Sequence[float]:
     """The mean confidence of the least confident stretch within the first so many tokens; NaN where none is known."""
     total = np.concatenate([[0.0], np.cumsum(confidences)])
     full = (total[WINDOW:] - total[:-WINDOW]) / WINDOW

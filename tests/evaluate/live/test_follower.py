@@ -17,6 +17,7 @@ from jobs.evaluate.live.rates import Rates
 from jobs.evaluate.run import Sweep, missing, prepare
 from jobs.evaluate.samples import write_samples
 from jobs.evaluate.stats.curves import measure
+from jobs.evaluate.stopping.replay import files
 from jobs.evaluate.traces.files import Index, write
 from jobs.evaluate.traces.segments import Segment
 from orchestrator.job.context import StepContext
@@ -92,7 +93,7 @@ def test_points_are_shown_block_by_block_and_are_what_these_items_alone_say(
     assert len(asked) == 20
     with Grader() as grader:
         index = Index(sweep.folder, report=print)
-        write_samples(tmp_path / "s.parquet", asked, sweep.replica.trees, sweep.prompter, index, grader)
+        write_samples(files(config, tmp_path / "s.parquet"), asked, sweep.replica.trees, sweep.prompter, index, grader)
     for point in {
         point.name: point for curve in measure(tmp_path / "s.parquet", config.policies) for point in curve.points
     }.values():

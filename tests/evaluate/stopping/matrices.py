@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from jobs.evaluate.stopping.probes import Floats, Probes
+from jobs.evaluate.stopping.probes import Probes, Reals
 
 
 @st.composite
@@ -27,7 +27,7 @@ def probes(draw: st.DrawFn, items: int = 4, samples: int = 4, columns: int = 6) 
     )
 
 
-def _signals(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, Floats]:
+def _signals(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, Reals]:
     return {
         "waits": np.cumsum(rng.integers(0, 2, shape), axis=2).astype(float),
         "logprob": np.log(rng.choice([0.1, 0.5, 0.9, 1.0], shape)),

@@ -14,7 +14,7 @@ from math import ceil
 import numpy as np
 
 from jobs.evaluate.stopping.group_rule import GroupRule, GroupStops, at_ends, elected
-from jobs.evaluate.stopping.probes import Floats, Ints, Probes
+from jobs.evaluate.stopping.probes import Ints, Probes, Reals
 from jobs.evaluate.stopping.rule import RuleKind, share, whole
 
 
@@ -61,7 +61,7 @@ class DeepConf(GroupRule):
         winner, _ = elected(answers, weights * drawn)
         return GroupStops(winner, np.full_like(winner, probes.answer.shape[2] - 1), thinking, spoken, looked_at)
 
-    def _looked_at(self, probes: Probes, weights: Floats, first: int) -> Ints:
+    def _looked_at(self, probes: Probes, weights: Reals, first: int) -> Ints:
         answers = probes.answer[:, :, -1]
         size = answers.shape[1]
         looked_at = np.full(len(answers), size)
@@ -71,7 +71,7 @@ class DeepConf(GroupRule):
         return looked_at
 
 
-def _reached(confidence: Floats, keep: float) -> Floats:
+def _reached(confidence: Reals, keep: float) -> Reals:
     """What a share `keep` of the samples reaches, one of them at least: ``[groups]``."""
     kept = max(1, ceil(keep * confidence.shape[1] - 1e-9))
     return np.asarray(-np.sort(-confidence, axis=1)[:, kept - 1])
