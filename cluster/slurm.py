@@ -90,7 +90,7 @@ def _said(*words: str) -> str:
 
 
 @dataclass
-class Job:
+class SlurmJob:
     """The job that this process is the batch script of."""
 
     id: str
@@ -110,7 +110,7 @@ class Job:
     may_shrink: bool = True
 
     @classmethod
-    def here(cls, folder: Path) -> Job:
+    def here(cls, folder: Path) -> SlurmJob:
         """From Slurm's environment."""
         nodes = _said("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
         cpus = cpus_per_node(os.environ["SLURM_JOB_CPUS_PER_NODE"])
@@ -221,7 +221,7 @@ class Job:
 def run(words: Sequence[str], minutes: float | None) -> int:
     """Runs the experiment on this allocation; returns its exit status."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        job = Job.here(Path(folder))
+        job = SlurmJob.here(Path(folder))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, lambda received, frame: job.received.append(received))
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
@@ -247,7 +247,7 @@ def run(words: Sequence[str], minutes: float | None) -> int:
     return status
 
 
-def _watched(job: Job, experiment: subprocess.Popen[bytes], minutes: float | None) -> int:
+def _watched(job: SlurmJob, experiment: subprocess.Popen[bytes], minutes: float | None) -> int:
     """Until the experiment has ended, by itself or because it was told to."""
     told: float | None = None
     while (status := experiment.poll()) is None:
@@ -275,7 +275,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(patience)
 
 
-def _ray_nodes(job: Job) -> tuple[list[tuple[str, float, bool]], dict[str, str], bool]:
+def _ray_nodes(job: SlurmJob) -> tuple[list[tuple[str, float, bool]], dict[str, str], bool]:
     """What Ray says of each node, its ids by their names in Slurm, and whether anything waits for room."""
     with _ray_environment(job):
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
@@ -293,7 +293,7 @@ def _ray_nodes(job: Job) -> tuple[list[tuple[str, float, bool]], dict[str, str],
     return states, ids, bool(state.pending_resource_requests or state.pending_gang_resource_requests)
 
 
-def _drained(job: Job, node_id: str) -> bool:
+def _drained(job: SlurmJob, node_id: str) -> bool:
     """Whether Ray lets go of a node: not where something was placed there meanwhile."""
     with _ray_environment(job):
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
@@ -305,7 +305,7 @@ def _drained(job: Job, node_id: str) -> bool:
 
 
 @contextlib.contextmanager
-def _ray_environment(job: Job) -> Iterator[None]:
+def _ray_environment(job: SlurmJob) -> Iterator[None]:
     """Ray reads its token from the environment."""
     os.environ.update({name: job.environment[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")})
     yield

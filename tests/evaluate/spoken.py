@@ -14,7 +14,7 @@ from typing import Any
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.walker import FORK, Walker
-from jobs.evaluate.decode.watching import Watch
+from jobs.evaluate.decode.watching import RuleWatch
 from jobs.evaluate.engines.protocol import Chunk, Engine, Request
 from jobs.evaluate.figures.costs import Costs
 from jobs.evaluate.grading.reader import read
@@ -105,7 +105,7 @@ async def walk_all(sweep: Sweep, engine: Engine) -> int:
     segments: list[Segment] = []
     watch = None
     if replica.online is not None:
-        watch = Watch(replica.online, lambda texts: [read(text) for text in texts], replica.forcing.pieces)
+        watch = RuleWatch(replica.online, lambda texts: [read(text) for text in texts], replica.forcing.pieces)
     for work in missing(sweep, Index(sweep.folder, report=print)):
         tree = replica.trees[work.unit.tree]
         walker = Walker(engine, tree, replica.forcing, replica.sampling, 0, segments.append, replica.beliefs, watch)

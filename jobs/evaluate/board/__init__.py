@@ -39,7 +39,7 @@ def write(steps: Sequence[ListedStep], request: BoardRequest) -> str:
     return f"{len(known)} sweeps, {points:,} points"
 
 
-def _forget_others(known: Sequence[entries.Entry], request: BoardRequest) -> None:
+def _forget_others(known: Sequence[entries.BoardEntry], request: BoardRequest) -> None:
     """Removes what is left of sweeps that are not on the board any more."""
     files = {file.name for entry in known for file in (entry.file, entry.scores_file)}
     for file in (request.folder / entries.SWEEPS).iterdir():

@@ -43,7 +43,7 @@ NATURAL_END = "auto"
 
 
 @dataclass(frozen=True)
-class Entry:
+class BoardEntry:
     """A sweep on the board."""
 
     folder: Path
@@ -95,20 +95,20 @@ def claim(folder: Path) -> None:
     write_json_atomically(folder / MARK, {"board": VERSION}, durable=False)
 
 
-def read_all(steps: Sequence[ListedStep], folder: Path) -> list[Entry]:
+def read_all(steps: Sequence[ListedStep], folder: Path) -> list[BoardEntry]:
     """What is known of the sweeps; those that are damaged are told of, and left out."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return [entry for entry in pool.map(lambda step: _read(step, folder / SWEEPS), steps) if entry is not None]
 
 
-def _read(step: ListedStep, folder: Path) -> Entry | None:
+def _read(step: ListedStep, folder: Path) -> BoardEntry | None:
     kept = read_passing(folder / f"{step.key}.json", dict[str, Any])
     known = kept is not None and (kept.get("format"), kept.get("version")) == (VERSION, step.version)
     if kept is not None and known and (folder / f"{step.key}.npz").exists():
-        return Entry(folder, step, kept)
+        return BoardEntry(folder, step, kept)
     try:
         step.folder.done()
-        entry = Entry(folder, step, _record(step))
+        entry = BoardEntry(folder, step, _record(step))
         _write_scores(step, entry.scores_file)
     except (DamagedRecord, StoreError, KeyError, ValueError) as error:
         tell(f"{step.folder.path.name}: damaged: {error}; it is not on the board, and run makes it again")

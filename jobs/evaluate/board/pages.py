@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.evaluate.board.entries import Entry, hashed
+from jobs.evaluate.board.entries import BoardEntry, hashed
 from orchestrator.store.storage import storage_of
 
 REPORTS = "reports"
@@ -25,7 +25,7 @@ _SAID = (
 )
 
 
-def copy_all(entries: Sequence[Entry], folder: Path) -> None:
+def copy_all(entries: Sequence[BoardEntry], folder: Path) -> None:
     """Copies the pages that are new, and notes in each entry where its page is."""
     open_steps = {
         (entry.step.store, entry.record["step"])

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.evaluate.board.entries import NATURAL_END, Entry, ItemScores
+from jobs.evaluate.board.entries import NATURAL_END, BoardEntry, ItemScores
 from orchestrator.job.errors import StepError
 
 LEVEL = 0.05
@@ -23,10 +23,10 @@ SHARE_OF_ITEMS = 0.5
 
 
 @dataclass(frozen=True)
-class Reference:
+class BoardReference:
     """What the points of a task are compared with."""
 
-    entry: Entry
+    entry: BoardEntry
     task: str
     policy: str
 
@@ -40,12 +40,12 @@ class Reference:
 class ComparedEntries:
     """All sweeps, each point with its comparison in ``row["against"]``."""
 
-    entries: Sequence[Entry]
-    references: dict[str, Reference]
+    entries: Sequence[BoardEntry]
+    references: dict[str, BoardReference]
     """By task."""
 
 
-def compare_all(entries: Sequence[Entry], against: str | None) -> ComparedEntries:
+def compare_all(entries: Sequence[BoardEntry], against: str | None) -> ComparedEntries:
     """Compares what was not yet, and corrects all for their number. Raises StepError for an unknown step."""
     references = _references(entries, against)
     for entry in entries:
@@ -58,8 +58,8 @@ def compare_all(entries: Sequence[Entry], against: str | None) -> ComparedEntrie
     return ComparedEntries(entries, references)
 
 
-def _references(entries: Sequence[Entry], against: str | None) -> dict[str, Reference]:
-    by_task: dict[str, list[tuple[Entry, dict[str, Any]]]] = {}
+def _references(entries: Sequence[BoardEntry], against: str | None) -> dict[str, BoardReference]:
+    by_task: dict[str, list[tuple[BoardEntry, dict[str, Any]]]] = {}
     for entry in entries:
         for task in entry.record["tasks"]:
             rows = [row for row in task["rows"] if row["accuracy"] is not None]
@@ -80,19 +80,19 @@ def _references(entries: Sequence[Entry], against: str | None) -> dict[str, Refe
     return found
 
 
-def _is_step(entry: Entry, name: str) -> bool:
+def _is_step(entry: BoardEntry, name: str) -> bool:
     step: str = entry.record["step"]
     return name.rstrip("/").rpartition("/")[2] in (step, step.rpartition("-")[0])
 
 
-def _best(task: str, rows: Sequence[tuple[Entry, dict[str, Any]]]) -> Reference:
+def _best(task: str, rows: Sequence[tuple[BoardEntry, dict[str, Any]]]) -> BoardReference:
     most = max(row["items"] for _, row in rows)
     many = [(entry, row) for entry, row in rows if row["items"] >= SHARE_OF_ITEMS * most]
     entry, row = max(many, key=lambda each: (each[1]["accuracy"], -each[1]["thinking_tokens"], each[0].key))
-    return Reference(entry, task, row["policy"])
+    return BoardReference(entry, task, row["policy"])
 
 
-def _compare(entry: Entry, task: dict[str, Any], reference: Reference | None) -> None:
+def _compare(entry: BoardEntry, task: dict[str, Any], reference: BoardReference | None) -> None:
     """Sets what `task`'s rows are against the reference."""
     found = {} if reference is None else dict(_against(entry, reference))
     for row in task["rows"]:
@@ -100,7 +100,7 @@ def _compare(entry: Entry, task: dict[str, Any], reference: Reference | None) ->
     task["reference"] = reference and reference.id
 
 
-def _against(entry: Entry, reference: Reference) -> Iterator[tuple[str, dict[str, Any]]]:
+def _against(entry: BoardEntry, reference: BoardReference) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each point's difference from the reference; nothing where they were asked no questions in common."""
     import numpy as np
 

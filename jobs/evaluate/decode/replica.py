@@ -19,7 +19,7 @@ from jobs.evaluate.decode.admission import Admission
 from jobs.evaluate.decode.leftovers import end_orphans, mark, wait_for_memory
 from jobs.evaluate.decode.search_walker import SearchWalker
 from jobs.evaluate.decode.walker import Walker
-from jobs.evaluate.decode.watching import OnlineRule, Watch
+from jobs.evaluate.decode.watching import OnlineRule, RuleWatch
 from jobs.evaluate.engines.protocol import Engine, EngineError, Sampling
 from jobs.evaluate.engines.watched import Watched
 from jobs.evaluate.grading.workers import Workers
@@ -216,7 +216,7 @@ class Replica:
             return SearchWalker(self._engine, self._scorer, tree, spec.forcing, spec.sampling, spec.seed, record)
         watch = None
         if spec.online is not None:
-            watch = Watch(spec.online, self._readers.read, spec.forcing.pieces)
+            watch = RuleWatch(spec.online, self._readers.read, spec.forcing.pieces)
         return Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, record, spec.beliefs, watch)
 
     async def exchange(self, work: list[Work]) -> Report:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from jobs.evaluate.decode.banning import BanningEngine
 from jobs.evaluate.decode.closes import thinking_stream
 from jobs.evaluate.decode.headers import Headers
-from jobs.evaluate.decode.watching import Watch
+from jobs.evaluate.decode.watching import RuleWatch
 from jobs.evaluate.engines.protocol import Chunk, Engine, EngineError, Request, Sampling
 from jobs.evaluate.sweep.prompts import Forcing, Unit
 from jobs.evaluate.sweep.token_text import Finder
@@ -42,7 +42,7 @@ class Walker:
     """Takes each stretch of tokens as soon as it is worth keeping: at every budget crossed, and at every end."""
     beliefs: bool = False
     """Whether it is kept how sure the model was of each token."""
-    watch: Watch | None = None
+    watch: RuleWatch | None = None
     """Ends thinking where a rule says so."""
 
     async def walk(self, unit: Unit, trace: Trace) -> None:

@@ -39,7 +39,7 @@ class OnlineRule:
 
 
 @dataclass
-class Watch:
+class RuleWatch:
     """A rule, and what it has read."""
 
     online: OnlineRule

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.evaluate.exports.samples import SampleRow, ScoredPolicy, scored_policies
+from jobs.evaluate.exports.samples import ExportedSample, ScoredPolicy, scored_policies
 from jobs.evaluate.report.results import FinishedSweep
 from orchestrator.job.record import FinishedStep
 from orchestrator.store.records import read_record
@@ -115,7 +115,7 @@ def _plan(scored: ScoredPolicy) -> dict[str, Any]:
     return {"name": "plan", "steps": [{"solver": "budget_forcing", "params": scored.setting}]}
 
 
-def _sample(scored: ScoredPolicy, row: SampleRow) -> dict[str, Any]:
+def _sample(scored: ScoredPolicy, row: ExportedSample) -> dict[str, Any]:
     model, question = scored.sweep.model, scored.question(row["item"])
     tokens = row["thinking_tokens"] - row["injected_tokens"] + row["answer_tokens"]
     usage = {"input_tokens": 0, "output_tokens": tokens, "total_tokens": tokens}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.evaluate.exports.inspect_logs import finished
-from jobs.evaluate.exports.samples import SampleRow, ScoredPolicy, scored_policies
+from jobs.evaluate.exports.samples import ExportedSample, ScoredPolicy, scored_policies
 from jobs.evaluate.report.results import FinishedSweep
 from jobs.evaluate.stats.outcomes import Outcomes, read
 from orchestrator.job.record import FinishedStep
@@ -94,7 +94,7 @@ def _results(sweep: FinishedSweep, members: list[ScoredPolicy], outcomes: dict[s
     }
 
 
-def _sample(scored: ScoredPolicy, number: int, row: SampleRow) -> dict[str, Any]:
+def _sample(scored: ScoredPolicy, number: int, row: ExportedSample) -> dict[str, Any]:
     question = scored.question(row["item"])
     right = {"correct": 1.0, "wrong": 0.0, "no_answer": 0.0}.get(row["verdict"])
     doc = {"id": row["item"], "question": question, "answer": row["gold"]}

@@ -14,7 +14,7 @@ from jobs.evaluate import tasks
 from jobs.evaluate.report.results import CurvePoint, FinishedSweep
 from orchestrator.job.errors import StepError
 
-SampleRow = Mapping[str, Any]
+ExportedSample = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ScoredPolicy:
     def policy(self) -> str:
         return str(self.point["policy"])
 
-    def rows(self) -> Iterator[SampleRow]:
+    def rows(self) -> Iterator[ExportedSample]:
         """Of ``samples.parquet``, batch by batch: answers of a large sweep need not fit in memory."""
         wanted = (ds.field("task") == self.task) & (ds.field("policy") == self.policy)
         for batch in ds.dataset(self.sweep.samples, format="parquet").scanner(filter=wanted).to_batches():

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.walker import TRUNK, Walker
-from jobs.evaluate.decode.watching import OnlineRule, Watch
+from jobs.evaluate.decode.watching import OnlineRule, RuleWatch
 from jobs.evaluate.engines.protocol import Chunk, Engine, EngineSpec, Request, Sampling, start
 from jobs.evaluate.grading.reader import Read, Text
 from jobs.evaluate.run import missing, prepare
@@ -51,7 +51,7 @@ def reading(texts: Sequence[Text]) -> list[Read | str]:
     return [Read(text.answer or None, "test", text.answer or None, None) for text in texts]
 
 
-def walk(tree: Tree, script: Script, of: Unit, watch: Watch | None, trace: Trace, chunk: int) -> list[Segment]:
+def walk(tree: Tree, script: Script, of: Unit, watch: RuleWatch | None, trace: Trace, chunk: int) -> list[Segment]:
     kept: list[Segment] = []
     engine = ScriptedEngine(script, chunk=chunk)
     asyncio.run(Walker(engine, tree, FORCING, Sampling(), 0, kept.append, watch=watch).walk(of, trace))
@@ -98,7 +98,7 @@ def test_a_rule_that_runs_comes_to_what_its_replay_comes_to(
     running = grow(probes, {})
     (rule,) = made("convergence", {"agree": agree})
     assert isinstance(rule, TraceRule)
-    watch = Watch(OnlineRule(rule, probes[0].mark, asked.cuts(()), said), reading, ())
+    watch = RuleWatch(OnlineRule(rule, probes[0].mark, asked.cuts(()), said), reading, ())
     short = Trace(of, FORCING)
     kept = walk(running, script, of, watch, short, chunk)
     found = leaf(running, probes[-1], of.room, short.extent)
