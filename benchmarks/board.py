@@ -1,6 +1,6 @@
 """What a board of many sweeps takes: to write it, to bring it up to date, and to open it in a browser.
 
-    python benchmarks/board.py [--sweeps 500] [--items 500] [--json FILE] [--page FOLDER]
+    PYTHONPATH=. python benchmarks/board.py [--sweeps 500] [--items 500] [--json FILE] [--page FOLDER]
 
 Half of the sweeps are written to the board first, then all, then all once more: the first tells what a sweep costs, the
 second what it costs to add some, the third what there is to pay where nothing changed. Needs chromium and chromedriver.

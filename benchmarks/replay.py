@@ -87,7 +87,11 @@ def write(path: Path, items: int, samples: int, budgets: list[int]) -> None:
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for start in range(0, items, 50):
             frames = [_item(rng, item, samples, columns) for item in range(start, min(start + 50, items))]
-            writer.write_table(pa.Table.from_pandas(pd.concat(frames), schema, preserve_index=False))
+            writer.write_table(
+                pa.Table.from_pandas(
+                    pd.concat(frames).assign(score=None, scorer_tokens=0), schema, preserve_index=False
+                )
+            )
 
 
 SIGNALS = ("waits", "logprob", "entropy", "confidence")

@@ -24,6 +24,8 @@ from tests.finetune.qwen_like import qwen_tokenizer
 
 COMMIT = "1f2e" + "0" * 36
 
+pytestmark = pytest.mark.processes
+
 
 def config(**fields: object) -> FinetuneConfig:
     defaults: dict[str, object] = {"model": "owner/name", "revision": COMMIT, "data": "${letters}"}
