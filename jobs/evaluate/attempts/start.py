@@ -70,7 +70,7 @@ def ready(config: EvaluateConfig, context: StepContext) -> Ready:
         made=context.input(config.base) if isinstance(config.base, Reference) else None,
         answer_tokens=models.answer_tokens(config, model),
         settings=Settings(sampling, seed=config.seed),
-        name=context.name if isinstance(config.model, Reference) else str(config.model),
+        name=context.name if isinstance(config.base, Reference) else str(config.model),
     )
 
 
