@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from jobs.finetune.samples import Sample
-from jobs.template import ThinkingTemplate
+from jobs.template import ThinkingTemplate, marked_answer
 from orchestrator.job.errors import StepError
 
 _AT_ONCE = 512
@@ -158,11 +158,6 @@ def tokenize(
         numbers=np.arange(len(prompts), dtype=np.int64),
         rows=np.arange(len(prompts) + 1, dtype=np.int64),
     )
-
-
-def marked_answer(answer: str) -> str:
-    """`answer` with "Answer:" before it where it has none, and no space around it, as in the s1 paper's script."""
-    return (answer if "Answer:" in answer else f"Answer: {answer}").strip()
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -194,6 +194,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
         },
         r"scorer\.engine: openai does not say how likely tokens are, which is the score: take transformers or vllm",
     ),
+    (
+        {"search": {"scorer": {"kind": "generative", "model": "a/b", "good": "+", "bad": "+"}}},
+        r"bad: '\+' is what stands for good, too",
+    ),
     ({"search": {**SEARCH["search"], "steps": {"tokens": 0}}}, "greater than or equal to 1"),
 ]
 
@@ -229,6 +233,26 @@ def test_what_the_scorers_tokenizer_lacks_is_told_before_anything_starts(
     assert said in problem.message
     assert "\n" not in problem.message
     with pytest.raises(StepError, match=f"search.scorer.{field}: "):
+        prepare(asked, step(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("window", "tokens", "said"),
+    [
+        (None, 40_000, "32768 tokens do not hold a question, which takes"),
+        (72, 40, "72 tokens do not hold a question, which takes"),
+        (99_999, 8, "99999 is beyond the 32768 positions of"),
+    ],
+)
+def test_a_window_that_no_question_and_step_fit_is_told_before_anything_starts(
+    tmp_path: Path, window: int | None, tokens: int, said: str
+) -> None:
+    scorer = {"kind": "generative", "good": "+", "bad": "-", "model": str(STORED / "model"), "window": window}
+    asked = config(tmp_path, {**SEARCH, "search": {"scorer": scorer, "steps": {"tokens": tokens}}})
+    (problem,) = check(asked, {})
+    assert problem.field == ("search", "scorer", "window")
+    assert problem.message.startswith(said)
+    with pytest.raises(StepError, match=f"search.scorer.window: {said}"):
         prepare(asked, step(tmp_path))
 
 

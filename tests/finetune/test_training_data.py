@@ -10,10 +10,10 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase
 
 from jobs.evaluate.sweep.prompts import Prompter
-from jobs.finetune.data import TokenizedData, end_of_turn, marked_answer, tokenize
+from jobs.finetune.data import TokenizedData, end_of_turn, tokenize
 from jobs.finetune.samples import Sample
 from jobs.finetune.tokenizer import byte_tokenizer
-from jobs.template import TEMPLATES
+from jobs.template import TEMPLATES, marked_answer
 from orchestrator.job.errors import StepError
 from tests.finetune.qwen_like import SYSTEM, WORDS, qwen_tokenizer
 

@@ -201,12 +201,19 @@ def _replica(config: EvaluateConfig, model: Architecture, cards: int | None = No
 
 def _taken(config: EvaluateConfig, replica: PlannedReplica, work: Workload) -> Taken:
     most = config.machine.at_once(replica.cards, config.resources.replicas.max)
-    return taken(replica, work, config.resources.in_flight, most)
+    found = taken(replica, work, config.resources.in_flight, most)
+    beside = _held(config, found, replica) / (found.replicas * replica.cards)
+    return replace(found, card_seconds=found.card_seconds * beside)
+
+
+def _held(config: EvaluateConfig, what: Taken, replica: PlannedReplica) -> float:
+    """Cards of all replicas, those of scorers that are placed apart included."""
+    return what.replicas * replica.cards + config.devices(config.scorer_demand()) * config.scorers_apart
 
 
 def _usd(config: EvaluateConfig, what: Taken, replica: PlannedReplica) -> float:
     """What the cards cost for as long as their replicas are there; machines that are rented whole are paid whole."""
-    held = what.replicas * replica.cards
+    held = _held(config, what, replica)
     return config.machine.usd(held, what.card_seconds / held)
 
 

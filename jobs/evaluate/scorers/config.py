@@ -47,6 +47,8 @@ class ScorerField(StrictModel):
         for name in OWN:
             if name not in takes and name in self.model_fields_set:
                 raise ValueError(f"{name}: scorer {self.kind} has none: leave it out")
+        if self.good is not None and self.good == self.bad:
+            raise ValueError(f"bad: {self.bad!r} is what stands for good, too: give what its model writes of bad steps")
         return self
 
     @property
@@ -80,14 +82,17 @@ def cannot_search(config: EvaluateConfig) -> str | None:
         able = ", ".join(key for key in kinds.own_keys() if KINDS[key].searches)
         return f"search: nothing here searches: give one of {able}, or leave it out"
     scorer, resources = config.search.scorer, config.resources
-    if scorer.record.tells and not ENGINES[chosen(scorer.engine, resources.gpus)].tells:
+    if resources.scorer.replicas and scorer.model is None:
+        return f"resources.scorer.replicas: scorer {scorer.kind} has no model to place apart: leave it out"
+    gpus = resources.scorer.gpus if config.scorers_apart else resources.gpus
+    if scorer.record.tells and not ENGINES[chosen(scorer.engine, gpus)].tells:
         able = " or ".join(name for name in ENGINES if ENGINES[name].tells)
         said = f"search.scorer.engine: {scorer.engine} does not say how likely tokens are, which is the score"
         return f"{said}: take {able}"
-    if resources.scorer.gpus and not (resources.gpus and config.engine_name == "vllm"):
+    if resources.scorer.gpus and not config.scorers_apart and not (resources.gpus and config.engine_name == "vllm"):
         return (
-            "resources.scorer.gpus: a scorer has cards of its own beside vllm on GPUs alone: set resources.gpus, or "
-            "leave it out"
+            "resources.scorer.gpus: in a replica of the model a scorer has cards of its own beside vllm on GPUs alone: "
+            "set resources.gpus, place it apart with resources.scorer.replicas, or leave it out"
         )
     judged = [task.name for task in config.tasks if task.answer_type.undecided == "judge"]
     if scorer.kind == "exact" and judged:

@@ -116,7 +116,7 @@ def options(
     no several are taken together. What a scorer reads is in the tokens of whatever goes by it; `told` scorers know the
     right answers.
     """
-    decoded = Sums(_decoded(task, policies), task.samples)
+    decoded = Sums(decoded_tokens(task, policies), task.samples)
     read = np.asarray(task.totals["scorer_tokens"])
     elects = np.array([policy.elects for policy in policies])
     alone = Sums(decoded.right + np.where(elects, read, 0.0), task.samples)
@@ -154,7 +154,7 @@ def _beside(sums: Sequence[Sums]) -> Sums:
     return Sums(right, asked)
 
 
-def _decoded(task: Outcomes, policies: Sequence[Policy]) -> Floats:
+def decoded_tokens(task: Outcomes, policies: Sequence[Policy]) -> Floats:
     """Tokens that each policy by itself decodes, ``[items, policies]``: what is injected is not, and of tries that
     rejection sampling throws away all up to the limit is."""
     last = task.totals["thinking_tokens"] - task.totals["injected_tokens"] + task.totals["answer_tokens"]
