@@ -296,7 +296,7 @@ class EvaluateConfig(_Policies):
         return {"CPU": float(scorer.cpus)} | ({"GPU": float(scorer.gpus)} if scorer.gpus else {})
 
     def demands(self) -> list[dict[str, float]]:
-        """What the sweep needs at least; it takes up to ``replicas.max`` of its replicas' bundles when they are free."""
+        """What the sweep needs at least; of replicas it takes up to ``replicas.max`` when they are free."""
         if self.chat is not None:
             return []  # its controller asks the server itself
         scorers = [self.scorer_demand()] * self.scorers_apart

@@ -23,7 +23,7 @@ from orchestrator.command_line import SET, Refused, prepare
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the plot here: a page (.html) or a picture (.png).",
+    help="Write the plot here: a page (.html), or a picture of accuracy over tokens (.png).",
 )
 def frontier(
     files: tuple[Path, ...], overrides: tuple[str, ...], budgets: tuple[float, ...], plot: Path | None

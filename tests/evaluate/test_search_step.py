@@ -19,6 +19,8 @@ from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.planning.workload import at_most, item
 from jobs.evaluate.publish import publish
+from jobs.evaluate.report.listings import listings
+from jobs.evaluate.report.results import FinishedSweep
 from jobs.evaluate.run import missing, prepare
 from jobs.evaluate.samples import write_samples
 from jobs.evaluate.scorers.protocol import Scorer
@@ -31,6 +33,7 @@ from jobs.evaluate.traces.segments import Segment
 from jobs.forecasts import ThinkingForecast
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
+from orchestrator.job.record import FinishedStep
 from tests.evaluate import tiny
 from tests.evaluate.searching import ScriptedScorer
 from tests.evaluate.sweep.stored import HEADER, STORED, Scripted, config
@@ -109,6 +112,21 @@ def test_a_search_is_a_point_like_any_policy(tmp_path: Path) -> None:
     assert "scorer_tokens" in table[0]
     assert "| REBASE 4 |" in (context.output / "table.md").read_text()
     assert "all tokens" in (context.output / "table.md").read_text()
+
+    compared = json.loads((context.output / "equal_tokens.json").read_text())
+    assert {(each["policy"], each["votes"], each["scorer_counted"]) for each in compared} == {
+        (f"REBASE {width}", f"auto {vote}", counted)
+        for width in (2, 4)
+        for vote in ("pass", "majority")
+        for counted in (True, False)
+    }
+    assert all(each["bound"] for each in compared), "its scorer knows the right answers"
+    listed = next(listings(FinishedSweep(FinishedStep(asked, context, None, None)), "sums"))
+    assert listed.title == "Searches against votes at equal tokens"
+    assert len(listed.rows) == len(compared)
+    assert "searches against votes at equal tokens" in (context.output / "table.md").read_text()
+    tracked = {path.name for path in context.folder.glob("tracked/*/artifacts/*")}
+    assert {"equal_tokens.json", "frontier.png"} <= tracked
 
 
 def test_a_wider_search_decodes_what_the_narrower_has_not_and_changes_nothing_of_it(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
-"""Reward models in vLLM's CPU build, tiny and random, against their own arithmetic: one of the shape of Qwen2.5-Math-PRM,
-and one that classifies whole replies, as Skywork-Reward-V2 does."""
+"""Reward models in vLLM's CPU build, tiny and random, against their own arithmetic.
+
+One has the shape of Qwen2.5-Math-PRM, one classifies whole replies, as Skywork-Reward-V2 does.
+"""
 
 from __future__ import annotations
 

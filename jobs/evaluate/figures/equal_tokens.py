@@ -21,10 +21,10 @@ WORDS = 3
 """How many of the columns, the first ones, are of words."""
 
 NOTE = (
-    "What a search's tokens come to where they are spent on samples that vote: n samples of some questions and n + 1 of "
-    "the others, so that both take the same in the mean. Differences are the search less the votes, in points, paired by "
-    "item, with 95% intervals; p corrected takes into account how many comparisons there are. Bounds take someone who "
-    "knows the right answers, and are no part of that."
+    "What a search's tokens come to where they are spent on samples that vote: n samples of some questions and n + 1 "
+    "of the others, so that both take the same in the mean. Differences are the search less the votes, in points, "
+    "paired by item, with 95% intervals; p corrected takes into account how many comparisons there are. Bounds take "
+    "someone who knows the right answers, and are no part of that."
 )
 
 

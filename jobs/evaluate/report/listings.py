@@ -1,4 +1,4 @@
-"""The tables of a report that need no drawing: searches beside votes, methods, published values beside ours, all pairs."""
+"""The tables of a report that need no drawing: searches beside votes, methods, published values, all pairs."""
 
 from __future__ import annotations
 

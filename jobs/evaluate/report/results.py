@@ -1,8 +1,8 @@
 """What a finished sweep says in its own files: nothing is measured again for a report.
 
 ``curves.json`` has the points, ``comparisons.json`` their differences, ``methods.json`` what they come to,
-``frontier.json`` which are worth their cost, ``equal_tokens.json`` searches beside votes, ``published.json`` what others measured, ``decode.json`` what they cost,
-``samples.parquet`` every verdict.
+``frontier.json`` which are worth their cost, ``equal_tokens.json`` searches beside votes, ``published.json`` what
+others measured, ``decode.json`` what they cost, ``samples.parquet`` every verdict.
 """
 
 from __future__ import annotations

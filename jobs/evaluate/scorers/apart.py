@@ -3,9 +3,9 @@
 A model that scores and one that decodes rarely want the same number of copies, nor the same cards. So
 ``resources.scorer.replicas`` says how many of these there are; each is a placement group of what one of them takes, is
 there before the first replica is asked for, and is paid for until it has given that back. A trace is put to whichever
-has the fewest to score. What a scorer fails with is what its replica fails with: its units go back to the queue, and
-count against ``resources.retries`` as if it had scored by itself. A scorer whose engine failed loads anew when it is asked
-next; one whose process died is started again by Ray, and what it was asked is asked again.
+has the fewest to score. What a scorer fails with is what the replica that asked fails with: its units go back to the
+queue, and it counts against ``resources.retries`` as if it had scored by itself. One whose engine failed loads anew
+when it is asked next; one whose process died is started again by Ray, and what it was asked is asked again.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ Start = Callable[[], Awaitable[Scorer]]
 
 
 class ScorerHost:
-    """Runs as a Ray actor; everything in it happens on one event loop. It loads the scorer when it is asked first, which
-    may be after Ray has started it again."""
+    """Runs as a Ray actor; everything in it happens on one event loop.
+
+    It loads the scorer when it is asked first, which may be after Ray has started it again.
+    """
 
     def __init__(self, start: Start, name: str, redirect_output: Callable[[str], None] | None, on_gpus: bool):
         if redirect_output is not None:
@@ -101,6 +103,8 @@ class AskedScorer:
         self.asked[number] += 1
         try:
             found: StepScore = await self.hosts[number].score.remote(standing)
+        except EngineError as error:
+            raise EngineError(said(error)) from None  # which has the traceback of the other process for its text
         except RayActorError as error:
             raise EngineError(f"a scorer was lost: {said(error)}") from error
         finally:

@@ -54,8 +54,8 @@ def verdict_layout(spec: ScorerSpec) -> VerdictLayout:
 
 
 def check(search: SearchField, reader: Writer, window: int | None) -> None:
-    """Raises StepError where the tokenizer of the scorer's model lacks what it would be asked with, or for, and where no
-    question leaves room for a step in its `window`, as far as that is known."""
+    """Raises StepError where the tokenizer of the scorer's model lacks what it would be asked with, or for, and where
+    no question leaves room for a step in its `window`, as far as that is known."""
     scorer = search.scorer
     good, bad, most = scorer.good or "", scorer.bad or "", window or 1 << 20
     written = layout(ScorerSpec(scorer.kind, (), {}, reader, None, reader, None, most, good, bad, scorer.tag))

@@ -6,9 +6,9 @@ other. It takes exactly as many tokens in the mean as the search, and is right i
 
     V(x) = (1 - f) V(n) + f V(n + 1)
 
-of the questions, where V(n) and V(n + 1) are means over all subsets of a pool of samples (:mod:`.elections`), so nothing
-more is drawn for it either. Taking the nearest whole number instead gives one side up to half a sample for nothing, and
-a line between 8 and 16 samples is below what 12 come to wherever votes gain ever less.
+of the questions, where V(n) and V(n + 1) are means over all subsets of a pool of samples (:mod:`.elections`), so
+nothing more is drawn for it either. Taking the nearest whole number instead gives one side up to half a sample for
+nothing, and a line between 8 and 16 samples is below what 12 come to wherever votes gain ever less.
 
 x is an estimate from the same items, so it is uncertain together with the rest. What item i says of V(x) is, to first
 order (the delta method; of a ratio of means as in Cochran, *Sampling Techniques*, section 6.3),
@@ -75,8 +75,8 @@ def at_equal_tokens(
 ) -> tuple[EqualTokens, ...]:
     """Every search of a sweep, the columns of whose outcomes are `policies`, beside every vote.
 
-    Samples are those of the natural end, and of ``scored`` traces for votes by the scorer; `told` scorers know the right
-    answers, and `seed` is for votes that can only be drawn.
+    Samples are those of the natural end, and of ``scored`` traces for votes by the scorer; `told` scorers know the
+    right answers, and `seed` is for votes that can only be drawn.
     """
     decoded = decoded_tokens(task, policies)
     read = np.asarray(task.totals["scorer_tokens"])

@@ -1,4 +1,4 @@
-"""Scorers apart, on a real Ray cluster of this machine: where they are, what they cost, and what becomes of their ends."""
+"""Scorers apart, on a real Ray cluster of this machine: what they hold, and what becomes of those that fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches against votes at equal tokens: against policies that are run, a bootstrap, and sweeps whose truth is known."""
+"""Searches against votes at equal tokens: held against policies that are run, a bootstrap, and a known truth."""
 
 from __future__ import annotations
 
