@@ -14,7 +14,7 @@ from typing import Any
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines import model as models
 from jobs.evaluate.scorers import layout
-from jobs.evaluate.scorers import resolve as scorers
+from jobs.evaluate.scorers.config import as_model, complaints
 from jobs.evaluate.scorers.protocol import Writer
 from jobs.evaluate.sweep.policy import walked
 from jobs.evaluate.sweep.prompts import Prompter
@@ -78,8 +78,8 @@ def _check_scorer(config: EvaluateConfig, inputs: Mapping[str, Upcoming], templa
     if config.search is None or config.search.scorer.model is None:
         return
     scorer = config.search.scorer
-    with scorers.complaints():
-        model = _at_hand(scorers.as_model(scorer, config), inputs)
+    with complaints():
+        model = _at_hand(as_model(scorer, config), inputs)
     if model is not None:
         if scorer.window is not None and model.context is not None and scorer.window > model.context:
             raise StepError(

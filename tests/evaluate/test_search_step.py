@@ -257,9 +257,9 @@ def test_what_the_scorers_tokenizer_lacks_is_told_before_anything_starts(
 @pytest.mark.parametrize(
     ("window", "tokens", "said"),
     [
-        (None, 40_000, "32768 tokens do not hold a question, which takes"),
-        (72, 40, "72 tokens do not hold a question, which takes"),
-        (99_999, 8, "99999 is beyond the 32768 positions of"),
+        (None, 250, "256 tokens do not hold a question, which takes"),
+        (60, 40, "60 tokens do not hold a question, which takes"),
+        (9000, 8, "9000 is beyond the 256 positions of"),
     ],
 )
 def test_a_window_that_no_question_and_step_fit_is_told_before_anything_starts(
@@ -277,7 +277,7 @@ def test_a_window_that_no_question_and_step_fit_is_told_before_anything_starts(
 def test_a_question_that_fills_the_window_is_refused_by_name(tmp_path: Path) -> None:
     scorer = {"kind": "generative", "good": "+", "bad": "-", "model": str(STORED / "model"), "window": 80}
     asked = config(tmp_path, {**SEARCH, "search": {"scorer": scorer, "steps": {"tokens": 8}}})
-    with pytest.raises(StepError, match="window: 80 tokens do not hold the question q3 of sums, which takes 172"):
+    with pytest.raises(StepError, match="window: 80 tokens do not hold the question q3 of sums, which takes 180"):
         prepare(asked, step(tmp_path))
 
 

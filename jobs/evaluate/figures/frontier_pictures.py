@@ -22,6 +22,7 @@ from jobs.evaluate.figures.frontier_tables import sentence
 from jobs.evaluate.figures.labels import Labels
 from jobs.evaluate.figures.plots import COLOURS, INK, LOG_FROM, MARKERS, STYLE
 from jobs.evaluate.stats.frontier import Frontier, Priced
+from jobs.evaluate.sweep.policies.budgets import Budget
 
 _FAINT = "#777777"
 _BOUND = "#9AA0A6"
@@ -53,8 +54,7 @@ def kind(priced: Priced) -> str:
     """What an option has in common with others of its colour."""
     option = priced.option
     if option.vote is not None:
-        score = f" by {option.vote.score}" if option.vote.score else ""
-        return f"{option.vote.kind} of several{score}"
+        return f"{option.vote.kind} by {option.vote.score}" if option.vote.score else option.vote.kind
     return option.policy.method if option.policy.elects else "one sample"
 
 
@@ -67,7 +67,11 @@ def _draw(figure: Figure, axes: Axes, title: str, frontier: Frontier) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.6g}"))
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    axes.set_xlabel(f"tokens of a question, {'log scale, ' if axes.get_xscale() == 'log' else ''}the scorer's included")
+    scored = any(each.option.policy.elects for each in frontier.options)
+    axes.set_xlabel(
+        f"tokens of a question{', all samples and the scorer' if scored else ', all samples'}"
+        f"{' (log scale)' if axes.get_xscale() == 'log' else ''}"
+    )
     axes.set_ylabel("accuracy")
     axes.set_ylim(0, 1.04)
     axes.grid(True, which="major")
@@ -91,8 +95,17 @@ def _draw(figure: Figure, axes: Axes, title: str, frontier: Frontier) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9.5, handletextpad=0.6)
     text = "\n".join(wrap(sentence(frontier), 112, max_lines=3, placeholder=" …"))
     above = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
-    axes.annotate(title, (0, 1), (-40, 62), fontsize=15, fontweight="bold", va="top", **above)
+    axes.annotate(
+        f"{title}: what is worth its tokens", (0, 1), (-40, 62), fontsize=15, fontweight="bold", va="top", **above
+    )
     axes.annotate(text, (0, 1), (-40, 40), fontsize=9, color=_FAINT, va="top", linespacing=1.4, **above)
+
+
+def _short(priced: Priced) -> str:
+    """``cut at 8``, ``REBASE 4``, ``auto majority@8``."""
+    option = priced.option
+    alone = option.vote is None and not option.policy.elects and isinstance(option.policy, Budget)
+    return option.words.removeprefix("1 sample ") if alone else option.name
 
 
 def _lines(options: Sequence[Priced]) -> list[list[Priced]]:
@@ -129,4 +142,4 @@ def _draw_frontier(figure: Figure, axes: Axes, frontier: Frontier, last: float) 
         labels.keep_off_line((there, low), (there, high))
     around = ((8, -11), (8, -20), (-8, 11), (-8, 20), (8, 12), (0, 20), (0, -22), (-8, -12), (10, -30), (-10, 30))
     for each in points:
-        labels.write(each.cost, each.accuracy, each.option.name, INK, around, size=9.5)
+        labels.write(each.cost, each.accuracy, _short(each), INK, around, size=9.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
@@ -12,6 +14,7 @@ from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.kinds import KINDS
 from jobs.evaluate.sweep.searching import StepRule
 from jobs.evaluate.sweep.values import MAX_LENGTH
+from orchestrator.job.errors import StepError
 from orchestrator.job.references import ModelSource
 from orchestrator.job.strict_model import StrictModel
 
@@ -101,3 +104,19 @@ def cannot_search(config: EvaluateConfig) -> str | None:
             "another scorer, or leave the task out"
         )
     return None
+
+
+def as_model(scorer: ScorerField, config: EvaluateConfig) -> EvaluateConfig:
+    """The sweep as if the scorer's model were its own."""
+    changes = {"model": scorer.model, "context_length": scorer.window or "auto", "dtype": "auto", "sampling": None}
+    return config.model_copy(update=changes)
+
+
+@contextmanager
+def complaints() -> Iterator[None]:
+    """What is refused of the scorer's model is said of its field."""
+    try:
+        yield
+    except StepError as error:
+        field, _, what = str(error).partition(": ")
+        raise StepError(f"search.scorer.{'window' if field == 'context_length' else field}: {what}") from error

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jobs.evaluate.config import EvaluateConfig
@@ -13,7 +12,7 @@ from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines.protocol import EngineSpec
 from jobs.evaluate.engines.registry import chosen
 from jobs.evaluate.grading.session import graded_by
-from jobs.evaluate.scorers.config import ScorerField, SearchField
+from jobs.evaluate.scorers.config import ScorerField, SearchField, as_model, complaints
 from jobs.evaluate.scorers.layout import VERSION, Layout, check, layout
 from jobs.evaluate.scorers.protocol import ScorerSpec, Writer
 from jobs.evaluate.scorers.registry import ScorerKind
@@ -52,22 +51,6 @@ def resolve(
         _check_window(spec, search, layout(spec))
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return ResolvedScorer(digest[:16], scorer.record, spec)
-
-
-def as_model(scorer: ScorerField, config: EvaluateConfig) -> EvaluateConfig:
-    """The sweep as if the scorer's model were its own."""
-    changes = {"model": scorer.model, "context_length": scorer.window or "auto", "dtype": "auto", "sampling": None}
-    return config.model_copy(update=changes)
-
-
-@contextmanager
-def complaints() -> Iterator[None]:
-    """What is refused of the scorer's model is said of its field."""
-    try:
-        yield
-    except StepError as error:
-        field, _, what = str(error).partition(": ")
-        raise StepError(f"search.scorer.{'window' if field == 'context_length' else field}: {what}") from error
 
 
 def _with_model(
