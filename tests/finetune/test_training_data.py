@@ -126,6 +126,20 @@ def test_samples_stay_apart() -> None:
     assert data.lengths([0, 1]).sum() + data.lengths([2])[0] == len(data.ids)
 
 
+@pytest.mark.parametrize("template", ["think", "s1"])
+def test_of_a_sample_the_answer_alone_may_be_learned(template: str) -> None:
+    tokenizer = byte_tokenizer(512)
+    whole = tokenize([SAMPLE], tokenizer, TEMPLATES[template], 512)
+    verdict = tokenize([SAMPLE], tokenizer, TEMPLATES[template], 512, "answer")
+    assert verdict.ids.tolist() == whole.ids.tolist(), "it is read all the same"
+    ids, read = verdict.sample(0)
+    assert tokenizer.decode(ids[read:]).startswith(f"\n{marked_answer(SAMPLE.answer)}<|im_end|>")
+    assert verdict.learned([0]) == len(ids) - read < whole.learned([0])
+    assert verdict.fingerprint != whole.fingerprint
+    with pytest.raises(StepError, match=f"leave nothing to learn of a sample, whose prompt and trace have {read}: "):
+        tokenize([SAMPLE], tokenizer, TEMPLATES[template], read, "answer")
+
+
 @pytest.mark.parametrize(
     ("answer", "marked"),
     [
