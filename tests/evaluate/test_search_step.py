@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from jobs.evaluate.check import check
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.search_walker import SearchWalker
 from jobs.evaluate.decode.walker import Walker
+from jobs.evaluate.engines.model import memory_beside
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.planning.workload import at_most, item
 from jobs.evaluate.publish import publish
@@ -216,6 +218,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"search": {"scorer": {"kind": "generative", "model": "a/b", "good": "+", "bad": "+"}}},
         r"bad: '\+' is what stands for good, too",
     ),
+    ({"resources": {"scorer": {"replicas": 1}}}, "scorer exact has no model to place apart: leave it out"),
+    ({"resources": {"scorer": {"gpus": 1}}}, "set resources.gpus, place it apart with resources.scorer.replicas, or"),
     ({"search": {**SEARCH["search"], "steps": {"tokens": 0}}}, "greater than or equal to 1"),
 ]
 
@@ -272,6 +276,30 @@ def test_a_window_that_no_question_and_step_fit_is_told_before_anything_starts(
     assert problem.message.startswith(said)
     with pytest.raises(StepError, match=f"search.scorer.window: {said}"):
         prepare(asked, step(tmp_path))
+
+
+def test_scorers_apart_are_among_what_the_sweep_needs_and_leave_replicas_their_cards(tmp_path: Path) -> None:
+    scorer = {"kind": "generative", "good": "+", "bad": "-", "model": str(STORED / "model")}
+    fields = {**SEARCH, "search": {"scorer": scorer, "steps": {"tokens": 8}}}
+    on_cpus = config(tmp_path, {**fields, "resources": {"scorer": {"replicas": 2, "cpus": 3}}})
+    assert on_cpus.demands() == [{"CPU": 3.0}, {"CPU": 3.0}, {"CPU": 1.0}]
+    start = prepare(on_cpus, step(tmp_path)).replica.scorer
+    assert isinstance(start, partial)
+    assert (start.args[0].engine.cpus, start.args[0].engine.name) == (3, "transformers")
+
+    cards = {"gpus": 2, "scorer": {"replicas": 2, "gpus": 1}, "replicas": {"max": 3}}
+    apart, within = (
+        config(tmp_path, {**fields, "resources": {**cards, "scorer": scorers}})
+        for scorers in (cards["scorer"], {"gpus": 1})
+    )
+    assert apart.demands() == [{"CPU": 1.0, "GPU": 1.0}] * 2 + [{"CPU": 1.0, "GPU": 2.0}]
+    assert within.demands() == [{"CPU": 1.0, "GPU": 3.0}]
+    assert apart.holds_at_most() == 2 + 3 * 2
+    assert memory_beside(apart) is None
+    start = prepare(apart, step(tmp_path, "cards")).replica.scorer
+    assert isinstance(start, partial)
+    engine = start.args[0].engine
+    assert (engine.name, engine.gpus, engine.first_gpu, engine.memory) == ("vllm", 1, 0, None)
 
 
 def test_a_question_that_fills_the_window_is_refused_by_name(tmp_path: Path) -> None:
