@@ -304,7 +304,8 @@ def _scorers_apart(
     """The replica's spec, with scorers that are placed apart from it where the config has them so."""
     demand, name = config.scorer_demand(), f"{group_prefix(context.storage)}-scorers"
     held = config.devices(demand)
-    return apart.placed(replica, config.scorers_apart, demand, name, config.resources.wait, meter, held)
+    given = replica, config.scorers_apart, demand, name, config.resources.wait, meter, held
+    return apart.placed(*given, holding=lambda: context.hold(meter.held))
 
 
 def _finished(sweep: Sweep, index: Index, work: Sequence[Work]) -> Iterator[int]:

@@ -38,6 +38,8 @@ from orchestrator.job.usage import Meter
 RESTARTS = 3
 """Of a scorer's process, by Ray."""
 
+_POLL_SECONDS = 1.0
+
 Start = Callable[[], Awaitable[Scorer]]
 
 
@@ -122,12 +124,19 @@ async def ask(hosts: Sequence[Any]) -> AskedScorer:
 
 @contextmanager
 def placed(
-    spec: ReplicaSpec, replicas: int, demand: dict[str, float], name: str, wait: float, meter: Meter, devices: float
+    spec: ReplicaSpec,
+    replicas: int,
+    demand: dict[str, float],
+    name: str,
+    wait: float,
+    meter: Meter,
+    devices: float,
+    holding: Callable[[], None] = lambda: None,
 ) -> Iterator[ReplicaSpec]:
     """`spec` with its scorer in `replicas` hosts, each of which holds `demand`; as it is where that is 0.
 
     `name` is what their groups' names begin with, `wait` the seconds within which they must be placed, and `meter`
-    counts `devices` for each. Raises StepError when they cannot be placed, or the scorer cannot be loaded. Leaving it
+    counts `devices` for each; `holding` is called now and then while they load. Raises StepError when they cannot be placed, or the scorer cannot be loaded. Leaving it
     gives everything back.
     """
     if not replicas:
@@ -143,10 +152,7 @@ def placed(
         paid = len(groups)
         meter.take(paid * devices)
         hosts += [_host(spec, group, demand, f"scorer-{number}") for number, group in enumerate(groups)]
-        try:
-            ray.get([host.load.remote() for host in hosts])
-        except (EngineError, RayActorError) as error:
-            raise StepError(f"search.scorer: {said(error)}") from error
+        _load(hosts, holding)
         yield replace(spec, scorer=partial(ask, tuple(hosts)))
     finally:
         for host in hosts:
@@ -171,6 +177,18 @@ def _host(spec: ReplicaSpec, group: Any, demand: dict[str, float], name: str) ->
         )
         .remote(spec.scorer, name, spec.redirect_output, bool(demand.get("GPU")))
     )
+
+
+def _load(hosts: Sequence[Any], holding: Callable[[], None]) -> None:
+    """Raises StepError where the scorer cannot be loaded."""
+    loading = [host.load.remote() for host in hosts]
+    try:
+        while loading:
+            done, loading = ray.wait(loading, num_returns=len(loading), timeout=_POLL_SECONDS)
+            ray.get(done)
+            holding()
+    except (EngineError, RayActorError) as error:
+        raise StepError(f"search.scorer: {said(error)}") from error
 
 
 def _state(group: Any) -> str:
