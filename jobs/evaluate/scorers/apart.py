@@ -136,8 +136,8 @@ def placed(
     """`spec` with its scorer in `replicas` hosts, each of which holds `demand`; as it is where that is 0.
 
     `name` is what their groups' names begin with, `wait` the seconds within which they must be placed, and `meter`
-    counts `devices` for each; `holding` is called now and then while they load. Raises StepError when they cannot be placed, or the scorer cannot be loaded. Leaving it
-    gives everything back.
+    counts `devices` for each; `holding` is called now and then while they load. Raises StepError when they cannot be
+    placed, or the scorer cannot be loaded. Leaving it gives everything back.
     """
     if not replicas:
         yield spec
