@@ -53,8 +53,9 @@ def _at_hand(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> _AtHand 
     """Of the config's model; None where this machine does not have its tokenizer."""
     if isinstance(config.base, Reference):
         forecast = inputs[config.base.step].forecast
-        tokenizer = forecast.tokenizer() if isinstance(forecast, ModelForecast) else None
-        return None if tokenizer is None else _AtHand(tokenizer, (), forecast.architecture.context)
+        if not isinstance(forecast, ModelForecast) or (tokenizer := forecast.tokenizer()) is None:
+            return None
+        return _AtHand(tokenizer, (), forecast.architecture.context)
     model = models.at_hand(config)
     if model is None:
         return None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -87,14 +88,14 @@ def _draw(figure: Figure, axes: Axes, title: str, frontier: Frontier) -> None:
         x, y = [each.cost for each in of_kind], [each.accuracy for each in of_kind]
         axes.plot(x, y, marker, color=shade, markersize=5.5, markeredgewidth=0, alpha=0.8, label=name, zorder=4)
     if frontier.bounds:
-        rings = {"markerfacecolor": "none", "markeredgecolor": _BOUND, "markersize": 5.5, "zorder": 2.5}
+        rings: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": _BOUND, "markersize": 5.5, "zorder": 2.5}
         x, y = [each.cost for each in frontier.bounds], [each.accuracy for each in frontier.bounds]
         axes.plot(x, y, "o", label="whoever knows\nthe answer", **rings)
     axes.margins(x=0.06)
     _draw_frontier(figure, axes, frontier, max(costs, default=0.0))
     axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9.5, handletextpad=0.6)
     text = "\n".join(wrap(sentence(frontier), 112, max_lines=3, placeholder=" …"))
-    above = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
+    above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
     axes.annotate(
         f"{title}: what is worth its tokens", (0, 1), (-40, 62), fontsize=15, fontweight="bold", va="top", **above
     )

@@ -73,11 +73,17 @@ def replica(scorer: Any, steps: list[tuple[int, ...]]) -> list[StepScore | str]:
 
     async def work() -> list[StepScore | str]:
         asked = await scorer()
-        found = await asyncio.gather(
-            *(asked.score(Standing("u", (step,), None, None)) for step in steps), return_exceptions=True
-        )
+
+        async def score(step: tuple[int, ...]) -> StepScore | str:
+            try:
+                found: StepScore = await asked.score(Standing("u", (step,), None, None))
+            except EngineError as error:
+                return str(error)
+            return found
+
+        found = await asyncio.gather(*map(score, steps))
         await asked.close()
-        return [str(each) if isinstance(each, EngineError) else each for each in found]
+        return list(found)
 
     return asyncio.run(work())
 
