@@ -1,9 +1,8 @@
-"""Ray Train's trainer, without the processes that a gang of ours has no use for.
+"""Ray Train's trainer, without three processes that a gang has no use for.
 
-Each of them is a second or two of imports before the first step. A manager of datasets: workers read their own. One that
-asks the autoscaler for machines: the gang's placement group asks already, and for no more than is missing. One that
-gives back what the gang held once its controller has died: :func:`jobs.gang_scheduling.release_abandoned` does, also
-for workers that had not started.
+Each would import for seconds before the first step. One manages datasets: workers read their own. One asks the
+autoscaler for machines: the gang's placement group does. One gives back what the gang held once its controller has
+died: :func:`jobs.gang_scheduling.release_abandoned` does, also where no worker had started.
 """
 
 from __future__ import annotations
@@ -14,15 +13,13 @@ from ray.train import Result
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.execution.callback import RayTrainCallback
-from ray.train.v2._internal.execution.context import TrainRunContext
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
 
 
 class Trainer(TorchTrainer):
     """Trains in one gang of a fixed size."""
 
-    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+    def _create_default_callbacks(self) -> list[Any]:
         spared = (DatasetsCallback, PlacementGroupCleanerCallback)
         return [each for each in super()._create_default_callbacks() if not isinstance(each, spared)]
 
@@ -32,9 +29,9 @@ class Trainer(TorchTrainer):
 
 
 class _ByPlacement(FixedScalingPolicy):
-    """The size that was asked for, by its placement group alone."""
+    """Asks for its machines by the placement group alone."""
 
-    def after_controller_start(self, train_run_context: TrainRunContext) -> None:
+    def after_controller_start(self, train_run_context: Any) -> None:
         pass
 
     def _maybe_send_resource_request(self) -> None:
