@@ -37,8 +37,8 @@ def frontier(steps: Sequence[FinishedStep], request: FrontierRequest) -> str:
     """
     sections, drawn = [], []
     for (model, task), of_both in _by_model_and_task(steps).items():
-        found = _together(of_both)
-        over = frontiers(found, seed=0)
+        shared = _together(of_both)
+        over = frontiers(shared, seed=0)
         drawn.append((f"{model} on {task}", over))
         searched = [each for sweep in of_both for each in sweep.searched]
         text = "\n".join(filter(None, [as_markdown(over, request.budgets), equal_tokens.as_markdown(searched)]))
@@ -60,7 +60,7 @@ class _Answered:
 
 
 def _by_model_and_task(steps: Sequence[FinishedStep]) -> dict[tuple[str, str], list[_Answered]]:
-    found: dict[tuple[str, str], list[_Answered]] = {}
+    by_model_and_task: dict[tuple[str, str], list[_Answered]] = {}
     names: dict[str, str] = {}
     counted = Counter(step.context.name for step in steps)
     for step in steps:
@@ -81,8 +81,8 @@ def _by_model_and_task(steps: Sequence[FinishedStep]) -> dict[tuple[str, str], l
                 config.scorer_is_told,
             )
             searched = at_equal_tokens(task, config.policies, votes, config.seed, config.scorer_is_told)
-            found.setdefault((model, task.task), []).append(_Answered(each, task.golds, searched))
-    return found
+            by_model_and_task.setdefault((model, task.task), []).append(_Answered(each, task.golds, searched))
+    return by_model_and_task
 
 
 def _together(sweeps: Sequence[_Answered]) -> Options:
