@@ -16,6 +16,7 @@ from scipy.stats import beta, binom
 
 from jobs.evaluate.figures.equal_tokens import as_markdown, read, write
 from jobs.evaluate.stats.equal_tokens import EqualTokens, at_equal_tokens
+from jobs.evaluate.stats.options import options
 from jobs.evaluate.stats.outcomes import TOKENS, Outcomes, of_frame
 from jobs.evaluate.stats.votes import Vote, spelled
 from jobs.evaluate.sweep.policies.budgets import Budget
@@ -162,6 +163,9 @@ def test_what_the_scorer_read_counts_on_both_sides_or_on_none() -> None:
     assert at["scored best by scorer", False].voted == pytest.approx(0.5)
     assert [each.bound for each in found] == [each.votes == "auto pass" for each in found]
     assert all(math.isnan(each.p_holm) == each.bound for each in found)
+    named = {each.name for each in options(task, policies, (MAJORITY, Vote("best", "scorer")), "sweep").options}
+    assert "scored best@4 by scorer" in named
+    assert not named & {"scored", "scored majority@4"}, "these are what auto's are"
     told = at_equal_tokens(task, policies, (MAJORITY,), told=True)
     assert all(each.bound for each in told), "a search whose scorer knows the answer is a bound"
 
