@@ -94,7 +94,7 @@ def _draw(figure: Figure, axes: Axes, title: str, frontier: Frontier) -> None:
     axes.margins(x=0.06)
     _draw_frontier(figure, axes, frontier, max(costs, default=0.0))
     axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9.5, handletextpad=0.6)
-    text = "\n".join(wrap(sentence(frontier), 112, max_lines=3, placeholder=" …"))
+    text = "\n".join(wrap(sentence(frontier), 140, max_lines=3, placeholder=" …"))
     above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
     axes.annotate(
         f"{title}: what is worth its tokens", (0, 1), (-40, 62), fontsize=15, fontweight="bold", va="top", **above

@@ -244,7 +244,9 @@ def test_what_a_scorer_reads_is_paid_for_by_what_goes_by_it(tmp_path: Path) -> N
     assert "best@k by scorer" not in curves, "the natural end's samples have no score"
     silent = [row | {"score": None, "scorer_tokens": 0} for row in rows("b", ["-", "-"])]
     (both,) = read(write(tmp_path, of_auto, silent), [auto.name], ["scorer"])
-    (over, _) = frontiers(options(both, [auto], votes, "sweep"), seed=0)
-    assert not any("by scorer" in each.option.name for each in over.options), "an item without answers is no exception"
+    (unscored, _) = frontiers(options(both, [auto], votes, "sweep"), seed=0)
+    assert not any("by scorer" in each.option.name for each in unscored.options), (
+        "an item without answers is no exception"
+    )
     by_scorer = curves["Wait"].points[-1].scaled(Vote("best", "scorer"))
     assert [point.accuracy for point in by_scorer] == [0.5, 1]
