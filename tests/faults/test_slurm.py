@@ -33,19 +33,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-def experiment(folder: Path, epochs: int = 1) -> Path:
-    """Trains for so many epochs of 250 steps on two workers, a node each, then sweeps."""
+def experiment(folder: Path) -> Path:
+    """Trains for 125 steps on two workers, a node each, then sweeps."""
     content = {
         "name": "tiny",
         "store": str(folder / "runs"),
         "tracking": f"sqlite:///{folder}/mlflow.db",
         "steps": {
-            "letters": {"job": "letters", "train": 4000, "test": 20},
+            "letters": {"job": "letters", "train": 2000, "test": 20},
             "model": {
                 "job": "finetune",
                 "model": {"random": "qwen2", "layers": 1, "hidden_size": 64},
                 "data": "${letters}",
-                "epochs": epochs,
+                "epochs": 1,
                 "batch_size": 16,
                 "resources": {"workers": 2, "cpus_per_worker": 2, "checkpoint_every": 20},
             },
@@ -159,18 +159,18 @@ def test_a_job_goes_on_after_a_node_lost_ray_after_its_time_limit_and_after_a_lo
     site: Site, tmp_path: Path, undisturbed: dict[str, object]
 ) -> None:
     file = experiment(tmp_path)
-    number = submitted(site, tmp_path, "--nodes=2", "--time=60", "--signal=B:USR1@20", str(file))
-    reached(tmp_path, 30)
+    number = submitted(site, tmp_path, "--nodes=2", "--time=60", "--signal=B:USR1@100", str(file))
+    reached(tmp_path, 15)
     (raylet,) = [each for each in ray_of(tmp_path, "n2") if "raylet" in each.name()]
     raylet.send_signal(signal.SIGKILL)
     says(tmp_path, "Ray ended on n2: it is started again")
-    reached(tmp_path, 80)
-    site.said("scontrol", "update", f"JobId={number}", f"TimeLimit={site.minutes(number) + 1}")
+    reached(tmp_path, 45)
+    site.said("scontrol", "update", f"JobId={number}", f"TimeLimit={site.minutes(number) + 2}")
     says(tmp_path, "the time limit is near: the job goes back into the queue")
     site.wait(number, "PENDING", 60)
     site.said("scontrol", "update", f"JobId={number}", "TimeLimit=60")
     says(tmp_path, "restart 1")
-    reached(tmp_path, 140)
+    reached(tmp_path, 75)
     site.kill("n2")
     says(tmp_path, "restart 2")
     site.start("n2")
@@ -182,9 +182,9 @@ def test_a_job_goes_on_after_a_node_lost_ray_after_its_time_limit_and_after_a_lo
 
 
 def test_what_is_preempted_goes_on_later_and_what_is_cancelled_does_not(site: Site, tmp_path: Path) -> None:
-    file = experiment(tmp_path, epochs=1)
+    file = experiment(tmp_path)
     number = submitted(site, tmp_path, "--nodes=3", "--time=20", str(file))
-    reached(tmp_path, 30)
+    reached(tmp_path, 15)
     urgent = site.said(
         "sbatch", "--parsable", "-p", "urgent", "--nodes=3", "--exclusive", "--wrap=sleep 5", cwd=tmp_path
     )
@@ -195,7 +195,7 @@ def test_what_is_preempted_goes_on_later_and_what_is_cancelled_does_not(site: Si
     while "restart 1" not in log(tmp_path):
         assert time.monotonic() < deadline, log(tmp_path)[-3000:]
         time.sleep(0.5)
-    reached(tmp_path, 30)
+    reached(tmp_path, 15)
     site.said("scancel", number)
     site.wait(number, "CANCELLED", 120)
     assert "SIGTERM: stopping the run" in log(tmp_path)
@@ -203,9 +203,9 @@ def test_what_is_preempted_goes_on_later_and_what_is_cancelled_does_not(site: Si
 
 
 def test_nodes_that_idle_leave_the_job(site: Site, tmp_path: Path) -> None:
-    file = experiment(tmp_path, epochs=1)
+    file = experiment(tmp_path)
     number = submitted(site, tmp_path, "--nodes=3", "--time=20", str(file), "--give-back", "0.3")
-    reached(tmp_path, 30)
+    reached(tmp_path, 15)
     deadline = time.monotonic() + 200
     while site.job(number)["NumNodes"] != "2":
         assert time.monotonic() < deadline, log(tmp_path)[-3000:]

@@ -102,7 +102,7 @@ def test_one_question_is_asked_without_a_terminal(model: Path) -> None:
 def test_what_a_finished_step_made_is_tried_alone_in_its_sweep_and_under_an_adapter(tmp_path: Path) -> None:
     file = trained(tmp_path)
     save_adapter(next(tmp_path.glob("runs/sft_model-*/output")), tmp_path / "adapter")
-    asked = ["--ask", "1+1?", "--budget", "8", "--json", "--save", str(tmp_path / "kept.jsonl")]
+    asked = ["--ask", "1+1?", "--temperature", "0", "--budget", "8", "--json", "--save", str(tmp_path / "kept.jsonl")]
     said = []
     for step in ("sft_model", "sweep", "adapted"):
         result = CliRunner().invoke(main, ["try", str(file), step, *asked])
