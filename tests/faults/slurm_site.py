@@ -123,7 +123,7 @@ def slurm(folder: Path, nodes: int, cpus: int) -> Iterator[Site]:
             time.sleep(0.5)
         for node in named:
             site.start(node)
-            stack.callback(lambda node=node: _stop(site.nodes[node]))
+        stack.callback(lambda: [_stop(process) for process in site.nodes.values()])
         deadline = time.monotonic() + 60
         while site.said("sinfo", "-h", "-o", "%T %D", "-p", "main") != f"idle {nodes}":
             assert time.monotonic() < deadline, (folder / "ctld.log").read_text()[-3000:]

@@ -68,7 +68,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tools")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    install = [python, "-m", "pip", "install", "-q"]
+    install = [str(python), "-m", "pip", "install", "-q"]
     subprocess.run([*install, "inspect_ai==0.3.285", "pandas", "pyarrow", "pytablewriter", "requests"], check=True)
     subprocess.run([*install, "--no-deps", "lm_eval==0.4.13"], check=True)
     return python

@@ -74,7 +74,7 @@ def test_a_model_that_marks_no_thinking_thinks_within_text(monkeypatch: pytest.M
     arguments = ["init", "--model", "./model", "--questions", "q.csv", "--budgets", "16", "--strings", "-", "--force"]
     Path("q.csv").write_text("id,question,answer\n1,1+1?,2\n")
     assert CliRunner().invoke(main, arguments).exit_code == 0
-    assert load(Path("experiment.yaml")).steps["sweep"].config.template == "auto"
+    assert load(Path("experiment.yaml")).steps["sweep"].config.template.name == "auto"
     monkeypatch.setattr(prompts, "find_style", lambda *shown: None)
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
