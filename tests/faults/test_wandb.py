@@ -62,7 +62,7 @@ def test_a_finished_sweep_is_read_back_as_it_was_measured(programs: Path, tmp_pa
     for step in plan(experiment, Store(Path(experiment.store))):
         step.folder.write_status(state="done", started=10.0, finished=71.0)
     run(programs, tmp_path)
-    runs = {each.name.split("-", 3)[-1]: each for each in (tmp_path / "wandb").iterdir()}
+    runs = {each.name.split("-", 3)[-1]: each for each in (tmp_path / "wandb").glob("offline-run-*")}
     folders = {each.parent.name: each.parent for each in file.parent.glob("runs/*/tracked/*/run.json")}
     (fingerprint,) = {each.parents[1].name.rpartition("-")[2] for each in folders.values()}
     assert set(runs) == {f"{fingerprint}-{name}" for name in folders}
@@ -92,6 +92,6 @@ def assert_only_what_changed_is_written_again(programs: Path, folder: Path, runs
     (record,) = folder.glob("runs/sweep-*/mirrored.json")
     record.unlink()
     run(programs, folder)
-    again = {each.name.split("-", 3)[-1]: each for each in (folder / "wandb").iterdir()}
+    again = {each.name.split("-", 3)[-1]: each for each in (folder / "wandb").glob("offline-run-*")}
     assert set(again) == set(runs)
     assert [each for each in again if (again[each] / "told.sha256").stat().st_mtime_ns != times[each]] == [name]
