@@ -69,7 +69,10 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     install = [str(python), "-m", "pip", "install", "-q"]
-    subprocess.run([*install, "inspect_ai==0.3.285", "pandas", "pyarrow", "pytablewriter", "requests"], check=True)
+    subprocess.run(
+        [*install, "inspect_ai==0.3.285", "pandas", "pyarrow", "pytablewriter", "requests", "jinja2", "pyyaml"],
+        check=True,
+    )
     subprocess.run([*install, "--no-deps", "lm_eval==0.4.13"], check=True)
     return python
 
