@@ -70,6 +70,10 @@ class Site:
         self.nodes[node].kill()
         self.nodes[node].wait()
 
+    def stop(self) -> None:
+        for process in self.nodes.values():
+            _stop(process)
+
     def minutes(self, number: str) -> int:
         """That a job has run for."""
         hours, minutes, _ = map(int, self.job(number)["RunTime"].split(":"))
@@ -121,9 +125,9 @@ def slurm(folder: Path, nodes: int, cpus: int) -> Iterator[Site]:
             process = _started([shutil.which(command[0]) or command[0], *command[1:]], environment)
             stack.callback(_stop, process)
             time.sleep(0.5)
+        stack.callback(site.stop)
         for node in named:
             site.start(node)
-        stack.callback(lambda: [_stop(process) for process in site.nodes.values()])
         deadline = time.monotonic() + 60
         while site.said("sinfo", "-h", "-o", "%T %D", "-p", "main") != f"idle {nodes}":
             assert time.monotonic() < deadline, (folder / "ctld.log").read_text()[-3000:]
