@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from jobs.evaluate.figures.frontier_tables import sentence
-from jobs.evaluate.figures.labels import Labels
+from jobs.evaluate.figures.captions import Captions
 from jobs.evaluate.figures.plots import COLOURS, INK, LOG_FROM, MARKERS, STYLE
 from jobs.evaluate.stats.frontier import Frontier, Priced
 from jobs.evaluate.sweep.policies.budgets import Budget
@@ -134,13 +134,13 @@ def _draw_frontier(figure: Figure, axes: Axes, frontier: Frontier, last: float) 
     arms.append([max(0.0, each.interval.high - each.accuracy) for each in points])
     axes.errorbar(x, y, arms, fmt="none", ecolor=shade, elinewidth=1.2, alpha=0.6, zorder=5)
     axes.plot(x, y, "D", color=shade, markersize=8, markeredgecolor="white", markeredgewidth=1.2, zorder=6)
-    labels = Labels(figure, axes)
+    captions = Captions(figure, axes)
     for each in (*frontier.options, *frontier.bounds):
         if math.isfinite(each.accuracy):
-            labels.keep_off(each.cost, each.accuracy, 6)
+            captions.keep_off(each.cost, each.accuracy, 6)
     for (here, low), (there, high) in pairwise([*zip(x, y, strict=True), (max(last, x[-1]), y[-1])]):
-        labels.keep_off_line((here, low), (there, low))
-        labels.keep_off_line((there, low), (there, high))
+        captions.keep_off_line((here, low), (there, low))
+        captions.keep_off_line((there, low), (there, high))
     around = ((8, -11), (8, -20), (-8, 11), (-8, 20), (8, 12), (0, 20), (0, -22), (-8, -12), (10, -30), (-10, 30))
     for each in points:
-        labels.write(each.cost, each.accuracy, _short(each), INK, around, size=9.5)
+        captions.write(each.cost, each.accuracy, _short(each), INK, around, size=9.5)

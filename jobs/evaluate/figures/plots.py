@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from jobs.evaluate.figures.labels import AROUND, Labels, Offset
+from jobs.evaluate.figures.captions import AROUND, Captions, Offset
 from jobs.evaluate.stats.curves import MeasuredCurve, Point
 from jobs.evaluate.stats.intervals import Interval
 
@@ -161,19 +161,19 @@ def _arms(values: Sequence[float], intervals: Sequence[Interval]) -> tuple[list[
 
 def _label(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
     """Writes the names of curves where they end, and beside points what sets them apart; not twice the same."""
-    labels = Labels(figure, axes)
+    captions = Captions(figure, axes)
     for curve in curves:
         places = [(point.thinking_tokens, point.accuracy) for point in curve.points]
         for place in places:
-            labels.keep_off(*place)
+            captions.keep_off(*place)
         for start, end in pairwise(places if curve.varies != "rule" else ()):
-            labels.keep_off_line(start, end)
+            captions.keep_off_line(start, end)
 
     def write(point: Point, text: str, shade: str, offsets: Sequence[Offset] = AROUND, size: float = 8.5) -> None:
-        labels.write(point.thinking_tokens, point.accuracy, text, shade, offsets, size)
+        captions.write(point.thinking_tokens, point.accuracy, text, shade, offsets, size)
 
     def pixel(point: Point) -> tuple[float, float]:
-        return labels.pixel(point.thinking_tokens, point.accuracy)
+        return captions.pixel(point.thinking_tokens, point.accuracy)
 
     ends = sorted(
         ((curve, colour(number)) for number, curve in enumerate(curves) if curve.varies != "budget"),

@@ -27,7 +27,7 @@ _LINE = 3
 """How wide it counts as, in points."""
 
 
-class Labels:
+class Captions:
     """The texts of one set of axes, whose limits are settled. Places are those of the data."""
 
     def __init__(self, figure: Figure, axes: Axes):
