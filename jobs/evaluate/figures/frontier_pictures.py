@@ -19,8 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from jobs.evaluate.figures.frontier_tables import sentence
 from jobs.evaluate.figures.captions import Captions
+from jobs.evaluate.figures.frontier_tables import sentence
 from jobs.evaluate.figures.plots import COLOURS, INK, LOG_FROM, MARKERS, STYLE
 from jobs.evaluate.stats.frontier import Frontier, Priced
 from jobs.evaluate.sweep.policies.budgets import Budget
