@@ -137,7 +137,8 @@ def test_intervals_cover_a_truth_that_is_known() -> None:
     truth = weights @ (0.3 + 0.5 * ease) - voted
     covered = 0
     for _ in range(400):
-        of_sweep = beside(sweep(*uncertain(60, rng), repeats=REPEATS), Vote("pass")).difference
+        said, costs, found, spent = uncertain(60, rng)
+        of_sweep = beside(sweep(said, costs, found, spent, repeats=REPEATS), Vote("pass")).difference
         assert of_sweep is not None
         covered += of_sweep.interval.low <= truth <= of_sweep.interval.high
     assert 0.93 <= covered / 400 <= 0.985
