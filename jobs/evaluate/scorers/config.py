@@ -88,8 +88,8 @@ def cannot_search(config: EvaluateConfig) -> str | None:
     if resources.scorer.replicas and scorer.model is None:
         return f"resources.scorer.replicas: scorer {scorer.kind} has no model to place apart: leave it out"
     gpus = resources.scorer.gpus if config.scorers_apart else resources.gpus
-    if scorer.record.tells and not ENGINES[chosen(scorer.engine, gpus)].tells:
-        able = " or ".join(name for name in ENGINES if ENGINES[name].tells)
+    if scorer.record.likelihoods and not ENGINES[chosen(scorer.engine, gpus)].likelihoods:
+        able = " or ".join(name for name in ENGINES if ENGINES[name].likelihoods)
         said = f"search.scorer.engine: {scorer.engine} does not say how likely tokens are, which is the score"
         return f"{said}: take {able}"
     if resources.scorer.gpus and not config.scorers_apart and not (resources.gpus and config.engine_name == "vllm"):
