@@ -37,15 +37,19 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
     thinking: list[int] = []
     injected = used = skipped = own = 0
     forbid = False
-    while True:
+    end = "natural"
+    while unit.thinks:  # else there is nothing to think, and all that is written is the answer
         if len(thinking) == budget:
             end = "forced" if most is not None and most <= capacity else "context"
             if not route.forced:
                 end = "rejected" if end == "forced" else end
                 return Outcome(tuple(thinking), 0, end, (), "none", 0, 0, len(thinking))
             break
+        text = b"".join(forcing.pieces[each] for each in thinking) if forcing.pieces else b""
         refused = [
-            each for each in range(len(forcing.pieces)) if unit.banned and says(unit.banned, thinking, each, forcing)
+            each
+            for each, piece in enumerate(forcing.pieces if unit.banned else ())
+            if each not in forcing.thinking_stops and completes(unit.banned, text, piece)  # a stop is never written
         ]
         # After an extension, thinking may not end at once, nor may the next token be one that only a close begins with.
         stops = forcing.first_stops if forbid else forcing.thinking_stops
@@ -56,7 +60,7 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
         if token not in forcing.thinking_stops and not closes:
             thinking.append(token)
             if route.mark is not None and route.mark.kind == "stop":
-                if says(route.mark.strings, thinking[:-1], token, forcing):
+                if completes(route.mark.strings, text, forcing.pieces[token]):
                     end = "forced"
                     break
                 continue
@@ -81,6 +85,7 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
     closing = forcing.closing(
         None if end == "natural" else route.closing, thinking[-1] if thinking else unit.prompt[-1]
     )
+    closing = closing if unit.thinks else ()
     answer: list[int] = []
     answer_end = "length"
     while len(answer) < unit.room.answer:
@@ -110,13 +115,9 @@ def closes_here(script: Script, prefix: tuple[int, ...], own: int, forcing: Forc
     return at >= 0 and len("".join(texts[:own])) <= at < len("".join(texts[: own + 1]))
 
 
-def says(strings: Iterable[str], before: list[int], token: int, forcing: Forcing) -> bool:
-    """Whether one of `strings` ends in `token`, which is written after `before`."""
-    text = b"".join(forcing.pieces[each] for each in before)
-    longer = text + forcing.pieces[token]
-    return any(
-        longer[:end].endswith(string.encode()) for string in strings for end in range(len(text) + 1, len(longer) + 1)
-    )
+def completes(strings: Iterable[str], text: bytes, piece: bytes) -> bool:
+    """Whether one of `strings` ends in `piece`, which is written after `text`."""
+    return any(string in text[max(0, len(text) + 1 - len(string)) :] + piece for string in map(str.encode, strings))
 
 
 def headers(tokens: list[int], header: tuple[int, ...]) -> list[int]:
