@@ -18,7 +18,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: sweep mlflow quick lint types light test test-faults install wheels browser clean docs
+.PHONY: sweep mlflow quick lint types light test suite test-faults install wheels browser clean docs
 
 # The plan first: an experiment that cannot be run as written is refused before anything starts, and one that is done is
 # shown without a cluster.
@@ -46,10 +46,14 @@ types: $(INSTALLED)
 light: $(INSTALLED)
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile -m "not processes and not seconds" --durations 5 --durations-min 2
 
-# Two files of tests at a time, each process with one thread: most of them wait for clusters, servers and browsers to start.
-# A busy machine can delay that beyond any limit, so what failed is run once more, alone, before it counts.
-test: $(INSTALLED) browser lint types
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
+# mypy beside the tests: it takes one core for a minute where it finds no cache.
+test: $(INSTALLED) browser lint
+	@$(MAKE) --no-print-directory --jobs 2 types suite
+
+# Three files of tests at a time, each process with one thread: what starts clusters, servers and browsers waits for them a
+# quarter of its time. A busy machine can delay that beyond any limit, so what failed is run once more, alone, before it counts.
+suite: $(INSTALLED) browser
+	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder || pytest --last-failed --last-failed-no-failures none
 
 test-faults: $(INSTALLED)
 	OMP_NUM_THREADS=1 pytest tests/faults benchmarks --ignore benchmarks/test_finetune_against_trl.py

@@ -133,7 +133,7 @@ def head(
         command = ["ray", "start", "--head", "--block", "--dashboard-host=127.0.0.1"]
         command += [f"--dashboard-port={address.rpartition(':')[2]}", f"--temp-dir={folder}/r", "--log-style=record"]
         agent = free_port()
-        command += [f"--dashboard-agent-listen-port={agent}"]
+        command += [f"--dashboard-agent-listen-port={agent}", "--include-log-monitor=false"]
         simulation: Mapping[str, str] = {}
         if autoscaling is None:
             command += ["--port=0"]

@@ -66,7 +66,8 @@ def _would_fit(bundle: Mapping[str, float], count: int) -> bool:
 def release_abandoned() -> None:
     """Gives back what gangs hold whose coordinator was killed: Ray itself does once the whole run has ended.
 
-    Ray Train has an actor for that, but it learns of a gang only once all its workers have started.
+    Ray Train has an actor for that (:mod:`jobs.finetune.trainer` leaves it out), but it learns of a gang only once all
+    its workers have started.
     """
     for group in _table():
         coordinator = ActorID(group.creator_actor_id)

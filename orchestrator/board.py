@@ -45,10 +45,10 @@ def write(locations: Sequence[str], folder: Path, command: str, against: str | N
 
     Raises StoreError for what is no store, StepError for a request that cannot be met.
     """
-    found = [each for location in dict.fromkeys(locations) for each in finished_steps(location)]
+    finished = [each for location in dict.fromkeys(locations) for each in finished_steps(location)]
     boards = {kind: job.board for kind, job in JOBS.items() if job.board is not None}
     (kind,) = boards  # one folder, one page
-    steps = [step for name, step in found if name == kind]
+    steps = [step for name, step in finished if name == kind]
     return boards[kind](steps, BoardRequest(folder, command, against))
 
 

@@ -110,9 +110,9 @@ def _gpus() -> Iterator[Finding]:
 
 def _store(store: str) -> Finding:
     try:
-        found = Store(storage_path(store))
-        found.check_reachable()
-        found.check_writable()
+        opened = Store(storage_path(store))
+        opened.check_reachable()
+        opened.check_writable()
     except (StoreError, OSError) as error:
         return Finding("store", f"{store}: {error}", "see its address and rights, or set ORCHESTRATOR_STORE")
     return Finding("store", f"{store} can be written")

@@ -53,9 +53,9 @@ def run(experiment: Experiment) -> bool:
 def results(experiment: Experiment) -> dict[str, Frames]:
     """Of each finished step that has any, its results as frames, by its name. Runs nothing. Raises StoreError."""
     store = Store(storage_path(experiment.store))
-    found = {}
+    frames_by_step = {}
     for item in plan(experiment, store):
         frames = JOBS[item.step.kind].frames
         if frames is not None and item.verdict == "done":
-            found[item.step.name] = frames(item.step.config, item.context(experiment, store))
-    return found
+            frames_by_step[item.step.name] = frames(item.step.config, item.context(experiment, store))
+    return frames_by_step

@@ -82,10 +82,10 @@ class Account:
         But where the run was killed with it, what it had said last is more than what was written down, and requests
         that were under way may be charged for.
         """
-        told = self._what_it_says()
+        statement = self._what_it_says()
         began = read_note(self._folder.path / BEGAN, dict[str, float], "what a killed run spent last is not counted")
-        if told and began:
-            usd = began["usd"] + told["usd"] + self._under_way(told)
+        if statement and began:
+            usd = began["usd"] + statement["usd"] + self._under_way(statement)
             self.spending = replace(self.spending, usd=max(self.spending.usd, usd))
             self._folder.forget_held()
             self.save()
@@ -121,8 +121,8 @@ class Account:
 
     def ahead(self, seconds: float) -> float:
         """USD that it may come to in so many more seconds, and by what it has under way."""
-        told = self._told if self._told != self._stale else {}
-        return self._where.usd(self._most, seconds) + self._under_way(told)
+        statement = self._told if self._told != self._stale else {}
+        return self._where.usd(self._most, seconds) + self._under_way(statement)
 
     def stop(self) -> None:
         """The attempt has ended. What requests come to that were cut off, nobody says: they count at their most."""

@@ -96,6 +96,18 @@ USED: dict[str, tuple[str, Callable[..., object]]] = {
         "what is done before workers connect",
         connects,
     ),
+    "ray.train.v2._internal.callbacks.datasets.DatasetsCallback": (
+        "a process that a gang is spared",
+        has("before_init_train_context"),
+    ),
+    "ray.train.v2._internal.callbacks.placement_group_callback.PlacementGroupCleanerCallback": (
+        "another",
+        has("after_controller_start"),
+    ),
+    "ray.train.v2._internal.execution.scaling_policy.fixed.FixedScalingPolicy": (
+        "the third",
+        has("after_controller_start", "_maybe_send_resource_request", "make_decision_for_running_worker_group"),
+    ),
     "ray.train.v2._internal.constants.WORKER_GROUP_START_TIMEOUT_S_ENV_VAR": (
         "how long a gang is waited for",
         str.isidentifier,

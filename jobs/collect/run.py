@@ -270,17 +270,17 @@ def write(config: CollectConfig, context: StepContext, rows: Iterable[Block], de
         for block in rows:
             for row in block.to_pylist():
                 number = row["number"]
-                told = {
+                columns = {
                     "id": decided.name(number),
                     **{name: row[name] for name in ("question", "answer", "type", "source", "row")},
                 }
-                own = json.loads(row["kept"])
+                extra = json.loads(row["kept"])
                 if number in decided.dropped:
                     stage, why, more = decided.dropped[number]
-                    dropped.add({**told, **own, "stage": stage, "reason": why, **more})
+                    dropped.add({**columns, **extra, "stage": stage, "reason": why, **more})
                 else:
                     also = sorted(decided.also_in.get(number, set()) - {row["source"]})
-                    kept.add({**told, "also_in": also, **own})
+                    kept.add({**columns, "also_in": also, **extra})
     sources: list[tuple[TaskConfig, str]] = [(each, "source") for each in config.sources]
     if config.decontaminate is not None:
         sources += [(each, "decontamination") for each in config.decontaminate.against]

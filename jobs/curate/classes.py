@@ -20,8 +20,8 @@ SHIPPED = ("msc",)
 @lru_cache
 def shipped(name: str) -> Mapping[str, str]:
     """By label, what each class is about."""
-    found: dict[str, str] = yaml.safe_load(files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
-    return found
+    classes: dict[str, str] = yaml.safe_load(files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    return classes
 
 
 def _classes(value: Any) -> Any:

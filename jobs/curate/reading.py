@@ -34,8 +34,8 @@ def read(path: Path, name: str) -> Iterator[tuple[int, CurateRow]]:
 
 def _row(columns: Mapping[str, Any], where: str, seen: dict[str, int]) -> CurateRow:
     parts = {part: _text(columns, part, where) for part in PARTS}
-    own = columns.get("id")
-    question = str(own) if isinstance(own, str | int) and str(own) else identity(parts["question"])
+    given = columns.get("id")
+    question = str(given) if isinstance(given, str | int) and str(given) else identity(parts["question"])
     count = seen[question] = seen.get(question, -1) + 1
     key = question if not count else f"{question}#{count}"
     source = sys.intern(str(columns.get("source") or "") or "all")

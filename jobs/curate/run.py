@@ -202,5 +202,5 @@ def _rows_file(path: Path, data: Path, entries: Sequence[Entry]) -> None:
 
 
 def _plain(row: Entry, columns: Mapping[str, Any]) -> dict[str, Any]:
-    told = {"domain": row.domain} if row.domain else {}
-    return {**columns, "id": row.id, **told, "length": row.length}
+    domain = {"domain": row.domain} if row.domain else {}
+    return {**columns, "id": row.id, **domain, "length": row.length}

@@ -73,18 +73,18 @@ class _Counted:
     @classmethod
     def of(cls, step: FinishedStep, request: ReportRequest) -> _Counted:
         """Reads all of a step's rows, once."""
-        found = cls(step, Drawn(math.ceil(A_MEGABYTE * request.megabytes)))
+        counted = cls(step, Drawn(math.ceil(A_MEGABYTE * request.megabytes)))
         for fate, reason, row in made_rows(step.context.output):
             kept = fate == "kept"
-            found.verdicts[row["verdict"], kept] += 1
-            found.ends[row["thinking_end"], row["answer_end"], kept] += 1
-            found.thinking[kept][row["thinking_tokens"]] += 1
-            found.answers[kept] += row["answer_tokens"]
+            counted.verdicts[row["verdict"], kept] += 1
+            counted.ends[row["thinking_end"], row["answer_end"], kept] += 1
+            counted.thinking[kept][row["thinking_tokens"]] += 1
+            counted.answers[kept] += row["answer_tokens"]
             asked_for = row["id"] in request.items
             if asked_for:
-                found.wanted.add(row["id"])
-            found.drawn.add(fate, _viewed(row, fate, reason, asked_for), asked_for)
-        return found
+                counted.wanted.add(row["id"])
+            counted.drawn.add(fate, _viewed(row, fate, reason, asked_for), asked_for)
+        return counted
 
     @property
     def samples(self) -> int:

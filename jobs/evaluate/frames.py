@@ -28,8 +28,8 @@ def frames(config: EvaluateConfig, context: StepContext) -> Frames:
 
 def _curves(written: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
     """By task and policy, the first curve that it is on."""
-    found: dict[tuple[str, str], str] = {}
+    curve_of: dict[tuple[str, str], str] = {}
     for curve in written:
         for point in curve["points"]:
-            found.setdefault((curve["task"], point["policy"]), curve["curve"])
-    return found
+            curve_of.setdefault((curve["task"], point["policy"]), curve["curve"])
+    return curve_of

@@ -34,8 +34,8 @@ def frontier(steps: Sequence[FinishedStep], request: FrontierRequest) -> str:
     """
     sections, drawn = [], []
     for (model, task), of_both in _by_model_and_task(steps).items():
-        found = _together(of_both)
-        over = frontiers(found, seed=0)
+        shared = _together(of_both)
+        over = frontiers(shared, seed=0)
         drawn.append((f"{model} on {task}", over))
         sections.append(f"## {cell(model)} on {cell(task)}\n\n{as_markdown(over, request.budgets)}")
     if request.plot is not None:
@@ -47,7 +47,7 @@ def _by_model_and_task(
     steps: Sequence[FinishedStep],
 ) -> dict[tuple[str, str], list[tuple[Options, Mapping[str, str]]]]:
     """The options of each sweep, and the correct answers to its items."""
-    found: dict[tuple[str, str], list[tuple[Options, Mapping[str, str]]]] = {}
+    by_model_and_task: dict[tuple[str, str], list[tuple[Options, Mapping[str, str]]]] = {}
     names: dict[str, str] = {}
     counted = Counter(step.context.name for step in steps)
     for step in steps:
@@ -67,8 +67,8 @@ def _by_model_and_task(
                 config.seed,
                 config.scorer_is_told,
             )
-            found.setdefault((model, task.task), []).append((each, task.golds))
-    return found
+            by_model_and_task.setdefault((model, task.task), []).append((each, task.golds))
+    return by_model_and_task
 
 
 def _together(sweeps: Sequence[tuple[Options, Mapping[str, str]]]) -> Options:

@@ -241,12 +241,12 @@ def block_of(questions: Sequence[SampledPrompt]) -> dict[str, int]:
     for question in questions:
         items.setdefault(question.task.name, []).append(question.item.id)
     of_item = {task: blocks(task, of_task) for task, of_task in items.items()}
-    found: dict[str, int] = {}
+    block_by_unit: dict[str, int] = {}
     for question in questions:
         number = of_item[question.task.name][question.item.id]
         for unit in question.units:
-            found[unit.item] = min(number, found.get(unit.item, number))
-    return found
+            block_by_unit[unit.item] = min(number, block_by_unit.get(unit.item, number))
+    return block_by_unit
 
 
 def _complete(

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
 from ray.train.v2._internal.exceptions import (
     RayTrainError,
@@ -39,6 +38,7 @@ from jobs.finetune.connecting import GangTorchConfig, packed, raise_what_was_bef
 from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory_somewhere
 from jobs.finetune.holding import held
 from jobs.finetune.leaving import Leaving
+from jobs.finetune.trainer import Trainer
 from jobs.gang_scheduling import will_fit
 from orchestrator.job.errors import StepError
 from orchestrator.job.retries import Cause, Losses, OutOfRetries, field_of
@@ -125,10 +125,10 @@ def _trainer(
     records: Path,
     reservation: StoragePath,
     before: Callable[[Argument], None] | None = None,
-) -> TorchTrainer:
+) -> Trainer:
     gpus = config.resources.gpus_per_worker
     first = None if before is None else packed(partial(before, argument))
-    return TorchTrainer(
+    return Trainer(
         # Not as its train_loop_config: Ray Train's controller reads that too, and imports for seconds what is in it.
         partial(_work, work, argument, reservation),
         torch_config=GangTorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"], before=first),

@@ -19,6 +19,6 @@ def completion(shell: str) -> None:
 
     from orchestrator.__main__ import main
 
-    found = get_completion_class(shell)
-    assert found is not None
-    click.echo(found(main, {}, "scaling", "_SCALING_COMPLETE").source())
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
+    click.echo(completion_class(main, {}, "scaling", "_SCALING_COMPLETE").source())

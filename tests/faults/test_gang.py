@@ -28,6 +28,7 @@ from jobs.finetune.assignment import Assignment
 from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.fsdp import Fsdp
 from jobs.finetune.gang import _trainer, run_gang
+from jobs.finetune.network import interface
 from jobs.finetune.run import run
 from jobs.finetune.worker import work as step_work
 from jobs.letters.config import LettersConfig
@@ -190,18 +191,26 @@ def note_connection(task: Task) -> None:
     (task.folder / "connected").write_text(str(dist.is_initialized()))
 
 
+def work_and_note_network(task: Task) -> None:
+    work(task)
+    told = [os.environ.get(name) for name in ("GLOO_SOCKET_IFNAME", "NCCL_NET", "NCCL_DEBUG")]
+    (task.folder / f"network-{dist.get_rank()}").write_text(json.dumps(told))
+
+
 def refuse(task: Task) -> None:
     raise StepError("model: 'someone/new' cannot be downloaded (404): check its name")
 
 
-def test_what_takes_long_is_done_by_the_first_worker_before_the_others_wait_for_it(
+def test_before_the_workers_connect_the_first_does_what_takes_long_and_each_chooses_its_network(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     cluster.add_node(num_cpus=2)
     task, places = Task(tmp_path, steps=1), (tmp_path / "records", tmp_path / "reservation")
-    run_gang(work, task, config(), *places, before=note_connection)
+    run_gang(work_and_note_network, task, config(), *places, before=note_connection)
     assert (tmp_path / "connected").read_text() == "False"
     assert len(task.done()) == 1
+    chosen = [interface(ray.util.get_node_ip_address()), None, "INFO"]
+    assert [json.loads((tmp_path / f"network-{rank}").read_text()) for rank in range(2)] == [chosen] * 2
     with pytest.raises(StepError, match="cannot be downloaded"):
         run_gang(work, task, config(), *places, before=refuse)
 
@@ -244,28 +253,29 @@ def coordinate(pid: Path, *arguments: Any) -> None:
     run_gang(*arguments)
 
 
-def test_what_a_gang_holds_whose_coordinator_was_killed_before_it_began_goes_to_the_next(
-    cluster: Cluster, tmp_path: Path
+@pytest.mark.parametrize("begun", [False, True], ids=["before it began", "at work"])
+def test_what_a_gang_holds_whose_coordinator_was_killed_goes_to_the_next(
+    cluster: Cluster, tmp_path: Path, begun: bool
 ) -> None:
     def placed() -> int:
         return sum(group["state"] == "CREATED" for group in placement_group_table().values())
 
     for _ in range(2):
         cluster.add_node(num_cpus=1)
-    task, pid, reservation = Task(tmp_path, steps=3), tmp_path / "pid", tmp_path / "reservation"
+    task, pid, reservation = Task(tmp_path, steps=500), tmp_path / "pid", tmp_path / "reservation"
     arguments = (work, task, config(wait=5), tmp_path / "records", reservation)
     coordinator = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(coordinate)
     killed = coordinator.remote(pid, *arguments)
     deadline = time.monotonic() + 60
-    while not placed():
+    while not (len(task.done()) > 2 if begun else placed()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(int(pid.read_text()), signal.SIGKILL)
     with pytest.raises(WorkerCrashedError):
         ray.get(killed)
-    assert not reservation.exists()
+    assert reservation.exists() == begun
     ray.get(coordinator.remote(pid, *arguments), timeout=120)
-    assert [len(set(nodes)) for nodes in task.done()] == [2] * 3
+    assert [len(set(nodes)) for nodes in task.done()] == [2] * task.steps
 
 
 def test_a_gang_that_waits_for_its_machines_holds_nothing_until_it_has_them(cluster: Cluster, tmp_path: Path) -> None:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-import ray
 import torch
 import torch.distributed as dist
 
 from cluster.catalogue import MachineType, machine
 from jobs.finetune import network
-from jobs.finetune.gang import run_gang
 from jobs.finetune.network import bandwidth, check, choose, fabric, interface
 from orchestrator.job.errors import StepError
-from tests.finetune.gang import config, processes
-from tests.ray_cluster import ray_cluster
+from tests.finetune.gang import processes
 
 VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_NET", "NCCL_DEBUG", "NCCL_DEBUG_SUBSYS", "NCCL_DEBUG_FILE")
 NCCL_S_LOG = """\
@@ -171,23 +166,3 @@ def test_a_network_far_below_the_catalogue_s_figure_is_warned_of(tmp_path: Path)
     assert "of 1e+06 that m7i.2xlarge" in slow
     assert re.match(r"warning: the network is slow: .* take \d+ times as long as planned", warning)
     assert len((tmp_path / "said-1").read_text().splitlines()) == 1
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_cluster():
-        yield
-
-
-def _tell(folder: Path) -> None:
-    told = {name: os.environ.get(name) for name in VARIABLES}
-    (folder / f"told-{dist.get_rank()}").write_text(json.dumps(told))
-
-
-def test_every_worker_of_a_gang_has_chosen_before_it_connects(cluster: None, tmp_path: Path) -> None:
-    recipe = config(resources={"workers": 2})
-    run_gang(_tell, tmp_path, recipe, tmp_path / "records", tmp_path / "reservation.json")
-    found = interface(ray.util.get_node_ip_address())
-    for rank in range(2):
-        told = json.loads((tmp_path / f"told-{rank}").read_text())
-        assert (told["GLOO_SOCKET_IFNAME"], told["NCCL_NET"], told["NCCL_DEBUG"]) == (found, None, "INFO")

@@ -70,14 +70,14 @@ def _references(entries: Sequence[BoardEntry], against: str | None) -> dict[str,
     if not any(chosen.values()):
         some = ", ".join(sorted({entry.record["step"] for entry in entries})[:3])
         raise StepError(f"--against: no finished sweep {against!r}: give a step's name or its folder's, such as {some}")
-    found = {}
+    best_of = {}
     for task, rows in chosen.items():
         natural = [each for each in rows if each[1]["policy"] == NATURAL_END]
         newest = max((entry.step.finished for entry, _ in rows), default=0.0)
         rows = [each for each in (natural or rows) if each[0].step.finished == newest]
         if rows:
-            found[task] = _best(task, rows)
-    return found
+            best_of[task] = _best(task, rows)
+    return best_of
 
 
 def _is_step(entry: BoardEntry, name: str) -> bool:
@@ -94,9 +94,9 @@ def _best(task: str, rows: Sequence[tuple[BoardEntry, dict[str, Any]]]) -> Board
 
 def _compare(entry: BoardEntry, task: dict[str, Any], reference: BoardReference | None) -> None:
     """Sets what `task`'s rows are against the reference."""
-    found = {} if reference is None else dict(_against(entry, reference))
+    differences_by_policy = {} if reference is None else dict(_against(entry, reference))
     for row in task["rows"]:
-        row["against"] = found.get(row["policy"])
+        row["against"] = differences_by_policy.get(row["policy"])
     task["reference"] = reference and reference.id
 
 

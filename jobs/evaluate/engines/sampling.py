@@ -51,8 +51,8 @@ def beliefs(logprobs: torch.Tensor, chosen: torch.Tensor) -> list[Belief]:
     shares = likeliest.exp()
     rest = (1 - shares.sum(-1)).clamp(min=0)
     entropy = torch.special.entr(shares).sum(-1) + torch.special.entr(rest)
-    own = logprobs.gather(-1, chosen[:, None])[:, 0]
-    return [Belief(*each) for each in torch.stack([own, -likeliest.mean(-1), entropy], dim=-1).tolist()]
+    of_chosen = logprobs.gather(-1, chosen[:, None])[:, 0]
+    return [Belief(*each) for each in torch.stack([of_chosen, -likeliest.mean(-1), entropy], dim=-1).tolist()]
 
 
 def draw(logits: torch.Tensor, samplings: Sequence[Sampling], uniforms: Sequence[float]) -> torch.Tensor:

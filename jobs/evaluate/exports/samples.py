@@ -66,9 +66,9 @@ def scored_policies(sweep: FinishedSweep) -> Iterator[ScoredPolicy]:
 
 
 def _slugs(policies: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    slugs: dict[str, str] = {}
     for policy in dict.fromkeys(policies):
         slug = re.sub(r"[^A-Za-z0-9.]+", "-", policy).strip("-.") or "policy"
-        taken = sum(other == slug or other.startswith(f"{slug}_") for other in found.values())
-        found[policy] = f"{slug}_{taken + 1}" if taken else slug
-    return found
+        taken = sum(other == slug or other.startswith(f"{slug}_") for other in slugs.values())
+        slugs[policy] = f"{slug}_{taken + 1}" if taken else slug
+    return slugs

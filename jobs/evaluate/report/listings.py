@@ -98,7 +98,7 @@ def frontier_listing(frontier: Record) -> Listing:
 
 
 def _turns(sweep: FinishedSweep, task: str) -> Listing:
-    found = next((each for each in sweep.stopping if each["task"] == task), None)
+    record = next((each for each in sweep.stopping if each["task"] == task), None)
     note = (
         "Of all samples, those whose answer turns right, and those whose answer turns wrong, as thinking goes on from "
         "one probe to the next. What a rule's probes cost is in its thinking tokens. "
@@ -107,8 +107,8 @@ def _turns(sweep: FinishedSweep, task: str) -> Listing:
         "What more thinking turns over",
         TURN_COLUMNS,
         1,
-        [] if found is None else turn_rows(found),
-        "" if found is None else note + sentences(found),
+        [] if record is None else turn_rows(record),
+        "" if record is None else note + sentences(record),
     )
 
 

@@ -55,11 +55,11 @@ def held_out_within(sums: Sums, affordable: Sequence[int], seed: int) -> list[fl
     with np.errstate(invalid="ignore"):
         chosen_by = (halves @ sums.right) / (halves @ sums.asked)
         scored_on = ((1 - halves) @ sums.right) / ((1 - halves) @ sums.asked)
-    found = []
+    expected = []
     for first in affordable:
         best = np.where(np.isnan(chosen_by[:, :first]), -math.inf, chosen_by[:, :first])
         tied = (best == best.max(axis=1, keepdims=True)) & ~np.isnan(scored_on[:, :first])
         counts = tied.sum(axis=1)
         scores = np.where(tied, scored_on[:, :first], 0.0).sum(axis=1)[counts > 0] / counts[counts > 0]
-        found.append(float(scores.mean()) if scores.size else math.nan)
-    return found
+        expected.append(float(scores.mean()) if scores.size else math.nan)
+    return expected

@@ -84,17 +84,17 @@ def scores(
     so comparing it with one says nothing.
     """
     order = sorted(range(len(task.policies)), key=lambda column: task.policies[column] != natural)
-    found = Scores(tuple(task.policies[column] for column in order), task.shares[order])
+    compared = Scores(tuple(task.policies[column] for column in order), task.shares[order])
     if task.most == 1 or natural not in task.policies:
-        return found
+        return compared
     first = task.policies.index(natural)
     several = [k for k in shown(task.most, at_k) if 1 < k <= task.most]
     for vote in votes:
         if several and not vote.oracle:
             elected = together(task, vote, several, slice(first, first + 1), seed)
             if elected.shares.graded.items.any():
-                found = found.beside(Scores(tuple(f"{natural} {vote.at(k)}" for k in several), elected.shares))
-    return found
+                compared = compared.beside(Scores(tuple(f"{natural} {vote.at(k)}" for k in several), elected.shares))
+    return compared
 
 
 def compare(

@@ -86,8 +86,8 @@ def _best(ballots: Ballots, scores: Floats | None, ks: Sequence[int], seed: int)
     drawn = (said != ERROR) & (said != NONE)
     order = np.argsort(~drawn, axis=1, kind="stable")
     said = np.take_along_axis(said, order, 1)
-    own = np.where(said < 0, -1.0, np.take_along_axis(scores.reshape(said.shape), order, 1))
-    chances = best_at(said == CORRECT, own, drawn.sum(axis=1), max(ks))[:, np.array(ks) - 1]
+    ranked = np.where(said < 0, -1.0, np.take_along_axis(scores.reshape(said.shape), order, 1))
+    chances = best_at(said == CORRECT, ranked, drawn.sum(axis=1), max(ks))[:, np.array(ks) - 1]
     chances = chances.reshape(*ballots.correct.shape, len(ks))
     return Elected(np.where(_scored(ballots.pool, scores)[..., None], chances, np.nan))
 

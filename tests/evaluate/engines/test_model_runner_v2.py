@@ -1,11 +1,10 @@
-"""vLLM as it is on GPUs, where model runner V2 decodes: its loaders, its limits, and the runner itself, interpreted."""
+"""vLLM as it is on GPUs, where model runner V2 decodes: its loaders and its limits.
+
+The runner itself, interpreted, is in ``tests/faults/test_interpreted_v2.py``: that takes a minute.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,13 +20,10 @@ from vllm.v1.worker.gpu.sample.logits_processor import (
 
 from jobs.evaluate.engines.protocol import EngineSpec
 from jobs.evaluate.engines.vllm import limits, processors
-from tests.conftest import ROOT
-from tests.evaluate import tiny
 
 pytestmark = pytest.mark.processes
 
 VOCABULARY = 262
-CHECKS = ("requests", "penalties", "leaves", "restarts")
 SPEC = EngineSpec("vllm", "m", None, "bfloat16", 32_768, VOCABULARY, gpus=1, cpus=1)
 
 
@@ -120,12 +116,3 @@ def test_what_resources_say_counts() -> None:
     assert limited(seats=512, max_num_batched_tokens=16_384) == (512, 16_384)
     assert limited(seats=512, max_num_batched_tokens=100) == (100, 100)
     assert limited(seats=512, max_num_seqs=9000) == (9000, 9000)
-
-
-def test_v2_itself_keeps_the_protocol_and_goes_on_in_its_streams(tmp_path: Path) -> None:
-    model = tiny.save(tmp_path, 256)
-    program = [sys.executable, "-m", "tests.evaluate.engines.interpreted_v2", str(model)]
-    ended = subprocess.run(program, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    held = [line for line in ended.stdout.splitlines() if line in CHECKS]
-    assert (ended.returncode, held) == (0, list(CHECKS)), ended.stderr[-3000:]
-    assert "vllm: model runner V2, max_num_seqs 256, max_num_batched_tokens 2048" in ended.stdout
