@@ -117,7 +117,8 @@ def closes_here(script: Script, prefix: tuple[int, ...], own: int, forcing: Forc
 
 def completes(strings: Iterable[str], text: bytes, piece: bytes) -> bool:
     """Whether one of `strings` ends in `piece`, which is written after `text`."""
-    return any(string in text[max(0, len(text) + 1 - len(string)) :] + piece for string in map(str.encode, strings))
+    ends = [string for string in map(str.encode, strings) if string[-1] in piece]
+    return any(string in text[max(0, len(text) + 1 - len(string)) :] + piece for string in ends)
 
 
 def headers(tokens: list[int], header: tuple[int, ...]) -> list[int]:
