@@ -59,7 +59,9 @@ def _unknown_policies(config: CurateConfig, inputs: Mapping[str, Upcoming]) -> I
     asked = config.difficulty
     if asked is None:
         return
-    wanted = [(("difficulty", "policy"), sweep, asked.policy) for sweep in asked.wrong_in]
+    wanted: list[tuple[tuple[str, ...], Reference, str]] = [
+        (("difficulty", "policy"), sweep, asked.policy) for sweep in asked.wrong_in
+    ]
     if asked.accuracy is not None:
         wanted.append((("difficulty", "accuracy", "policy"), asked.accuracy.of, asked.accuracy.policy))
     for field, sweep, policy in wanted:

@@ -62,12 +62,12 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
     except UnknownArchitecture as error:
         model, unknown = None, str(error)
     assumed = context_remarks(model.context if model else None) if config.context_length == "auto" else ()
+    own = (*assumed, *_recommended(config, inputs), *_states(config), *_towers(config))
     sweep = _sweep(config, inputs, _context(config, model))
     if sweep is None:
         unknown_items = "time and cost are not known before launch: how many items its tasks have is not known"
-        return Estimate(unknown_items, remarks=assumed)
-    own = (*_recommended(config, inputs), *_states(config), *_towers(config))
-    remarks = (_saving(config, sweep.expected), *sweep.words, *assumed, *own)
+        return Estimate(unknown_items, remarks=own)
+    remarks = (_saving(config, sweep.expected), *sweep.words, *own)
     if config.engine_kind.served or model is None:
         why = unknown and f"time and cost of {config.model} are not known before launch: {unknown}"
         holder = why or "decoded on a server: time and cost are its own affair"

@@ -73,8 +73,10 @@ def test_what_a_checkpoint_says_of_itself_is_said(tmp_path: Path, config: dict[s
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "strange", **config}))
     said = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "do_sample": True}
     (tmp_path / "generation_config.json").write_text(json.dumps(said))
-    told = estimate({}, model=str(tmp_path), engine="vllm", sampling="recommended")
-    assert [expected in line for line in told.remarks].count(True) == 1
+    fields = {"model": str(tmp_path), "engine": "vllm", "sampling": "recommended"}
+    unknown = [{"name": "x", "dataset": "a/b", "revision": "c" * 40, "split": "test", "type": "math"}]
+    for told in (estimate({}, **fields), estimate({}, **fields, tasks=unknown)):
+        assert [expected in line for line in told.remarks].count(True) == 1
     plain = estimate({}, model="org/strange", engine="vllm", temperature=0.5)
     assert not any(expected in line for line in plain.remarks)
 
