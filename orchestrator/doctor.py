@@ -24,6 +24,7 @@ from orchestrator.store.errors import StoreError
 from orchestrator.store.step_folders import Store
 from orchestrator.store.storage import storage_path
 from orchestrator.tracking.tracker import Tracker, TrackingError, without_credentials
+from orchestrator.tracking.wandb_runs import WandbRuns
 
 DISTRIBUTION = "scaling-orchestrator"
 LEAST_DISK = 10e9
@@ -46,13 +47,15 @@ class Finding:
     """What to do; empty where nothing is wrong."""
 
 
-def findings(store: str, tracking: str) -> Iterator[Finding]:
-    """All checks, of an experiment with this store and tracking server."""
+def findings(store: str, tracking: str, wandb: str) -> Iterator[Finding]:
+    """All checks, of an experiment with this store and these trackers."""
     yield _python()
     yield _packages()
     yield from _gpus()
     yield _store(store)
     yield _tracking(tracking)
+    if wandb:
+        yield _wandb(wandb)
     yield _token()
     yield from _disk(store)
     yield _ports()
@@ -127,6 +130,15 @@ def _tracking(tracking: str) -> Finding:
     except (TrackingError, OSError) as error:
         return Finding("tracking", f"{shown}: {error}", "start the server, or set MLFLOW_TRACKING_URI")
     return Finding("tracking", f"{shown} answers")
+
+
+def _wandb(folder: str) -> Finding:
+    try:
+        WandbRuns(Path(folder), "doctor").check()
+    except TrackingError as error:
+        said, _, remedy = str(error).removeprefix("wandb: ").rpartition(": ")
+        return Finding("wandb", said, remedy)
+    return Finding("wandb", f"offline runs go to {folder}")
 
 
 def _token() -> Finding:

@@ -80,6 +80,8 @@ class Experiment:
     steps: Mapping[str, Step]
     store: str
     tracking: str
+    wandb: str
+    """Where offline runs of Weights & Biases go; empty: nowhere."""
     notes: tuple[str, ...]
     """What was understood other than written."""
     file: str
@@ -99,6 +101,7 @@ class TopLevel(StrictModel):
     description: str = ""
     store: str | None = Field(default=None, min_length=1, max_length=1000)
     tracking: str | None = Field(default=None, min_length=1, max_length=1000)
+    wandb: str | None = Field(default=None, min_length=1, max_length=1000)
     max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     steps: dict[str, dict[str, Any]] = Field(min_length=1)
 
@@ -116,7 +119,14 @@ class TopLevel(StrictModel):
             raise ValueError(problem)
         return value
 
-    @field_validator("store", "tracking")
+    @field_validator("wandb")
+    @classmethod
+    def _is_a_folder(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value:
+            raise ValueError(f"{shown(value)} is not a local folder: wandb sync uploads what is in one")
+        return value
+
+    @field_validator("store", "tracking", "wandb")
     @classmethod
     def _is_somewhere(cls, value: str | None) -> str | None:
         if value is not None:
@@ -197,6 +207,8 @@ class _Checker:
             self._see("ORCHESTRATOR_STORE")
         if isinstance(data, dict) and not data.get("tracking"):
             self._see("MLFLOW_TRACKING_URI")
+        if isinstance(data, dict) and not data.get("wandb"):
+            self._see("ORCHESTRATOR_WANDB")
         if top is not None and top.max_cost is not None:
             for name, step in steps.items():
                 for unlimited in step.config.unlimited():
@@ -205,12 +217,13 @@ class _Checker:
         ordered = self._order(steps, raw_steps if isinstance(raw_steps, dict) else {})
         if self.complaints or top is None:
             raise ExperimentError(self.file, self.complaints)
-        store, tracking = located(top.store, top.tracking)
+        store, tracking, wandb = located(top.store, top.tracking, top.wandb)
         return Experiment(
             name=top.name,
             steps={name: steps[name] for name in ordered},
             store=store,
             tracking=tracking,
+            wandb=wandb,
             max_cost=top.max_cost,
             notes=_notes([f"{name}: {note}" for name in ordered for note in _noted(steps[name].config)]),
             file=self.file,
@@ -361,12 +374,16 @@ def base_folder() -> Path:
     return Path.home() / ".orchestrator" if "runtime_resources" in here.parts else here
 
 
-def located(store: str | None = None, tracking: str | None = None) -> tuple[str, str]:
-    """Where results and tracked runs go: where a file says, else the environment. Raises ValueError."""
+def located(store: str | None = None, tracking: str | None = None, wandb: str | None = None) -> tuple[str, str, str]:
+    """Where results, tracked runs and offline runs of Weights & Biases (empty: nowhere) go: where a file says, else the
+    environment. Raises ValueError.
+    """
     base = base_folder()
+    beside = wandb or os.environ.get("ORCHESTRATOR_WANDB")
     return (
         _located(store or os.environ.get("ORCHESTRATOR_STORE") or DEFAULT_STORE, base),
         _located(tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING, base),
+        _located(beside, base) if beside else "",
     )
 
 

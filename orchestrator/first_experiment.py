@@ -14,6 +14,11 @@ from orchestrator.schema import COMMENT
 
 _WHOLE = re.compile(r"-?[0-9][0-9,]*")
 _LETTER = re.compile(r"[A-J]")
+TEMPLATES = {
+    "auto": "how the model marks its thinking; look says what was found",
+    "plain-think": "it marks none of its own, so it thinks inside <think>, written as text",
+}
+"""Styles of thinking: what is said of them."""
 LOOKED_AT = 100
 """Rows of the questions, to tell what their answers are."""
 
@@ -26,24 +31,45 @@ steps:
     job: evaluate
     model: {model}
     tasks: [{task}]
-    template: auto  # how the model marks its thinking; look says what was found
+    template: {template}
     budgets: {budgets}
 """
 
 
-def text(name: str, model: str, questions: str, budgets: str, strings: str, schema: str, gpus: bool) -> str:
-    """The file; `gpus`: this machine has some. Raises ValueError, in a line, where the questions cannot be read."""
+def text(
+    name: str,
+    model: str,
+    questions: str,
+    columns: str,
+    budgets: str,
+    strings: str,
+    template: str,
+    schema: str,
+    gpus: bool,
+) -> str:
+    """The file; `columns`: what those of the questions are called, ``question=problem,answer=solution``; `gpus`: this
+    machine has some. Raises ValueError, in a line, where the questions cannot be read.
+    """
     task: Any = questions
     if Path(questions).suffix or "/" in questions:
         if problem := file_problem(Path(questions)):
             raise ValueError(f"--questions: {questions}: {problem}")
-        task = {"path": questions, "type": _type(Path(questions))}
+        called = _columns(columns)
+        rows = _rows(Path(questions))
+        if rows and "id" not in called and "id" not in rows[0]:
+            called["id"] = None
+        task = {"path": questions, "type": _type([row.get(called.get("answer") or "answer") for row in rows])}
+        if called:
+            task["columns"] = called
+    elif columns:
+        raise ValueError(f"--columns: {columns}: are of a file's questions, and {questions} is none")
     written = _TEXT.format(
         comment=COMMENT,
         schema=schema,
         name=_inline(name),
         model=_inline(model),
         task=_inline(task),
+        template=f"{template}  # {TEMPLATES[template]}",
         budgets=_inline([int(each) if each.isdecimal() else each for each in _listed(budgets)]),
     )
     appended = [] if strings.strip() == "-" else _listed(strings)
@@ -61,16 +87,29 @@ def _inline(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
 
 
-def _type(file: Path) -> str:
-    """Of answers, from those of the first rows: ``integer``, ``choice``, else ``text``."""
+def _columns(given: str) -> dict[str, str | None]:
+    called: dict[str, str | None] = {}
+    for each in _listed(given):
+        name, equals, column = (word.strip() for word in each.partition("="))
+        if not name or not equals or not column:
+            raise ValueError(f"--columns: {each!r} is not NAME=COLUMN, such as question=problem")
+        called[name] = column
+    return called
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """The first ones."""
     if file.suffix == ".csv":
         import csv
 
         with file.open(newline="", encoding="utf-8") as rows:
-            answers = [row.get("answer") for _, row in zip(range(LOOKED_AT), csv.DictReader(rows), strict=False)]
-    else:
-        read = [json.loads(line) for line in file.read_text().splitlines()[:LOOKED_AT] if line.strip()]
-        answers = [row.get("answer") if isinstance(row, dict) else None for row in read]
+            return [row for _, row in zip(range(LOOKED_AT), csv.DictReader(rows), strict=False)]
+    read = [json.loads(line) for line in file.read_text().splitlines()[:LOOKED_AT] if line.strip()]
+    return [row for row in read if isinstance(row, dict)]
+
+
+def _type(answers: list[Any]) -> str:
+    """Of the first answers: ``integer``, ``choice``, else ``text``."""
     said = [str(answer).strip() for answer in answers if answer is not None]
     for name, form in (("integer", _WHOLE), ("choice", _LETTER)):
         if said and all(form.fullmatch(each) for each in said):

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from orchestrator.experiment import load
 from orchestrator.yaml_positions import parse
@@ -27,9 +28,10 @@ LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)?(?:#([^)\s]+))?\)")
 
 
 def anchors(page: Path) -> set[str]:
-    """As GitHub makes them of headings."""
+    """As GitHub makes them of headings, where the site makes the same: it has no two hyphens side by side."""
     headings = re.findall(r"^#+ +(.+?) *$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return {each for each in made if "--" not in each}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -95,6 +97,12 @@ def test_an_example_of_an_addition_makes_its_record(example: str, monkeypatch: p
     exec(example, module.__dict__)
     for name, kind in RECORDS.findall(example):
         assert type(getattr(module, name)).__name__ == kind
+
+
+def test_every_page_is_in_the_site_s_menu_once() -> None:
+    menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    named = [page for entry in menu for page in ([entry] if isinstance(entry, str) else next(iter(entry.values())))]
+    assert sorted(named) == sorted(["index.md", *(page.name for page in (ROOT / "docs").glob("*.md"))])
 
 
 def test_the_site_links_to_its_own_pages_alone() -> None:

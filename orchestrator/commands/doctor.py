@@ -29,14 +29,14 @@ def doctor(file: Path | None, overrides: tuple[str, ...]) -> None:
 
     try:
         if file is None:
-            store, tracking = located()
+            store, tracking, wandb = located()
         else:
             experiment = load(file, overrides, contents=False)
-            store, tracking = experiment.store, experiment.tracking
+            store, tracking, wandb = experiment.store, experiment.tracking, experiment.wandb
     except (ExperimentError, ValueError) as error:
         raise Refused(str(error)) from None
     problems = 0
-    for finding in findings(store, tracking):
+    for finding in findings(store, tracking, wandb):
         problems += bool(finding.remedy)
         mark = "PROBLEM" if finding.remedy else "ok"
         click.echo(f"{mark:<8} {finding.what:<14} {one_line(finding.said, LONGEST)}")

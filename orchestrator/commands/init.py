@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.command_line import Refused
+
+if TYPE_CHECKING:
+    from orchestrator.experiment import Experiment
 
 SCHEMA = "schema.json"
 
@@ -20,6 +24,12 @@ SCHEMA = "schema.json"
     help="A benchmark, or a JSONL or CSV file.",
 )
 @click.option(
+    "--columns",
+    default="",
+    help="What columns of the file are called otherwise: question=problem,answer=solution. Rows without an id are "
+    "numbered.",
+)
+@click.option(
     "--budgets",
     default="512, 1024, 2048, auto",
     prompt="Which budgets of thinking tokens (auto: what the context leaves)",
@@ -29,7 +39,7 @@ SCHEMA = "schema.json"
     "--strings", default="Wait", prompt="Which strings to append where it stops (none: -)", help="Comma between them."
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-def init(file: Path, model: str, questions: str, budgets: str, strings: str, force: bool) -> None:
+def init(file: Path, model: str, questions: str, columns: str, budgets: str, strings: str, force: bool) -> None:
     """Ask four questions, and write an experiment that plans: how accuracy grows with thinking, and with "Wait".
 
     What is given as an option is not asked.
@@ -39,20 +49,33 @@ def init(file: Path, model: str, questions: str, budgets: str, strings: str, for
     from orchestrator.complaints import ExperimentError
     from orchestrator.experiment import load
     from orchestrator.first_experiment import text
+    from orchestrator.preflight import checked
     from orchestrator.schema import schema
+    from orchestrator.store.errors import StoreError
 
     if file.exists() and not force:
         raise Refused(f"{file}: is there already: give another name, or --force")
     before = file.read_text() if file.exists() else None
     schema_file = file.with_name(SCHEMA)
     gpus = any(Path("/dev").glob("nvidia[0-9]*"))
+
+    def write(template: str) -> Experiment:
+        given = text(file.stem, model.strip(), questions.strip(), columns, budgets, strings, template, SCHEMA, gpus)
+        file.write_text(given)
+        experiment = load(file)
+        checked(experiment, starts=True)
+        return experiment
+
     try:
-        file.write_text(text(file.stem, model.strip(), questions.strip(), budgets, strings, SCHEMA, gpus))
+        try:
+            experiment = write("auto")
+        except ExperimentError as error:
+            if not all(".template: auto " in each.message for each in error.complaints):
+                raise
+            experiment = write("plain-think")
     except ValueError as error:
         raise Refused(str(error)) from None
-    try:
-        experiment = load(file)
-    except ExperimentError as error:
+    except (ExperimentError, StoreError) as error:
         if before is None:
             file.unlink()
         else:

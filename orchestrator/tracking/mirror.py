@@ -1,4 +1,5 @@
-"""Keeps a tracking server up to date while an experiment runs, without ever holding it up.
+"""Keeps trackers up to date while an experiment runs, without ever holding it up: MLflow, and Weights & Biases beside
+it where the experiment says so.
 
 A thread of its own looks at the steps every few seconds and syncs them. A server that is slow or away delays nothing:
 the store has everything, and :meth:`Mirror.catch_up` tells the server the rest at the end, or in the next run.
@@ -22,6 +23,7 @@ from orchestrator.store.step_folders import StepFolder
 from orchestrator.store.storage import storage_of
 from orchestrator.store.working_files import working_files
 from orchestrator.tracking.tracker import RunState, Tracker, TrackingError
+from orchestrator.tracking.wandb_runs import WandbRuns
 
 EVERY = 5.0
 """Seconds between syncs of the steps that run."""
@@ -41,6 +43,8 @@ class Mirror:
     def __init__(self, experiment: Experiment, out: Console):
         self.out = out
         self._tracker = Tracker(experiment.tracking, experiment.name)
+        self._beside = WandbRuns(Path(experiment.wandb), experiment.name) if experiment.wandb else None
+        """Which cannot be told before a step has ended."""
         self._syncing = threading.Lock()
         # Replaced, never changed, so that the thread may read it while the run goes on.
         self._watched: dict[str, PlannedStep] = {}
@@ -51,8 +55,10 @@ class Mirror:
         """The address of the curves, once the server has been told of a step."""
 
     def check(self) -> None:
-        """Raises :class:`TrackingError` where the server does not answer: for before anything costs anything."""
+        """Raises :class:`TrackingError` where a tracker cannot be told: for before anything costs anything."""
         self._tracker.check()
+        if self._beside is not None:
+            self._beside.check()
 
     def __enter__(self) -> Mirror:
         self._thread.start()
@@ -77,7 +83,7 @@ class Mirror:
         state = _STATES.get(str(planned.folder.read_status().get("state")))
         if state is None or not storage_of(planned.folder.tracked).files():
             return
-        if (page := _already_told(planned.folder, self._tracker.uri, state)) is not None:
+        if (page := self._already_told(planned.folder, state)) is not None:
             self.page = page
             return
         deadline = time.monotonic() + (0 if self._away else PATIENCE)
@@ -85,7 +91,10 @@ class Mirror:
             try:
                 with self._syncing:
                     planned.folder.verify_tracked()
-                    self._tracker.sync(_here(planned.folder), planned.step.name, planned.fingerprint, state)
+                    here = _here(planned.folder)
+                    self._tracker.sync(here, planned.step.name, planned.fingerprint, state)
+                    if self._beside is not None:
+                        self._beside.sync(here, planned.step.name, planned.fingerprint, state)
             except DamagedRecord as error:
                 self._say(
                     f"{planned.step.name}: {error}: MLflow is told nothing of the step; its output is not touched by "
@@ -99,7 +108,7 @@ class Mirror:
                 self._away = True
                 self._say(f"{error}; the results are in the store, and the next run of the experiment logs them")
             else:
-                receipt = {**_receipt(planned.folder, self._tracker.uri, state), "page": self._page()}
+                receipt = {**self._receipt(planned.folder, state), "page": self._page()}
                 try:
                     write_json_atomically(planned.folder.path / "mirrored.json", receipt)
                 except StoreError as error:  # all it is for is not to tell the server again
@@ -125,6 +134,25 @@ class Mirror:
                         self._say(f"{error}; trying again while the run goes on")
                     complained = True
 
+    def _receipt(self, folder: StepFolder, state: str) -> dict[str, str]:
+        """What a complete sync is remembered by: where to, and the tracked files' names, sizes and versions."""
+        where = self._tracker.uri if self._beside is None else f"{self._tracker.uri}\0{self._beside.folder}"
+        digest = hashlib.sha256()
+        for name, file in storage_of(folder.tracked).files().items():
+            digest.update(f"{name}\0{file.size}\0{file.version}\0".encode())
+        return {"uri": hashlib.sha256(where.encode()).hexdigest(), "state": state, "files": digest.hexdigest()}
+
+    def _already_told(self, folder: StepFolder, state: str) -> str | None:
+        """The page of the curves, where all of this was told before: MLflow need not even be imported."""
+        database = Path(self._tracker.uri.removeprefix("sqlite:///"))
+        if self._tracker.uri.startswith("sqlite:///") and not database.exists():
+            return None
+        if self._beside is not None and not self._beside.folder.exists():
+            return None
+        receipt = read_passing(folder.path / "mirrored.json", dict[str, str]) or {}
+        page = receipt.pop("page", None)
+        return page if receipt == self._receipt(folder, state) else None
+
     def _say(self, text: str) -> None:
         self.out.print(text, markup=False, soft_wrap=True)
 
@@ -134,21 +162,3 @@ def _here(folder: StepFolder) -> Path:
     files = working_files(folder.path)
     files.fetch("tracked")
     return files.folder
-
-
-def _receipt(folder: StepFolder, uri: str, state: str) -> dict[str, str]:
-    """What a complete sync is remembered by: the server, and the tracked files' names, sizes and versions."""
-    digest = hashlib.sha256()
-    for name, file in storage_of(folder.tracked).files().items():
-        digest.update(f"{name}\0{file.size}\0{file.version}\0".encode())
-    return {"uri": hashlib.sha256(uri.encode()).hexdigest(), "state": state, "files": digest.hexdigest()}
-
-
-def _already_told(folder: StepFolder, uri: str, state: str) -> str | None:
-    """The page of the curves, where the server was told all of this before: MLflow need not even be imported."""
-    database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not database.exists():
-        return None
-    receipt = read_passing(folder.path / "mirrored.json", dict[str, str]) or {}
-    page = receipt.pop("page", None)
-    return page if receipt == _receipt(folder, uri, state) else None

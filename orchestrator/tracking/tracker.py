@@ -18,25 +18,23 @@ the experiment's page (:meth:`Tracker.page`) then opens as overlaid curves and n
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
 import socket
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.job.tracked_run import MetricLine, RunRecord, whole_lines
-from orchestrator.store.records import read_as
 from orchestrator.tracking import chart_view
-from orchestrator.tracking.dataset_inputs import TakenDataset, log_datasets
-from orchestrator.tracking.logged_model import MadeModel, log_model
+from orchestrator.tracking.dataset_inputs import log_datasets
+from orchestrator.tracking.logged_model import log_model
+from orchestrator.tracking.run_folder import RunFolder, run_folders
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,52 +82,6 @@ class TrackingError(Exception):
 
 
 @dataclass(frozen=True)
-class _Folder:
-    """A tracked run as the store has it."""
-
-    path: Path
-    name: str
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    group: str | None
-    lines: Sequence[MetricLine]
-    model: MadeModel | None
-    datasets: Sequence[TakenDataset]
-
-    @classmethod
-    def read(cls, path: Path) -> _Folder:
-        """Raises DamagedRecord, naming the file, where what it is called is not what was written."""
-        record = read_as(path / "run.json", RunRecord)
-        metrics = path / "metrics.jsonl"
-        return cls(
-            path=path,
-            name=record["name"],
-            params={key: _cut(value, PARAM_LENGTH) for key, value in record["params"].items()},
-            tags={_MEANT.get(key, key): _cut(value, TAG_LENGTH) for key, value in record["tags"].items()},
-            group=record["group"],
-            lines=[line for _, line in whole_lines(metrics)] if metrics.is_file() else [],
-            model=MadeModel.read(path),
-            datasets=TakenDataset.read(path),
-        )
-
-    def digest(self, lines: int) -> str:
-        """Of the first so many lines, but for their times: measuring the same again changes nothing."""
-        content = [[line.step, dict(line.values)] for line in self.lines[:lines]]
-        return f"{lines}:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
-
-    def artifacts_digest(self) -> str:
-        """Of the names and contents of all artifacts; empty when there is none."""
-        whole = hashlib.sha256()
-        files = sorted(file for file in (self.path / "artifacts").rglob("*") if file.is_file())
-        for file in files:
-            with file.open("rb") as content:
-                whole.update(
-                    f"{file.relative_to(self.path)}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\0".encode()
-                )
-        return whole.hexdigest() if files else ""
-
-
-@dataclass(frozen=True)
 class Tracker:
     """Mirrors the tracked runs of one experiment to the server at `uri`."""
 
@@ -143,7 +95,7 @@ class Tracker:
         Raises :class:`TrackingError` when the server does not answer or does not accept; call again. Raises
         DamagedRecord where what is there is not what was written.
         """
-        folders = [_Folder.read(record.parent) for record in sorted((step_folder / "tracked").glob("*/run.json"))]
+        folders = [_fitted(folder) for folder in run_folders(step_folder)]
         if not folders:
             return
         _quieten()
@@ -194,7 +146,7 @@ class Tracker:
             self._client.download_artifacts(run_id, "", str(folder))
         return str(run.info.run_name)
 
-    def _mirror(self, folder: _Folder, identity: Mapping[str, str], state: RunState) -> None:
+    def _mirror(self, folder: RunFolder, identity: Mapping[str, str], state: RunState) -> None:
         experiment = self._experiment_id(folder.group)
         run = self._find(experiment, identity[RUN_TAG])
         if run is not None and not _extends(folder, run):
@@ -240,7 +192,7 @@ class Tracker:
             self._client.delete_run(other.info.run_id)
         return runs[0] if runs else None
 
-    def _log_identity(self, folder: _Folder, run: Run) -> None:
+    def _log_identity(self, folder: RunFolder, run: Run) -> None:
         from mlflow.entities import Param, RunTag
 
         params = [Param(key, value) for key, value in folder.params.items() if key not in run.data.params]
@@ -248,7 +200,7 @@ class Tracker:
         for start in range(0, max(len(params), len(tags)), 100):
             self._client.log_batch(run.info.run_id, params=params[start : start + 100], tags=tags[start : start + 100])
 
-    def _log_metrics(self, folder: _Folder, run: Run) -> None:
+    def _log_metrics(self, folder: RunFolder, run: Run) -> None:
         from mlflow.entities import Metric, RunTag
 
         logged = _logged_lines(run)
@@ -262,7 +214,7 @@ class Tracker:
                 self._client.log_batch(run.info.run_id, metrics=batch, tags=[tag])
                 batch = []
 
-    def _log_artifacts(self, folder: _Folder, run: Run) -> None:
+    def _log_artifacts(self, folder: RunFolder, run: Run) -> None:
         digest = folder.artifacts_digest()
         if digest and run.data.tags.get(ARTIFACTS_TAG) != digest:
             self._client.log_artifacts(run.info.run_id, str(folder.path / "artifacts"))
@@ -315,7 +267,14 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
 
 
-def _extends(folder: _Folder, run: Run) -> bool:
+def _fitted(folder: RunFolder) -> RunFolder:
+    """What of it MLflow accepts, and under the names that MLflow has for it."""
+    params = {key: _cut(value, PARAM_LENGTH) for key, value in folder.params.items()}
+    tags = {_MEANT.get(key, key): _cut(value, TAG_LENGTH) for key, value in folder.tags.items()}
+    return replace(folder, params=params, tags=tags)
+
+
+def _extends(folder: RunFolder, run: Run) -> bool:
     """Whether what the server was told is the beginning of what the store says."""
     if any(folder.params.get(key, value) != value for key, value in run.data.params.items()):
         return False

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.local import free_port
@@ -41,6 +41,7 @@ MpiDefault=none
 ReturnToService=2
 JobRequeue=1
 KillWait=10
+SlurmdTimeout=15
 SchedulerParameters=sched_interval=5,requeue_delay=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -56,6 +57,27 @@ class Site:
 
     folder: Path
     environment: Mapping[str, str]
+    nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    """The slurmd of each."""
+
+    def start(self, node: str) -> None:
+        """A node's slurmd."""
+        command = [shutil.which("slurmd") or "slurmd", "-D", "-f", str(self.folder / "slurm.conf"), "-N", node]
+        self.nodes[node] = _started(command, self.environment)
+
+    def kill(self, node: str) -> None:
+        """As where a node loses its power or its network: Slurm hears no more of it."""
+        self.nodes[node].kill()
+        self.nodes[node].wait()
+
+    def stop(self) -> None:
+        for process in self.nodes.values():
+            _stop(process)
+
+    def minutes(self, number: str) -> int:
+        """That a job has run for."""
+        hours, minutes, _ = map(int, self.job(number)["RunTime"].split(":"))
+        return 60 * hours + minutes
 
     def said(self, *words: str, cwd: Path | None = None) -> str:
         done = subprocess.run(words, env=self.environment, cwd=cwd, capture_output=True, text=True)
@@ -97,12 +119,15 @@ def slurm(folder: Path, nodes: int, cpus: int) -> Iterator[Site]:
     munge = ["munged", "--foreground", f"--key-file={key}", f"--socket={folder}/munge/socket"]
     munge += [f"--pid-file={folder}/munge/pid", f"--log-file={folder}/munge/log", f"--seed-file={folder}/munge/seed"]
     daemons = [[*munge, "--force"], ["slurmctld", "-D", "-f", str(config)]]
-    daemons += [["slurmd", "-D", "-f", str(config), "-N", node] for node in named]
+    site = Site(folder, environment)
     with ExitStack() as stack:
         for command in daemons:
-            stack.enter_context(_daemon([shutil.which(command[0]) or command[0], *command[1:]], environment))
+            process = _started([shutil.which(command[0]) or command[0], *command[1:]], environment)
+            stack.callback(_stop, process)
             time.sleep(0.5)
-        site = Site(folder, environment)
+        stack.callback(site.stop)
+        for node in named:
+            site.start(node)
         deadline = time.monotonic() + 60
         while site.said("sinfo", "-h", "-o", "%T %D", "-p", "main") != f"idle {nodes}":
             assert time.monotonic() < deadline, (folder / "ctld.log").read_text()[-3000:]
@@ -116,15 +141,14 @@ def slurm(folder: Path, nodes: int, cpus: int) -> Iterator[Site]:
                 time.sleep(0.5)
 
 
-@contextmanager
-def _daemon(command: list[str], environment: Mapping[str, str]) -> Iterator[None]:
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _started(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
     try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -8,7 +8,9 @@ import json
 import subprocess
 import venv
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.evaluate.exports.experiment import export, finished
@@ -39,23 +41,83 @@ print(json.dumps(found))
 """
 
 
+READ_RESULTS = """
+import glob, json, sys
+from lm_eval.result_schema import EvalResults
+from lm_eval.utils import get_file_task_name, get_results_filenames, get_sample_results_filenames, make_table
+
+files = sorted(glob.glob(sys.argv[1] + "/*/*"))
+assert len(get_results_filenames(files)) == len(get_sample_results_filenames(files)) == len(files) / 2
+found = {}
+for file in get_results_filenames(files):
+    record = json.load(open(file))
+    assert set(record) <= set(EvalResults.__annotations__)
+    (samples,) = get_sample_results_filenames(glob.glob(file.rpartition("/")[0] + "/*"))
+    assert get_file_task_name(samples.rpartition("/")[2]) in record["results"]
+    rows = [json.loads(line) for line in open(samples)]
+    cells = [[cell.strip() for cell in line.split("|")] for line in make_table(record).splitlines()]
+    (value,) = [row for row in cells if "acc" in row]
+    found[record["config"]["model_args"]["policy"]] = [float(value[7]), value[9], [row["acc"] for row in rows]]
+print(json.dumps(found))
+"""
+
+
 @pytest.fixture(scope="module")
-def inspect(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python that has inspect_ai."""
-    folder = tmp_path_factory.mktemp("inspect")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has Inspect, and of the harness what reads results."""
+    folder = tmp_path_factory.mktemp("tools")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "inspect_ai==0.3.285", "pandas", "pyarrow"], check=True)
+    install = [str(python), "-m", "pip", "install", "-q"]
+    subprocess.run(
+        [*install, "inspect_ai==0.3.285", "pandas", "pyarrow", "pytablewriter", "requests", "jinja2", "pyyaml"],
+        check=True,
+    )
+    subprocess.run([*install, "--no-deps", "lm_eval==0.4.13"], check=True)
     return python
 
 
-def test_inspect_reads_its_logs(inspect: Path, tmp_path: Path) -> None:
+def test_latex_sets_every_table(tmp_path: Path) -> None:
+    """With pdflatex, of Debian's texlive-latex-recommended."""
+    export(finished(tmp_path), tmp_path / "exported", "--to", "latex")
+    folder = tmp_path / "exported" / "sweep" / "latex"
+    files = sorted(folder.glob("*.tex"))
+    document = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}"]
+    document += [rf"\input{{{file.name}}}\clearpage" for file in files]
+    (folder / "paper.tex").write_text("\n".join([*document, r"\end{document}", ""]))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    made = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+    assert made.returncode == 0, made.stdout[-3000:]
+    assert f"({len(files)} pages" in made.stdout
+    assert "Missing character" not in (folder / "paper.log").read_text(errors="replace")
+
+
+def read_by(python: Path, script: str, folder: Path) -> dict[str, Any]:
+    """What a script prints of a folder."""
+    read = subprocess.run([python, "-c", script, folder], capture_output=True, text=True)
+    assert read.returncode == 0, read.stderr
+    found: dict[str, Any] = json.loads(read.stdout.splitlines()[-1])
+    return found
+
+
+def test_the_harness_reads_its_results(tools: Path, tmp_path: Path) -> None:
+    file = finished(tmp_path)
+    export(file, tmp_path / "exported", "--to", "lm-eval")
+    found = read_by(tools, READ_RESULTS, tmp_path / "exported" / "sweep" / "lm-eval")
+    (samples,) = file.parent.glob("runs/sweep-*/output/samples.parquet")
+    frame = pd.read_parquet(samples)
+    assert set(found) == set(frame["policy"])
+    for policy, (accuracy, error, values) in found.items():
+        graded = [value for value in values if value is not None]
+        assert accuracy == pytest.approx(sum(graded) / len(graded), abs=1e-4)
+        assert float(error) >= 0
+        assert len(values) == (frame["policy"] == policy).sum()
+
+
+def test_inspect_reads_its_logs(tools: Path, tmp_path: Path) -> None:
     file = finished(tmp_path)
     export(file, tmp_path / "exported", "--to", "inspect")
-    logs = tmp_path / "exported" / "sweep" / "inspect"
-    read = subprocess.run([inspect, "-c", READ, logs], capture_output=True, text=True)
-    assert read.returncode == 0, read.stderr
-    found = json.loads(read.stdout.splitlines()[-1])
+    found = read_by(tools, READ, tmp_path / "exported" / "sweep" / "inspect")
     (curves,) = file.parent.glob("runs/sweep-*/output/curves.json")
     for curve in json.loads(curves.read_text()):
         for point in curve["points"]:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator.__main__ import main
+from orchestrator.tracking import wandb_runs
 
 Patch = pytest.MonkeyPatch
 
@@ -19,7 +20,7 @@ Patch = pytest.MonkeyPatch
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("ORCHESTRATOR_STORE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_TMPDIR"):
+    for name in ("ORCHESTRATOR_STORE", "ORCHESTRATOR_WANDB", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_TMPDIR"):
         monkeypatch.delenv(name, raising=False)
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10**12))
@@ -49,13 +50,28 @@ def _full(patch: Patch) -> None:
     patch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10**6))
 
 
-def _old(patch: Patch) -> None:
+def _old(patch: Patch, package: str) -> None:
     version = importlib.metadata.version
-    patch.setattr(importlib.metadata, "version", lambda name: "0.1" if name == "torch" else version(name))
+    patch.setattr(importlib.metadata, "version", lambda name: "0.1" if name == package else version(name))
+
+
+def _deaf(patch: Patch) -> None:
+    def refuse(*address: object, **options: object) -> None:
+        raise OSError(98, "Address already in use")
+
+    patch.setattr(socket, "create_server", refuse)
+
+
+def _without_wandb(patch: Patch) -> None:
+    patch.setattr(wandb_runs, "LIBRARY", "wandb_that_nobody_has")
+    patch.setenv("ORCHESTRATOR_WANDB", "offline")
 
 
 PROBLEMS: dict[str, tuple[Callable[[Patch], object], str, str]] = {
-    "version": (_old, "packages", "torch is 0.1, and ==2.13.0 is asked for"),
+    "torch": (lambda patch: _old(patch, "torch"), "packages", "torch is 0.1, and ==2.13.0 is asked for"),
+    "ray": (lambda patch: _old(patch, "ray"), "packages", "ray is 0.1, and ==2.60.0 is asked for"),
+    "ports": (_deaf, "ports", "127.0.0.1: [Errno 98] Address already in use"),
+    "wandb": (_without_wandb, "wandb", "offline: the package wandb_that_nobody_has is not installed"),
     "store": (lambda patch: patch.setenv("ORCHESTRATOR_STORE", "/proc/nowhere"), "store", "/proc/nowhere"),
     "tracking": (
         lambda patch: patch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere.db"),
@@ -83,6 +99,13 @@ def test_each_problem_is_one_line_with_its_remedy(problem: str, monkeypatch: Pat
     assert said in lines[place]
     assert lines[place + 1].strip().startswith("-> ")
     assert "problem" in lines[-1]
+
+
+def test_no_token_is_no_problem_and_is_said(monkeypatch: Patch) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    result = run()
+    assert result.exit_code == 0
+    assert "no token: what is public can be had; for the rest, hf auth login or HF_TOKEN" in result.output
 
 
 def test_passwords_are_not_said(monkeypatch: Patch) -> None:

@@ -12,9 +12,11 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
+from jobs.evaluate.sweep import prompts
 from orchestrator.__main__ import main
 from orchestrator.experiment import load
 from orchestrator.yaml_positions import parse
+from tests.evaluate import tiny
 
 ROWS = {
     "integer": ["2", "-7", "1,000"],
@@ -65,6 +67,34 @@ def test_what_is_given_is_not_asked_and_the_type_of_answers_is_seen(kind: str) -
     config = load(Path("experiment.yaml")).steps["sweep"].config
     assert config.tasks[0].type == kind
     assert config.extensions is None
+
+
+def test_a_model_that_marks_no_thinking_thinks_within_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.save(Path("model"))
+    arguments = ["init", "--model", "./model", "--questions", "q.csv", "--budgets", "16", "--strings", "-", "--force"]
+    Path("q.csv").write_text("id,question,answer\n1,1+1?,2\n")
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert load(Path("experiment.yaml")).steps["sweep"].config.template.name == "auto"
+    monkeypatch.setattr(prompts, "find_style", lambda *shown: None)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "    template: plain-think  # it marks none of its own" in Path("experiment.yaml").read_text()
+    planned = CliRunner().invoke(main, ["plan", "experiment.yaml"])
+    assert planned.exit_code == 0, planned.output
+
+
+def test_columns_of_ones_own_are_named_and_rows_without_ids_numbered() -> None:
+    Path("q.csv").write_text("problem,solution\n1+1?,2\n1+2?,3\n")
+    arguments = ["init", "--model", "a/b", "--questions", "q.csv", "--budgets", "16", "--strings", "-"]
+    missing = CliRunner().invoke(main, arguments)
+    assert missing.exit_code == 2
+    assert "question is missing, there are problem, solution" in missing.output
+    result = CliRunner().invoke(main, [*arguments, "--columns", "question=problem, answer=solution"])
+    assert result.exit_code == 0, result.output
+    task = load(Path("experiment.yaml")).steps["sweep"].config.tasks[0]
+    assert (task.type, task.columns.id, task.columns.question) == ("integer", None, "problem")
+    bad = CliRunner().invoke(main, [*arguments, "--force", "--columns", "problem"])
+    assert (bad.exit_code, bad.output) == (2, "--columns: 'problem' is not NAME=COLUMN, such as question=problem\n")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ const VERDICTS = [
 const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)}%`);
 const points = (share) => `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(1)}`;
 const number = (value) => (value === null ? "–" : value.toLocaleString("en", {maximumFractionDigits: value < 100 ? 1 : 0}));
-const usd = (value) => (value === null ? "–" : value === 0 || value >= 0.1 ? `$${value.toFixed(2)}` : `$${value.toPrecision(2)}`);
+const usd = (value) => (value === null ? "–" : `$${value.toFixed(value === 0 || value >= 0.1 ? 2 : 1 - Math.floor(Math.log10(value)))}`);
 const day = (seconds) => new Date(1000 * seconds).toISOString().slice(0, 16).replace("T", " ");
 
 let sweeps = [];

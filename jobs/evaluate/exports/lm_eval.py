@@ -41,10 +41,10 @@ def write(step: FinishedStep, folder: Path, takers: Sequence[FinishedStep] = ())
         (folder / slug / f"results_{stamp}.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
-def standard_error(outcomes: Outcomes, policy: str) -> float | None:
-    """Of the accuracy, over items; None of fewer than two."""
+def standard_error(outcomes: Outcomes, policy: str) -> float | str:
+    """Of the accuracy, over items; of fewer than two what the harness writes where there is none."""
     values = outcomes.shares.graded.values[:, outcomes.policies.index(policy)]
-    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else "N/A"
 
 
 def _results(sweep: FinishedSweep, members: list[ScoredPolicy], outcomes: dict[str, Outcomes]) -> dict[str, Any]:
@@ -53,7 +53,9 @@ def _results(sweep: FinishedSweep, members: list[ScoredPolicy], outcomes: dict[s
     return {
         "results": {
             each.task: {
+                "name": each.task,
                 "alias": each.task,
+                "sample_len": each.point["items"],
                 "acc,none": each.point["accuracy"],
                 "acc_stderr,none": standard_error(outcomes[each.task], each.policy),
                 **{f"{name},none": each.point[name] for name in FIELDS if each.point.get(name) is not None},

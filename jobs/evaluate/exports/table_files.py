@@ -137,7 +137,7 @@ _LETTERS = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\char34{}",  # \textquotedbl asks for another font encoding than LaTeX's own
     "−": "$-$",
     "×": r"$\times$",
     "→": r"$\to$",

@@ -24,10 +24,11 @@ from pydantic import Field, model_validator
 
 from jobs.evaluate.grading.answer_type import ANSWER_TYPES, AnswerType, AnswerTypeName
 from jobs.evaluate.tasks.benchmarks import BENCHMARKS, OWN_COLUMNS, Benchmark, Columns, page
+from jobs.evaluate.tasks.rows import count_rows, file_rows
 from jobs.evaluate.tasks.wording import PromptName
 from orchestrator.job.config import Problem
 from orchestrator.job.errors import StepError
-from orchestrator.job.local_files import LocalPath, file_problem, lines
+from orchestrator.job.local_files import LocalPath, file_problem
 from orchestrator.job.references import DatasetSource, Reference, parse_reference
 from orchestrator.job.strict_model import StrictModel
 
@@ -206,7 +207,6 @@ class TaskConfig(StrictModel):
     def _first_bad_row(self) -> str | None:
         from jobs.evaluate.tasks.hub import OutOfReach, hub_rows
         from jobs.evaluate.tasks.items import each_item
-        from jobs.evaluate.tasks.rows import file_rows
 
         try:
             if self.file is not None:
@@ -231,10 +231,8 @@ class TaskConfig(StrictModel):
         if self.file is None:
             known = None if self.published is None else self.published.items
             return self.items if known is None else min(known, self.items or known)
-        if self.file.suffix == ".csv":
-            return self.items
         try:
-            rows = sum(1 for _, line in lines(self.file) if line.strip())
-        except ValueError:
+            rows = count_rows(self.file)
+        except (ValueError, StepError):
             return None
         return rows if self.items is None else min(rows, self.items)

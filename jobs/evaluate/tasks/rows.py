@@ -30,6 +30,13 @@ def file_rows(path: Path, name: str | None = None) -> Iterator[SourceRow]:
         raise StepError(f"{called} {error}: give a JSONL or CSV file of questions") from None
 
 
+def count_rows(path: Path) -> int:
+    """How many rows a file has, without a look at what those of JSON say. Raises ValueError and StepError."""
+    if path.suffix == ".csv":
+        return sum(1 for _ in file_rows(path))
+    return sum(1 for _, line in lines(path) if line.strip())
+
+
 def _text(called: str, path: Path) -> Iterator[str]:
     for number, line in lines(path):
         yield _decoded(line, f"{called}:{number}")

@@ -11,12 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from orchestrator.__main__ import main
 from tests.conftest import ROOT
 from tests.evaluate import tiny
 from tests.evaluate.attempts.pseudo_terminal import shown, terminal
+from tests.evaluate.engines.test_adapter import save_adapter
+from tests.evaluate.exports.experiment import finished
 
 pytestmark = pytest.mark.processes
 
@@ -94,6 +97,33 @@ def test_one_question_is_asked_without_a_terminal(model: Path) -> None:
     assert shown.exit_code == 0
     assert '[2] 1x"Wait"  from [1] at' in shown.stdout
     assert not set(shown.stdout) & set("\x1b\x07")
+
+
+def test_what_a_finished_step_made_is_tried_alone_in_its_sweep_and_under_an_adapter(tmp_path: Path) -> None:
+    file = trained(tmp_path)
+    save_adapter(next(tmp_path.glob("runs/sft_model-*/output")), tmp_path / "adapter")
+    asked = ["--ask", "1+1?", "--temperature", "0", "--budget", "8", "--json", "--save", str(tmp_path / "kept.jsonl")]
+    said = []
+    for step in ("sft_model", "sweep", "adapted"):
+        result = CliRunner().invoke(main, ["try", str(file), step, *asked])
+        assert result.exit_code == 0, result.output
+        (attempt,) = (json.loads(line) for line in result.stdout.splitlines())
+        assert attempt["thinking_tokens"] <= 8
+        said.append((attempt["thinking"], attempt["answer"]))
+    assert said[0] == said[1], "of the step that made the model, and of the sweep that took it"
+    assert said[2] != said[0], "an adapter makes it another"
+    kept = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
+    assert [(each["thinking"], each["answer"]) for each in kept] == said
+
+
+def trained(folder: Path) -> Path:
+    """An experiment whose model is trained, with a sweep of it and one of an adapter on it."""
+    path = finished(folder)
+    content = yaml.safe_load(path.read_text())
+    sweep = content["steps"]["sweep"]
+    adapted = {**sweep, "model": {"base": "${sft_model}", "adapter": str(folder / "adapter")}}
+    path.write_text(yaml.safe_dump({**content, "steps": {**content["steps"], "adapted": adapted}}, sort_keys=False))
+    return path
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_every_table_is_there_as_csv_and_as_latex(exported: Path, file: Path, po
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('2x"Wait"', r"2x\textquotedbl{}Wait\textquotedbl{}"),
+        ('2x"Wait"', r"2x\char34{}Wait\char34{}"),
         ("100% of $5 & a_b {c} #1", r"100\% of \$5 \& a\_b \{c\} \#1"),
         (r"\input{x}", r"\textbackslash{}input\{x\}"),
         ("−0.1 … 2–3 ×", r"$-$0.1 \ldots{} 2--3 $\times$"),

@@ -116,6 +116,9 @@ def test_a_users_file_is_read_in_its_order_with_numbers_taken_as_text(tmp_path: 
     assert [(item.id, item.answer) for item in task.items] == [("7", "2"), ("a", "2")]
     assert [item.id for item in load_file(path, items=1).items] == ["7"]
     assert parsed({"name": "mine", "path": str(path)}).known_items() == 2
+    table = tmp_path / "mine.csv"
+    table.write_text('id,question,answer\n1,"1 +\n1?",2\n2,2 + 1?,3\n')
+    assert parsed({"name": "mine", "path": str(table)}).known_items() == 2, "plan prices it"
 
 
 @pytest.mark.parametrize(

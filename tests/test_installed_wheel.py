@@ -1,6 +1,6 @@
 """The built wheel and sdist, installed where no checkout is: the command, one's own experiments, and a Ray job.
 
-What it depends on is this environment's; only the project itself is installed anew.
+What it depends on is this environment's, so nothing is downloaded; only the project itself is installed anew.
 """
 
 from __future__ import annotations
@@ -19,6 +19,16 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
+BUILD = """
+import sys
+from setuptools import build_meta
+
+folder, *kinds = sys.argv[1:]
+for kind in kinds:
+    getattr(build_meta, f"build_{kind}")(folder)
+"""
 TEXT = "name: mine\nsteps:\n  words: {job: letters, train: 10}\n"
 
 
@@ -26,11 +36,8 @@ TEXT = "name: mine\nsteps:\n  words: {job: letters, train: 10}\n"
 def built(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a wheel and an sdist."""
     folder = tmp_path_factory.mktemp("dist")
-    make = (
-        "import sys; from setuptools import build_meta as b; "
-        "folder = sys.argv[1]; b.build_sdist(folder); b.build_wheel(folder)"
-    )
-    subprocess.run([sys.executable, "-c", make, str(folder)], cwd=checkout, check=True, capture_output=True)
+    command = [sys.executable, "-c", BUILD, str(folder), "sdist", "wheel"]
+    subprocess.run(command, cwd=checkout, check=True, capture_output=True)
     return folder
 
 
@@ -82,6 +89,9 @@ def test_the_command_does_what_the_module_does(tmp_path: Path, elsewhere: dict[s
     made = run(tmp_path, elsewhere, "scaling", "init", "a.yaml", "--model", "a/b", "--questions", "math500",
                "--budgets", "16", "--strings", "-")  # fmt: skip
     assert made.returncode == 0, made.stderr
+    typed = "source <(scaling completion bash); COMP_WORDS=(scaling pl); COMP_CWORD=1; _scaling_completion scaling; "
+    completed = run(tmp_path, elsewhere, "bash", "-c", typed + 'echo "${COMPREPLY[@]}"')
+    assert completed.stdout == "plan\n", completed.stderr
     doctor = run(tmp_path, elsewhere, "scaling", "doctor", "mine.yaml")
     assert "requirements are met" in doctor.stdout, doctor.stdout
 
@@ -96,13 +106,19 @@ def test_ones_own_experiment_runs_as_a_ray_job_without_a_checkout(
     assert list((tmp_path / "store").glob("words-*/output/train.jsonl"))
 
 
-def test_both_hold_all_that_is_read_and_nothing_else(built: Path) -> None:
+def test_both_hold_all_that_is_read_and_nothing_else(built: Path, tmp_path: Path) -> None:
     (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
     names = set(zipfile.ZipFile(wheel).namelist())
     ours = run(ROOT, dict(os.environ), "git", "ls-files", "cluster", "jobs", "orchestrator").stdout.split()
     assert set(ours) <= names
+    assert {"orchestrator/py.typed", "jobs/py.typed", "cluster/py.typed"} <= names, "type checkers read it"
     assert not {name.partition("/")[0] for name in names} & {"tests", "benchmarks", "experiments", "docs"}
     with tarfile.open(sdist) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
+        archive.extractall(tmp_path, filter="data")
     assert set(ours) <= inside
     assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"} <= inside
+    (unpacked,) = tmp_path.iterdir()
+    subprocess.run([sys.executable, "-c", BUILD, str(tmp_path), "wheel"], cwd=unpacked, check=True, capture_output=True)
+    (again,) = tmp_path.glob("*.whl")
+    assert set(zipfile.ZipFile(again).namelist()) == names
