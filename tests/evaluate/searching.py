@@ -85,8 +85,8 @@ class Oracle:
             self.decoded += 1
             new += PIECES[token]
             said_something = said_something or bool(PIECES[token].strip())
-            at = policy.steps.at
-            if at is not None and said_something and at.encode() in new[-len(at) - len(PIECES[token]) + 1 :]:
+            at = policy.steps.at and policy.steps.at.encode()
+            if at is not None and said_something and at in new[-len(at) - len(PIECES[token]) + 1 :]:
                 break
         node = OracleNode(name, tokens, natural, said(tokens, self.grain))
         self.nodes.append(node)

@@ -345,9 +345,10 @@ def with_reason(error: Exception, tail: deque[str]) -> str:
     """`error`, and what the engine's processes said last: the error itself says no more than that one died."""
     said = reason(tail.copy())
     what = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else error
-    missing = _MISSING.search(said)
-    remedy = f": install {missing[1]} where replicas run, of the same build as torch" if missing else ""
-    return f"{what or type(error).__name__}{said and f'; its log says: {said}'}{remedy}"
+    missing = next(filter(None, map(_MISSING.search, tail.copy())), None)
+    if missing:
+        return f"it has no {missing[1]}: install that where replicas run, of the same build as torch"
+    return f"{what or type(error).__name__}{said and f'; its log says: {said}'}"
 
 
 def _chunk(output: Any) -> Chunk:

@@ -24,7 +24,7 @@ OTHER_LAYERS = {
     "GptOssForCausalLM": "sliding_attention",
     "Gemma4ForCausalLM": "sliding_attention",
     "Olmo3ForCausalLM": "sliding_attention",
-    "NemotronHForCausalLM": "mamba",
+    "NemotronHForCausalLM": "linear_attention",
 }
 """Of which the engine has no cache."""
 
