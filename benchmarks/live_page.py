@@ -79,7 +79,7 @@ def experiment(folder: Path, items: int, samples: int) -> Path:
             "letters": {"job": "letters", "train": 64, "test": items},
             "model": {
                 "job": "finetune",
-                "model": {"random": "qwen2", "layers": 1, "hidden_size": 32},
+                "model": {"random": "qwen2", "layers": 1, "hidden_size": 64},
                 "data": "${letters}",
                 "epochs": 1,
                 "batch_size": 64,
