@@ -96,7 +96,7 @@ async def batch(engine: Scripted, requests: Iterable[Request]) -> list[tuple[lis
     async def one(request: Request) -> tuple[list[int], bool]:
         decoded: list[int] = []
         ended = False
-        async for tokens, end, _ in engine.stream(request):
+        async for tokens, end, *_ in engine.stream(request):
             decoded += tokens
             ended = end == "stop"
         return decoded, ended

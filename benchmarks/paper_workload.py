@@ -120,7 +120,7 @@ class Scripted:
         ends = left < request.max_tokens
         asked = replace(request, max_tokens=left + 1 if ends else request.max_tokens, stop=())
         async with aclosing(self.engine.stream(asked)) as chunks:
-            async for tokens, end, _ in chunks:
+            async for tokens, end, *_ in chunks:
                 chunk = Chunk(tokens[:-1], "stop") if end and ends else Chunk(tokens, end)
                 self.decoded += len(chunk.tokens)
                 yield chunk

@@ -28,7 +28,6 @@ from jobs.evaluate.sweep import kinds
 RULES = [
     "oracle",
     {"rule": "convergence", "agree": [2, 3]},
-    {"rule": "waits", "after": 2},
     {"rule": "logprob", "threshold": 0.9},
     {"rule": "entropy", "threshold": 0.9},
     {"rule": "slope", "threshold": 0.01},
@@ -36,6 +35,7 @@ RULES = [
     {"rule": "esc", "window": 8},
     {"rule": "parallel", "consensus": 0.75},
     {"rule": "deepconf", "keep": 0.5, "warmup": 8},
+    {"rule": "deepconf", "keep": 0.1, "by": "tail"},
 ]
 """Ten, with eleven settings and one that is cross-fitted."""
 
@@ -94,7 +94,7 @@ def write(path: Path, items: int, samples: int, budgets: list[int]) -> None:
             )
 
 
-SIGNALS = ("waits", "logprob", "entropy", "confidence")
+SIGNALS = ("logprob", "entropy", "confidence_lowest", "confidence_tail")
 
 
 def _item(rng: np.random.Generator, item: int, samples: int, columns: list[int | None]) -> pd.DataFrame:
@@ -129,10 +129,10 @@ def _item(rng: np.random.Generator, item: int, samples: int, columns: list[int |
             "rule": "answer",
             "meaning": said.ravel().astype(str),
             "verdict": np.where(said.ravel() == 7, "correct", "wrong"),
-            "waits": last.ravel() // 4,
             "logprob": np.log(rng.uniform(0.5, 1, samples * probes)),
             "entropy": -np.log(rng.uniform(0.5, 1, samples * probes)),
-            "confidence": rng.uniform(1, 20, samples * probes),
+            "confidence_lowest": rng.uniform(1, 20, samples * probes),
+            "confidence_tail": rng.uniform(1, 20, samples * probes),
         }
     )
 

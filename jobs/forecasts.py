@@ -24,6 +24,8 @@ class ThinkingForecast:
     answer: float
     source: str
     """Where they are from, in a few words."""
+    step: float = 100
+    """Of a step, where thinking has steps: what the s1 paper takes one for."""
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,18 @@ from pathlib import Path
 from sys import modules
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from jobs.evaluate.adapter import AdaptedModel, SweepModel
 from jobs.evaluate.chat.config import Chat, cannot
 from jobs.evaluate.drawing import contradiction, unrecommended
-from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineKind, EngineName, chosen, gpus_problem
-from jobs.evaluate.fields import Ks, ScoreNames, Template, VoteKinds
-from jobs.evaluate.grading.config import Judge
+from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineKind, EngineName, chosen
+from jobs.evaluate.fields import Ks, ScoreNames, Template, VoteKinds, cannot_vote, taken_as_sets
+from jobs.evaluate.grading.config import Judge, cannot_judge
+from jobs.evaluate.placement import cannot_be_asked, misplaced
 from jobs.evaluate.published import Published
 from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.scorers.config import SearchField, cannot_search
-from jobs.evaluate.stats import votes
-from jobs.evaluate.stats.sample_scores import SCORER
 from jobs.evaluate.stats.votes import USUAL
 from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.chat_template import DATE, OURS, Instructions, unknown_switches
@@ -55,11 +54,6 @@ BATCH_INVARIANT_COSTS = (
 
 _VOTES = re.compile(r"auto [a-z]+@[0-9]+( by .+)?")
 """What tables call several samples of the natural end."""
-
-_SERVED = {
-    "served_model": "the name by which the server knows the model",
-    "resources.server": "give at least {url: http://…/v1}",
-}
 
 
 if TYPE_CHECKING:
@@ -120,28 +114,8 @@ class EvaluateConfig(_Policies):
             raise ValueError(f"samples: {self.samples} needs a temperature above 0: greedy samples are all the same")
         if problem := contradiction(self):
             raise ValueError(problem)
-        if self.batch_invariant and not (self.engine_kind.batch_invariant and self.resources.gpus):
-            able = " and ".join(name for name in ENGINES if ENGINES[name].batch_invariant)
-            raise ValueError(
-                f"batch_invariant: true is for {able} on GPUs, and this is {self.engine_name} with "
-                f"{self.resources.gpus} GPUs: set resources.gpus, or leave it out"
-            )
-        if self.confidence and not (self.engine_kind.beliefs and self.chat is None):
-            able = " and ".join(name for name in ENGINES if ENGINES[name].beliefs)
-            what = f"engine {self.engine_name} gives no log-probabilities"
-            raise ValueError(f"confidence: {what}: leave it out, or take {able}")
-        if self.at_k is not None and max(self.at_k) > self.samples:
-            raise ValueError(
-                f"at_k: {max(self.at_k)} is more than the {self.samples} samples that each item has: raise "
-                "samples, or lower it"
-            )
-        if problem := votes.contradiction(self.votes, self.scores, self.samples):
+        if problem := cannot_be_asked(self) or cannot_vote(self):
             raise ValueError(problem)
-        if SCORER in self.scores and getattr(self, "scored", None) is None:
-            raise ValueError(
-                f"scores: {SCORER} is what the sweep's scorer says of whole traces: give search and scored, or leave "
-                "it out"
-            )
         for key in OURS & self.chat_template_kwargs.keys():
             raise ValueError(f"chat_template_kwargs.{key}: is set by the sweep: leave it out")
         names = [task.name for task in self.tasks]
@@ -175,43 +149,14 @@ class EvaluateConfig(_Policies):
 
     @model_validator(mode="after")
     def _has_a_judge_where_one_is_needed(self) -> Self:
-        judged = [task for task in self.tasks if task.answer_type.undecided == "judge"]
-        if judged and self.judge is None:
-            raise ValueError(
-                f"judge: task {judged[0].name!r} is of type {judged[0].answers}: give judge: {{model: …}}, or its "
-                "answers another type"
-            )
-        if self.judge is None:
-            return self
-        if not judged:
-            raise ValueError("judge: no task is of type judged: leave it out, or give a task type: judged")
-        if self.judge.served != (self.resources.judge.server is not None):
-            raise ValueError("resources.judge.server: goes with a judge.engine on a server: give both or neither")
-        if problem := gpus_problem(self.judge.engine, self.resources.judge.gpus):
-            raise ValueError(f"resources.judge.gpus: {problem}")
+        if problem := cannot_judge(self):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
     def _has_one_place(self) -> Self:
-        """A server is said where one decodes, and what a server decides is not said here too."""
-        if self.model is None and self.chat is None:
-            raise ValueError("has no model, which is needed")
-        if self.adapted and not self.engine_kind.adapters:
-            able = " and ".join(name for name in ENGINES if ENGINES[name].adapters)
-            raise ValueError(f"model.adapter: is for {able}, and the engine is {self.engine_name}: leave it out")
-        served = {"served_model": self.served_model, "resources.server": self.resources.server}
-        if problem := gpus_problem(self.engine, self.resources.gpus):
-            raise ValueError(f"resources.gpus: {problem}")
-        if not self.engine_kind.served:
-            for name, value in (served | {"chat": self.chat}).items():
-                if value is not None:
-                    raise ValueError(f"{name}: engine {self.engine} has no server: leave it out, or set engine: openai")
-            return self
-        for name, value in served.items():
-            if value is None:
-                raise ValueError(f"engine: {self.engine} needs {name}: {_SERVED[name]}")
-        if self.dtype != "auto":
-            raise ValueError(f"dtype: {self.dtype} is not for engine {self.engine} to choose: set it on the server")
+        if problem := misplaced(self):
+            raise ValueError(problem)
         return self
 
     @classmethod
@@ -324,14 +269,7 @@ class EvaluateConfig(_Policies):
 
     def notes(self) -> list[str]:
         """Lists that were understood as sets, and what costs more than it looks."""
-        keys = [*kinds.given(self), *(["at_k"] if self.at_k is not None else [])]
-        dumped = self.model_dump(mode="json", include=set(keys))
-        notes = [
-            f"{name}: {written} taken as {understood}"
-            for key in keys
-            for name, written, understood in _as_sets(key, getattr(self, key), dumped[key])
-            if written != understood
-        ]
+        notes = list(taken_as_sets(self))
         if "strftime_now" in chat_template(self.base):
             notes.append(
                 f"date: the model's chat template writes the day: prompts say {self.date}, whatever the day is"
@@ -435,15 +373,6 @@ class EvaluateConfig(_Policies):
 
 def _last_name(source: LocalPath | str) -> str:
     return source.path.name if isinstance(source, LocalPath) else source
-
-
-def _as_sets(name: str, value: object, understood: Any) -> Iterator[tuple[str, list[object], list[object]]]:
-    """The lists in a field's value, each with what it was understood as."""
-    if isinstance(value, BaseModel):
-        for field in type(value).model_fields:
-            yield from _as_sets(f"{name}.{field}", getattr(value, field), understood[field])
-    elif isinstance(value, tuple) and not any(isinstance(each, BaseModel) for each in value):
-        yield name, list(value), understood
 
 
 def _restored(named: type[EvaluateConfig], others: Sequence[str], state: dict[str, Any]) -> EvaluateConfig:

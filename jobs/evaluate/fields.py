@@ -5,17 +5,23 @@ Lists of budgets, counts and limits mean sets: in what identifies a step they ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer, model_validator
 
-from jobs.evaluate.stats.sample_scores import SCORES
+from jobs.evaluate.stats import votes
+from jobs.evaluate.stats.sample_scores import SCORER, SCORES
 from jobs.evaluate.stats.votes import VOTES
+from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.values import ascending, filled, is_length, once
 from jobs.template import TEMPLATES, UNMARKED, ThinkingTemplate
 from orchestrator.job.extensions import known
 from orchestrator.job.strict_model import StrictModel
+
+if TYPE_CHECKING:  # which has these fields
+    from jobs.evaluate.config import EvaluateConfig
 
 
 def _drawn(value: Any) -> Any:
@@ -38,6 +44,41 @@ VoteKinds = Annotated[
 ]
 """Each once, in the order of tables."""
 ScoreNames = Annotated[tuple[Annotated[str, known(SCORES)], ...], PlainSerializer(once)]
+
+
+def cannot_vote(config: EvaluateConfig) -> str | None:
+    """What of ``samples``, ``at_k``, ``votes`` and ``scores`` does not go together, in a line; None where all does."""
+    if config.at_k is not None and max(config.at_k) > config.samples:
+        return (
+            f"at_k: {max(config.at_k)} is more than the {config.samples} samples that each item has: raise samples, "
+            "or lower it"
+        )
+    if problem := votes.contradiction(config.votes, config.scores, config.samples):
+        return problem
+    if SCORER in config.scores and getattr(config, "scored", None) is None:
+        return (
+            f"scores: {SCORER} is what the sweep's scorer says of whole traces: give search and scored, or leave it out"
+        )
+    return None
+
+
+def taken_as_sets(config: EvaluateConfig) -> Iterator[str]:
+    """The lists of a config that were written in another way than they are understood, each in a line."""
+    keys = [*kinds.given(config), *(["at_k"] if config.at_k is not None else [])]
+    dumped = config.model_dump(mode="json", include=set(keys))
+    for key in keys:
+        for name, written, understood in _as_sets(key, getattr(config, key), dumped[key]):
+            if written != understood:
+                yield f"{name}: {written} taken as {understood}"
+
+
+def _as_sets(name: str, value: object, understood: Any) -> Iterator[tuple[str, list[object], list[object]]]:
+    """The lists in a field's value, each with what it was understood as."""
+    if isinstance(value, BaseModel):
+        for field in type(value).model_fields:
+            yield from _as_sets(f"{name}.{field}", getattr(value, field), understood[field])
+    elif isinstance(value, tuple) and not any(isinstance(each, BaseModel) for each in value):
+        yield name, list(value), understood
 
 
 class Template(StrictModel):

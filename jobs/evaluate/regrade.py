@@ -10,7 +10,7 @@ import csv
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,12 @@ from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.grading.session import graded_by, grading, was_graded_by
 from jobs.evaluate.publish import publish
-from jobs.evaluate.samples import SCHEMA, row
+from jobs.evaluate.samples import SCHEMA, row, samples_file
 from jobs.evaluate.stopping import replay
 from jobs.evaluate.sweep.ledger import Ledger, Verdict
 from jobs.evaluate.tasks import Task, load
 from orchestrator.job.context import StepContext
 from orchestrator.job.record import Regraded
-from orchestrator.store.manifest import hashed_file
 
 CHANGES = "regraded.csv"
 """In the step's folder: every answer whose verdict the last regrading changed."""
@@ -100,15 +99,17 @@ def graded_again(config: EvaluateConfig, context: StepContext, asked: Sequence[T
     changes: list[_Change] = []
     seen: set[str] = set()
     with grading(config, context, staged) as grader:
-        for path, policies in replay.files(config, context.output / "samples.parquet").items():
-            for old, new in _graded(path, staged / path.name, policies, tasks, grader):
+        of_rules = partial(replay.tables, config, staged / "samples.parquet")
+        (samples, *probes) = replay.files(config, context.output / "samples.parquet").items()
+        for path, policies in (*probes, samples):
+            more = of_rules if path == samples[0] else tuple
+            for old, new in _graded(path, staged / path.name, policies, tasks, grader, more):
                 if old["policy"] in seen:
                     continue  # an answer that is a probe as well as a policy's
                 counts[new["task"], new["policy"], old["verdict"], new["verdict"]] += 1
                 if old["verdict"] != new["verdict"]:
                     changes.append(_change(old, new))
             seen.update(policies)
-    replay.add_rules(config, staged / "samples.parquet")
     with (context.folder / CHANGES).open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, [field.name for field in fields(_Change)])
         rows.writeheader()
@@ -117,17 +118,24 @@ def graded_again(config: EvaluateConfig, context: StepContext, asked: Sequence[T
 
 
 def _graded(
-    source: Path, target: Path, policies: Collection[str], tasks: Mapping[str, Task], grader: Grader
+    source: Path,
+    target: Path,
+    policies: Collection[str],
+    tasks: Mapping[str, Task],
+    grader: Grader,
+    more: Callable[[], Iterable[pa.Table]],
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each row of some policies, as it was and as it is now in the file `target`."""
+    """Each row of some policies, as it was and as it is now in the file `target`, at whose end is `more`."""
     there = pq.ParquetFile(source)
     schema = pa.schema([*SCHEMA, *(field for field in there.schema_arrow if field.name not in SCHEMA.names)])
-    with hashed_file(target) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with samples_file(target, schema) as add:
         for batch in there.iter_batches(_ROWS_AT_ONCE):
             old = [each for each in batch.to_pylist() if each["policy"] in policies]
             new = _again(old, tasks, grader)
-            writer.write_table(pa.Table.from_pylist(new, schema))
+            add(pa.Table.from_pylist(new, schema))
             yield from zip(old, new, strict=True)
+        for each in more():
+            add(each)
 
 
 def _again(rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, Task], grader: Grader) -> list[dict[str, Any]]:

@@ -31,10 +31,11 @@ from jobs.evaluate.planning import workload
 from jobs.evaluate.planning.estimate import expected_lengths
 from jobs.evaluate.planning.lengths import unmarked
 from jobs.evaluate.publish import publish
-from jobs.evaluate.samples import SampledPrompt, write_samples
+from jobs.evaluate.rows import write_rows
+from jobs.evaluate.samples import SampledPrompt
 from jobs.evaluate.scorers import resolve as scorers
 from jobs.evaluate.scorers.protocol import Writer
-from jobs.evaluate.stopping import replay, signals
+from jobs.evaluate.stopping import replay
 from jobs.evaluate.sweep.grown import Grown, is_whole, plant, seats
 from jobs.evaluate.sweep.order import blocks
 from jobs.evaluate.sweep.policy import Policy, walked
@@ -284,11 +285,7 @@ def _complete(
             )
             index.refresh()
         try:
-            alone = write_samples(
-                replay.files(config, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader
-            )
-            signals.add(samples, config.policies, sweep.questions, sweep.prompter, index)
-            replay.add_rules(config, samples)
+            alone = write_rows(config, samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
             return total, alone, index.decoded_by((unit.item, unit.sample) for unit in sweep.units)
         except DamagedFile as error:
             index.discard(str(error))

@@ -73,38 +73,48 @@ def write_samples(
     prompter: Prompter,
     index: Index,
     grader: Grader,
+    more: Callable[[], Iterable[pa.Table]] = tuple,
 ) -> int:
     """Writes a row per question, sample and policy, in their order, to files that appear whole, each for the policies
-    that are named with it.
+    that are named with it; and to the first of them what is `more`, which is asked for once the others are there.
 
     Returns the tokens that running each policy by itself would have decoded. Raises DamagedFile.
     """
     alone = 0
-    with ExitStack() as stack:
-        adding = [(stack.enter_context(samples_file(path)), set(names)) for path, names in files.items()]
-        for batch in _batches(questions):
-            slates: list[Slate] = []
-            for question, decoded in _decoded(batch, index):
-                for slate in _slates(question, decoded, trees, prompter):
-                    alone += slate.tokens
-                    slates.append(slate)
-            graded = iter(grader.grade([(each.task, ledger) for each in slates for ledger in each.ledgers]))
-            elected = [each.elected(list(islice(graded, len(each.ledgers)))) for each in slates]
-            for add, names in adding:
-                add(each for each in elected if each.ledger.policy in names)
+    (first, of_first), *others = files.items()
+    with samples_file(first) as add:
+        with ExitStack() as stack:
+            adding = [(add, of_first), *((stack.enter_context(samples_file(path)), names) for path, names in others)]
+            for batch in _batches(questions):
+                slates: list[Slate] = []
+                for question, decoded in _decoded(batch, index):
+                    for slate in _slates(question, decoded, trees, prompter):
+                        alone += slate.tokens
+                        slates.append(slate)
+                graded = iter(grader.grade([(each.task, ledger) for each in slates for ledger in each.ledgers]))
+                elected = [each.elected(list(islice(graded, len(each.ledgers)))) for each in slates]
+                for add_to, names in adding:
+                    add_to(table(each for each in elected if each.ledger.policy in names))
+        for each in more():
+            add(each)
     return alone
 
 
 @contextmanager
-def samples_file(path: Path) -> Iterator[Callable[[Iterable[Graded]], None]]:
+def samples_file(path: Path, schema: pa.Schema = SCHEMA) -> Iterator[Callable[[pa.Table], None]]:
     """A file of rows that appears, whole, when the block ends without an error. Each call adds a row group."""
     temporary = path.with_name(f".{path.name}")
     try:
-        with hashed_file(temporary) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-            yield lambda rows: writer.write_table(pa.Table.from_pylist([row(each) for each in rows], SCHEMA))
+        with hashed_file(temporary) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            yield writer.write_table
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def table(graded: Iterable[Graded]) -> pa.Table:
+    """Samples as rows."""
+    return pa.Table.from_pylist([row(each) for each in graded], SCHEMA)
 
 
 def row(graded: Graded) -> dict[str, Any]:

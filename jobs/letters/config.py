@@ -10,7 +10,7 @@ from jobs.forecasts import ThinkingForecast
 from orchestrator.job.config import StepConfig
 from orchestrator.job.outputs import Dataset, Output
 
-THINKING = ThinkingForecast(natural=13, extension=21, answer=16, source="the built-in task")
+THINKING = ThinkingForecast(natural=13, extension=21, answer=16, source="the built-in task", step=14)
 """Of the models that ``experiments/scaling_sweep.yaml`` trains."""
 
 

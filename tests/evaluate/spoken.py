@@ -20,10 +20,8 @@ from jobs.evaluate.figures.costs import Costs
 from jobs.evaluate.grading.reader import read
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.publish import publish
+from jobs.evaluate.rows import write_rows
 from jobs.evaluate.run import Sweep, missing, prepare
-from jobs.evaluate.samples import write_samples
-from jobs.evaluate.stopping import signals
-from jobs.evaluate.stopping.replay import add_rules, files
 from jobs.evaluate.traces.files import Index, write
 from jobs.evaluate.traces.segments import Segment
 from orchestrator.job.context import StepContext
@@ -72,11 +70,7 @@ def conclude(config: EvaluateConfig, context: StepContext, sweep: Sweep) -> None
     samples = context.output / "samples.parquet"
     index = Index(sweep.folder, report=print)
     with grading(config, context, context.output) as grader:
-        alone = write_samples(
-            files(config, samples), sweep.questions, sweep.replica.trees, sweep.prompter, index, grader
-        )
-    signals.add(samples, config.policies, sweep.questions, sweep.prompter, index)
-    add_rules(config, samples)
+        alone = write_rows(config, samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
     totals = {
         "units": sum(1 for _ in sweep.units),
         "thinking_tokens_decoded": 300,
@@ -105,7 +99,7 @@ async def walk_all(sweep: Sweep, engine: Engine) -> int:
     segments: list[Segment] = []
     watch = None
     if replica.online is not None:
-        watch = RuleWatch(replica.online, lambda texts: [read(text) for text in texts], replica.forcing.pieces)
+        watch = RuleWatch(replica.online, lambda texts: [read(text) for text in texts])
     for work in missing(sweep, Index(sweep.folder, report=print)):
         tree = replica.trees[work.unit.tree]
         walker = Walker(engine, tree, replica.forcing, replica.sampling, 0, segments.append, replica.beliefs, watch)

@@ -17,20 +17,20 @@ from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.search_walker import SearchWalker
 from jobs.evaluate.decode.walker import Walker
 from jobs.evaluate.grading.session import grading
-from jobs.evaluate.planning.workload import at_most, item
 from jobs.evaluate.publish import publish
+from jobs.evaluate.report import viewer as report
+from jobs.evaluate.report.results import FinishedSweep
+from jobs.evaluate.report.trees import Trees
 from jobs.evaluate.run import missing, prepare
 from jobs.evaluate.samples import write_samples
 from jobs.evaluate.scorers.protocol import Scorer
 from jobs.evaluate.stopping.replay import files
-from jobs.evaluate.sweep.grown import plant
-from jobs.evaluate.sweep.search import Forest
-from jobs.evaluate.sweep.tree import Room
+from jobs.evaluate.sweep.search import Forest, as_score
 from jobs.evaluate.traces.files import Index, write
 from jobs.evaluate.traces.segments import Segment
-from jobs.forecasts import ThinkingForecast
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
+from orchestrator.job.record import FinishedStep, ReportRequest
 from tests.evaluate import tiny
 from tests.evaluate.searching import ScriptedScorer
 from tests.evaluate.sweep.stored import HEADER, STORED, Scripted, config
@@ -271,11 +271,39 @@ def test_steps_at_a_header_need_a_template_with_one(tmp_path: Path) -> None:
     assert not any(header in tokens[1:-1] for tokens in steps), "a header ends the step that it is found in"
 
 
-def test_plans_count_a_search_as_so_many_traces(tmp_path: Path) -> None:
-    asked = config(tmp_path, {**SEARCH, "rebase": {"widths": [1, 16]}})
-    policies = [policy for policy in asked.policies if policy.elects]
-    work = item(plant(policies, {}), policies, Room(100, 10), 50, ThinkingForecast(20, 5, 6, "a test"))
-    one, many = (work.alone[name].decoded for name in ("REBASE 1", "REBASE 16"))
-    assert (one, many) == (26, 16 * 26)
-    most = at_most(plant(policies, {}), policies, Room(100, 10), 50).alone["REBASE 1"].decoded
-    assert most == 4 * 8 + 10, "four steps of eight tokens, and an answer"
+def test_the_report_draws_each_search_with_scores_and_what_became_of_its_steps(tmp_path: Path) -> None:
+    asked, context = config(tmp_path, {**SEARCH, "scored": {"samples": 3, "tokens": 64}}), step(tmp_path)
+    kept = decoded(asked, context)
+    samples = finished(asked, context)
+    trees, scores = Trees(prepare(asked, context)), [each for each in kept if each.key.kind == "score"]
+    scored = {(each.item, each.sample, each.key.branch): as_score(each.start) for each in scores}
+    elected = traced = 0
+    units = dict.fromkeys(zip(samples["item"], samples["sample"].tolist(), strict=True))
+    for item, sample in units:
+        rows = samples[(samples["item"] == item) & (samples["sample"] == sample)]
+        record = trees.read("sums", item, sample, rows.to_dict("records"))
+        traced += bool(record["branches"])
+        for search in record.get("searches", ()):
+            row = record["rows"][search["row"]]
+            steps = range(search["first"], search["first"] + search["steps"])
+            branches = [record["branches"][number] for number in steps]
+            answers = [answer for answer in record["answers"] if answer["branch"] in steps]
+            assert {branch["search"] for branch in branches} == {search["row"]}
+            assert {answer["policies"][0] for answer in answers} <= {search["row"]}
+            assert {branch["score"] for branch in branches} <= set(scored.values())
+            assert sum(branch["tokens"] for branch in branches) == row["thinking_tokens"]
+            for number, branch in zip(steps, branches, strict=True):
+                below = [other for other in branches if other["parent"] == number]
+                assert branch["children"] == len(below)
+                assert all(other["start"] == branch["start"] + branch["tokens"] for other in below)
+                here = [answer for answer in answers if answer["branch"] == number]
+                assert [answer["at"] for answer in here] == branch["cuts"]
+            if row["policy"].startswith("REBASE"):
+                assert sum(branch["parent"] is None for branch in branches) == int(row["policy"].split()[1])
+                assert sum(answer["elected"] for answer in answers) == bool(answers)
+                elected += bool(answers)
+            else:
+                assert len(branches) == len(answers) == 1
+    assert elected
+    pages = report.collect([FinishedSweep(FinishedStep(asked, context, 1.0, {}))], ReportRequest("r", tmp_path, "r"))
+    assert pages[0].traced == traced

@@ -16,7 +16,7 @@ from jobs.evaluate.chat.client import Answer
 from jobs.evaluate.chat.replies import Asked, Replies
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.grading.grader import Grader
-from jobs.evaluate.samples import samples_file, tries
+from jobs.evaluate.samples import samples_file, table, tries
 from jobs.evaluate.sweep.ledger import Ledger, ThinkingEnd
 from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import put, unit_key
@@ -69,7 +69,7 @@ def answer(
             ledgers = list(_ledgers(question, config.samples, replies))
             beyond += sum(ledger.thinking_end == "ignored" for ledger in ledgers)
             alone += sum(ledger.thinking_tokens + ledger.answer_tokens for ledger in ledgers)
-            add(grader.grade([(question.task, ledger) for ledger in ledgers]))
+            add(table(grader.grade([(question.task, ledger) for ledger in ledgers])))
     if beyond:
         print(f"the server thought beyond {config.chat.budget} in {beyond} answers: they are not counted")
     return {

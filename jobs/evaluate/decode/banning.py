@@ -86,7 +86,7 @@ async def _another(engine: Engine, request: Request, finder: Finder, refused: in
         draw = replace(request, max_tokens=1, forbidden=tuple(forbidden), seed=seed, position=0)
         drawn, ended, beliefs = list[int](), None, list[Belief]()
         async with aclosing(engine.stream(draw)) as stream:
-            async for tokens, end, believed in stream:
+            async for tokens, end, believed, _ in stream:
                 drawn += tokens
                 beliefs += believed
                 ended = end

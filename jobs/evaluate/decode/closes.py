@@ -38,7 +38,7 @@ async def thinking_stream(
     beliefs: list[Belief] = []
     given = 0
     async with aclosing(_decoded(engine, request, forcing)) as stream:
-        async for tokens, end, believed in stream:
+        async for tokens, end, believed, _ in stream:
             decoded += tokens
             beliefs += believed
             search.feed(tokens)
@@ -64,7 +64,7 @@ async def _decoded(engine: Engine, request: Request, forcing: Forcing) -> AsyncG
     if request.forbid_stop_first:
         first: list[int] = []
         async with aclosing(engine.stream(replace(request, max_tokens=1, stop=forcing.first_stops))) as stream:
-            async for tokens, _, believed in stream:
+            async for tokens, _, believed, _ in stream:
                 first += tokens
                 yield Chunk(tokens, None, believed)
         request = request.after(first)

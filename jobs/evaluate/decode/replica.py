@@ -213,10 +213,12 @@ class Replica:
         spec, record = self._spec, self._writer.record
         if isinstance(tree, Forest):
             assert self._scorer is not None, "a sweep that searches has a scorer"
-            return SearchWalker(self._engine, self._scorer, tree, spec.forcing, spec.sampling, spec.seed, record)
+            return SearchWalker(
+                *(self._engine, self._scorer, tree, spec.forcing, spec.sampling, spec.seed, record, spec.beliefs)
+            )
         watch = None
         if spec.online is not None:
-            watch = RuleWatch(spec.online, self._readers.read, spec.forcing.pieces)
+            watch = RuleWatch(spec.online, self._readers.read)
         return Walker(self._engine, tree, spec.forcing, spec.sampling, spec.seed, record, spec.beliefs, watch)
 
     async def exchange(self, work: list[Work]) -> Report:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from jobs.evaluate.decode.closes import thinking_stream
 from jobs.evaluate.decode.walker import CHILD, FORK, stream_seed
-from jobs.evaluate.engines.protocol import Engine, EngineError, Request, Sampling
+from jobs.evaluate.engines.protocol import Belief, Engine, EngineError, Request, Sampling
 from jobs.evaluate.scorers.protocol import Scorer, Standing
 from jobs.evaluate.sweep.prompts import Forcing, Unit
 from jobs.evaluate.sweep.search import Forest, as_bits, read_key
@@ -38,6 +38,8 @@ class SearchWalker:
     seed: int
     record: Callable[[Segment], None]
     """Takes each step, answer and score as soon as it is there."""
+    beliefs: bool = False
+    """Whether it is kept how sure the model was of each token."""
 
     async def walk(self, unit: Unit, trace: Trace) -> None:
         """Decodes and scores what `trace` lacks of the unit's searches, adding to it.
@@ -87,9 +89,11 @@ class _Walk:
         before = [token for step in self._steps(key.path[:-1]) for token in step]
         ends = step_end(self.unit.steps, forcing)
         step: list[int] = []
+        sure: list[Belief] = []
         end = None
         async with aclosing(thinking_stream(self.walker.engine, request, forcing, before)) as stream:
-            async for tokens, end, _ in stream:
+            async for tokens, end, beliefs, _ in stream:
+                sure += beliefs
                 for token in tokens:
                     step.append(token)
                     if ends.add(token):
@@ -99,7 +103,7 @@ class _Walk:
                     break
         if end is None:
             raise EngineError(f"the engine decoded {len(step)} tokens of a step of {want.limit} without a stop")
-        self.trace.extend(key, step)
+        self.trace.extend(key, step, sure[: len(step)])
         if end == "stop":
             self.trace.end(key)
         self.walker.record(self.trace.keep(key, 0))
@@ -109,8 +113,8 @@ class _Walk:
         request = self._request(want, self.walker.forcing.end_of_turn, FORK)
         known = start = request.position
         async with aclosing(self.walker.engine.stream(request)) as stream:
-            async for tokens, end, _ in stream:
-                self.trace.extend(key, tokens)
+            async for tokens, end, beliefs, _ in stream:
+                self.trace.extend(key, tokens, beliefs)
                 known += len(tokens)
                 if end == "stop":
                     self.trace.end(key)
@@ -150,6 +154,7 @@ class _Walk:
             seed=stream_seed(self.walker.seed, self.unit, want.key),
             position=known,
             priority=priority,
+            beliefs=self.walker.beliefs,
         )
 
 

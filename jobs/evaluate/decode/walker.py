@@ -78,7 +78,7 @@ class _Walk:
         """Looks for the tree's stops in what is known of the trunk."""
         pieces = self.walker.forcing.pieces
         missing = [stop for stop in self.walker.tree.stops if not self.trace.extent(stop).ended]
-        self.stops = {stop: Finder(stop.path, pieces) for stop in missing}
+        self.stops = {stop: Finder(stop.path, pieces, stop.cut + 1) for stop in missing}
         found = self._look(self.trace.tokens(TRUNK_KEY))
         if self.trace.extent(TRUNK_KEY) != (0, False):
             self._keep_stops([*found, *self.stops])
@@ -140,7 +140,7 @@ class _Walk:
         begun: list[int] = []
         trunk = thinking and not key.path
         async with aclosing(self._stream(want, known)) as stream:
-            async for tokens, end, beliefs in stream:
+            async for tokens, end, beliefs, _ in stream:
                 self.trace.extend(key, tokens, beliefs)
                 known += len(tokens)
                 ended = end == "stop"

@@ -15,11 +15,10 @@ import numpy as np
 from jobs.evaluate.grading.reader import Read, Text
 from jobs.evaluate.stopping.probes import SILENT, Probes
 from jobs.evaluate.stopping.trace_rule import TraceRule
-from jobs.evaluate.stopping.waiting import waits
 from jobs.evaluate.sweep.policy import FINAL_ANSWER, Mark
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.sweep.tree import Key, forced, key_of
-from jobs.evaluate.traces.segments import TRUNK, Sureness, Trace
+from jobs.evaluate.traces.segments import TRUNK, Trace
 
 Reading = Callable[[Sequence[Text]], Sequence[Read | str]]
 """What answers say, or why nobody knows: :meth:`jobs.evaluate.grading.workers.Workers.read`."""
@@ -44,8 +43,6 @@ class RuleWatch:
 
     online: OnlineRule
     read: Reading
-    pieces: Sequence[bytes]
-    """What each id says, where the rule looks for strings."""
     _known: dict[Text, str | None] = field(default_factory=dict)
 
     @property
@@ -73,14 +70,9 @@ class RuleWatch:
             for text, said in zip(fresh, await asyncio.to_thread(self.read, fresh), strict=True):
                 self._known[text] = None if isinstance(said, str) else said.meaning or said.extracted
         meanings = [self._known[text] for text in texts]
-        stops = self.online.rule.when(_probes(cuts, lengths, meanings, self._signals(trace, cuts, sure)))[0, 0]
-        return cuts[int(np.argmax(stops))] if stops.any() else None
-
-    def _signals(self, trace: Trace, cuts: Sequence[int], sure: Sequence[Sureness]) -> dict[str, list[float]]:
         signals = {"logprob": [each.logprob for each in sure], "entropy": [each.entropy for each in sure]}
-        if "waits" in self.online.rule.needs:
-            signals["waits"] = waits(trace.tokens(TRUNK), cuts, self.pieces)
-        return signals
+        stops = self.online.rule.when(_probes(cuts, lengths, meanings, signals))[0, 0]
+        return cuts[int(np.argmax(stops))] if stops.any() else None
 
 
 def _probes(

@@ -86,7 +86,10 @@ class Request:
     priority: int = 0
     """Lower goes first when not all requests fit."""
     beliefs: bool = False
-    """Whether each token comes with its :class:`Belief`; engines that cannot are never asked."""
+    """Whether each token comes with its :class:`Belief`. Engines that cannot are asked for neither."""
+    among: tuple[int, ...] = ()
+    """Ids of which it is said, with each token, how likely they were in its place: :attr:`Chunk.chances`. A request
+    with some gives no beliefs."""
 
     @property
     def written(self) -> tuple[int, ...]:
@@ -132,6 +135,9 @@ class Chunk(NamedTuple):
     end: Literal["stop", "length"] | None = None
     beliefs: Sequence[Belief] = ()
     """Of each token, where the request asks for them."""
+    chances: Sequence[tuple[float, ...]] = ()
+    """Of each token, the logarithms of the chances of the ids :attr:`Request.among`, but for a constant that they have
+    in common: whether ids that only pad embeddings have a part in it."""
 
     def first(self, count: int, end: Literal["stop", "length"] | None = None) -> Chunk:
         """Its first tokens."""
@@ -153,17 +159,6 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Frees everything the engine holds; its processes are gone when this returns."""
-
-
-class Teller(Engine, Protocol):
-    """An engine that says how likely tokens were to come next; its record has `tells`."""
-
-    async def chances(self, prompt: Sequence[int], among: Sequence[int]) -> tuple[float, ...]:
-        """The logarithms of the chances of the ids `among` to follow `prompt`, but for a constant that they have in
-        common: whether ids that only pad embeddings have a part in it.
-
-        Raises :class:`EngineError` when the engine fails.
-        """
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,8 @@ class EngineKind:
     sampling: frozenset[str] = frozenset()
     """What it can do beyond temperature and top_p: fields of :class:`jobs.evaluate.engines.protocol.Sampling`. Its
     penalties count the whole trace: see :attr:`jobs.evaluate.engines.protocol.Request.given`."""
-    tells: bool = False
-    """Whether it says how likely tokens were to come next: a :class:`jobs.evaluate.engines.protocol.Teller`."""
-    beliefs: bool = False
-    """Whether it says how sure the model was of each token: see :class:`jobs.evaluate.engines.protocol.Belief`."""
+    likelihoods: bool = False
+    """Whether it says how likely tokens were: :attr:`jobs.evaluate.engines.protocol.Request.beliefs`, ``among``."""
     adapters: bool = False
     """Whether it takes a LoRA adapter on its model."""
     batch_invariant: bool = False
@@ -75,8 +73,7 @@ ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
             on_cpus=Program(8, 0.004, 0.3e-3),
             on_gpus=Program(60, 0.03, 0.02e-3),
             sampling=CUTS | PENALTIES,
-            tells=True,
-            beliefs=True,
+            likelihoods=True,
             adapters=True,
         ),
         "vllm": EngineKind(
@@ -86,8 +83,7 @@ ENGINES: ExtensionPoint[EngineKind] = ExtensionPoint(
             on_gpus=Program(120, 0.003, 0.02e-3),
             splits=True,
             sampling=CUTS | PENALTIES,
-            tells=True,
-            beliefs=True,
+            likelihoods=True,
             adapters=True,
             batch_invariant=True,
         ),

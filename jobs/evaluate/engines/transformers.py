@@ -76,10 +76,6 @@ class _Row:
     """False once finished or no longer wanted."""
     penalties: Penalties | None = None
     """Where its sampling has any, once it is in the batch."""
-    among: tuple[int, ...] = ()
-    """Ids of which it is asked how likely they were to be its first token."""
-    chances: tuple[float, ...] = ()
-    """The logarithms of that, once the first token is there."""
 
     @property
     def position(self) -> int:
@@ -107,13 +103,6 @@ class TransformersEngine:
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """See :meth:`Engine.stream`."""
         return self._chunks(_Row(request))
-
-    async def chances(self, prompt: Sequence[int], among: Sequence[int]) -> tuple[float, ...]:
-        """See :meth:`jobs.evaluate.engines.protocol.Teller.chances`."""
-        row = _Row(Request(tuple(prompt), 1, ()), among=tuple(among))
-        async for _ in self._chunks(row):
-            pass
-        return row.chances
 
     async def _chunks(self, row: _Row) -> AsyncGenerator[Chunk, None]:
         """What a row that joins the batch decodes."""
@@ -216,22 +205,17 @@ class _Batch:
             logits_to_keep=1,
         )
         logits = output.logits[:, -1, : self._vocabulary].float()
-        asked = [index for index, row in enumerate(rows) if row.request.beliefs]
-        by_itself = logits[asked].log_softmax(-1)  # a copy: what is chosen from changes
+        told = _Told(rows, logits)
         chosen = self._choose(rows, logits)
-        believed: dict[int, Belief] = {}
-        if asked:
-            believed = dict(zip(asked, beliefs(by_itself, chosen[asked]), strict=True))
+        believed, chances = told.beliefs(chosen), told.chances()
         return [
-            (row, _take(row, token, believed.get(index)))
+            (row, _take(row, token, believed.get(index, ()), chances.get(index, ())))
             for index, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True))
         ]
 
     def _choose(self, rows: list[_Row], logits: torch.Tensor) -> torch.Tensor:
         """The next token of each row, [batch]."""
         for index, row in enumerate(rows):
-            if row.among and row.count == 0:
-                row.chances = tuple(logits[index].log_softmax(-1)[list(row.among)].tolist())
             if row.penalties is not None:
                 row.penalties.apply(logits[index])
             if row.count == 0 and row.request.forbid_stop_first:
@@ -247,7 +231,29 @@ class _Batch:
         return chosen
 
 
-def _take(row: _Row, token: int, belief: Belief | None = None) -> Chunk:
+class _Told:
+    """How likely tokens were, of the rows that ask: by the model itself, whatever is done to its logits afterwards."""
+
+    def __init__(self, rows: Sequence[_Row], logits: torch.Tensor):
+        """`logits` is [batch, vocabulary]."""
+        self._sure = [index for index, row in enumerate(rows) if row.request.beliefs and not row.request.among]
+        self._among = {index: list(row.request.among) for index, row in enumerate(rows) if row.request.among}
+        self._logprobs = logits[[*self._sure, *self._among]].log_softmax(-1)  # a copy
+
+    def beliefs(self, chosen: torch.Tensor) -> dict[int, tuple[Belief]]:
+        """By row; `chosen` are the tokens of all, [batch]."""
+        if not self._sure:
+            return {}
+        found = beliefs(self._logprobs[: len(self._sure)], chosen[self._sure])
+        return {index: (each,) for index, each in zip(self._sure, found, strict=True)}
+
+    def chances(self) -> dict[int, tuple[tuple[float, ...]]]:
+        """By row."""
+        of_rows = zip(self._among.items(), self._logprobs[len(self._sure) :], strict=True)
+        return {index: (tuple(logprobs[among].tolist()),) for (index, among), logprobs in of_rows}
+
+
+def _take(row: _Row, token: int, believed: Sequence[Belief], chances: Sequence[tuple[float, ...]]) -> Chunk:
     """Gives `row` its new token, and says what it yields."""
     if token in row.request.stop:
         row.live = False
@@ -258,7 +264,7 @@ def _take(row: _Row, token: int, belief: Belief | None = None) -> Chunk:
         row.penalties.count([token])
     row.live = row.live and row.count < row.request.max_tokens
     end: Literal["length"] | None = "length" if row.count == row.request.max_tokens else None
-    return Chunk([token], end, () if belief is None else (belief,))
+    return Chunk([token], end, believed, chances)
 
 
 def _spans(missing: list[tuple[int, ...]]) -> Iterator[tuple[int, int]]:

@@ -217,7 +217,8 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
             stream_interval=STREAM_TOKENS,
-            logprobs=LIKELIEST if request.beliefs else None,
+            logprobs=LIKELIEST if request.beliefs and not request.among else None,
+            logprob_token_ids=list(request.among) or None,
         )
         outputs = self._engine.generate(
             tokens_input(list(request.prompt)),  # anything else goes through a thread that tokenizes
@@ -235,28 +236,9 @@ class VllmEngine:
                         use = self.cache_use[request.priority]
                         use.asked += len(request.prompt)
                         use.cached += output.num_cached_tokens or 0
-                    yield _chunk(output.outputs[0])
+                    yield _chunk(output.outputs[0], request.among)
         except (EngineDeadError, EngineGenerateError, TimeoutError, ValueError) as error:
             raise EngineError(f"vllm failed while decoding: {with_reason(error, self._tail)}") from error
-
-    async def chances(self, prompt: Sequence[int], among: Sequence[int]) -> tuple[float, ...]:
-        """See :meth:`jobs.evaluate.engines.protocol.Teller.chances`."""
-        from vllm import SamplingParams
-        from vllm.inputs import tokens_input
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
-
-        parameters = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=list(among), detokenize=False)
-        outputs = self._engine.generate(
-            tokens_input(list(prompt)), parameters, str(next(self._names)), lora_request=self._adapter
-        )
-        told: tuple[float, ...] = ()
-        try:
-            async with aclosing(outputs):
-                while (output := await self._while_alive(anext(outputs, None))) is not None:
-                    told = tuple(output.outputs[0].logprobs[0][each].logprob for each in among)
-        except (EngineDeadError, EngineGenerateError, TimeoutError, ValueError) as error:
-            raise EngineError(f"vllm failed while scoring: {with_reason(error, self._tail)}") from error
-        return told
 
     async def _while_alive(self, waited_for: Awaitable[T]) -> T:
         """What `waited_for` gives; raises TimeoutError once the engine is dead and vllm leaves it at that."""
@@ -338,15 +320,20 @@ def with_reason(error: Exception, tail: deque[str]) -> str:
     return f"{error or type(error).__name__}{said and f'; its log says: {said}'}"
 
 
-def _chunk(output: Any) -> Chunk:
-    tokens = list(output.token_ids)
-    beliefs = [belief(of_token, token) for of_token, token in zip(output.logprobs or (), tokens, strict=False)]
+def _chunk(output: Any, among: Sequence[int]) -> Chunk:
+    tokens, of_tokens = list(output.token_ids), output.logprobs or ()
+    beliefs: list[Belief] = []
+    chances: list[tuple[float, ...]] = []
+    if among:
+        chances = [tuple(of_token[each].logprob for each in among) for of_token in of_tokens]
+    else:
+        beliefs = [belief(of_token, token) for of_token, token in zip(of_tokens, tokens, strict=False)]
     if output.finish_reason is None:
-        return Chunk(tokens, None, beliefs)
+        return Chunk(tokens, None, beliefs, chances)
     if output.finish_reason == "stop":
-        return Chunk(tokens[:-1], "stop", beliefs[: len(tokens) - 1])
+        return Chunk(tokens[:-1], "stop", beliefs[: len(tokens) - 1], chances[: len(tokens) - 1])
     if output.finish_reason == "length":
-        return Chunk(tokens, "length", beliefs)
+        return Chunk(tokens, "length", beliefs, chances)
     raise EngineError(f"vllm ended a request as {output.finish_reason!r}")
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineName
+from jobs.evaluate.engines.registry import AUTO, ENGINES, EngineName, gpus_problem
 from jobs.evaluate.engines.server import Server
 from orchestrator.job.references import ModelSource
 from orchestrator.job.strict_model import StrictModel
+
+if TYPE_CHECKING:  # which has these fields
+    from jobs.evaluate.config import EvaluateConfig
 
 
 class Judge(StrictModel):
@@ -41,3 +44,22 @@ class JudgeResources(StrictModel):
     gpus: int = Field(default=0, ge=0, description="that share the judge")
     server: Server | None = Field(default=None, description="where the judge is served, if it is on a server")
     in_flight: int = Field(default=64, ge=1, description="questions that it is asked at once")
+
+
+def cannot_judge(config: EvaluateConfig) -> str | None:
+    """Where a judge is needed and not given, or the other way round, in a line; None where all is well."""
+    judged = [task for task in config.tasks if task.answer_type.undecided == "judge"]
+    if judged and config.judge is None:
+        return (
+            f"judge: task {judged[0].name!r} is of type {judged[0].answers}: give judge: {{model: …}}, or its answers "
+            "another type"
+        )
+    if config.judge is None:
+        return None
+    if not judged:
+        return "judge: no task is of type judged: leave it out, or give a task type: judged"
+    resources = config.resources.judge
+    if config.judge.served != (resources.server is not None):
+        return "resources.judge.server: goes with a judge.engine on a server: give both or neither"
+    problem = gpus_problem(config.judge.engine, resources.gpus)
+    return problem and f"resources.judge.gpus: {problem}"

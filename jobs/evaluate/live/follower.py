@@ -21,11 +21,11 @@ from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.live.rates import Rates
 from jobs.evaluate.report.charts import WIDTHS, chart
 from jobs.evaluate.report.results import PlottedCurve, percent, tokens
+from jobs.evaluate.rows import write_rows
 from jobs.evaluate.run import Sweep, block_of, prepare
-from jobs.evaluate.samples import SampledPrompt, write_samples
+from jobs.evaluate.samples import SampledPrompt
 from jobs.evaluate.stats.curves import drawn
 from jobs.evaluate.stats.outcomes import read
-from jobs.evaluate.stopping import replay, signals
 from jobs.evaluate.sweep.grown import is_whole
 from jobs.evaluate.traces.files import DamagedFile, Index
 from orchestrator.job.context import StepContext
@@ -94,11 +94,7 @@ class _Blocks:
         with tempfile.TemporaryDirectory(prefix="live") as folder, Grader() as grader:
             path = Path(folder) / "samples.parquet"
             questions = [question for question in sweep.questions if id(question) in asked]  # in the order of tables
-            write_samples(
-                replay.files(config, path), questions, sweep.replica.trees, sweep.prompter, self._index, grader
-            )
-            signals.add(path, config.policies, questions, sweep.prompter, self._index)
-            replay.add_rules(config, path)
+            write_rows(config, path, questions, sweep.replica.trees, sweep.prompter, self._index, grader)
             outcomes = read(path, [policy.name for policy in policies])
         records = as_record(drawn(outcomes, policies, config.seed, config.at_k))
         curves = [PlottedCurve(each["task"], each["curve"], each["points"]) for each in records]

@@ -6,6 +6,7 @@ a laptop. What rests on an assumption says so, and comes with the most that it c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,9 +15,10 @@ from jobs.architecture import Architecture, UnknownArchitecture, find, folder_of
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remarks
 from jobs.evaluate.engines.recommended import FILE, NothingRecommended, described, read
+from jobs.evaluate.engines.registry import ENGINES, chosen
 from jobs.evaluate.planning.lengths import ASSUMED, published, scaled, unmarked
 from jobs.evaluate.planning.priced import priced
-from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, PlannedReplica, Taken, taken
+from jobs.evaluate.planning.roofline import BANDWIDTH_SHARE, CACHED, PlannedReplica, PlannedScorer, Taken, taken
 from jobs.evaluate.planning.workload import Workload, at_most, item
 from jobs.evaluate.sweep.grown import plant
 from jobs.evaluate.sweep.policy import Policy, Root, printable, walked
@@ -27,6 +29,7 @@ from jobs.letters.config import THINKING as LETTERS
 from jobs.template import UNMARKED
 from orchestrator.job.config import Upcoming
 from orchestrator.job.estimate import Estimate, Part
+from orchestrator.job.local_files import LocalPath
 from orchestrator.job.references import Reference
 from orchestrator.job.resources import DEFAULT_GPU
 
@@ -57,21 +60,25 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
             config, lambda task: _items(task, inputs), lambda task: expected_lengths(task, config, made[task.name])
         )
     try:
-        model: Architecture | None = _architecture(config, inputs)
+        model: Architecture | None = _architecture(config.base, inputs)
         unknown = ""
     except UnknownArchitecture as error:
         model, unknown = None, str(error)
     assumed = context_remarks(model.context if model else None) if config.context_length == "auto" else ()
-    sweep = _sweep(config, inputs, _context(config, model))
+    scorer, unscored = _scorer(config, inputs)
+    sweep = _sweep(config, inputs, _context(config, model), _window(config, scorer))
     if sweep is None:
         unknown_items = "time and cost are not known before launch: how many items its tasks have is not known"
         return Estimate(unknown_items, remarks=assumed)
-    remarks = (_saving(config, sweep.expected), *sweep.words, *assumed, *_recommended(config, inputs), *_states(config))
+    remarks = (
+        *(_saving(config, sweep.expected), *_scoring(config, sweep.expected, unscored), *sweep.words, *assumed),
+        *(*_recommended(config, inputs), *_states(config)),
+    )
     if config.engine_kind.served or model is None:
         why = unknown and f"time and cost of {config.model} are not known before launch: {unknown}"
         holder = why or "decoded on a server: time and cost are its own affair"
         return Estimate(holder, parts=tuple(_parts(config, sweep.expected)), remarks=remarks)
-    replica = _replica(config, model)
+    replica = _with_scorer(config, _replica(config, model), scorer)
     longest = sweep.most.resident / sweep.most.units
     memory = {"weights": replica.weights / replica.cards, "longest trace": longest * replica.kept / replica.cards}
     kind = config.machine.card.title
@@ -128,7 +135,7 @@ def _recommended(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Iter
 
 
 def _saving(config: EvaluateConfig, work: Workload) -> str:
-    alone, once = sum(tokens.decoded for tokens in work.alone.values()), work.once.decoded
+    alone, once = sum(tokens.decoded for tokens in work.alone.values()), max(work.once.decoded, 1)
     return (
         f"one pass decodes {once:,.0f} tokens; {len(work.alone)} policies one by one would decode {alone:,.0f}, "
         f"{alone / once:.1f} times as many"
@@ -137,7 +144,7 @@ def _saving(config: EvaluateConfig, work: Workload) -> str:
 
 def _parts(config: EvaluateConfig, work: Workload, replica: PlannedReplica | None = None) -> Iterator[Part]:
     """Each policy by itself, on replicas of its own; without a `replica` only its tokens are known."""
-    total = sum(tokens.decoded for tokens in work.alone.values())
+    total = max(sum(tokens.decoded for tokens in work.alone.values()), 1)
     for policy in walked(config.policies):
         tokens = work.alone[policy.name]
         part = Part(printable(policy.name), tokens.decoded, tokens.decoded / total)
@@ -154,23 +161,72 @@ def _basis(config: EvaluateConfig, replica: PlannedReplica, expected: Taken) -> 
         yield f"resources.machine is not set: {DEFAULT_GPU} is assumed"
     where = config.machine
     bandwidth = f"{replica.share:.0%} of {where.card.bandwidth / 1e9:,.0f} GB/s each"
-    cards = f"{expected.replicas * replica.cards} {config.machine.device}s"
+    cards = f"{expected.replicas * replica.held} {config.machine.device}s"
     yield f"{cards} in {expected.replicas} replicas of {expected.at_once} traces at once; {bandwidth}; {where.price}"
     if config.judge is not None:
         yield "judging is not in it"
 
 
-def _architecture(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Architecture:
-    """The shapes of the model that decodes. Raises UnknownArchitecture when nothing here tells them."""
-    if isinstance(config.base, Reference):
-        made = inputs[config.base.step]
+def _architecture(model: Reference | LocalPath | str | None, inputs: Mapping[str, Upcoming]) -> Architecture:
+    """The shapes of a model. Raises UnknownArchitecture when nothing here tells them."""
+    if isinstance(model, Reference):
+        made = inputs[model.step]
         if made.output is not None:
             return find(str(made.output))
         if isinstance(made.forecast, ModelForecast):
             return made.forecast.architecture
-        raise UnknownArchitecture(f"step {config.base.step} has not made it yet")
-    assert config.base is not None, "only a server that chats does without"
-    return find(config.base)
+        raise UnknownArchitecture(f"step {model.step} has not made it yet")
+    assert model is not None, "only a server that chats does without"
+    return find(model)
+
+
+def _scorer(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> tuple[Architecture | None, str]:
+    """The shapes of the model that scores, where one does; or why they are not known."""
+    if config.search is None or config.search.scorer.model is None:
+        return None, ""
+    try:
+        return _architecture(config.search.scorer.model, inputs), ""
+    except UnknownArchitecture as error:
+        return None, str(error)
+
+
+def _window(config: EvaluateConfig, scorer: Architecture | None) -> float:
+    """Tokens of a prompt that the scorer's model takes; 0 where no model scores."""
+    if config.search is None or config.search.scorer.model is None:
+        return 0
+    return config.search.scorer.window or (scorer and scorer.context) or math.inf
+
+
+def _with_scorer(config: EvaluateConfig, replica: PlannedReplica, scorer: Architecture | None) -> PlannedReplica:
+    """With what scores beside it: on cards of its own, or on a share of the replica's memory and of their time."""
+    if config.search is None or not config.loads_scorer:
+        return replica
+    resources, record = config.resources.scorer, config.search.scorer.record
+    shared = 0.0 if resources.gpus or _on_cpus(config) else resources.memory
+    replica = replace(replica, given=CACHED - shared)
+    if scorer is None:
+        return replica
+    engine = ENGINES[chosen(config.search.scorer.engine, config.resources.gpus) if record.likelihoods else "vllm"]
+    program = engine.on_gpus if config.resources.gpus else engine.on_cpus
+    assert program is not None, "a scorer that cannot run there is refused"
+    own = replace(
+        replica,
+        model=scorer,
+        program=program,
+        cards=resources.gpus or replica.cards,
+        given=CACHED if resources.gpus else resources.memory,
+    )
+    return replace(replica, scorer=PlannedScorer(own, resources.gpus, caches=record.likelihoods))
+
+
+def _scoring(config: EvaluateConfig, work: Workload, unknown: str) -> Iterator[str]:
+    """What the scorer is asked."""
+    if config.search is None or not work.once.scores:
+        return
+    where = "on cards of its own" if config.resources.scorer.gpus else "beside the engine"
+    yield f"the scorer reads {work.once.scored:,.0f} tokens in {work.once.scores:,.0f} prompts, {where}"
+    if unknown:
+        yield f"time and cost of the scorer are not in it: {unknown}"
 
 
 def _context(config: EvaluateConfig, model: Architecture | None) -> int:
@@ -200,17 +256,17 @@ def _replica(config: EvaluateConfig, model: Architecture, cards: int | None = No
 
 
 def _taken(config: EvaluateConfig, replica: PlannedReplica, work: Workload) -> Taken:
-    most = config.machine.at_once(replica.cards, config.resources.replicas.max)
+    most = config.machine.at_once(replica.held, config.resources.replicas.max)
     return taken(replica, work, config.resources.in_flight, most)
 
 
 def _usd(config: EvaluateConfig, what: Taken, replica: PlannedReplica) -> float:
     """What the cards cost for as long as their replicas are there; machines that are rented whole are paid whole."""
-    held = what.replicas * replica.cards
+    held = what.replicas * replica.held
     return config.machine.usd(held, what.card_seconds / held)
 
 
-def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int) -> _Sweep | None:
+def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int, window: float) -> _Sweep | None:
     """The decoding of all tasks; None where it is not known how many items one has."""
     by_root: dict[Root, list[Policy]] = {}
     for policy in walked(config.policies):
@@ -225,7 +281,8 @@ def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int)
         prompt = min(_PROMPT, context // 8)
         room = Room(context - prompt - answer, answer)
         for root, policies in by_root.items():
-            mean, limit = _sample(tuple(policies), room, prompt, lengths)
+            reads_answers = config.search is not None and config.search.scorer.record.reads_answers
+            mean, limit = _sample(tuple(policies), room, prompt, lengths, window, reads_answers)
             expected += mean.times(items * config.samples_of(root))
             most += limit.times(items * config.samples_of(root))
         thinking = (
@@ -234,19 +291,26 @@ def _sweep(config: EvaluateConfig, inputs: Mapping[str, Upcoming], context: int)
             if lengths.natural
             else f"thinking is part of the answer ({lengths.source})"
         )
-        words.append(f"{task.name}: {items} items, {thinking}; answers {min(lengths.answer, answer):,.0f}")
+        steps = f", steps of {lengths.step:,.0f}" if config.search is not None and lengths.natural else ""
+        words.append(f"{task.name}: {items} items, {thinking}{steps}; answers {min(lengths.answer, answer):,.0f}")
     return _Sweep(expected, most, tuple(words))
 
 
 @lru_cache(maxsize=64)
 def _sample(
-    policies: tuple[Policy, ...], room: Room, prompt: int, lengths: ThinkingForecast
+    policies: tuple[Policy, ...],
+    room: Room,
+    prompt: int,
+    lengths: ThinkingForecast,
+    window: float,
+    reads_answers: bool,
 ) -> tuple[Workload, Workload]:
     """What a sample of an item takes in the mean, and at most. Remembered: hundreds of sweeps may differ in little."""
     injected = {string: len(string[:1]) for policy in policies for string in policy.route.strings}
-    tree = plant(policies, injected, 1)
+    tree = plant(policies, injected, 1, reads_answers=reads_answers)
     lengths = lengths if policies[0].root.thinks else unmarked(lengths)
-    return item(tree, policies, room, prompt, lengths), at_most(tree, policies, room, prompt, lengths.natural > 0)
+    most = at_most(tree, policies, room, prompt, lengths.natural > 0, window)
+    return item(tree, policies, room, prompt, lengths, window), most
 
 
 def _items(task: TaskConfig, inputs: Mapping[str, Upcoming]) -> int | None:

@@ -36,6 +36,20 @@ class PlannedReplica:
     """Bytes of a number."""
     program: Program
     share: float = BANDWIDTH_SHARE
+    given: float = CACHED
+    """Share of each card's memory that it may take."""
+    scorer: PlannedScorer | None = None
+    """What scores the steps of its searches, beside it."""
+
+    @property
+    def held(self) -> int:
+        """Cards, those of its scorer's own included."""
+        return self.cards + (self.scorer.own if self.scorer is not None else 0)
+
+    @property
+    def start(self) -> float:
+        """Seconds until its first token."""
+        return self.program.start + (self.scorer.replica.program.start if self.scorer is not None else 0.0)
 
     @property
     def weights(self) -> float:
@@ -50,7 +64,7 @@ class PlannedReplica:
     @property
     def memory(self) -> float:
         """Bytes that weights and cache can take."""
-        return self.cards * (CACHED * self.card.memory - self.card.reserved)
+        return self.cards * (self.given * self.card.memory - self.card.reserved)
 
     @property
     def cache(self) -> float:
@@ -67,8 +81,34 @@ class PlannedReplica:
         """For all of `work`, with `batch` sequences at a time."""
         tokens = work.once
         steps = tokens.decoded / batch
-        prompts = 2 * self.model.multiplied * tokens.prompts / (self.cards * self.card.tflops * 1e12 * FLOPS_SHARE)
-        return prompts + steps * self.step(batch, tokens.read / max(tokens.decoded, 1))
+        decoding = self.reading(tokens.prompts) + steps * self.step(batch, tokens.read / max(tokens.decoded, 1))
+        if self.scorer is None:
+            return decoding
+        scoring = self.scorer.seconds(work, batch)
+        return max(decoding, scoring) if self.scorer.own else decoding + scoring
+
+    def reading(self, tokens: float) -> float:
+        """Seconds to compute so many tokens of prompts."""
+        return 2 * self.model.multiplied * tokens / (self.cards * self.card.tflops * 1e12 * FLOPS_SHARE)
+
+
+@dataclass(frozen=True)
+class PlannedScorer:
+    """A model that scores, on cards of its own or on a share of those of the replica that asks it."""
+
+    replica: PlannedReplica
+    own: int
+    """Cards of its own; 0: it shares."""
+    caches: bool
+    """Whether it computes only what is new of a prompt."""
+
+    def seconds(self, work: Workload, batch: float) -> float:
+        """For all that is scored, `batch` prompts at a time: each is read, and gives one token."""
+        tokens = work.once
+        if not tokens.scores:
+            return 0.0
+        read = min(tokens.fresh, tokens.scored) if self.caches else tokens.scored
+        return self.replica.reading(read) + tokens.scores / batch * self.replica.step(batch, read / tokens.scores)
 
 
 @dataclass(frozen=True)
@@ -87,15 +127,16 @@ class Taken:
 def taken(replica: PlannedReplica, work: Workload, in_flight: int, most_replicas: int) -> Taken:
     """What `work` takes on as many replicas as it keeps busy; no less than its longest chain, token by token."""
     resident = work.resident / work.units
-    at_once = max(1, min(in_flight, int(replica.cache / resident)))
+    held = max(1, int(replica.cache / resident))
+    at_once = min(in_flight, held)
     replicas = max(1, min(most_replicas, -(-int(work.units) // at_once)))
     batch = max(1.0, min(at_once, work.units / replicas))
-    busy = replica.seconds(work, batch)
+    busy = replica.seconds(work, min(held, batch * (1 + work.beside / work.units)))
     chain = work.longest * replica.step(1, work.longest / 2)
-    start = replica.program.start
+    start = replica.start
     return Taken(
         replicas=replicas,
         at_once=at_once,
         seconds=start + max(busy / replicas, chain),
-        card_seconds=replica.cards * (replicas * start + max(busy, chain)),
+        card_seconds=replica.held * (replicas * start + max(busy, chain)),
     )

@@ -6,14 +6,17 @@ that accounts for policies once the lengths are known. Pure arithmetic: a plan h
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
-from jobs.evaluate.planning.lengths import ENDLESS, draws, trace
+from jobs.evaluate.planning.lengths import DRAWS, ENDLESS, draws, trace
 from jobs.evaluate.sweep.grown import Grown
 from jobs.evaluate.sweep.policy import Policy
-from jobs.evaluate.sweep.search import Forest
-from jobs.evaluate.sweep.tree import BranchPath, Key, Known, Leaf, Room, Tree, leaf
+from jobs.evaluate.sweep.search import Forest, as_bits
+from jobs.evaluate.sweep.steps import Steps
+from jobs.evaluate.sweep.tree import ANSWERS, BranchPath, Extent, Key, Known, Leaf, Room, Tree, leaf
 from jobs.forecasts import ThinkingForecast
 
 
@@ -26,17 +29,26 @@ class Tokens:
     """Tokens whose keys and values attention reads: for each decoded token, all that are before it."""
     prompts: float = 0.0
     """Tokens of prompts."""
+    scored: float = 0.0
+    """Tokens of prompts that a scorer is asked with."""
+    fresh: float = 0.0
+    """Those of them that it was not asked with before."""
+    scores: float = 0.0
+    """Prompts that it is asked with."""
 
     def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(self.decoded + other.decoded, self.read + other.read, self.prompts + other.prompts)
+        return Tokens(*(getattr(self, name) + getattr(other, name) for name in _COUNTS))
 
     def times(self, factor: float) -> Tokens:
-        return Tokens(self.decoded * factor, self.read * factor, self.prompts * factor)
+        return Tokens(*(getattr(self, name) * factor for name in _COUNTS))
 
     @classmethod
     def stretch(cls, start: float, length: float) -> Tokens:
         """`length` tokens, decoded after `start` others."""
         return cls(length, length * (start + length / 2))
+
+
+_COUNTS = tuple(each.name for each in fields(Tokens))
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,8 @@ class Workload:
     """Tokens of all units' trunks with their prompts: what a cache must hold of each while it is under way, summed."""
     chains: Mapping[str, float] = field(default_factory=dict)
     """Tokens of each policy's longest trace: they can only be decoded one after the other."""
+    beside: float = 0.0
+    """Traces that units decode at once, besides one each, summed."""
 
     @property
     def longest(self) -> float:
@@ -71,12 +85,16 @@ class Workload:
             self.units + other.units,
             self.resident + other.resident,
             {name: max(self.chains.get(name, 0), other.chains.get(name, 0)) for name in names},
+            self.beside + other.beside,
         )
 
     def times(self, factor: float) -> Workload:
         """So many like it."""
         alone = {name: tokens.times(factor) for name, tokens in self.alone.items()}
-        return Workload(alone, self.once.times(factor), self.units * factor, self.resident * factor, self.chains)
+        return Workload(
+            *(alone, self.once.times(factor), self.units * factor, self.resident * factor, self.chains),
+            self.beside * factor,
+        )
 
 
 def unit(tree: Tree, policies: Iterable[Policy], room: Room, prompt: int, known: Known) -> Workload:
@@ -104,22 +122,125 @@ def unit(tree: Tree, policies: Iterable[Policy], room: Room, prompt: int, known:
     return Workload(alone, once, 1, prompt + trunk + room.answer, chains)
 
 
-def searched(forest: Forest, room: Room, prompt: int, thinking: float, answer: float) -> Workload:
-    """What the searches of an item take whose traces think so long: as many traces as they are wide, as if none shared
-    a step with another. Searches of one sweep share what they have in common, which nobody can tell beforehand."""
-    length = min(thinking, forest.longest(room))
-    answer = min(answer, room.answer)
-    trace = Tokens.stretch(prompt, length) + Tokens.stretch(prompt + length, answer)
-    alone = {policy.name: trace.times(policy.width) + Tokens(prompts=prompt) for policy in forest.policies}
-    chains = dict.fromkeys(alone, length + answer)
+def searched(forest: Forest, room: Room, prompt: int, lengths: ThinkingForecast, window: float) -> Workload:
+    """What the searches of an item take in the mean, followed as real ones are: what they have in common is decoded and
+    scored once. `window` is how many tokens of a prompt the scorer's model takes, 0 where it has none."""
+    several = max(2, DRAWS // forest.width)  # of a wide one, its own traces are many already
+    total = Workload()
+    for number in range(several):
+        total += _one_searched(forest, room, prompt, _Simulated(forest.steps, lengths, number), window)
+    return total.times(1 / several)
+
+
+def _one_searched(forest: Forest, room: Room, prompt: int, known: _Simulated, window: float) -> Workload:
+    alone: dict[str, Tokens] = {}
+    chains: dict[str, float] = {}
+    nodes: dict[BranchPath, None] = {}
+    answers: dict[Key, None] = {}
+    for policy in forest.policies:
+        found = forest.found(policy, room, known)
+        own = dict.fromkeys(leaf.answer for leaf in found.leaves)
+        if forest.reads_answers:
+            own |= dict.fromkeys(forest.answer_at(path, known) for path in found.nodes)
+        alone[policy.name] = _of_search(forest, found.nodes, own, room, prompt, window, known)
+        chains[policy.name] = max((leaf.thinking_tokens + room.answer for leaf in found.leaves), default=0)
+        nodes |= dict.fromkeys(found.nodes)
+        answers |= own
+    once = _of_search(forest, nodes, answers, room, prompt, window, known)
     # Traces that do not fit beside each other wait: a cache must hold one.
-    return Workload(alone, sum(alone.values(), Tokens()), 1, prompt + length + room.answer, chains)
+    return Workload(alone, once, 1, prompt + max(chains.values()), chains, forest.width - 1)
 
 
-def item(tree: Grown, policies: Sequence[Policy], room: Room, prompt: int, lengths: ThinkingForecast) -> Workload:
-    """What a sample of an item takes in the mean. Chains are those of the longest trace."""
+def _of_search(
+    forest: Forest,
+    nodes: Iterable[BranchPath],
+    answers: Iterable[Key],
+    room: Room,
+    prompt: int,
+    window: float,
+    known: Known,
+) -> Tokens:
+    """Steps, answers, and what a scorer reads at each step: all before it, of which only the step is new to it."""
+    spent = Tokens(prompts=prompt, fresh=min(window, prompt))
+    ends: dict[BranchPath, float] = {(): 0}
+    answer = min(known(Key((), "forced")).length, room.answer)
+    for path in nodes:  # parents come before their children
+        length = known(Key(path, "thinking")).length
+        ends[path] = ends[path[:-1]] + length
+        said = length + (answer if forest.reads_answers else 0)
+        read = min(window, prompt + ends[path[:-1]] + said)
+        spent += Tokens.stretch(prompt + ends[path[:-1]], length)
+        spent += Tokens(scored=read, fresh=min(read, said), scores=1 if window else 0)
+    for key in answers:
+        spent += Tokens.stretch(prompt + ends[key.branch], answer)
+    return spent
+
+
+@dataclass(frozen=True)
+class _Simulated:
+    """Searches whose traces are as long as traces are assumed to be. Where a trace ends, and how good its steps are, is
+    drawn by their names, so that it is the same for all searches."""
+
+    steps: Steps
+    lengths: ThinkingForecast
+    number: int
+    """Of the item: each has traces of its own."""
+
+    def __call__(self, key: Key) -> Extent:
+        if key.kind in ANSWERS:
+            return Extent(round(self.lengths.answer), True)
+        ends, score = self._uniform(key.branch)
+        if key.kind == "score":
+            return Extent(as_bits(score), True)
+        depth = len(key.branch)
+        left = [length - (depth - 1) * self._step for length in self._naturals]
+        there = [length for length in left if length > 0] or [1]
+        last = [length for length in there if length <= self._step]
+        place = ends * len(there)
+        return Extent(last[int(place)], True) if place < len(last) else Extent(self._step, False)
+
+    def _uniform(self, path: BranchPath) -> tuple[float, float]:
+        """Two numbers of a step's own, from 0 to 1."""
+        drawn = hashlib.blake2b(repr((self.number, path)).encode(), digest_size=8).digest()
+        return int.from_bytes(drawn[:4]) / 2**32, int.from_bytes(drawn[4:]) / 2**32
+
+    @cached_property
+    def _step(self) -> int:
+        whole = self.steps.at is None
+        return self.steps.tokens if whole else max(1, min(round(self.lengths.step), self.steps.tokens))
+
+    @cached_property
+    def _naturals(self) -> list[int]:
+        return sorted(max(1, known(Key((), "thinking")).length) for known in draws(self.lengths))
+
+
+def _most_searched(forest: Forest, room: Room, prompt: int, window: float) -> Workload:
+    """As many traces as a search is wide, as long as can be, that have nothing in common; each step is scored."""
+    steps, length = forest.steps, forest.longest(room)
+    trace = Tokens.stretch(prompt, length) + Tokens.stretch(prompt + length, room.answer)
+    for number in range(1, steps.most + 1):
+        read = min(window, prompt + min(number * steps.tokens, length) + (room.answer if forest.reads_answers else 0))
+        trace += Tokens(scored=read, fresh=read, scores=1 if window else 0)
+        if forest.reads_answers:
+            trace += Tokens.stretch(prompt + length, room.answer)
+    alone = {policy.name: trace.times(policy.width) + Tokens(prompts=prompt) for policy in forest.policies}
+    chains = dict.fromkeys(alone, float(length + room.answer))
+    together = sum(alone.values(), Tokens())
+    return Workload(alone, together, 1, prompt + length + room.answer, chains, forest.width - 1)
+
+
+def item(
+    tree: Grown,
+    policies: Sequence[Policy],
+    room: Room,
+    prompt: int,
+    lengths: ThinkingForecast,
+    window: float = 0,
+) -> Workload:
+    """What a sample of an item takes in the mean. Chains are those of the longest trace. `window` is of
+    :func:`searched`."""
     if isinstance(tree, Forest):
-        return searched(tree, room, prompt, lengths.natural, lengths.answer)
+        return searched(tree, room, prompt, lengths, window)
     drawn = list(draws(lengths))
     total = Workload()
     for known in drawn:
@@ -133,14 +254,16 @@ def item(tree: Grown, policies: Sequence[Policy], room: Room, prompt: int, lengt
     return replace(mean, alone=alone)
 
 
-def at_most(tree: Grown, policies: Sequence[Policy], room: Room, prompt: int, thinks: bool = True) -> Workload:
+def at_most(
+    tree: Grown, policies: Sequence[Policy], room: Room, prompt: int, thinks: bool = True, window: float = 0
+) -> Workload:
     """The most that a sample can take: every trace runs to its largest budget, or, of a model whose thinking is not
     told apart, every answer to its limit.
 
     Where thinking is extended, the most is when it ends at once and what follows each string runs to its budget.
     """
     if isinstance(tree, Forest):
-        return searched(tree, room, prompt, ENDLESS, ENDLESS)
+        return _most_searched(tree, room, prompt, window)
     if not thinks:
         return unit(tree, policies, room, prompt, trace(0, 0, ENDLESS))
     endless = unit(tree, policies, room, prompt, trace(ENDLESS, ENDLESS, ENDLESS))

@@ -267,6 +267,10 @@ def _near(one: PointMark, other: PointMark) -> bool:
     return abs(one.x - other.x) < 26 and abs(one.y - other.y) < 14
 
 
+Box = tuple[float, float, float, float]
+"""Left, right, top, bottom."""
+
+
 class Labels:
     """Texts beside points, each where it covers least of what is there."""
 
@@ -282,8 +286,9 @@ class Labels:
     def __init__(self, lines: Sequence[Line], left: float, right: float, top: float, bottom: float):
         self.lines = lines
         self.box = left, right, top, bottom
-        self.taken: list[tuple[float, float, float, float]] = []
-        """Left, right, top, bottom."""
+        self.taken: list[Box] = []
+        self.written: list[Box] = []
+        """Of them, those of texts."""
         for line in lines:
             self.taken += [(mark.x - 5, mark.x + 5, mark.y - 5, mark.y + 5) for mark in line.marks]
             for first, second in pairwise(line.marks if line.path else ()):
@@ -314,33 +319,48 @@ class Labels:
         written: list[tuple[str, PointMark]] = []
         for curve, line in zip(curves, self.lines, strict=True):
             for text, mark in _texts(curve, line):
-                if not any(text == other and _near(mark, place) for other, place in written):
+                if any(text == other and _near(mark, place) for other, place in written):
+                    continue
+                # Rules crowd where they come to the same: what nobody could read is left to the tip and the table.
+                if not (curve.is_rule and self._is_crowded(mark, text)):
                     written.append((text, mark))
                     texts.append(self.beside(mark, text, line.number))
         return texts
 
     def beside(self, mark: PointMark, text: str, number: int) -> Label:
-        def box(choice: tuple[int, int, str]) -> tuple[float, float, float, float]:
+        """The text, where it covers least."""
+        (dx, dy, anchor), box = self._best(mark, text)
+        self.taken.append(box)
+        self.written.append(box)
+        return Label(mark.x + dx, mark.y + dy, text, anchor, number)
+
+    def _is_crowded(self, mark: PointMark, text: str) -> bool:
+        """Whether it could only be written over another text."""
+        return _covered(self._best(mark, text)[1], self.written) > 0
+
+    def _best(self, mark: PointMark, text: str) -> tuple[tuple[int, int, str], Box]:
+        def box(choice: tuple[int, int, str]) -> Box:
             dx, dy, anchor = choice
             width = _LETTER * len(text) + 2
             left = mark.x + dx - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
             return left, left + width, mark.y + dy - 11, mark.y + dy + 3
 
         best = min(self._BESIDE, key=lambda choice: self._cost(box(choice)))
-        self.taken.append(box(best))
-        dx, dy, anchor = best
-        return Label(mark.x + dx, mark.y + dy, text, anchor, number)
+        return best, box(best)
 
-    def _cost(self, box: tuple[float, float, float, float]) -> float:
+    def _cost(self, box: Box) -> float:
         """Square pixels that a text there would cover, and what it would stick out."""
         left, right, top, bottom = box
-        covered = sum(
-            max(0.0, min(right, b) - max(left, a)) * max(0.0, min(bottom, d) - max(top, c)) for a, b, c, d in self.taken
-        )
         out = (
             max(0.0, self.box[0] - left)
             + max(0.0, right - self.box[1])
             + max(0.0, self.box[2] - top - 6)
             + max(0.0, bottom - self.box[3])
         )
-        return covered + 50 * out
+        return _covered(box, self.taken) + 50 * out
+
+
+def _covered(box: Box, taken: Sequence[Box]) -> float:
+    """Square pixels of `taken` that a text would cover."""
+    left, right, top, bottom = box
+    return sum(max(0.0, min(right, b) - max(left, a)) * max(0.0, min(bottom, d) - max(top, c)) for a, b, c, d in taken)

@@ -166,12 +166,32 @@ const viewer = {
     if (!record.branches.length) found.push(element("div", "answers", ...answers));
     const inside = this.inside(record);
     const drawn = record.branches.map((branch, number) => this.branch(branch, number, record, answers, inside[number], numbers));
+    const within = (record.searches ?? []).map((search) => this.search(record, search, drawn, numbers));
     record.branches.forEach((branch, number) => {
-      if (branch.parent === null) found.push(drawn[number]);
-      else drawn[branch.parent].append(drawn[number]);
+      if (branch.parent !== null) drawn[branch.parent].append(drawn[number]);
+      else if (branch.search === undefined) found.push(drawn[number]);
     });
+    found.push(...within);
     found.push(...this.accounts(record, numbers));
     return found;
+  },
+
+  // A search: its picture, and its steps with what they say.
+  search(record, search, drawn, numbers) {
+    const votes = record.answers.filter(({branch}) => branch >= search.first && branch < search.first + search.steps).length;
+    const made = element("details", "search");
+    const count = (number, name) => `${number.toLocaleString("en")} ${name}${number === 1 ? "" : "s"}`;
+    made.append(element("summary", "", this.policy(numbers[search.row]), ` ${count(search.steps, "step")}, ${count(votes, "trace")} kept, vote: ${search.vote}`));
+    made.open = [this.before, this.after].includes(numbers[search.row]);
+    const steps = element("details", "steps", element("summary", "", "What each step says"));
+    for (let number = search.first; number < search.first + search.steps; number += 1) {
+      if (record.branches[number].parent === null) steps.append(drawn[number]);
+    }
+    made.append(searchTree(record, search, (number) => {
+      for (let at = drawn[number]; at; at = at.parentElement.closest("details")) if (at.tagName === "DETAILS") at.open = true;
+      drawn[number].scrollIntoView({block: "nearest"});
+    }), element("p", "note", "Each mark is a step, the darker the better it was scored; those without a line on were given up. Squares are traces that were kept, with their answers; the framed one stands for what was elected."), steps);
+    return made;
   },
 
   // Of each branch, the policies that end on it or beyond it: numbers of rows.
@@ -186,13 +206,16 @@ const viewer = {
   // A branch with what leaves it. Those that lead to neither of the two policies are folded.
   branch(branch, number, record, answers, inside, numbers) {
     const range = `tokens ${branch.start.toLocaleString("en")} – ${(branch.start + branch.tokens).toLocaleString("en")}`;
-    const made = element(branch.parent === null ? "div" : "details", "branch");
-    const header = element(branch.parent === null ? "header" : "summary");
-    if (branch.parent === null) header.append(element("strong", "", branch.wish ? `Thinking, asked: ${branch.wish}` : "Thinking"));
+    const step = branch.search !== undefined;
+    const fixed = branch.parent === null && !step;
+    const made = element(fixed ? "div" : "details", "branch");
+    const header = element(fixed ? "header" : "summary");
+    if (step) header.append(element("span", "injected", `score ${branch.score.toFixed(3)}`), element("span", "", branch.children ? `${branch.children} go on` : branch.cuts.length ? "kept" : "given up"));
+    else if (branch.parent === null) header.append(element("strong", "", branch.wish ? `Thinking, asked: ${branch.wish}` : "Thinking"));
     else if (branch.string) header.append(element("span", "injected", written(branch.string)), element("span", "", "injected at the natural end"));
     else header.append(element("span", "injected", "no end"), element("span", "", "nothing injected, the natural end forbidden"));
     header.append(element("span", "", range));
-    if (branch.parent !== null) {
+    if (branch.parent !== null && !step) {
       const ends = [...inside].sort((one, other) => one - other).map((row) => {
         const verdict = record.rows[row].verdict;
         const glyph = GLYPHS[Object.keys(VERDICTS).find((letter) => VERDICTS[letter] === verdict)];
@@ -227,13 +250,15 @@ const viewer = {
 
   answer(answer, record, numbers) {
     const row = record.rows[answer.policies[0]];
-    const card = element("div", `answer is-${row.verdict}`);
+    const voted = answer.score !== undefined && !answer.elected;  // it has no verdict of its own
+    const card = element("div", voted ? "answer" : `answer is-${row.verdict}`);
     card.tabIndex = -1;
     const line = element("p", "");
     if (answer.end) line.append(`${ENDS[answer.end] ?? answer.end} at ${answer.at.toLocaleString("en")}`);
     for (const policy of answer.policies) line.append(this.policy(numbers[policy]));
     const said = row.extracted === null ? "" : `${plain(row.extracted.slice(0, 60))} · `;
-    line.append(element("span", `verdict ${row.verdict}`, element("bdi", "", said), WORDS[row.verdict]));
+    if (voted) line.append(element("span", "verdict", `a vote of ${answer.score.toFixed(3)}`));
+    else line.append(element("span", `verdict ${row.verdict}`, element("bdi", "", said), WORDS[row.verdict]));
     card.append(line);
     if (answer.text === null) card.append(element("pre", "", "not made to answer"));
     else card.append(element("pre", "", written(answer.text.replace(/^\n/, ""))));

@@ -46,10 +46,8 @@ class BarPart:
 
 def render(sweeps: Sequence[FinishedSweep], data: Sequence[TaskData], request: ReportRequest) -> str:
     """The page as text."""
-    css, script = (
-        own_file(HERE, "page.css"),
-        own_file(HERE, "nodes.js") + own_file(HERE, "page.js"),
-    )
+    css = own_file(HERE, "page.css")
+    script = "".join(own_file(HERE, name) for name in ("nodes.js", "searches.js", "page.js"))
     several = len(data) > 1
     titles = {(each.sweep, each.task): f"{each.sweep} · {each.task}" if several else each.task for each in data}
     return template(HERE, "page.html.j2").render(

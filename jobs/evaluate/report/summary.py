@@ -62,7 +62,9 @@ def tiles(sweep: FinishedSweep, data: TaskData) -> list[Tile]:
     points = {str(point["policy"]): point for point in sweep.points(data.task) if point["accuracy"] is not None}
     if not points:
         return [Tile("–", "no answer could be graded")]
-    best = max(points.values(), key=lambda point: float(point["accuracy"]))
+    told = {policy.name for policy in sweep.policies if policy.told}  # bounds, which nobody could choose
+    free = [point for name, point in points.items() if name not in told] or list(points.values())
+    best = max(free, key=lambda point: float(point["accuracy"]))
     shown = []
     if natural := points.get(NATURAL_END):
         shown.append(Tile(percent(natural["accuracy"]), f"at the natural end, {_tokens(natural)}"))

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from jobs.evaluate.report import search_trees
 from jobs.evaluate.run import Sweep
 from jobs.evaluate.samples import tries
 from jobs.evaluate.sweep.grown import branches_of
 from jobs.evaluate.sweep.policy import Root
 from jobs.evaluate.sweep.prompts import Prompter, Unit
+from jobs.evaluate.sweep.search import Forest
 from jobs.evaluate.sweep.tree import BranchPath, Key, Leaf, leaf
 from jobs.evaluate.traces.files import DamagedFile, Index, MovedFile, read_tokens
 from jobs.evaluate.traces.segments import Resolved
@@ -51,8 +53,10 @@ class Trees:
         record: TreeRecord = {"branches": [], "answers": [], "rows": [_account(row) for row in rows]}
         by_policy = {row["policy"]: number for number, row in enumerate(rows)}
         for question in self._questions[task, item]:
-            # What a search came to is in its row; its tree is not drawn. It may have been repeated more often.
-            if question.units[0].steps is None and any(unit.sample == sample for unit in question.units):
+            grown = self._sweep.replica.trees[question.units[0].tree]
+            if isinstance(grown, Forest):
+                search_trees.add(record, grown, question.units, sample, rows, self._sweep, self._index)
+            elif any(unit.sample == sample for unit in question.units):  # searches may have been repeated more often
                 self._add(record, question, sample, rows, by_policy)
         return record
 

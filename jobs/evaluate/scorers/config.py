@@ -80,8 +80,8 @@ def cannot_search(config: EvaluateConfig) -> str | None:
         able = ", ".join(key for key in kinds.own_keys() if KINDS[key].searches)
         return f"search: nothing here searches: give one of {able}, or leave it out"
     scorer, resources = config.search.scorer, config.resources
-    if scorer.record.tells and not ENGINES[chosen(scorer.engine, resources.gpus)].tells:
-        able = " or ".join(name for name in ENGINES if ENGINES[name].tells)
+    if scorer.record.likelihoods and not ENGINES[chosen(scorer.engine, resources.gpus)].likelihoods:
+        able = " or ".join(name for name in ENGINES if ENGINES[name].likelihoods)
         said = f"search.scorer.engine: {scorer.engine} does not say how likely tokens are, which is the score"
         return f"{said}: take {able}"
     if resources.scorer.gpus and not (resources.gpus and config.engine_name == "vllm"):

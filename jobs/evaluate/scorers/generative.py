@@ -8,10 +8,10 @@ what was read of a trace before costs its new tokens only, and is counted whole.
 from __future__ import annotations
 
 import math
-from typing import cast
+from contextlib import aclosing
 
 from jobs.evaluate.engines import starting
-from jobs.evaluate.engines.protocol import Teller
+from jobs.evaluate.engines.protocol import Engine, Request
 from jobs.evaluate.scorers.layout import Layout, layout, single
 from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore
 
@@ -20,13 +20,13 @@ async def start(spec: ScorerSpec) -> GenerativeScorer:
     """Loads the model."""
     assert spec.engine is not None, "a generative scorer has a model"
     engine = await starting.start(spec.engine, spec.made)
-    return GenerativeScorer(spec, cast(Teller, engine), layout(spec))  # its record says that it tells
+    return GenerativeScorer(spec, engine, layout(spec))
 
 
 class GenerativeScorer:
     """A model that is asked for one token."""
 
-    def __init__(self, spec: ScorerSpec, engine: Teller, written: Layout):
+    def __init__(self, spec: ScorerSpec, engine: Engine, written: Layout):
         assert spec.reader is not None, "it has a model"
         self._spec = spec
         self._engine = engine
@@ -36,7 +36,8 @@ class GenerativeScorer:
     async def score(self, standing: Standing) -> StepScore:
         """See :meth:`jobs.evaluate.scorers.protocol.Scorer.score`."""
         prompt = self._layout.prompt(self._spec.question(standing.unit), self._spec.texts(standing))
-        good, bad = await self._engine.chances(prompt, self._among)
+        async with aclosing(self._engine.stream(Request(prompt, 1, (), among=self._among))) as stream:
+            ((good, bad),) = [each async for chunk in stream for each in chunk.chances]
         return StepScore(1 / (1 + math.exp(min(bad - good, 700))), len(prompt))
 
     async def close(self) -> None:

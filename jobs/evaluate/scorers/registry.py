@@ -26,7 +26,7 @@ class ScorerKind:
     """Fields of the experiment file that it cannot do without."""
     takes: tuple[str, ...] = ()
     """Others that mean something to it."""
-    tells: bool = False
+    likelihoods: bool = False
     """Whether its engine has to say how likely tokens are."""
     reads_answers: bool = False
     """Whether it is asked about a trace together with the answer that the trace gives where it stands."""
@@ -46,7 +46,7 @@ SCORERS: ExtensionPoint[ScorerKind] = ExtensionPoint(
             description="how likely a language model is to write what stands for a good step, rather than a bad one",
             needs=("model", "good", "bad"),
             takes=("engine", "tag", "window"),
-            tells=True,
+            likelihoods=True,
         ),
         "process": ScorerKind(
             start=lazy("jobs.evaluate.scorers.pooling:start_process"),

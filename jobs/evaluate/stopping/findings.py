@@ -18,6 +18,7 @@ from jobs.evaluate.stopping import reading
 from jobs.evaluate.stopping.anytime import Anytime, anytime
 from jobs.evaluate.stopping.reading import ProbedTask
 from jobs.evaluate.stopping.replay import PROBES, in_order, rules, settings
+from jobs.evaluate.sweep.policies.stop_strings import StopStrings
 from jobs.evaluate.sweep.policies.stopping import CrossFitted
 from jobs.evaluate.sweep.policy import Policy, walked
 
@@ -67,7 +68,9 @@ def record(task: ProbedTask, policies: Sequence[Policy], seed: int) -> dict[str,
         for policy in policies
         if isinstance(policy, CrossFitted)
     ]
-    return {**_anytime(anytime(task, seed)), "chosen": chosen}
+    at_text = {leaf.name for leaf in walked(policies) if isinstance(leaf, StopStrings)}  # is at no number of tokens
+    by_tokens = [name for name in task.policies if name not in at_text]
+    return {**_anytime(anytime(task.of(by_tokens), seed)), "chosen": chosen}
 
 
 def _anytime(found: Anytime) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from jobs.evaluate.samples import SCHEMA
 from jobs.evaluate.stopping.probes import SILENT, Ints, Probes
 from orchestrator.job.errors import StepError
 
@@ -17,8 +18,6 @@ TEXTS = (
     *("item", "policy", "thinking_end", "answer_end", "answer", "task", "gold", "extracted", "rule", "meaning"),
     "verdict",
 )
-SIGNALS = ("waits", "logprob", "entropy", "confidence")
-"""Columns of what is kept of probes besides, where it is."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,13 @@ class ProbedTask:
     rows: Ints
     """Of `frame`, ``[items, samples, probes]``."""
     probes: Probes
+
+    def of(self, policies: Sequence[str]) -> ProbedTask:
+        """As if only these probes had been made, as far as they were."""
+        names = [name for name in policies if name in self.policies]
+        places = [self.policies.index(name) for name in names]
+        probes = self.probes.of(places) if places else self.probes.of([0])
+        return replace(self, policies=tuple(names), rows=self.rows[:, :, places], probes=probes)
 
     def columns(self, policies: Sequence[str]) -> list[int]:
         """Where the probes of `policies` are. Raises StepError where one is not there."""
@@ -70,13 +76,14 @@ def _task(task: str, frame: pd.DataFrame, policies: Sequence[str]) -> ProbedTask
         raise StepError(f"stopping: {task} has no answer of {names[item]}, sample {sample}, at {policies[probe]}")
     live = (frame["thinking_end"] == "forced").to_numpy()[rows]
     live[:, :, -1] = False
+    kept = [str(name) for name in frame.columns if name not in SCHEMA.names]
     probes = Probes(
         thinking=frame["thinking_tokens"].to_numpy(dtype=np.int64)[rows],
         answer_tokens=frame["answer_tokens"].to_numpy(dtype=np.int64)[rows],
         answer=_answers(frame, items)[rows],
         correct=(frame["verdict"] == "correct").to_numpy()[rows],
         live=live,
-        signals={name: frame[name].to_numpy(dtype=np.float64)[rows] for name in SIGNALS if name in frame},
+        signals={name: frame[name].to_numpy(dtype=np.float64)[rows] for name in kept},
     )
     return ProbedTask(task, tuple(map(str, names)), tuple(policies), frame, rows, probes)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.watching import OnlineRule
@@ -40,6 +39,8 @@ def online(config: EvaluateConfig, prompter: Prompter) -> OnlineRule | None:
     """What a rule that runs needs to know; None where none does."""
     for policy in rules(config.policies) if config.online else ():
         assert isinstance(policy, Stopped), "one setting runs"
+        if policy.rule.place is not None:  # decoding goes no further by itself
+            return None
         assert isinstance(policy.rule, TraceRule), "what looks at one trace runs"
         cuts = tuple(probe.asked for probe in policy.probes if probe.asked is not None)
         mark = policy.probes[0].route.mark
@@ -49,7 +50,7 @@ def online(config: EvaluateConfig, prompter: Prompter) -> OnlineRule | None:
 
 
 def files(config: EvaluateConfig, samples: Path) -> dict[Path, Collection[str]]:
-    """Where rows of what was decoded go, by the names of their policies."""
+    """Where rows of what was decoded go, by the names of their policies; to the first, those of rules too."""
     replayed = rules(config.policies)
     found: dict[Path, Collection[str]] = {samples: [each.name for each in config.policies if each not in replayed]}
     if replayed:
@@ -57,21 +58,14 @@ def files(config: EvaluateConfig, samples: Path) -> dict[Path, Collection[str]]:
     return found
 
 
-def add_rules(config: EvaluateConfig, samples: Path) -> None:
-    """Adds the rows of the config's rules to its samples, which have those of its other policies."""
+def tables(config: EvaluateConfig, samples: Path) -> Iterator[pa.Table]:
+    """The rows of the config's rules, from the probes beside its samples."""
     replayed = rules(config.policies)
     if not replayed:
         return
-    probed = reading.read(samples.with_name(PROBES), [leaf.name for leaf in in_order(walked(replayed))])
-    temporary = samples.with_name(f".{samples.name}")
-    there = pq.ParquetFile(samples)
-    with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-        for group in range(there.num_row_groups):
-            writer.write_table(there.read_row_group(group))
-        for task in probed:
-            for frame in rows(task, replayed, config.seed):
-                writer.write_table(pa.Table.from_pandas(frame[SCHEMA.names], SCHEMA, preserve_index=False))
-    temporary.rename(samples)
+    for task in reading.read(samples.with_name(PROBES), [leaf.name for leaf in in_order(walked(replayed))]):
+        for frame in rows(task, replayed, config.seed):
+            yield pa.Table.from_pandas(frame[SCHEMA.names], SCHEMA, preserve_index=False)
 
 
 def rows(task: ProbedTask, policies: Sequence[Policy], seed: int) -> Iterator[pd.DataFrame]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args, get_type_hints
 
 from jobs.evaluate.stopping import rules as ours
 from orchestrator.job.extensions import ExtensionPoint
@@ -22,19 +22,37 @@ if TYPE_CHECKING:
     from jobs.evaluate.stopping.probes import Probes, Stops
 
 
+class Place(NamedTuple):
+    """Where thinking has written `text` for the so many-th time."""
+
+    text: str
+    time: int
+
+
 @dataclass(frozen=True)
 class Rule(ABC):
     """When to stop. A subclass is frozen; ``__post_init__`` raises ValueError, ``field: what; what is allowed``."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
-    """Of what is kept of probes besides their answers: names in :attr:`Probes.signals`."""
     probes: ClassVar[bool] = True
     """Whether it asks for answers on the way: it then pays for them."""
+    whole: ClassVar[bool] = False
+    """Whether it can do with whole traces alone, and no probes on the way."""
     online: ClassVar[bool] = False
     """Whether it can end a trace while that is decoded: by that trace alone, and without knowing the right answer."""
 
     told: ClassVar[bool] = False
     """Whether it knows the right answers, so that it bounds what others can come to, and is nothing to choose."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Of what is kept of probes besides their answers: names in :attr:`Probes.signals`."""
+        return frozenset()
+
+    @property
+    def place(self) -> Place | None:
+        """Where it stops whatever was answered before, so that this is its only probe; None of a rule that looks at
+        probes which the experiment places."""
+        return None
 
     @property
     @abstractmethod

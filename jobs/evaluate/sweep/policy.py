@@ -75,11 +75,11 @@ class Mark(NamedTuple):
     """A place in the trunk that shows as it is decoded."""
 
     kind: Literal["step", "stop", "rule"]
-    """``step``: where the header of a step begins. ``stop``: where the first of `strings` is complete. ``rule``: where
-    a stopping rule, named by its `strings`, said that it was enough."""
+    """``step``: where the header of a step begins. ``stop``: where one of `strings` is complete. ``rule``: where a
+    stopping rule, named by its `strings`, said that it was enough."""
     strings: tuple[str, ...] = ()
     number: int = 0
-    """Of a step: the steps before it."""
+    """Of a step: the steps before it. Of a stop: how often one of its strings was complete before."""
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,11 @@ def _alphabet() -> dict[str, bytes]:
 
 
 class Finder:
-    """Looks for the first of some strings in a text that grows token by token."""
+    """Looks for some strings in a text that grows token by token."""
 
-    def __init__(self, strings: Iterable[str], pieces: Sequence[bytes]):
+    def __init__(self, strings: Iterable[str], pieces: Sequence[bytes], times: int = 1):
+        """`times`: how many tokens complete one of them before it is found."""
+        self._left = times
         self._strings = [string.encode() for string in strings]
         self._pieces = pieces
         self._kept = max(map(len, self._strings)) - 1
@@ -66,12 +68,13 @@ class Finder:
         return any(text.find(string, max(0, len(self._tail) - len(string) + 1)) >= 0 for string in self._strings)
 
     def add(self, token: int) -> bool:
-        """Takes the next token. Returns whether one of the strings ends in it."""
+        """Takes the next token. Returns whether one of the strings ends in it, for the so many-th time at least."""
         completed = self.completes(token)
+        self._left -= completed
         text = self._tail + self._piece(token)
         self._tail = text[-self._kept :] if self._kept else b""
         self.searched += 1
-        return completed
+        return completed and self._left <= 0
 
     def _piece(self, token: int) -> bytes:
         return self._pieces[token] if token < len(self._pieces) else b""

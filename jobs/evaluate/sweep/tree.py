@@ -39,11 +39,12 @@ class Key(NamedTuple):
     than the usual: ``closed``.
 
     ``step``, ``stop`` and ``rule``, on the trunk, are no pieces but marks. The extent of a step says where it begins,
-    by its length. That of a stop says up to where its strings were looked for, and whether the first is complete there.
+    by its length. That of a stop says up to where its strings were looked for, and whether one is complete there.
     That of a rule says where it stopped thinking, once it did.
     ``score`` and ``read`` are marks on the nodes of a search (:mod:`jobs.evaluate.sweep.search`)."""
     cut: int = 0
-    """Position at which an answer leaves the branch; steps before the one that begins; 0 for thinking and stops."""
+    """Position at which an answer leaves the branch; steps before the one that begins, and stops of these strings
+    before this one; 0 for thinking."""
 
     @property
     def branch(self) -> BranchPath:

@@ -245,9 +245,11 @@ class Trace:
 
 
 def _sureness(beliefs: Sequence[Belief], before: Sureness, start: int) -> Sureness:
-    """Of an answer that goes on with `beliefs` after `start` tokens."""
+    """Of an answer that goes on with `beliefs` after `start` tokens. It is rounded as it will be kept: a rule that runs
+    sees the very numbers that its replay does."""
     total = sum(belief.logprob for belief in beliefs) + (before.logprob * start if start else 0.0)
-    return Sureness(total / (start + len(beliefs)), before.entropy if start else beliefs[0].entropy)
+    entropy = before.entropy if start else beliefs[0].entropy
+    return Sureness(*array("f", (total / (start + len(beliefs)), entropy)))
 
 
 class Row(NamedTuple):

@@ -21,7 +21,7 @@ from jobs.evaluate.engines.protocol import LIKELIEST, Belief, Chunk, Engine, Eng
 from jobs.evaluate.engines.sampling import beliefs
 from jobs.evaluate.run import missing, prepare
 from jobs.evaluate.stopping.replay import PROBES
-from jobs.evaluate.stopping.signals import lowest
+from jobs.evaluate.stopping.signals import MEASURES
 from jobs.evaluate.traces.files import Index, read_confidences
 from jobs.evaluate.traces.segments import TRUNK
 from orchestrator.job.context import StepContext
@@ -32,7 +32,7 @@ from tests.evaluate.test_config import config
 ASKED = [
     {"rule": "logprob", "threshold": 0.5, "every": 4, "until": 24},
     {"rule": "entropy", "threshold": 0.5, "every": 4, "until": 24},
-    {"rule": "deepconf", "keep": 0.5},
+    {"rule": "deepconf", "keep": 0.5, "by": ["lowest", "tail"]},
 ]
 
 
@@ -40,7 +40,7 @@ class Sure(Speaker):
     """Says of each token how sure it was: by its place in the piece, whatever comes before."""
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        async for tokens, end, _ in super().stream(request):
+        async for tokens, end, *_ in super().stream(request):
             assert request.beliefs
             places = range(request.position, request.position + len(tokens))
             yield Chunk(tokens, end, [Belief(-0.1 * (at + 1), at + 1.0, 0.25 * (at + 1)) for at in places])
@@ -70,7 +70,8 @@ def test_what_is_kept_is_what_the_engine_said(tmp_path: Path) -> None:
         length = probe["answer_tokens"]
         assert probe["logprob"] == pytest.approx(-0.1 * (length + 1) / 2)
         assert probe["entropy"] == pytest.approx(0.25)
-        assert probe["confidence"] == pytest.approx((probe["thinking_tokens"] + 1) / 2)
+        assert probe["confidence_lowest"] == pytest.approx((probe["thinking_tokens"] + 1) / 2)
+        assert probe["confidence_tail"] == probe["confidence_lowest"], "all of it is one stretch"
 
 
 def test_a_sweep_without_it_keeps_its_traces_and_shares_none_with_those_that_have_it(tmp_path: Path) -> None:
@@ -101,16 +102,24 @@ def test_beliefs_are_those_of_the_distribution() -> None:
         assert found == pytest.approx(expected, abs=1e-5)
 
 
-@given(st.lists(st.floats(0, 20), min_size=1, max_size=40), st.integers(1, 12), st.data())
-def test_the_lowest_stretch_is_that_of_all_windows(values: list[float], window: int, data: st.DataObject) -> None:
+@given(st.lists(st.floats(0, 20), min_size=1, max_size=80), st.integers(1, 12), st.data())
+def test_how_confident_a_trace_is_goes_by_its_windows(values: list[float], window: int, data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, len(values)))
+    total = np.concatenate([[0.0], np.cumsum(values)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jobs.evaluate.stopping.signals.WINDOW", window)
-        (found,) = lowest(np.array(values), [cut])
-    stretches = (
-        [values[at : at + window] for at in range(max(1, cut - window + 1))] if cut >= window else [values[:cut]]
-    )
-    assert found == pytest.approx(min(sum(each) / len(each) for each in stretches), abs=1e-9)
+        found = {name: measure(total, cut) for name, measure in MEASURES.items()}
+    there = values[:cut]
+    stretches = [there[at : at + window] for at in range(max(1, cut - window + 1))]
+    means = sorted(sum(each) / len(each) for each in stretches)
+    bottom = means[: max(1, len(means) // 10)]
+    expected = {
+        "lowest": means[0],
+        "bottom": sum(bottom) / len(bottom),
+        "tail": sum(there[-window:]) / len(there[-window:]),
+        "mean": sum(there) / cut,
+    }
+    assert found == pytest.approx({f"confidence_{name}": value for name, value in expected.items()}, abs=1e-9)
 
 
 def test_a_real_engine_says_how_sure_it_was_and_decodes_the_same(tmp_path: Path) -> None:

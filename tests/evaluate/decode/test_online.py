@@ -98,7 +98,7 @@ def test_a_rule_that_runs_comes_to_what_its_replay_comes_to(
     running = grow(probes, {})
     (rule,) = made("convergence", {"agree": agree})
     assert isinstance(rule, TraceRule)
-    watch = RuleWatch(OnlineRule(rule, probes[0].mark, asked.cuts(()), said), reading, ())
+    watch = RuleWatch(OnlineRule(rule, probes[0].mark, asked.cuts(()), said), reading)
     short = Trace(of, FORCING)
     kept = walk(running, script, of, watch, short, chunk)
     found = leaf(running, probes[-1], of.room, short.extent)
@@ -160,24 +160,28 @@ def test_a_sweep_that_runs_a_rule_has_the_rows_of_the_sweep_that_replays_it(tmp_
     assert fewer < all_tokens
 
 
-def test_waits_run_online_too(tmp_path: Path) -> None:
-    rows = {}
+def test_waits_run_online_too_and_stop_at_the_word_itself(tmp_path: Path) -> None:
+    rows, decoded = {}, {}
+    said = ("It is 2. Wait, no, it is 4. Wait, I think it is.", "Two.")
     for online in (False, True):
         folder = tmp_path / str(online)
         folder.mkdir()
-        rule = {"rule": "waits", "every": 4, "until": 48, "online": online}
+        rule = {"rule": "waits", "after": 2 if online else [1, 2], "online": online}
         asked = fields(folder, stopping=rule)
         asked = {key: value for key, value in asked.items() if key != "budgets"}
         context = StepContext("experiment", "sweep", "0" * 16, folder / "step", folder / "traces")
         made_of = EvaluateConfig.model_validate_json(json.dumps(asked))
         sweep = prepare(made_of, context)
-        asyncio.run(walk_all(sweep, Speaker(("It is 2. Wait, no, it is 4, I think.", "Two."), ANSWERS)))
+        decoded[online] = asyncio.run(walk_all(sweep, Slow(said, ANSWERS)))
         conclude(made_of, context, sweep)
         frame = pd.read_parquet(context.output / "samples.parquet")
-        rows[online] = frame[frame["policy"].str.startswith("waits")].reset_index(drop=True)
-    pd.testing.assert_frame_equal(rows[False], rows[True])
-    # "It is 2. Wait" has 13 letters, of a token each: the first probe after it is at 16.
-    assert set(rows[True]["thinking_tokens"]) == {16, 4}
+        rows[online] = {policy: own.reset_index(drop=True) for policy, own in frame.groupby("policy")}
+    pd.testing.assert_frame_equal(rows[False]["waits after 2"], rows[True]["waits after 2"])
+    # A token for each letter: the first Wait ends with number 13, and the second with number 32.
+    assert set(rows[False]["waits after 1"]["thinking_tokens"]) == {13, 4}
+    assert set(rows[True]["waits after 2"]["thinking_tokens"]) == {32, 4}
+    assert decoded[True] < decoded[False]
+    assert "waits, cross-fitted" in rows[False]
 
 
 def test_greedy_decoding_of_a_real_model_stops_where_its_replay_does(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.evaluate.decode.search_walker import SearchWalker
 from jobs.evaluate.decode.walker import stream_seed
-from jobs.evaluate.engines.protocol import Chunk, EngineError, Request, Sampling
+from jobs.evaluate.engines.protocol import Belief, Chunk, EngineError, Request, Sampling
 from jobs.evaluate.scorers.protocol import Standing, StepScore
 from jobs.evaluate.sweep.policies.beam import Beam
 from jobs.evaluate.sweep.policies.dvts import Dvts
@@ -217,3 +217,37 @@ def test_a_unit_that_is_searched_in_other_steps_is_another() -> None:
         "a bound on depth is none"
     )
     assert unit_key("q", PROMPT) == unit_key("q", PROMPT, (), None)
+
+
+@dataclass
+class SureEngine(BranchedEngine):
+    """Says of each token how sure it was: by its place in the piece."""
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        assert request.beliefs
+        at = request.position
+        async for chunk in super().stream(request):
+            sure = [Belief(-float(place), float(place), float(place)) for place in range(at, at + len(chunk.tokens))]
+            at += len(chunk.tokens)
+            yield chunk._replace(beliefs=sure)
+
+
+def test_how_sure_the_model_was_is_kept_of_each_token_of_a_step_and_of_each_answer() -> None:
+    policy = Rebase(4, STEPS, "weighted", 1, 0.1)
+    unit, script = unit_of(policy), Script(3, 12)
+    oracle = Oracle(script, PROMPT, 40, 1000)
+    oracle.run(policy)
+    kept: list[Segment] = []
+    engine = SureEngine(script, chunk=3, names=Names(unit, policy, oracle))
+    forest = Forest((policy,), "scorer", False)
+    walker = SearchWalker(engine, ScriptedScorer(), forest, FORCING, Sampling(1.0), 0, kept.append, True)
+    asyncio.run(walker.walk(unit, Trace(unit, FORCING)))
+    steps = [each for each in kept if each.key.kind == "thinking" and each.key.path]
+    answers = [each for each in kept if each.key.kind in ("natural", "forced")]
+    assert steps
+    assert answers
+    for each in steps:
+        assert each.confidences == tuple(map(float, range(len(each.tokens))))
+    for each in answers:
+        if each.tokens:
+            assert each.sureness == (-(len(each.tokens) - 1) / 2, 0.0)

@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs.evaluate.decode.walker import Walker
-from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, Sampling, Teller, start
+from jobs.evaluate.engines.protocol import Engine, EngineError, EngineSpec, Request, Sampling, start
 from jobs.evaluate.engines.sampling import draw
 from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.policy import FINAL_ANSWER, Policy
@@ -218,7 +218,10 @@ async def check_what_it_tells(engine: Engine, folder: Path) -> None:
     model, among = AutoModelForCausalLM.from_pretrained(folder), (5, 70, 200)
     for asked in (prompt, prompt[:4], prompt):
         logits = model(torch.tensor([asked])).logits[0, -1, list(among)]
-        told = torch.tensor(await cast(Teller, engine).chances(asked, among))
+        request = Request(asked, 2, (), among=among)
+        first, second = [each async for chunk in engine.stream(request) for each in chunk.chances]
+        assert len(second) == 3, "of every token"
+        told = torch.tensor(first)
         torch.testing.assert_close(told - told[0], logits - logits[0], atol=1e-3, rtol=1e-3)
     sure = [chunk async for chunk in engine.stream(Request(prompt, 20, (), beliefs=True))]
     assert [token for chunk in sure for token in chunk.tokens] == tokens, "asked how sure it is, it does the same"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -83,6 +83,26 @@ def test_names_in_the_margin_do_not_overlap(curves: list[PlottedCurve]) -> None:
     for above, below in pairwise(drawn.names):
         assert below.y - above.y >= 15
     assert all(name.x > drawn.right for name in drawn.names)
+
+
+@given(st.lists(st.tuples(TOKENS, SHARE), min_size=2, max_size=20))
+def test_rules_that_crowd_are_left_to_the_table_rather_than_written_over_each_other(
+    places: list[tuple[float, float]],
+) -> None:
+    rules = [
+        PlottedCurve("task", f"a rule, number {number}", [{**point("3", *place), "replayed": True}])
+        for number, place in enumerate(places)
+    ]
+    labels = chart(rules, WIDTHS[0]).labels
+    assert labels
+    widths = [6.6 * len(label.text) + 2 for label in labels]
+    left = [
+        label.x - {"start": 0.0, "middle": width / 2, "end": width}[label.anchor]
+        for label, width in zip(labels, widths, strict=True)
+    ]
+    for one, other in combinations(range(len(labels)), 2):
+        beside = left[one] + widths[one] <= left[other] + 0.1 or left[other] + widths[other] <= left[one] + 0.1
+        assert beside or abs(labels[one].y - labels[other].y) >= 13.9
 
 
 def test_a_phones_chart_leaves_names_to_the_legend() -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.scorers.generative import GenerativeScorer
 from jobs.evaluate.scorers.layout import layout
 from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, Writer
@@ -26,9 +27,9 @@ class Teller:
     logarithms: tuple[float, float]
     asked: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
 
-    async def chances(self, prompt: Sequence[int], among: Sequence[int]) -> tuple[float, ...]:
-        self.asked.append((tuple(prompt), tuple(among)))
-        return self.logarithms
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        self.asked.append((request.prompt, request.among))
+        yield Chunk([0], "length", chances=[self.logarithms])
 
     async def close(self) -> None:
         """Holds nothing."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,22 @@ from pydantic import ValidationError
 
 from jobs.evaluate import report
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.run import missing, prepare
+from jobs.evaluate.regrade import graded_again
+from jobs.evaluate.report.results import FinishedSweep
+from jobs.evaluate.report.summary import tiles
+from jobs.evaluate.report.viewer import collect
+from jobs.evaluate.run import missing, prepare, tasks_of
 from jobs.evaluate.stats.options import options
 from jobs.evaluate.stats.outcomes import read
 from jobs.evaluate.stats.votes import spelled
 from jobs.evaluate.stopping.replay import PROBES
 from jobs.evaluate.stopping.study import study
+from jobs.evaluate.sweep.policies.budgets import Budget
 from jobs.evaluate.sweep.policy import walked
 from jobs.evaluate.traces.files import Index
 from orchestrator.job.errors import StepError
 from orchestrator.job.record import FinishedStep, ReportRequest
+from orchestrator.store.manifest import manifest_of
 from tests.evaluate import tiny
 from tests.evaluate.spoken import finished
 from tests.evaluate.test_config import config
@@ -58,6 +66,16 @@ def rows(step: FinishedStep, name: str = "samples.parquet") -> pd.DataFrame:
     return pd.read_parquet(step.context.output / name)
 
 
+def test_samples_and_probes_are_written_once_and_hashed_as_they_are(
+    swept: FinishedStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = swept.context.output
+    contents = {name: sha256((output / name).read_bytes()).hexdigest() for name in ("samples.parquet", PROBES)}
+    monkeypatch.setattr("orchestrator.store.local_storage.LocalStorage.digest", lambda self: f"{self.path} was read")
+    found = manifest_of(output)
+    assert {name: found[name]["sha256"] for name in contents} == contents
+
+
 def test_rules_are_points_with_intervals_and_paired_differences_as_any_policy(swept: FinishedStep) -> None:
     curves = {each["curve"]: each["points"] for each in json.loads((swept.context.output / "curves.json").read_text())}
     assert [point["policy"] for point in curves["convergence every 4"]] == [
@@ -76,6 +94,9 @@ def test_the_page_says_what_more_thinking_turns_over_and_that_settings_are_cross
     (chosen,) = found["chosen"]
     assert sum(chosen["settings"].values()) == len(QUESTIONS)
     request = ReportRequest("sums", swept.context.output, "report sums.yaml")
+    sweep = FinishedSweep(swept)
+    (data,) = collect([sweep], request)
+    assert not any("oracle" in tile.what for tile in tiles(sweep, data)), "the best of what one could choose"
     report.write([swept], request)
     for name in ("report.html", "report.md"):
         page = (swept.context.output / name).read_text()
@@ -185,6 +206,11 @@ def test_probes_that_a_finished_sweep_lacks_are_named(tmp_path: Path) -> None:
         ([{"rule": "oracle", "every": 8, "until": 4}], "every: 0 probes"),
         ([{"rule": "oracle", "every": 0, "until": 4}], "greater than or equal to 1"),
         ([{"rule": "oracle", "tolerance": 1.5}], "less than or equal to 1"),
+        ([{"rule": "oracle", "at": "Wait"}], "at: goes with times: give {at: Wait, times: 8}"),
+        ([{"rule": "oracle", "at": "Wait", "times": 0}], "greater than or equal to 1"),
+        ([{"rule": "oracle", "at": "Wait", "times": 10**6}], "times: 1,000,000 probes are too many"),
+        ([{"rule": "oracle", "at": "Wait", "times": 2, "every": 4, "until": 8}], "at: a rule is probed at a text, or"),
+        ([{"rule": "waits", "every": 4, "until": 8}], "every: waits says itself where it stops: leave it out"),
         ([], "the list is empty"),
     ],
 )
@@ -196,9 +222,59 @@ def test_what_a_rule_cannot_be_is_said(stopping: Any, said: str) -> None:
     assert error["loc"][0] == "stopping"
 
 
+def test_votes_of_different_sizes_are_each_cross_fitted_among_themselves(tmp_path: Path) -> None:
+    rule = {"rule": "asc", "threshold": [0.6, 0.9], "samples": [2, 4]}
+    step = finished(tmp_path, fields(tmp_path, stopping=rule, samples=4), THOUGHTS, ANSWERS)
+    of = rows(step).groupby("policy").size()
+    assert {name: of[name] for name in of.index if name.startswith("asc")} == {
+        "asc 0.6 of 2": 12,
+        "asc 0.9 of 2": 12,
+        "asc 0.6 of 4": 6,
+        "asc 0.9 of 4": 6,
+        "asc of 2, cross-fitted": 12,
+        "asc of 4, cross-fitted": 6,
+    }
+    assert len(step.config.policies) == 3 + 6
+
+
+def test_a_rule_can_be_probed_wherever_the_model_turns_back(tmp_path: Path) -> None:
+    said = ("One. Wait, two. Wait, four. Wait, five, and so it goes.", "Two.")
+    rule = {"rule": "convergence", "agree": 2, "at": "Wait", "times": 3}
+    step = finished(tmp_path, fields(tmp_path, stopping=["waits", "oracle", rule]), said, (r"\boxed{2}", r"\boxed{4}"))
+    probes = rows(step, PROBES)
+    at = {name: sorted(set(own["thinking_tokens"])) for name, own in probes.groupby("policy")}
+    assert at['stop strings "Wait"'] == [4, 9]
+    assert at['stop strings "Wait", time 2'] == [4, 20]
+    assert at['stop strings "Wait", time 3'] == [4, 32]
+    meanings = probes.pivot(index=["item", "sample"], columns="policy", values="meaning")
+    of_rule = rows(step).set_index(["policy", "item", "sample"]).loc['convergence 2 agree at "Wait"']
+    thought = of_rule["thinking_tokens"] - len(r"\boxed{2}")  # of the probe before
+    wrote = probes.pivot(index=["item", "sample"], columns="policy", values="thinking_end")['stop strings "Wait"']
+    agree = meanings['stop strings "Wait"'] == meanings['stop strings "Wait", time 2']
+    assert ((thought == 20) == ((wrote == "forced") & agree)).all()
+    (found,) = json.loads((step.context.output / "stopping.json").read_text())
+    assert [(turn["from"], turn["to"]) for turn in found["turns"]] == [("4", "16"), ("16", "auto")]
+
+
+def test_a_rule_alone_has_no_area_and_no_turns(tmp_path: Path) -> None:
+    changes = {"budgets": None, "stopping": "waits", "extensions": None}
+    asked = {name: value for name, value in fields(tmp_path, **changes).items() if value is not None}
+    step = finished(tmp_path, asked, THOUGHTS, ANSWERS)
+    (found,) = json.loads((step.context.output / "stopping.json").read_text())
+    assert (found["area"], found["turns"]) == (None, [])
+
+
 def test_rules_need_probes() -> None:
     with pytest.raises(ValidationError, match="stopping: oracle has no probes: give it every: and until:"):
         config(budgets=["auto"], stopping="oracle")
+
+
+def test_votes_on_whole_traces_need_none() -> None:
+    (policy,) = [
+        policy for policy in config(stopping="esc", samples=4, temperature=1.0).policies if policy.name == "esc 4"
+    ]
+    assert [leaf.name for leaf in policy.leaves][-1] == "auto"
+    assert config(budgets=["auto"], stopping="esc", samples=4, temperature=1.0).policies[-1].leaves == (Budget(),)
 
 
 def test_rules_of_one_name_are_refused() -> None:
@@ -238,3 +314,20 @@ def test_on_the_frontier_the_oracle_is_a_bound_and_samples_that_a_rule_took_are_
     rule_rows = rows(step)[lambda frame: frame["policy"] == esc]
     spent = (rule_rows["thinking_tokens"] - rule_rows["injected_tokens"] + rule_rows["answer_tokens"]).mean()
     assert every.costs["tokens"].means[place] == pytest.approx(spent)
+
+
+def test_graded_again_rules_follow_from_the_new_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = finished(tmp_path, fields(tmp_path, stopping=RULES), THOUGHTS, ANSWERS)
+    same = graded_again(step.config, step.context, tasks_of(step.config, step.context))
+    assert not same.changes
+    for name in ("samples.parquet", PROBES):
+        pd.testing.assert_frame_equal(pd.read_parquet(same.staged / name), rows(step, name))
+    tasks = tasks_of(step.config, step.context)
+    asked = [replace(task, items=tuple(replace(item, answer="4") for item in task.items)) for task in tasks]
+    again = graded_again(step.config, step.context, asked)
+    assert again.changes
+    now = pd.read_parquet(again.staged / "samples.parquet")
+    probes = pd.read_parquet(again.staged / PROBES)
+    right = probes[probes["verdict"] == "correct"].groupby(["item", "sample"]).size()
+    first = now[now["policy"] == "oracle first right"].set_index(["item", "sample"])["verdict"] == "correct"
+    assert first.sum() == len(right), "the oracle is right wherever any probe is, by what is right now"

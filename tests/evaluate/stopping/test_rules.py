@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jobs.evaluate.stopping.choosing import chosen, halves
 from jobs.evaluate.stopping.probes import Probes
 from jobs.evaluate.stopping.rule import RULES, Rule, made
+from jobs.evaluate.stopping.rules.deepconf import MEASURES
 from tests.evaluate.stopping.matrices import probes
 
 
@@ -26,17 +27,20 @@ class Trace(NamedTuple):
     correct: list[bool]
     thinking: list[int]
     cost: list[int]
-    waits: list[float]
     logprob: list[float]
     entropy: list[float]
-    confidence: list[float]
+    lowest: list[float]
+    bottom: list[float]
+    tail: list[float]
+    mean: list[float]
 
 
 def trace(matrices: Probes, item: int, sample: int) -> Trace:
     end = 0
     while matrices.live[item, sample, end]:
         end += 1
-    signals = (matrices.signals[name] for name in ("waits", "logprob", "entropy", "confidence"))
+    names = ("logprob", "entropy", *(f"confidence_{name}" for name in MEASURES))
+    signals = (matrices.signals[name] for name in names)
     parts = (matrices.answer, matrices.correct, matrices.thinking, matrices.answer_tokens, *signals)
     return Trace(*([each.item() for each in part[item, sample, : end + 1]] for part in parts))
 
@@ -78,9 +82,11 @@ def test_the_oracle_stops_at_the_first_right_answer_and_its_probes_are_free(matr
     check(rule("oracle"), matrices, lambda one, place: one.correct[place], pays=False)
 
 
-@given(probes(), st.integers(1, 3))
-def test_waits_stops_after_so_many_and_probes_for_nothing(matrices: Probes, after: int) -> None:
-    check(rule("waits", after=after), matrices, lambda one, place: one.waits[place] >= after, pays=False)
+@given(probes(columns=1), st.integers(1, 3))
+def test_waits_stops_where_it_is_written_and_probes_for_nothing(matrices: Probes, after: int) -> None:
+    of = rule("waits", after=after)
+    assert of.place == ("Wait", after)
+    check(of, matrices, lambda one, place: True, pays=False)
 
 
 THRESHOLDS = st.sampled_from([0.0, 0.1, 0.49, 0.5, 0.51, 0.9, 1.0])
@@ -113,6 +119,15 @@ def test_no_rule_is_right_more_often_than_the_oracle(matrices: Probes) -> None:
     for agree in (2, 3):
         stops = rule("convergence", agree=agree).stops(matrices)
         assert (matrices.correct[items, samples, stops.probe] <= right).all()
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Between the two values around that place, in proportion; a hair below. NaN of none."""
+    if not values:
+        return math.nan
+    ranked, place = sorted(values), share * (len(values) - 1)
+    low, high = ranked[math.floor(place)], ranked[math.ceil(place)]
+    return low + (high - low) * (place - math.floor(place)) - 1e-8
 
 
 Vote = tuple[int | None, int, int, int, int]
@@ -171,7 +186,7 @@ def test_asc_draws_samples_until_the_leader_is_unlikely_to_be_overtaken(
             coins = first + second + 1
             chance = sum(math.comb(coins, heads) for heads in range(second + 1, coins + 1)) / 2**coins
             assume(abs(chance - threshold) > 1e-9)
-            if chance > threshold:
+            if first and chance > threshold:
                 return majority(group[:drawn])
         return majority(group)
 
@@ -220,28 +235,33 @@ def test_parallel_probing_stops_all_samples_once_enough_agree(
 
 
 @given(
-    probes(items=3, samples=6, columns=4), THRESHOLDS, st.integers(0, 3), st.sampled_from([0.4, 0.6, 0.95, 1.0]), SIZES
+    *(probes(items=3, samples=6, columns=4), THRESHOLDS, st.sampled_from([*MEASURES, *["lowest"] * 3])),
+    *(st.integers(0, 3), st.sampled_from([0.0, 0.4, 0.6, 0.95, 1.0]), SIZES),
 )
 def test_deepconf_cuts_samples_that_are_not_confident_and_weighs_the_others(
-    matrices: Probes, keep: float, warmup: int, consensus: float, size: int | None
+    matrices: Probes, keep: float, by: str, warmup: int, consensus: float, size: int | None
 ) -> None:
-    assume(size is None or size >= warmup)
+    assume((size is None or size >= warmup) and (not warmup or by == "lowest"))
     fitting(matrices, size)
+
+    def sure(one: Trace) -> list[float]:
+        values: list[float] = getattr(one, by)
+        return values
 
     def naive(group: list[Trace]) -> Vote:
         first = min(warmup or len(group), len(group))
-        ranked = sorted((one.confidence[-1] for one in group[:first]), reverse=True)
-        threshold = ranked[max(1, math.ceil(keep * first - 1e-9)) - 1]
+        able = [one for one in group[:first] if warmup or one.answers[-1] >= 0]
+        threshold = percentile([sure(one)[-1] for one in able if not math.isnan(sure(one)[-1])], 1 - keep)
         votes: list[tuple[int, float]] = []
         thinking = answers = 0
         for number, one in enumerate(group):
-            below = [at for at in range(len(one.answers) - 1) if one.confidence[at] < threshold]
+            below = [at for at in range(len(one.answers) - 1) if sure(one)[at] < threshold]
             if number >= first and below:
                 thinking += one.thinking[below[0]]
                 votes.append((one.answers[-1], 0.0))
             else:
                 thinking, answers = thinking + one.thinking[-1], answers + one.cost[-1]
-                votes.append((one.answers[-1], one.confidence[-1] if one.confidence[-1] >= threshold else 0.0))
+                votes.append((one.answers[-1], sure(one)[-1] if sure(one)[-1] >= threshold else 0.0))
             if number + 1 >= first and number + 1 < len(group):
                 total = sum(weight for answer, weight in votes if answer >= 0)
                 leader = votes[vote(votes)][0]
@@ -250,7 +270,7 @@ def test_deepconf_cuts_samples_that_are_not_confident_and_weighs_the_others(
                     return vote(votes), 10**6, thinking, answers, number + 1
         return vote(votes), 10**6, thinking, answers, len(group)
 
-    of = rule("deepconf", keep=keep, warmup=warmup, consensus=consensus, samples=size)
+    of = rule("deepconf", keep=keep, by=by, warmup=warmup, consensus=consensus, samples=size)
     check_groups(of, matrices, size, naive)
 
 
@@ -292,6 +312,9 @@ def test_a_setting_is_chosen_by_the_other_half_of_the_items_alone(
         ("slope", {"threshold": "0.5"}, "threshold: '0.5' is no value: give a number"),
         ("parallel", {"consensus": 2}, "consensus: 2 is outside [0, 1]"),
         ("deepconf", {"keep": 1.01}, "keep: 1.01 is outside [0, 1]"),
+        ("deepconf", {"by": "luck"}, "by: 'luck' is no measure of confidence: give one of lowest, bottom, tail, mean"),
+        ("deepconf", {"by": "tail", "warmup": 4}, "by: tail is known once a trace has ended"),
+        ("waits", {"after": 0}, "after: 0 is too few: give a whole number from 1"),
         ("deepconf", {"warmup": 4, "samples": 3}, "samples: 3 is too few: give a whole number from 4"),
         ("esc", {"window": 4, "samples": 3}, "samples: 3 is too few: give a whole number from 4"),
         ("oracle", {"agree": 2}, "agree: is no parameter of oracle: it has none"),

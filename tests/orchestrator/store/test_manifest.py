@@ -103,7 +103,7 @@ def test_datasets_and_samples_are_hashed_as_they_are_written(tmp_path: Path, mon
     with Lines(tmp_path / "train.jsonl") as lines:
         lines.add({"question": "é"})
     with samples_file(tmp_path / "samples.parquet") as add:
-        add([])
+        add(SCHEMA.empty_table())
     with hashed_file(tmp_path / "large.parquet") as file, pq.ParquetWriter(file, SCHEMA) as writer:
         writer.write_table(pa.Table.from_pylist([{"answer": "x" * 100} for _ in range(1000)], SCHEMA))
     contents = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.iterdir()}

@@ -24,6 +24,7 @@ class AdaptiveConsistency(GroupRule):
     threshold: float = 0.95
     samples: int | None = None
     probes = False
+    whole = True
 
     def __post_init__(self) -> None:
         share("threshold", self.threshold)
@@ -39,7 +40,7 @@ class AdaptiveConsistency(GroupRule):
         looked_at = np.full(groups, size)
         for drawn in range(size - 1, 0, -1):
             most, second = _leaders(answers[:, :drawn])
-            looked_at[betainc(second + 1, most + 1, 0.5) > self.threshold] = drawn
+            looked_at[(most > 0) & (betainc(second + 1, most + 1, 0.5) > self.threshold)] = drawn
         return sampled(probes, looked_at)
 
 

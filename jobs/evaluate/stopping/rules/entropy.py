@@ -18,13 +18,16 @@ from jobs.evaluate.stopping.trace_rule import TraceRule
 class FirstTokenEntropy(TraceRule):
     """exp(-entropy) of the answer's first token is at least the threshold."""
 
-    needs = frozenset({"entropy"})
     online = True
 
     threshold: float = 0.95
 
     def __post_init__(self) -> None:
         share("threshold", self.threshold)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"entropy"})
 
     @property
     def setting(self) -> str:

@@ -22,6 +22,7 @@ class EarlyStoppingConsistency(GroupRule):
     window: int = 4
     samples: int | None = None
     probes = False
+    whole = True
 
     def __post_init__(self) -> None:
         whole("window", self.window, 2)

@@ -19,13 +19,16 @@ from jobs.evaluate.stopping.trace_rule import TraceRule
 class MeanLogprob(TraceRule):
     """exp of the mean log-probability is at least the threshold."""
 
-    needs = frozenset({"logprob"})
     online = True
 
     threshold: float = 0.95
 
     def __post_init__(self) -> None:
         share("threshold", self.threshold)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"logprob"})
 
     @property
     def setting(self) -> str:

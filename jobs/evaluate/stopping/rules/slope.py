@@ -18,7 +18,6 @@ from jobs.evaluate.stopping.trace_rule import TraceRule
 class ConfidenceSlope(TraceRule):
     """Over so many probes, the slope is at most the threshold. Before there are as many, it goes on."""
 
-    needs = frozenset({"logprob"})
     online = True
 
     threshold: float = 0.0
@@ -27,6 +26,10 @@ class ConfidenceSlope(TraceRule):
     def __post_init__(self) -> None:
         share("threshold", self.threshold)
         whole("over", self.over, 2)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"logprob"})
 
     @property
     def setting(self) -> str:

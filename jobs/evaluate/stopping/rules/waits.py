@@ -1,22 +1,26 @@
-"""``{rule: waits, after: 1}``: thinking stops where the model writes ``Wait``, at the first probe after it.
+"""``{rule: waits, after: 1}``: thinking ends where the model writes ``Wait``, its last word.
 
-Nothing is probed: where the model turns back is read in what it thinks.
+Nothing is probed on the way, and budgets have no part in it: the one answer that it looks at is forced right there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from jobs.evaluate.stopping.probes import Bools, Probes
-from jobs.evaluate.stopping.rule import RuleKind, whole
+from jobs.evaluate.stopping.rule import Place, RuleKind, whole
 from jobs.evaluate.stopping.trace_rule import TraceRule
+
+WAIT = "Wait"
+"""Where a model turns back while it thinks."""
 
 
 @dataclass(frozen=True)
 class Waits(TraceRule):
     """The model has written it so many times."""
 
-    needs = frozenset({"waits"})
     probes = False
     online = True
 
@@ -29,8 +33,12 @@ class Waits(TraceRule):
     def setting(self) -> str:
         return f"after {self.after}"
 
+    @property
+    def place(self) -> Place:
+        return Place(WAIT, self.after)
+
     def when(self, probes: Probes) -> Bools:
-        return probes.signals["waits"] >= self.after
+        return np.ones(probes.answer.shape, dtype=bool)
 
 
 KIND = RuleKind(Waits, "the model has written Wait so many times")

@@ -14,9 +14,11 @@ METHOD = "stop strings"
 
 @dataclass(frozen=True)
 class StopStrings(Policy):
-    """Thinking to the first of some strings, which are its last words."""
+    """Thinking to where one of some strings is written, for the first time or a later one: its last words."""
 
     strings: tuple[str, ...]
+    number: int = 0
+    """Times before."""
 
     @property
     def name(self) -> str:
@@ -28,11 +30,16 @@ class StopStrings(Policy):
 
     @property
     def setting(self) -> str:
-        return ", ".join(f'"{string}"' for string in self.strings)
+        written = ", ".join(f'"{string}"' for string in self.strings)
+        return f"{written}, time {self.number + 1}" if self.number else written
+
+    @property
+    def place(self) -> float:
+        return self.number
 
     @property
     def route(self) -> Route:
-        return Route(mark=Mark("stop", self.strings))
+        return Route(mark=Mark("stop", self.strings, self.number))
 
 
 def policies(given: Sequence[str], sweep: SweepFields, before: Sequence[Policy]) -> Iterator[Policy]:

@@ -7,9 +7,9 @@ decodes too. What each would have come to is replayed on those; see docs/stoppin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
@@ -17,15 +17,16 @@ from jobs.evaluate.stopping.rule import RULES, Rule, made
 from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.kinds import PolicyKind, Refusal, SweepFields
 from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.stop_strings import StopStrings
 from jobs.evaluate.sweep.policy import Mark, Policy, Route
 from jobs.evaluate.sweep.values import MAX_LENGTH, filled
 from orchestrator.job.strict_model import StrictModel
 
-OF_CONFIDENCE = frozenset({"logprob", "entropy", "confidence"})
-"""What of a rule's needs a sweep keeps where ``confidence`` is asked for."""
-
 MOST_PROBES = 1000
 """Of one rule. Each is an answer of every sample."""
+
+
+T = TypeVar("T")
 
 
 class Stopping(StrictModel):
@@ -34,6 +35,8 @@ class Stopping(StrictModel):
     rule: str
     every: int | None = Field(default=None, ge=1, le=MAX_LENGTH, description="tokens between probes; None: the budgets")
     until: int | None = Field(default=None, ge=1, le=MAX_LENGTH, description="tokens up to which it probes")
+    at: str | None = Field(default=None, min_length=1, description="text that is probed wherever thinking writes it")
+    times: int | None = Field(default=None, ge=1, description="times that it is, counted from the first")
     tolerance: float = Field(
         default=0.01, ge=0, le=1, description="accuracy that the setting chosen on other items may lack of the best"
     )
@@ -57,6 +60,13 @@ class Stopping(StrictModel):
         if self.rule not in RULES:
             raise ValueError(f"rule: {self.rule!r} is no stopping rule: there are {', '.join(sorted(RULES))}")
         made(self.rule, self.parameters)
+        placed = {name: getattr(self, name) for name in ("every", "until", "at", "times")}
+        if any(rule.place for rule in self.rules) and (given := [name for name in placed if placed[name] is not None]):
+            raise ValueError(f"{given[0]}: {self.rule} says itself where it stops: leave it out")
+        if (self.at is None) != (self.times is None):
+            raise ValueError("at: goes with times: give {at: Wait, times: 8}, or leave both out")
+        if self.at is not None and self.every is not None:
+            raise ValueError("at: a rule is probed at a text, or every so many tokens: leave out one of the two")
         if self.until is not None and self.every is None:
             raise ValueError(f"until: {self.until} needs every: give both, or leave it out to probe at the budgets")
         if self.every is not None and self.until is None:
@@ -67,13 +77,15 @@ class Stopping(StrictModel):
                 raise ValueError(f"online: {self.rule} cannot stop a trace as it is decoded: {', '.join(able)} can")
             if len(self.rules) > 1:
                 raise ValueError(f"online: one setting of {self.rule} can run, and these are {len(self.rules)}: choose")
-            if self.every is None:
+            if self.every is None and not self.rules[0].place:
                 raise ValueError("online: needs every: and until:, which say where it probes")
         if self.every is not None and self.until is not None and not 1 <= self.until // self.every <= MOST_PROBES:
             raise ValueError(
                 f"every: {self.until // self.every:,} probes, every {self.every} tokens until {self.until}: have 1 to "
                 f"{MOST_PROBES:,} of them"
             )
+        if (self.times or 0) > MOST_PROBES:
+            raise ValueError(f"times: {self.times:,} probes are too many: have 1 to {MOST_PROBES:,} of them")
         return self
 
     @property
@@ -82,7 +94,9 @@ class Stopping(StrictModel):
         return made(self.rule, self.parameters)
 
     def cuts(self, budgets: Sequence[int]) -> tuple[int, ...]:
-        """Where it probes, in tokens of thinking, in a sweep with these `budgets`."""
+        """Where it probes, in tokens of thinking, in a sweep with these `budgets`; nowhere where it does at a text."""
+        if self.at is not None:
+            return ()
         if self.every is None or self.until is None:
             return tuple(budgets)
         return tuple(range(self.every, self.until + 1, self.every))
@@ -102,7 +116,8 @@ class Stopping(StrictModel):
         }
         record: dict[str, Any] = {"rule": self.rule, **dict(sorted(values.items()))}
         record |= {"tolerance": self.tolerance, **({"online": True} if self.online else {})}
-        return record | ({} if self.every is None else {"every": self.every, "until": self.until})
+        placed = {name: getattr(self, name) for name in ("every", "until", "at", "times")}
+        return record | {name: value for name, value in placed.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -113,15 +128,16 @@ class Stopped(Policy):
     rule: Rule
     probes: tuple[Policy, ...]
     """The answers that it looks at; the last is what it comes to where the rule never says so."""
-    every: int | None = None
+    probing: str = ""
+    """Where those are, unless at the sweep's budgets: as names have it."""
 
     @property
     def name(self) -> str:
-        return f"{self.rule_name} {self.rule.setting}{self._probing}"
+        return f"{self.rule_name} {self.rule.setting}{self.probing}"
 
     @property
     def method(self) -> str:
-        return f"{self.rule_name}{self._probing}"
+        return f"{self.rule_name}{self.probing}"
 
     @property
     def setting(self) -> str:
@@ -138,10 +154,6 @@ class Stopped(Policy):
     @property
     def told(self) -> bool:
         return self.rule.told
-
-    @property
-    def _probing(self) -> str:
-        return "" if self.every is None else f" every {self.every}"
 
 
 @dataclass(frozen=True)
@@ -178,7 +190,8 @@ class WatchedProbe(Policy):
 
 @dataclass(frozen=True)
 class CrossFitted(Policy):
-    """Of several settings of a rule, for each half of the items the one that was best on the other half."""
+    """Of several settings of a rule, for each half of the items the one that was best on the other half. They look at
+    as many samples each."""
 
     candidates: tuple[Stopped, ...]
     tolerance: float
@@ -190,7 +203,8 @@ class CrossFitted(Policy):
 
     @property
     def method(self) -> str:
-        return f"{self.candidates[0].method}, cross-fitted"
+        of = f" of {self.runs_of}" if (self.runs_of or 1) > 1 else ""
+        return f"{self.candidates[0].method}{of}, cross-fitted"
 
     @property
     def setting(self) -> str:
@@ -210,21 +224,39 @@ def replayed(given: Sequence[Stopping], before: Sequence[Policy]) -> Iterator[Po
     budgets = [policy.budget for policy in before if isinstance(policy, Budget)]
     known = sorted(budget for budget in budgets if budget is not None)
     for each in given:
-        if each.online:
-            mark = each.mark
-            (rule,) = each.rules
-            yield Stopped(each.rule, rule, tuple(WatchedProbe(cut, mark) for cut in (*each.cuts(()), None)), each.every)
-            continue
         end = (Budget(),) if None in budgets else ()
-        leaves = (*(Budget(cut) for cut in each.cuts(known)), *end)
-        points = tuple(Stopped(each.rule, rule, leaves, each.every) for rule in each.rules)
+        points = [Stopped(each.rule, rule, _leaves(each, rule, known, end), _probing(each)) for rule in each.rules]
         yield from points
-        if len(points) > 1:
-            yield CrossFitted(points, each.tolerance)
+        yield from (CrossFitted(tuple(alike), each.tolerance) for alike in _alike(points, lambda point: point.runs_of))
+
+
+def _leaves(each: Stopping, rule: Rule, budgets: Sequence[int], end: tuple[Budget, ...]) -> tuple[Policy, ...]:
+    """The answers that a rule looks at; `end` is that of all of thinking, where the sweep has it."""
+    if rule.place is not None:
+        return (StopStrings((rule.place.text,), rule.place.time - 1),)
+    if each.online:
+        return tuple(WatchedProbe(cut, each.mark) for cut in (*each.cuts(()), None))
+    if each.at is not None:
+        return (*(StopStrings((each.at,), number) for number in range(each.times or 0)), *end)
+    return (*(Budget(cut) for cut in each.cuts(budgets)), *end)
+
+
+def _probing(each: Stopping) -> str:
+    if each.at is not None:
+        return f' at "{each.at}"'
+    return "" if each.every is None else f" every {each.every}"
+
+
+def _alike(points: Sequence[T], runs_of: Callable[[T], int | None]) -> Iterator[list[T]]:
+    """Those that look at as many samples, where they are several."""
+    for samples in dict.fromkeys(map(runs_of, points)):
+        alike = [point for point in points if runs_of(point) == samples]
+        if len(alike) > 1:
+            yield alike
 
 
 def count(given: Sequence[Stopping], before: int, sweep: SweepFields) -> int:
-    return sum(len(each.rules) + (len(each.rules) > 1) for each in given)
+    return sum(len(each.rules) + len(list(_alike(each.rules, lambda rule: rule.runs_of))) for each in given)
 
 
 def check(given: Sequence[Stopping], sweep: SweepFields) -> None:
@@ -242,12 +274,13 @@ def check(given: Sequence[Stopping], sweep: SweepFields) -> None:
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"stopping: {twice[0]!r} is there twice: give one list of values, or other tokens for every")
     for each in given:
-        if not each.cuts(budgets):
+        end = (Budget(),) if RULES[each.rule].rule.whole and "auto" in kinds.given(sweep).get("budgets", ()) else ()
+        if not _leaves(each, each.rules[0], budgets, end):
             raise ValueError(
                 f"stopping: {each.rule} has no probes: give it every: and until:, or the sweep budgets in tokens"
             )
         for rule in each.rules:
-            if rule.needs & OF_CONFIDENCE and not sweep.confidence:
+            if rule.needs and not sweep.confidence:
                 raise ValueError(
                     f"stopping: {each.rule} needs the log-probabilities of an engine that gives them: set "
                     "confidence: true"
