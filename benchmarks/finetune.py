@@ -190,7 +190,7 @@ def tokenized(workload: Workload, folder: Path) -> tuple[TokenizedData, list[lis
 
     config = FinetuneConfig.model_validate_json(json.dumps(workload.config(folder, threads=1)))
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    data = tokenize(read_samples(config.data), tokenizer, TEMPLATES[config.template], config.block_size)
+    data = tokenize(read_samples(config.data), tokenizer, TEMPLATES[config.template], config.block_size, config.learn)
     schedule = Schedule(len(data), config.batch_size, config.epochs, config.seed)
     return data, [schedule.batch(step) for step in range(schedule.steps)]
 

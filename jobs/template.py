@@ -143,3 +143,9 @@ TEMPLATES: ExtensionPoint[ThinkingTemplate] = ExtensionPoint(
 
 UNMARKED = ThinkingTemplate("none", open="", close="", after_open="", before_close="", after_close="")
 """Of models that do not set their thinking apart by tokens: all that they write is their answer."""
+
+
+def marked_answer(answer: str) -> str:
+    """What training writes of an answer: with "Answer:" before it where it has none, and no space around it, as in the
+    s1 paper's script."""
+    return (answer if "Answer:" in answer else f"Answer: {answer}").strip()

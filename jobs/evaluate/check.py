@@ -8,11 +8,13 @@ before it was paid for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines import model as models
 from jobs.evaluate.scorers import layout
+from jobs.evaluate.scorers.config import as_model, complaints
 from jobs.evaluate.scorers.protocol import Writer
 from jobs.evaluate.sweep.policy import walked
 from jobs.evaluate.sweep.prompts import Prompter
@@ -36,23 +38,36 @@ def check(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Iterator[Pr
         yield Problem(tuple(field.split(".")), message)
 
 
-def _tokenizer(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> tuple[Any, tuple[int, ...]]:
-    """The tokenizer of the config's model, and what ends its turns; None where this machine does not have it."""
+@dataclass(frozen=True)
+class _AtHand:
+    """What this machine knows of a model that is there, or will be."""
+
+    tokenizer: Any
+    ends: tuple[int, ...]
+    """What ends its turns."""
+    context: int | None
+    """In tokens."""
+
+
+def _at_hand(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> _AtHand | None:
+    """Of the config's model; None where this machine does not have its tokenizer."""
     if isinstance(config.base, Reference):
         forecast = inputs[config.base.step].forecast
-        return forecast.tokenizer() if isinstance(forecast, ModelForecast) else None, ()
+        if not isinstance(forecast, ModelForecast) or (tokenizer := forecast.tokenizer()) is None:
+            return None
+        return _AtHand(tokenizer, (), forecast.architecture.context)
     model = models.at_hand(config)
     if model is None:
-        return None, ()
+        return None
     models.sampling(config, model)
-    return model.tokenizer, model.end_of_turn
+    return _AtHand(model.tokenizer, model.end_of_turn, model.context_length)
 
 
 def _check(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> None:
-    tokenizer, ends = _tokenizer(config, inputs)
-    if tokenizer is None:
+    model = _at_hand(config, inputs)
+    if model is None:
         return
-    prompter = Prompter(tokenizer, config.template.style, ends, config.instructions)
+    prompter = Prompter(model.tokenizer, config.template.style, model.ends, config.instructions)
     policies = walked(config.policies)
     prompter.forcing(policies)
     by_root(policies, prompter)
@@ -63,8 +78,13 @@ def _check_scorer(config: EvaluateConfig, inputs: Mapping[str, Upcoming], templa
     """What the tokenizer of the scorer's model tells."""
     if config.search is None or config.search.scorer.model is None:
         return
-    as_model = config.model_copy(update={"model": config.search.scorer.model, "context_length": "auto"})
-    tokenizer, ends = _tokenizer(as_model, inputs)
-    if tokenizer is not None:
-        reader = Writer(tokenizer, template, ends, config.instructions)
-        layout.check(config.search.scorer, reader)
+    scorer = config.search.scorer
+    with complaints():
+        model = _at_hand(as_model(scorer, config), inputs)
+    if model is not None:
+        if scorer.window is not None and model.context is not None and scorer.window > model.context:
+            raise StepError(
+                f"search.scorer.window: {scorer.window} is beyond the {model.context} positions of its model: lower it"
+            )
+        reader = Writer(model.tokenizer, template, model.ends, config.instructions)
+        layout.check(config.search, reader, scorer.window or model.context)

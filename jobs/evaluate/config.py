@@ -226,14 +226,26 @@ class EvaluateConfig(_Policies):
     def replica_demand(self) -> dict[str, float]:
         """The one placement-group bundle of a replica."""
         demand = {"CPU": float(self.resources.cpus)}
-        gpus = self.resources.gpus + (self.resources.scorer.gpus if self.loads_scorer else 0)
+        within = self.loads_scorer and not self.scorers_apart
+        gpus = self.resources.gpus + (self.resources.scorer.gpus if within else 0)
         return demand | {"GPU": float(gpus)} if gpus else demand
 
+    @property
+    def scorers_apart(self) -> int:
+        """Replicas of the scorer, besides the model's; 0 where it runs in those."""
+        return self.resources.scorer.replicas if self.loads_scorer else 0
+
+    def scorer_demand(self) -> dict[str, float]:
+        """The one placement-group bundle of a scorer apart."""
+        scorer = self.resources.scorer
+        return {"CPU": float(scorer.cpus)} | ({"GPU": float(scorer.gpus)} if scorer.gpus else {})
+
     def demands(self) -> list[dict[str, float]]:
-        """What the sweep needs at least; it takes up to ``replicas.max`` such bundles when they are free."""
+        """What the sweep needs at least; of replicas it takes up to ``replicas.max`` when they are free."""
         if self.chat is not None:
             return []  # its controller asks the server itself
-        return [self.replica_demand()] * self.resources.replicas.min
+        scorers = [self.scorer_demand()] * self.scorers_apart
+        return [*scorers, *[self.replica_demand()] * self.resources.replicas.min]
 
     def bundles(self) -> list[dict[str, float]]:
         """A replica's, and the judge's, which comes when they have gone."""
@@ -251,7 +263,8 @@ class EvaluateConfig(_Policies):
         if self.chat is not None:
             return 0.0
         each = self.devices(self.replica_demand())
-        return each * self.machine.at_once(max(1, int(each)), self.resources.replicas.max)
+        scorers = self.devices(self.scorer_demand()) * self.scorers_apart
+        return scorers + each * self.machine.at_once(max(1, int(each)), self.resources.replicas.max)
 
     def charged(self) -> bool:
         """Where the server that chats has a price."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.figures import costs
+from jobs.evaluate.figures import costs, equal_tokens
+from jobs.evaluate.figures.frontier_pictures import write_png
 from jobs.evaluate.figures.frontier_plots import write_html
 from jobs.evaluate.figures.frontier_tables import as_markdown
 from jobs.evaluate.figures.tables import cell
 from jobs.evaluate.publish import outcomes_of
+from jobs.evaluate.stats.equal_tokens import EqualTokens, at_equal_tokens
 from jobs.evaluate.stats.frontier import frontiers
 from jobs.evaluate.stats.options import Options, options
 from jobs.evaluate.stats.votes import spelled
@@ -37,17 +40,27 @@ def frontier(steps: Sequence[FinishedStep], request: FrontierRequest) -> str:
         shared = _together(of_both)
         over = frontiers(shared, seed=0)
         drawn.append((f"{model} on {task}", over))
-        sections.append(f"## {cell(model)} on {cell(task)}\n\n{as_markdown(over, request.budgets)}")
+        searched = [each for sweep in of_both for each in sweep.searched]
+        text = "\n".join(filter(None, [as_markdown(over, request.budgets), equal_tokens.as_markdown(searched)]))
+        sections.append(f"## {cell(model)} on {cell(task)}\n\n{text}")
     if request.plot is not None:
-        write_html(drawn, request.plot)
+        (write_png if request.plot.suffix == ".png" else write_html)(drawn, request.plot)
     return "\n".join(sections)
 
 
-def _by_model_and_task(
-    steps: Sequence[FinishedStep],
-) -> dict[tuple[str, str], list[tuple[Options, Mapping[str, str]]]]:
-    """The options of each sweep, and the correct answers to its items."""
-    by_model_and_task: dict[tuple[str, str], list[tuple[Options, Mapping[str, str]]]] = {}
+@dataclass(frozen=True)
+class _Answered:
+    """What one sweep says of a task."""
+
+    options: Options
+    golds: Mapping[str, str]
+    """The correct answers, by item."""
+    searched: tuple[EqualTokens, ...]
+    """Its searches, beside votes at as many tokens."""
+
+
+def _by_model_and_task(steps: Sequence[FinishedStep]) -> dict[tuple[str, str], list[_Answered]]:
+    by_model_and_task: dict[tuple[str, str], list[_Answered]] = {}
     names: dict[str, str] = {}
     counted = Counter(step.context.name for step in steps)
     for step in steps:
@@ -67,23 +80,24 @@ def _by_model_and_task(
                 config.seed,
                 config.scorer_is_told,
             )
-            by_model_and_task.setdefault((model, task.task), []).append((each, task.golds))
+            searched = at_equal_tokens(task, config.policies, votes, config.seed, config.scorer_is_told)
+            by_model_and_task.setdefault((model, task.task), []).append(_Answered(each, task.golds, searched))
     return by_model_and_task
 
 
-def _together(sweeps: Sequence[tuple[Options, Mapping[str, str]]]) -> Options:
+def _together(sweeps: Sequence[_Answered]) -> Options:
     """All options on the items that every sweep was asked."""
-    _, golds = sweeps[0]
-    for each, others in sweeps[1:]:
-        for item in each.items:
-            if item in golds and item in others and golds[item] != others[item]:
+    golds = sweeps[0].golds
+    for each in sweeps[1:]:
+        for item in each.options.items:
+            if item in golds and item in each.golds and golds[item] != each.golds[item]:
                 raise StepError(
-                    f"frontier: item {item} of {each.task} has the answer {golds[item]} in one sweep and "
-                    f"{others[item]} in another: these are not the same questions"
+                    f"frontier: item {item} of {each.options.task} has the answer {golds[item]} in one sweep and "
+                    f"{each.golds[item]} in another: these are not the same questions"
                 )
-    joined = reduce(lambda one, other: one.beside(other), (each for each, _ in sweeps))
+    joined = reduce(lambda one, other: one.beside(other), (each.options for each in sweeps))
     if not joined.items:
-        named = ", ".join(dict.fromkeys(each.options[0].sweep for each, _ in sweeps))
+        named = ", ".join(dict.fromkeys(each.options.options[0].sweep for each in sweeps))
         raise StepError(f"frontier: {named} have no item of {joined.task} in common: name sweeps of the same questions")
     return joined
 

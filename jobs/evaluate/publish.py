@@ -21,13 +21,24 @@ import pyarrow.parquet as pq
 from jobs.evaluate import tasks
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.drawing import SAMPLING
-from jobs.evaluate.figures import comparison_tables, costs, frontier_plots, frontier_tables, interactive, plots, tables
+from jobs.evaluate.figures import (
+    comparison_tables,
+    costs,
+    equal_tokens,
+    frontier_pictures,
+    frontier_plots,
+    frontier_tables,
+    interactive,
+    plots,
+    tables,
+)
 from jobs.evaluate.grading.session import was_graded_by
 from jobs.evaluate.published import Published
 from jobs.evaluate.stats.agreement import Beside, lay_beside
 from jobs.evaluate.stats.bounded import CONFIDENCE
 from jobs.evaluate.stats.comparisons import POWER, Comparison, compare
 from jobs.evaluate.stats.curves import NATURAL_END, MeasuredCurve, Point, drawn
+from jobs.evaluate.stats.equal_tokens import EqualTokens, at_equal_tokens
 from jobs.evaluate.stats.frontier import Frontier, frontiers
 from jobs.evaluate.stats.intervals import RESAMPLES, Interval
 from jobs.evaluate.stats.options import TOKENS, options
@@ -43,7 +54,7 @@ from orchestrator.store.manifest import hashed_file
 
 PUBLISHED = (
     *("plot.png", "plot.html", "table.csv", "table.md"),
-    *("frontier.html", "frontier.json"),
+    *("frontier.png", "frontier.html", "frontier.json"),
     *("curves.json", "comparisons.json", "comparisons.parquet", "methods.json", "published.json"),
 )
 """In the step's output, and with each of its tracked runs; the last where the experiment file has published values."""
@@ -72,6 +83,7 @@ class SweepResults:
     comparisons: tuple[Comparison, ...]
     methods: tuple[Method, ...]
     frontiers: tuple[Frontier, ...]
+    equal_tokens: tuple[EqualTokens, ...]
     published: Published | None
 
     @property
@@ -101,6 +113,11 @@ def results(config: EvaluateConfig, samples: Path) -> SweepResults:
                 )
             ]
             for over in frontiers(found, config.seed)
+        ),
+        equal_tokens=tuple(
+            each
+            for task in outcomes
+            for each in at_equal_tokens(task, config.policies, votes, config.seed, config.scorer_is_told)
         ),
         published=config.published,
     )
@@ -149,6 +166,7 @@ def write(sweep: SweepResults, title: str, subtitle: str, folder: Path, remark: 
         sections.append(comparison_tables.beside_markdown(beside, sweep.published.source))
         values = comparison_tables.beside_rows(beside)
         _write_json(folder / "published.json", {"source": sweep.published.source, "values": values})
+    sections.append(equal_tokens.as_markdown(sweep.equal_tokens))
     sections.append(frontier_tables.as_markdown([each for each in sweep.frontiers if each.axis == TOKENS]))
     sections.append(f"{remark}\n" if remark else "")
     (folder / "table.md").write_text("\n".join(section for section in sections if section))
@@ -159,7 +177,9 @@ def write(sweep: SweepResults, title: str, subtitle: str, folder: Path, remark: 
     _write_json(folder / "comparisons.json", {**how, "comparisons": compared})
     pq.write_table(pa.Table.from_pylist(compared, COMPARISONS), folder / "comparisons.parquet")
     _write_json(folder / "frontier.json", frontier_tables.records(sweep.frontiers))
+    equal_tokens.write(sweep.equal_tokens, folder)
     by_task = {each.task: [other for other in sweep.frontiers if other.task == each.task] for each in sweep.frontiers}
+    frontier_pictures.write_png(list(by_task.items()), folder / "frontier.png")
     frontier_plots.write_html(list(by_task.items()), folder / "frontier.html")
     plots.write_png(curves, title, subtitle, folder / "plot.png")
     interactive.write_html(curves, title, subtitle, folder / "plot.html")
@@ -253,7 +273,12 @@ def _track(
         run.metrics({**measured, **cost.get(key, {})}, step=place)
     if once:
         run.metrics(once, step=max(places))
-    more = [name for name, there in {COSTS: cost, findings.FILE: findings.read(context.output)}.items() if there]
+    optional = {
+        COSTS: cost,
+        findings.FILE: findings.read(context.output),
+        equal_tokens.FILE: equal_tokens.read(context.output),
+    }
+    more = [name for name, there in optional.items() if there]
     for name in (*(PUBLISHED if config.published else PUBLISHED[:-1]), *more):
         shutil.copyfile(context.output / name, run.artifacts / name)
     _write_samples(curve, samples, run.artifacts / "samples.parquet")

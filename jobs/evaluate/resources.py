@@ -26,10 +26,19 @@ class Replicas(StrictModel):
 
 
 class ScorerResources(StrictModel):
-    """Where the scorer of searches runs: in each replica, on cards of its own or on a share of the replica's."""
+    """Where the scorer of searches runs: in each replica, on a share of its cards or on some of its own; or apart, in
+    replicas that all of the model's ask."""
 
-    gpus: int = Field(default=0, ge=0, description="of its own, besides each replica's; 0: it has a share of those")
-    memory: float = Field(default=0.25, gt=0, lt=0.8, description="that share of each card's memory")
+    replicas: int = Field(
+        default=0, ge=0, le=MOST_AT_ONCE, description="of its own, apart; 0: it runs in each replica of the model"
+    )
+    gpus: int = Field(
+        default=0, ge=0, description="of each of those; in a replica of the model, besides its; 0: a share of its"
+    )
+    cpus: int = Field(default=1, ge=1, description="CPU cores of each of its own replicas")
+    memory: float = Field(
+        default=0.25, gt=0, lt=0.8, description="share of each card's memory, where it shares the model's"
+    )
 
 
 class EvaluateResources(Resources):

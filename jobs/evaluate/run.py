@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from jobs.evaluate.planning.lengths import unmarked
 from jobs.evaluate.publish import publish
 from jobs.evaluate.rows import write_rows
 from jobs.evaluate.samples import SampledPrompt
+from jobs.evaluate.scorers import apart
 from jobs.evaluate.scorers import resolve as scorers
 from jobs.evaluate.scorers.protocol import Writer
 from jobs.evaluate.stopping import replay
@@ -268,21 +270,22 @@ def _complete(
         tell = partial(_tell, context, meter, Pace(), len({(unit.item, unit.sample) for unit in sweep.units}))
         tell(forecast.at((), [each.size for each in work]))
         if work:
-            total += decode(
-                work,
-                sweep.replica,
-                index,
-                config.resources,
-                config.replica_demand(),
-                group_prefix(context.storage),
-                progress=tell,
-                lost=context.lost,
-                meter=meter,
-                devices=devices,
-                forecast=forecast,
-                most=most,
-                fetching=partial(_tell_fetched, context, meter),
-            )
+            with _scorers_apart(config, context, sweep.replica, meter) as replica:
+                total += decode(
+                    work,
+                    replica,
+                    index,
+                    config.resources,
+                    config.replica_demand(),
+                    f"{group_prefix(context.storage)}-replicas",
+                    progress=tell,
+                    lost=context.lost,
+                    meter=meter,
+                    devices=devices,
+                    forecast=forecast,
+                    most=most,
+                    fetching=partial(_tell_fetched, context, meter),
+                )
             index.refresh()
         try:
             alone = write_rows(config, samples, sweep.questions, sweep.replica.trees, sweep.prompter, index, grader)
@@ -290,6 +293,16 @@ def _complete(
         except DamagedFile as error:
             index.discard(str(error))
     raise StepError(f"traces: records in {sweep.folder} are damaged again and again: check the disk they are on")
+
+
+def _scorers_apart(
+    config: EvaluateConfig, context: StepContext, replica: ReplicaSpec, meter: Meter
+) -> AbstractContextManager[ReplicaSpec]:
+    """The replica's spec, with scorers that are placed apart from it where the config has them so."""
+    demand, name = config.scorer_demand(), f"{group_prefix(context.storage)}-scorers"
+    held = config.devices(demand)
+    given = replica, config.scorers_apart, demand, name, config.resources.wait, meter, held
+    return apart.placed(*given, holding=lambda: context.hold(meter.held))
 
 
 def _finished(sweep: Sweep, index: Index, work: Sequence[Work]) -> Iterator[int]:

@@ -183,6 +183,12 @@ class FinetuneConfig(StepConfig):
     loss: Literal["tokens", "samples"] = Field(
         default="tokens", description="what a step's loss is the mean of: of all its tokens, or of its samples' means"
     )
+    # Left out where it is usual: models of before are the same ones.
+    learn: Literal["all", "answer"] = Field(
+        default="all",
+        exclude_if=lambda learn: learn == "all",
+        description="of each sample: all that comes after its prompt, or its answer alone, such as a scorer's verdict",
+    )
     lora: Lora | None = None
     evaluation: Evaluation | None = None
     template: Annotated[str, AfterValidator(_known_template)] = Field(

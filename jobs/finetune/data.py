@@ -2,8 +2,8 @@
 
 A sample is rendered as evaluation will see it: ``<chat prompt> open trace close answer <end of turn>``. Each delimiter
 is tokenised alone, because that is how evaluation appends it. Everything after the prompt is learned, the opening
-delimiter included, but for what the model's chat template writes of it. A sample longer than the block is cut, and by
-how much is kept.
+delimiter included, but for what the model's chat template writes of it; or the answer alone, by models that judge
+traces and write none. A sample longer than the block is cut, and by how much is kept.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from jobs.finetune.samples import Sample
-from jobs.template import ThinkingTemplate
+from jobs.template import ThinkingTemplate, marked_answer
 from orchestrator.job.errors import StepError
 
 _AT_ONCE = 512
@@ -127,29 +128,39 @@ class TokenizedData:
         return cls(*(np.load(folder / f"{part.name}.npy", mmap_mode="r") for part in fields(cls)))
 
 
+Learn = Literal["all", "answer"]
+"""What of a sample is learned: all that comes after its prompt, or what comes after its trace."""
+
+
 def tokenize(
-    samples: Iterable[Sample], tokenizer: PreTrainedTokenizerBase, template: ThinkingTemplate, block_size: int
+    samples: Iterable[Sample],
+    tokenizer: PreTrainedTokenizerBase,
+    template: ThinkingTemplate,
+    block_size: int,
+    learn: Learn = "all",
 ) -> TokenizedData:
     """`samples` as ids, each a row of its own, cut at `block_size` tokens.
 
-    Raises StepError when the tokenizer cannot render a chat, or a prompt leaves nothing to learn.
+    Raises StepError when the tokenizer cannot render a chat, or what is read leaves nothing to learn.
     """
     writer = _Writer(tokenizer, template)
     starts, prompts, cut = [0], [], []
     pieces: list[NDArray[np.int32]] = []
     remaining = iter(samples)
     while chunk := list(islice(remaining, _AT_ONCE)):
-        for sample, (prompt, completed) in zip(chunk, writer.write(chunk), strict=True):
-            if len(prompt) >= block_size:
+        for sample, (prompt, thought, answer) in zip(chunk, writer.write(chunk), strict=True):
+            read = len(prompt) + (len(thought) if learn == "answer" else 0)
+            if read >= block_size:
                 raise StepError(
-                    f"block_size: {block_size} tokens leave nothing to learn of {sample.where}, whose prompt has "
-                    f"{len(prompt)}: raise block_size or drop the row"
+                    f"block_size: {block_size} tokens leave nothing to learn of {sample.where}, whose prompt "
+                    f"{'and trace have' if learn == 'answer' else 'has'} {read}: raise block_size or drop the row"
                 )
-            ids = np.asarray((prompt + completed)[:block_size], dtype=np.int32)
+            whole = [*prompt, *thought, *answer]
+            ids = np.asarray(whole[:block_size], dtype=np.int32)
             pieces.append(ids)
             starts.append(starts[-1] + len(ids))
-            prompts.append(len(prompt))
-            cut.append(len(prompt) + len(completed) - len(ids))
+            prompts.append(read)
+            cut.append(len(whole) - len(ids))
     return TokenizedData(
         ids=np.concatenate(pieces),
         starts=np.asarray(starts, np.int64),
@@ -158,11 +169,6 @@ def tokenize(
         numbers=np.arange(len(prompts), dtype=np.int64),
         rows=np.arange(len(prompts) + 1, dtype=np.int64),
     )
-
-
-def marked_answer(answer: str) -> str:
-    """`answer` with "Answer:" before it where it has none, and no space around it, as in the s1 paper's script."""
-    return (answer if "Answer:" in answer else f"Answer: {answer}").strip()
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -192,8 +198,8 @@ class _Writer:
         end = end_of_turn(tokenizer)
         self._end = end if template.whole_turn else end[:1]
 
-    def write(self, samples: Sequence[Sample]) -> Iterator[tuple[list[int], list[int]]]:
-        """The prompt and the completion of each sample, as ids."""
+    def write(self, samples: Sequence[Sample]) -> Iterator[tuple[list[int], list[int], list[int]]]:
+        """The prompt of each sample, its thinking with the delimiters around it, and its answer, as ids."""
         template = self._template
         questions = [[{"role": "user", "content": sample.question}] for sample in samples]
         prompts: list[str] = self._tokenizer.apply_chat_template(questions, add_generation_prompt=True, tokenize=False)
@@ -207,8 +213,8 @@ class _Writer:
             [template.close] * len(samples),
             [f"{template.after_close}{marked_answer(sample.answer)}{template.after_answer}" for sample in samples],
         )
-        for prompt, *said in zip(*map(self._encode, pieces), strict=True):
-            yield prompt, [*(token for piece in said for token in piece), *self._end]
+        for prompt, *thought, answer in zip(*map(self._encode, pieces), strict=True):
+            yield prompt, [token for piece in thought for token in piece], [*answer, *self._end]
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         # Not verbose: it would warn of texts beyond the model's positions, which are cut or refused later.

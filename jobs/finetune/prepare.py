@@ -90,7 +90,7 @@ def _tokenized(config: FinetuneConfig, context: StepContext) -> tuple[PreTrained
             "saved with, or resize the model's embeddings"
         )
     located = config.data.located(lambda reference: context.take(reference, Dataset))
-    data = tokenize(read_samples(located), tokenizer, TEMPLATES[config.template], config.block_size)
+    data = tokenize(read_samples(located), tokenizer, TEMPLATES[config.template], config.block_size, config.learn)
     longest = int(np.diff(data.starts).max())
     if positions is not None and longest > positions:
         raise StepError(

@@ -20,7 +20,11 @@ from orchestrator.command_line import SET, Refused, prepare
     type=click.FloatRange(min=1),
     help="What to do for N tokens a question. Default: what each point of the frontier takes.",
 )
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write the plot here, as one HTML page.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the plot here: a page (.html), or a picture of accuracy over tokens (.png).",
+)
 def frontier(
     files: tuple[Path, ...], overrides: tuple[str, ...], budgets: tuple[float, ...], plot: Path | None
 ) -> None:

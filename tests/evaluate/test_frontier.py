@@ -49,6 +49,8 @@ def test_every_combination_is_an_option_over_three_kinds_of_cost(sweep: Finished
     page = (tmp_path / "frontier.html").read_text()
     assert "tiny on letters: the frontier" in page
     assert "<script src" not in page
+    assert frontier([sweep], FrontierRequest(plot=tmp_path / "frontier.png")).startswith("## tiny on letters")
+    assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_sweep_publishes_every_option_but_no_dollars_which_differ_from_run_to_run(sweep: FinishedStep) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from jobs.evaluate.check import check
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.decode.search_walker import SearchWalker
 from jobs.evaluate.decode.walker import Walker
+from jobs.evaluate.engines.model import memory_beside
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.publish import publish
 from jobs.evaluate.report import viewer as report
+from jobs.evaluate.report.listings import listings
 from jobs.evaluate.report.results import FinishedSweep
 from jobs.evaluate.report.trees import Trees
 from jobs.evaluate.run import missing, prepare
@@ -110,6 +113,21 @@ def test_a_search_is_a_point_like_any_policy(tmp_path: Path) -> None:
     assert "| REBASE 4 |" in (context.output / "table.md").read_text()
     assert "all tokens" in (context.output / "table.md").read_text()
 
+    compared = json.loads((context.output / "equal_tokens.json").read_text())
+    assert {(each["policy"], each["votes"], each["scorer_counted"]) for each in compared} == {
+        (f"REBASE {width}", f"auto {vote}", counted)
+        for width in (2, 4)
+        for vote in ("pass", "majority")
+        for counted in (True, False)
+    }
+    assert all(each["bound"] for each in compared), "its scorer knows the right answers"
+    listed = next(listings(FinishedSweep(FinishedStep(asked, context, None, None)), "sums"))
+    assert listed.title == "Searches against votes at equal tokens"
+    assert len(listed.rows) == len(compared)
+    assert "searches against votes at equal tokens" in (context.output / "table.md").read_text()
+    tracked = {path.name for path in context.folder.glob("tracked/*/artifacts/*")}
+    assert {"equal_tokens.json", "frontier.png"} <= tracked
+
 
 def test_a_wider_search_decodes_what_the_narrower_has_not_and_changes_nothing_of_it(tmp_path: Path) -> None:
     narrow = config(tmp_path, {**SEARCH, "rebase": {"widths": [4]}})
@@ -194,6 +212,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
         },
         r"scorer\.engine: openai does not say how likely tokens are, which is the score: take transformers or vllm",
     ),
+    (
+        {"search": {"scorer": {"kind": "generative", "model": "a/b", "good": "+", "bad": "+"}}},
+        r"bad: '\+' is what stands for good, too",
+    ),
+    ({"resources": {"scorer": {"replicas": 1}}}, "scorer exact has no model to place apart: leave it out"),
+    ({"resources": {"scorer": {"gpus": 1}}}, "set resources.gpus, place it apart with resources.scorer.replicas, or"),
     ({"search": {**SEARCH["search"], "steps": {"tokens": 0}}}, "greater than or equal to 1"),
 ]
 
@@ -232,10 +256,54 @@ def test_what_the_scorers_tokenizer_lacks_is_told_before_anything_starts(
         prepare(asked, step(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("window", "tokens", "said"),
+    [
+        (None, 250, "256 tokens do not hold a question, which takes"),
+        (60, 40, "60 tokens do not hold a question, which takes"),
+        (9000, 8, "9000 is beyond the 256 positions of"),
+    ],
+)
+def test_a_window_that_no_question_and_step_fit_is_told_before_anything_starts(
+    tmp_path: Path, window: int | None, tokens: int, said: str
+) -> None:
+    scorer = {"kind": "generative", "good": "+", "bad": "-", "model": str(STORED / "model"), "window": window}
+    asked = config(tmp_path, {**SEARCH, "search": {"scorer": scorer, "steps": {"tokens": tokens}}})
+    (problem,) = check(asked, {})
+    assert problem.field == ("search", "scorer", "window")
+    assert problem.message.startswith(said)
+    with pytest.raises(StepError, match=f"search.scorer.window: {said}"):
+        prepare(asked, step(tmp_path))
+
+
+def test_scorers_apart_are_among_what_the_sweep_needs_and_leave_replicas_their_cards(tmp_path: Path) -> None:
+    scorer = {"kind": "generative", "good": "+", "bad": "-", "model": str(STORED / "model")}
+    fields = {**SEARCH, "search": {"scorer": scorer, "steps": {"tokens": 8}}}
+    on_cpus = config(tmp_path, {**fields, "resources": {"scorer": {"replicas": 2, "cpus": 3}}})
+    assert on_cpus.demands() == [{"CPU": 3.0}, {"CPU": 3.0}, {"CPU": 1.0}]
+    start = prepare(on_cpus, step(tmp_path)).replica.scorer
+    assert isinstance(start, partial)
+    assert (start.args[0].engine.cpus, start.args[0].engine.name) == (3, "transformers")
+
+    cards = {"gpus": 2, "scorer": {"replicas": 2, "gpus": 1}, "replicas": {"max": 3}}
+    apart, within = (
+        config(tmp_path, {**fields, "resources": {**cards, "scorer": scorers}})
+        for scorers in (cards["scorer"], {"gpus": 1})
+    )
+    assert apart.demands() == [{"CPU": 1.0, "GPU": 1.0}] * 2 + [{"CPU": 1.0, "GPU": 2.0}]
+    assert within.demands() == [{"CPU": 1.0, "GPU": 3.0}]
+    assert apart.holds_at_most() == 2 + 3 * 2
+    assert memory_beside(apart) is None
+    start = prepare(apart, step(tmp_path, "cards")).replica.scorer
+    assert isinstance(start, partial)
+    engine = start.args[0].engine
+    assert (engine.name, engine.gpus, engine.first_gpu, engine.memory) == ("vllm", 1, 0, None)
+
+
 def test_a_question_that_fills_the_window_is_refused_by_name(tmp_path: Path) -> None:
     scorer = {"kind": "generative", "good": "+", "bad": "-", "model": str(STORED / "model"), "window": 80}
     asked = config(tmp_path, {**SEARCH, "search": {"scorer": scorer, "steps": {"tokens": 8}}})
-    with pytest.raises(StepError, match="window: 80 tokens do not hold the question q3 of sums, which takes 172"):
+    with pytest.raises(StepError, match="window: 80 tokens do not hold the question q3 of sums, which takes 180"):
         prepare(asked, step(tmp_path))
 
 

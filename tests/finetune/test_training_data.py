@@ -10,10 +10,10 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase
 
 from jobs.evaluate.sweep.prompts import Prompter
-from jobs.finetune.data import TokenizedData, end_of_turn, marked_answer, tokenize
+from jobs.finetune.data import TokenizedData, end_of_turn, tokenize
 from jobs.finetune.samples import Sample
 from jobs.finetune.tokenizer import byte_tokenizer
-from jobs.template import TEMPLATES
+from jobs.template import TEMPLATES, marked_answer
 from orchestrator.job.errors import StepError
 from tests.finetune.qwen_like import SYSTEM, WORDS, qwen_tokenizer
 
@@ -124,6 +124,20 @@ def test_samples_stay_apart() -> None:
     assert data.sample(0)[0].tolist() == data.sample(2)[0].tolist()
     assert tokenizer.decode(data.sample(1)[0]).count("b1r1r1") == 1
     assert data.lengths([0, 1]).sum() + data.lengths([2])[0] == len(data.ids)
+
+
+@pytest.mark.parametrize("template", ["think", "s1"])
+def test_of_a_sample_the_answer_alone_may_be_learned(template: str) -> None:
+    tokenizer = byte_tokenizer(512)
+    whole = tokenize([SAMPLE], tokenizer, TEMPLATES[template], 512)
+    verdict = tokenize([SAMPLE], tokenizer, TEMPLATES[template], 512, "answer")
+    assert verdict.ids.tolist() == whole.ids.tolist(), "it is read all the same"
+    ids, read = verdict.sample(0)
+    assert tokenizer.decode(ids[read:]).startswith(f"\n{marked_answer(SAMPLE.answer)}<|im_end|>")
+    assert verdict.learned([0]) == len(ids) - read < whole.learned([0])
+    assert verdict.fingerprint != whole.fingerprint
+    with pytest.raises(StepError, match=f"leave nothing to learn of a sample, whose prompt and trace have {read}: "):
+        tokenize([SAMPLE], tokenizer, TEMPLATES[template], read, "answer")
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,8 @@ VLLM_MEMORY = 0.9
 
 def memory_beside(config: EvaluateConfig) -> float | None:
     """The share of each card's memory that a scorer leaves to the engine; None where the engine has all of it."""
-    shares = config.resources.gpus and config.loads_scorer and not config.resources.scorer.gpus
+    within = config.loads_scorer and not config.scorers_apart
+    shares = config.resources.gpus and within and not config.resources.scorer.gpus
     return round(VLLM_MEMORY - config.resources.scorer.memory, 3) if shares else None
 
 

@@ -68,6 +68,9 @@ def beside_rows(beside: Iterable[Beside]) -> list[TableRow]:
             "difference_low": number(each.difference.low),
             "difference_high": number(each.difference.high),
             "our_tokens": None if each.our_tokens is None else number(each.our_tokens),
+            "our_tokens_with_scorer": (
+                None if each.our_tokens_with_scorer is None else number(each.our_tokens_with_scorer)
+            ),
             "published_tokens": each.published_tokens,
             "verdict": each.verdict,
         }
@@ -106,15 +109,18 @@ def beside_markdown(beside: Sequence[Beside], source: str) -> str:
     """One table; empty where the sweep has none of the published values."""
     if not beside:
         return ""
-    columns = ("", "ours", "published", "difference", "tokens, ours", "tokens, published", "")
+    tokens = ("thinking tokens, ours", "all, the scorer's too", "tokens, published")
+    columns = ("", "ours", "published", "difference", *tokens, "")
     lines = [
         (
             cell(f"{each.task}: {each.name}{'' if each.quantity == 'accuracy' else f', {each.quantity}'}"),
             _one_decimal(each.ours),
             _one_decimal(each.published),
             f"{each.ours - each.published:+.1f} {_interval(each.difference, 1)}",
-            "" if each.our_tokens is None else f"{each.our_tokens:,.0f}",
-            "" if each.published_tokens is None else f"{each.published_tokens:,.0f}",
+            *(
+                "" if count is None else f"{count:,.0f}"
+                for count in (each.our_tokens, each.our_tokens_with_scorer, each.published_tokens)
+            ),
             each.verdict,
         )
         for each in beside

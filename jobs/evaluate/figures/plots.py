@@ -15,15 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
-from matplotlib.transforms import Bbox
 
+from jobs.evaluate.figures.captions import AROUND, Captions, Offset
 from jobs.evaluate.stats.curves import MeasuredCurve, Point
 from jobs.evaluate.stats.intervals import Interval
 
@@ -35,9 +32,7 @@ X_TITLE = "mean thinking tokens"
 INK = "#222222"
 _FAINT = "#777777"
 MARKERS = "os^Dv"
-_SEGMENT_SQUARES = 40
-"""What a line between two points counts as, for texts to keep away from."""
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10.5,
     "axes.edgecolor": "#999999",
@@ -88,7 +83,7 @@ def x_title(curves: Sequence[MeasuredCurve]) -> str:
 def write_png(curves: Sequence[MeasuredCurve], title: str, subtitle: str, path: Path) -> None:
     """One panel per task, side by side."""
     tasks = by_task(curves)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         width, height = 1.8 + (7.2 if len(tasks) == 1 else 5.0 * len(tasks)), 5.4
         figure = Figure(figsize=(width, height), dpi=200)
         FigureCanvasAgg(figure)
@@ -154,7 +149,7 @@ def _draw(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
         axes.plot(x, y, color=shade, linewidth=2, zorder=order, **look)
     axes.set_ylim(0, 1.04)
     axes.margins(x=0.05)
-    _Labels(figure, axes, curves).place(curves)
+    _label(figure, axes, curves)
 
 
 def _arms(values: Sequence[float], intervals: Sequence[Interval]) -> tuple[list[float], list[float]]:
@@ -164,96 +159,38 @@ def _arms(values: Sequence[float], intervals: Sequence[Interval]) -> tuple[list[
     return below, [max(0.0, each.high - value) for value, each in pairs]
 
 
-class _Labels:
-    """Texts beside points, each where it covers least of markers, lines and other texts, and not twice the same."""
+def _label(figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]) -> None:
+    """Writes the names of curves where they end, and beside points what sets them apart; not twice the same."""
+    captions = Captions(figure, axes)
+    for curve in curves:
+        places = [(point.thinking_tokens, point.accuracy) for point in curve.points]
+        for place in places:
+            captions.keep_off(*place)
+        for start, end in pairwise(places if curve.varies != "rule" else ()):
+            captions.keep_off_line(start, end)
 
-    _OFFSETS = ((6, 8), (-6, 8), (6, -9), (-6, -9), (9, 0), (-9, 0), (0, 12), (0, -12), (6, 18), (6, -18))
-    """Points (1/72 inch) from the marker, the preferred first."""
+    def write(point: Point, text: str, shade: str, offsets: Sequence[Offset] = AROUND, size: float = 8.5) -> None:
+        captions.write(point.thinking_tokens, point.accuracy, text, shade, offsets, size)
 
-    def __init__(self, figure: Figure, axes: Axes, curves: Sequence[MeasuredCurve]):
-        self.axes = axes
-        self.taken: list[tuple[float, float, float, float]] = []
-        self.written: list[tuple[str, float, float]] = []
-        figure.draw_without_rendering()
-        self.dot = figure.get_dpi() / 72
-        for curve in curves:
-            pixels = [self._pixel(point) for point in curve.points]
-            self.taken += [self._square(x, y, 8) for x, y in pixels]
-            for (x, y), (next_x, next_y) in pairwise(pixels if curve.varies != "rule" else ()):
-                along = [number / _SEGMENT_SQUARES for number in range(1, _SEGMENT_SQUARES)]
-                self.taken += [self._square(x + (next_x - x) * t, y + (next_y - y) * t, 3) for t in along]
+    def pixel(point: Point) -> tuple[float, float]:
+        return captions.pixel(point.thinking_tokens, point.accuracy)
 
-    def place(self, curves: Sequence[MeasuredCurve]) -> None:
-        ends = sorted(
-            ((curve, colour(number)) for number, curve in enumerate(curves) if curve.varies != "budget"),
-            key=lambda end: self._pixel(end[0].points[-1])[1],
-        )
-        for curve, shade in ends:
-            last = curve.points[-1]
-            name = last.scored if curve.varies == "k" else curve.name
-            self._write(last, name, shade, ((10, 0), (10, 7), (10, -7), (10, 14), (10, -14)), size=11)
-        for number, curve in enumerate(curves):
-            if curve.varies == "budget":
-                around = ((12, -4), (12, -12), (0, -16), (12, 10), (0, 16))
-                self._write(curve.points[0], curve.name, colour(number), around, size=11)
-            for point, label in _merged(curve, self._pixel):
-                apart = curve.varies == "budget" or (curve.varies == "rule" and len(curve.points) > 1)
-                if apart or point.policy.count or 1 < point.k < curve.points[-1].k:
-                    self._write(point, label, colour(number), self._OFFSETS, size=8.5)
-
-    def _square(self, x: float, y: float, size: float) -> tuple[float, float, float, float]:
-        """Left, bottom, right and top of a square around a pixel; `size` in points (1/72 inch)."""
-        half = size * self.dot / 2
-        return x - half, y - half, x + half, y + half
-
-    def _pixel(self, point: Point) -> tuple[float, float]:
-        x, y = self.axes.transData.transform((point.thinking_tokens, point.accuracy))
-        return float(x), float(y)
-
-    def _write(self, point: Point, text: str, shade: str, offsets: Sequence[tuple[float, float]], size: float) -> None:
-        x, y = self._pixel(point)
-        if any(text == other and math.hypot(x - a, y - b) < 14 * self.dot for other, a, b in self.written):
-            return
-        self.written.append((text, x, y))
-        tried = [self._annotate(point, text, shade, offset, size) for offset in offsets]
-        label, box = min(tried, key=lambda candidate: self._cost(candidate[1]))
-        self.taken.append(box.extents)
-        for other, _ in tried:
-            if other is not label:
-                other.remove()
-
-    def _cost(self, box: Bbox) -> float:
-        """Pixels that a text there would cover, and what it would stick out."""
-        left, bottom, right, top = np.array(self.taken).T
-        width = np.minimum(box.x1, right) - np.maximum(box.x0, left)
-        height = np.minimum(box.y1, top) - np.maximum(box.y0, bottom)
-        covered = np.maximum(width, 0) * np.maximum(height, 0)
-        return float(covered.sum()) + 50 * _outside(box, self.axes)
-
-    def _annotate(
-        self, point: Point, text: str, shade: str, offset: tuple[float, float], size: float
-    ) -> tuple[Text, Bbox]:
-        label = self.axes.annotate(
-            text,
-            (point.thinking_tokens, point.accuracy),
-            xytext=offset,
-            textcoords="offset points",
-            ha="left" if offset[0] > 0 else "right" if offset[0] < 0 else "center",
-            va="center",
-            color=shade,
-            fontsize=size,
-            fontweight="bold" if size > 10 else "normal",
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            annotation_clip=False,
-            zorder=6,
-        )
-        return label, label.get_window_extent()
-
-
-def _outside(box: Bbox, axes: Axes) -> float:
-    """Pixels by which a text leaves its panel below, above or to the left; on the right there is room for it."""
-    panel = axes.get_window_extent()
-    return float(max(0.0, panel.y0 - box.y0) + max(0.0, box.y1 - panel.y1) + max(0.0, panel.x0 - box.x0))
+    ends = sorted(
+        ((curve, colour(number)) for number, curve in enumerate(curves) if curve.varies != "budget"),
+        key=lambda end: pixel(end[0].points[-1])[1],
+    )
+    for curve, shade in ends:
+        last = curve.points[-1]
+        name = last.scored if curve.varies == "k" else curve.name
+        write(last, name, shade, ((10, 0), (10, 7), (10, -7), (10, 14), (10, -14)), size=11)
+    for number, curve in enumerate(curves):
+        if curve.varies == "budget":
+            around = ((12, -4), (12, -12), (0, -16), (12, 10), (0, 16))
+            write(curve.points[0], curve.name, colour(number), around, size=11)
+        for point, label in _merged(curve, pixel):
+            apart = curve.varies == "budget" or (curve.varies == "rule" and len(curve.points) > 1)
+            if apart or point.policy.count or 1 < point.k < curve.points[-1].k:
+                write(point, label, colour(number))
 
 
 def _merged(curve: MeasuredCurve, pixel: Any) -> Iterator[tuple[Point, str]]:

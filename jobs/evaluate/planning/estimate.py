@@ -201,20 +201,21 @@ def _with_scorer(config: EvaluateConfig, replica: PlannedReplica, scorer: Archit
     """With what scores beside it: on cards of its own, or on a share of the replica's memory and of their time."""
     if config.search is None or not config.loads_scorer:
         return replica
-    resources, record = config.resources.scorer, config.search.scorer.record
-    shared = 0.0 if resources.gpus or _on_cpus(config) else resources.memory
+    resources, record, apart = config.resources.scorer, config.search.scorer.record, bool(config.scorers_apart)
+    shared = 0.0 if resources.gpus or apart or _on_cpus(config) else resources.memory
     replica = replace(replica, given=CACHED - shared)
     if scorer is None:
         return replica
-    engine = ENGINES[chosen(config.search.scorer.engine, config.resources.gpus) if record.likelihoods else "vllm"]
-    program = engine.on_gpus if config.resources.gpus else engine.on_cpus
+    gpus = resources.gpus if apart else config.resources.gpus
+    engine = ENGINES[chosen(config.search.scorer.engine, gpus) if record.likelihoods else "vllm"]
+    program = engine.on_gpus if gpus else engine.on_cpus
     assert program is not None, "a scorer that cannot run there is refused"
     own = replace(
         replica,
         model=scorer,
         program=program,
-        cards=resources.gpus or replica.cards,
-        given=CACHED if resources.gpus else resources.memory,
+        cards=resources.gpus or (resources.cpus if apart else replica.cards),
+        given=CACHED if resources.gpus or apart else resources.memory,
     )
     return replace(replica, scorer=PlannedScorer(own, resources.gpus, caches=record.likelihoods))
 
@@ -224,6 +225,8 @@ def _scoring(config: EvaluateConfig, work: Workload, unknown: str) -> Iterator[s
     if config.search is None or not work.once.scores:
         return
     where = "on cards of its own" if config.resources.scorer.gpus else "beside the engine"
+    if config.scorers_apart:
+        where = f"in {config.scorers_apart} replicas of its own"
     yield f"the scorer reads {work.once.scored:,.0f} tokens in {work.once.scores:,.0f} prompts, {where}"
     if unknown:
         yield f"time and cost of the scorer are not in it: {unknown}"
@@ -257,12 +260,25 @@ def _replica(config: EvaluateConfig, model: Architecture, cards: int | None = No
 
 def _taken(config: EvaluateConfig, replica: PlannedReplica, work: Workload) -> Taken:
     most = config.machine.at_once(replica.held, config.resources.replicas.max)
-    return taken(replica, work, config.resources.in_flight, most)
+    found = taken(replica, work, config.resources.in_flight, most)
+    return replace(found, card_seconds=found.card_seconds * _held(config, found, replica) / _within(found, replica))
+
+
+def _within(what: Taken, replica: PlannedReplica) -> float:
+    """Cards of all replicas of the model."""
+    return what.replicas * replica.held
+
+
+def _held(config: EvaluateConfig, what: Taken, replica: PlannedReplica) -> float:
+    """Cards of all replicas, and of scorers that are placed apart, which are as many as the config says."""
+    if not config.scorers_apart:
+        return _within(what, replica)
+    return what.replicas * replica.cards + config.devices(config.scorer_demand()) * config.scorers_apart
 
 
 def _usd(config: EvaluateConfig, what: Taken, replica: PlannedReplica) -> float:
     """What the cards cost for as long as their replicas are there; machines that are rented whole are paid whole."""
-    held = what.replicas * replica.held
+    held = _held(config, what, replica)
     return config.machine.usd(held, what.card_seconds / held)
 
 

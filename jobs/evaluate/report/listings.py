@@ -1,4 +1,4 @@
-"""The tables of a report that need no drawing: methods, published values beside ours, and all pairs of policies."""
+"""The tables of a report that need no drawing: searches beside votes, methods, published values, all pairs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cluster.catalogue import in_usd
+from jobs.evaluate.figures import equal_tokens
 from jobs.evaluate.figures.frontier_tables import NOTE
 from jobs.evaluate.report.results import FinishedSweep, Record, count, difference, p_value, percent
 from jobs.evaluate.stopping.findings import TURN_COLUMNS, sentences, turn_rows
@@ -33,9 +34,15 @@ class Listing:
 
 def listings(sweep: FinishedSweep, task: str) -> Iterator[Listing]:
     """Those of one task that have rows."""
-    for listing in (each(sweep, task) for each in (_methods, _turns, _published, _costs, _pairs)):
+    for listing in (each(sweep, task) for each in (_equal_tokens, _methods, _turns, _published, _costs, _pairs)):
         if listing.rows:
             yield listing
+
+
+def _equal_tokens(sweep: FinishedSweep, task: str) -> Listing:
+    rows = equal_tokens.lines(each for each in sweep.equal_tokens if each["task"] == task)
+    title = "Searches against votes at equal tokens"
+    return Listing(title, equal_tokens.COLUMNS, equal_tokens.WORDS, rows, equal_tokens.NOTE)
 
 
 def _methods(sweep: FinishedSweep, task: str) -> Listing:
@@ -121,15 +128,20 @@ def _published(sweep: FinishedSweep, task: str) -> Listing:
             _decimal(each["ours"]),
             _decimal(each["published"]),
             _interval(each["difference_low"], each["difference_high"], 1),
-            "" if each["our_tokens"] is None else f"{each['our_tokens']:,.0f}",
-            "" if each["published_tokens"] is None else f"{each['published_tokens']:,.0f}",
+            *(
+                "" if each.get(name) is None else f"{each[name]:,.0f}"
+                for name in ("our_tokens", "our_tokens_with_scorer", "published_tokens")
+            ),
         )
         for each in values
         if each["task"] == task
     ]
     return Listing(
         "Beside published values",
-        ("", "ours is", "ours", "published", "difference, 95%", "tokens, ours", "tokens, published"),
+        (
+            *("", "ours is", "ours", "published", "difference, 95%"),
+            *("thinking tokens, ours", "all, the scorer's too", "tokens, published"),
+        ),
         2,
         rows,
         f"In percent; Scaling in points per doubling. Source: {source}. A published value is taken for a share of as "

@@ -1,8 +1,8 @@
 """What a finished sweep says in its own files: nothing is measured again for a report.
 
 ``curves.json`` has the points, ``comparisons.json`` their differences, ``methods.json`` what they come to,
-``frontier.json`` which are worth their cost, ``published.json`` what others measured, ``decode.json`` what they cost,
-``samples.parquet`` every verdict.
+``frontier.json`` which are worth their cost, ``equal_tokens.json`` searches beside votes, ``published.json`` what
+others measured, ``decode.json`` what they cost, ``samples.parquet`` every verdict.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.drawing import SAMPLING
+from jobs.evaluate.figures import equal_tokens
 from jobs.evaluate.stats.statistic import STATISTICS, Statistic
 from jobs.evaluate.stopping import findings
 from jobs.evaluate.sweep.policy import Policy
@@ -130,6 +131,11 @@ class FinishedSweep:
         """What is worth its cost: each task over each kind of cost."""
         frontiers: list[Record] = self._read("frontier.json")
         return frontiers
+
+    @cached_property
+    def equal_tokens(self) -> Sequence[Record]:
+        """Searches beside votes at as many tokens; nothing where the sweep has no search."""
+        return equal_tokens.read(self.context.output)
 
     @cached_property
     def stopping(self) -> Sequence[Record]:

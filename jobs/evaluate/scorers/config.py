@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
@@ -12,6 +14,7 @@ from jobs.evaluate.sweep import kinds
 from jobs.evaluate.sweep.kinds import KINDS
 from jobs.evaluate.sweep.searching import StepRule
 from jobs.evaluate.sweep.values import MAX_LENGTH
+from orchestrator.job.errors import StepError
 from orchestrator.job.references import ModelSource
 from orchestrator.job.strict_model import StrictModel
 
@@ -47,6 +50,8 @@ class ScorerField(StrictModel):
         for name in OWN:
             if name not in takes and name in self.model_fields_set:
                 raise ValueError(f"{name}: scorer {self.kind} has none: leave it out")
+        if self.good is not None and self.good == self.bad:
+            raise ValueError(f"bad: {self.bad!r} is what stands for good, too: give what its model writes of bad steps")
         return self
 
     @property
@@ -80,14 +85,17 @@ def cannot_search(config: EvaluateConfig) -> str | None:
         able = ", ".join(key for key in kinds.own_keys() if KINDS[key].searches)
         return f"search: nothing here searches: give one of {able}, or leave it out"
     scorer, resources = config.search.scorer, config.resources
-    if scorer.record.likelihoods and not ENGINES[chosen(scorer.engine, resources.gpus)].likelihoods:
+    if resources.scorer.replicas and scorer.model is None:
+        return f"resources.scorer.replicas: scorer {scorer.kind} has no model to place apart: leave it out"
+    gpus = resources.scorer.gpus if config.scorers_apart else resources.gpus
+    if scorer.record.likelihoods and not ENGINES[chosen(scorer.engine, gpus)].likelihoods:
         able = " or ".join(name for name in ENGINES if ENGINES[name].likelihoods)
         said = f"search.scorer.engine: {scorer.engine} does not say how likely tokens are, which is the score"
         return f"{said}: take {able}"
-    if resources.scorer.gpus and not (resources.gpus and config.engine_name == "vllm"):
+    if resources.scorer.gpus and not config.scorers_apart and not (resources.gpus and config.engine_name == "vllm"):
         return (
-            "resources.scorer.gpus: a scorer has cards of its own beside vllm on GPUs alone: set resources.gpus, or "
-            "leave it out"
+            "resources.scorer.gpus: in a replica of the model a scorer has cards of its own beside vllm on GPUs alone: "
+            "set resources.gpus, place it apart with resources.scorer.replicas, or leave it out"
         )
     judged = [task.name for task in config.tasks if task.answer_type.undecided == "judge"]
     if scorer.kind == "exact" and judged:
@@ -96,3 +104,19 @@ def cannot_search(config: EvaluateConfig) -> str | None:
             "another scorer, or leave the task out"
         )
     return None
+
+
+def as_model(scorer: ScorerField, config: EvaluateConfig) -> EvaluateConfig:
+    """The sweep as if the scorer's model were its own."""
+    changes = {"model": scorer.model, "context_length": scorer.window or "auto", "dtype": "auto", "sampling": None}
+    return config.model_copy(update=changes)
+
+
+@contextmanager
+def complaints() -> Iterator[None]:
+    """What is refused of the scorer's model is said of its field."""
+    try:
+        yield
+    except StepError as error:
+        field, _, what = str(error).partition(": ")
+        raise StepError(f"search.scorer.{'window' if field == 'context_length' else field}: {what}") from error

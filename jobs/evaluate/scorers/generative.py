@@ -12,7 +12,7 @@ from contextlib import aclosing
 
 from jobs.evaluate.engines import starting
 from jobs.evaluate.engines.protocol import Engine, Request
-from jobs.evaluate.scorers.layout import Layout, layout, single
+from jobs.evaluate.scorers.layout import VerdictLayout, verdict_layout
 from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore
 
 
@@ -20,23 +20,22 @@ async def start(spec: ScorerSpec) -> GenerativeScorer:
     """Loads the model."""
     assert spec.engine is not None, "a generative scorer has a model"
     engine = await starting.start(spec.engine, spec.made)
-    return GenerativeScorer(spec, engine, layout(spec))
+    return GenerativeScorer(spec, engine, verdict_layout(spec))
 
 
 class GenerativeScorer:
     """A model that is asked for one token."""
 
-    def __init__(self, spec: ScorerSpec, engine: Engine, written: Layout):
-        assert spec.reader is not None, "it has a model"
+    def __init__(self, spec: ScorerSpec, engine: Engine, written: VerdictLayout):
         self._spec = spec
         self._engine = engine
         self._layout = written
-        self._among = tuple(single(spec.reader, getattr(spec, field), field) for field in ("good", "bad"))
 
     async def score(self, standing: Standing) -> StepScore:
         """See :meth:`jobs.evaluate.scorers.protocol.Scorer.score`."""
         prompt = self._layout.prompt(self._spec.question(standing.unit), self._spec.texts(standing))
-        async with aclosing(self._engine.stream(Request(prompt, 1, (), among=self._among))) as stream:
+        asked = Request(prompt, 1, (), among=self._layout.verdicts)
+        async with aclosing(self._engine.stream(asked)) as stream:
             ((good, bad),) = [each async for chunk in stream for each in chunk.chances]
         return StepScore(1 / (1 + math.exp(min(bad - good, 700))), len(prompt))
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from jobs.evaluate.scorers.config import ScorerField
+from jobs.evaluate.scorers.config import SearchField
 from jobs.evaluate.scorers.protocol import ScorerSpec, Writer
 from jobs.evaluate.sweep.prompts import Prompter
+from jobs.template import marked_answer
 from orchestrator.job.errors import StepError
+
+VERSION = 2
+"""Scores of what was laid out otherwise are other scores."""
 
 
 class Layout(Protocol):
@@ -25,28 +29,50 @@ class Layout(Protocol):
         """All that is put to the model; what it would write next, or what it says of the last token, is the score."""
 
 
+class VerdictLayout(Layout, Protocol):
+    """Writes for a model whose next token is the verdict."""
+
+    @property
+    def verdicts(self) -> tuple[int, int]:
+        """The tokens that stand for good and for bad."""
+
+
 def layout(spec: ScorerSpec) -> Layout:
     """That of `spec`. Raises StepError where the tokenizer lacks what stands for good, bad, or the end of a step."""
+    if spec.kind == "generative":
+        return verdict_layout(spec)
     assert spec.reader is not None, "a scorer with a model"
-    if spec.kind in ("process", "outcome"):
-        return ChatLayout(spec.reader, spec.window, spec.tag)
+    return ChatLayout(spec.reader, spec.window, spec.tag)
+
+
+def verdict_layout(spec: ScorerSpec) -> VerdictLayout:
+    """That of a generative scorer. Raises StepError as :func:`layout` does."""
+    assert spec.reader is not None, "a scorer with a model"
     if spec.tag is None:
-        return ThinkingLayout(spec.reader, spec.window)
-    return TaggedLayout(spec.reader, spec.window, spec.tag)
+        return ThinkingLayout(spec.reader, spec.window, spec.good, spec.bad)
+    return TaggedLayout(spec.reader, spec.window, spec.good, spec.bad, spec.tag)
 
 
-def check(scorer: ScorerField, reader: Writer) -> None:
-    """Raises StepError where the tokenizer of the scorer's model lacks what it would be asked with, or for."""
-    written = ScorerSpec(scorer.kind, (), {}, reader, reader=reader, window=1 << 20, tag=scorer.tag)
-    layout(written)
-    for field in ("good", "bad"):
-        if (text := getattr(scorer, field)) is not None:
-            single(reader, text, field)
+def check(search: SearchField, reader: Writer, window: int | None) -> None:
+    """Raises StepError where the tokenizer of the scorer's model lacks what it would be asked with, or for, and where
+    no question leaves room for a step in its `window`, as far as that is known."""
+    scorer = search.scorer
+    good, bad, most = scorer.good or "", scorer.bad or "", window or 1 << 20
+    written = layout(ScorerSpec(scorer.kind, (), {}, reader, None, reader, None, most, good, bad, scorer.tag))
+    if (taken := written.around("?")) + search.steps.tokens > most:
+        raise StepError(
+            f"search.scorer.window: {most} tokens do not hold a question, which takes {taken} at least, and a step of "
+            f"{search.steps.tokens}: raise it, or lower search.steps.tokens"
+        )
 
 
 def single(reader: Writer, text: str, field: str) -> int:
     """The one token that is `text`. Raises StepError where the vocabulary has none."""
-    ids = reader.tokenizer.encode(text, add_special_tokens=False)
+    return _known(reader, reader.tokenizer.encode(text, add_special_tokens=False), text, field)
+
+
+def _known(reader: Writer, ids: Sequence[int], text: str, field: str) -> int:
+    """The one of `ids`, by which `text` is told. Raises StepError where they are none, several, or unknown."""
     if len(ids) != 1 or ids[0] == reader.tokenizer.unk_token_id:
         raise StepError(
             f"search.scorer.{field}: {text!r} is {len(ids)} tokens of the scorer's tokenizer, and has to be one that "
@@ -56,24 +82,35 @@ def single(reader: Writer, text: str, field: str) -> int:
 
 
 class ThinkingLayout:
-    """The trace as thinking of the scorer's own, closed: what it would answer is the verdict."""
+    """The trace as thinking of the scorer's own, closed, and its answer as far as verdicts have it in common.
 
-    def __init__(self, reader: Writer, window: int):
+    Token for token what a ``finetune`` step learns from rows whose answers are the verdicts, and which it marks as
+    answers ("Answer: +"). What comes next is the verdict.
+    """
+
+    def __init__(self, reader: Writer, window: int, good: str, bad: str):
         self._reader = reader
         self._window = window
         self._prompter = Prompter(reader.tokenizer, reader.template, reader.end_of_turn, reader.said)
         template = reader.template
-        self._before, self._tail = template.before_close, template.close + template.after_close
+        self._before = template.before_close
+        answers = [self._ids(template.after_close + marked_answer(verdict)) for verdict in (good, bad)]
+        shared = next((at for at, ids in enumerate(zip(*answers, strict=False)) if ids[0] != ids[1]), 0)
+        self._tail = (*self._ids(template.close), *answers[0][:shared])
+        self.verdicts = (
+            _known(reader, answers[0][shared:], good, "good"),
+            _known(reader, answers[1][shared:], bad, "bad"),
+        )
 
     def around(self, question: str) -> int:
-        return len(self._prompter.prompt(question)) + len(self._ids(self._before + self._tail))
+        return len(self._prompter.prompt(question)) + len(self._ids(self._before)) + len(self._tail)
 
     def prompt(self, question: str, steps: Sequence[str]) -> tuple[int, ...]:
-        head, tail = self._prompter.prompt(question), self._ids(self._tail)
+        head = self._prompter.prompt(question)
         said = "".join(steps)
         end = "" if said.endswith(self._before) else self._before
-        body = fitting([*steps[:-1], steps[-1] + end], self._window - len(head) - len(tail), self._ids)
-        return (*head, *body, *tail)
+        body = fitting([*steps[:-1], steps[-1] + end], self._window - len(head) - len(self._tail), self._ids)
+        return (*head, *body, *self._tail)
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._reader.tokenizer.encode(text, add_special_tokens=False))
@@ -82,11 +119,12 @@ class ThinkingLayout:
 class TaggedLayout:
     """The question, and each step on a line of its own with a tag after it, as Math-Shepherd has it."""
 
-    def __init__(self, reader: Writer, window: int, tag: str):
+    def __init__(self, reader: Writer, window: int, good: str, bad: str, tag: str):
         self._reader = reader
         self._window = window
         self._tag = tag
         single(reader, tag, "tag")
+        self.verdicts = single(reader, good, "good"), single(reader, bad, "bad")
 
     def around(self, question: str) -> int:
         return len(self._ids(f"{question} ")) + len(self._ids(f" {self._tag}"))

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -72,8 +74,8 @@ class OutcomeScorer:
         answer = self._prompter.answer(standing.closing, standing.answer)
         steps = [*self._spec.texts(standing), f"\n{answer}"]
         prompt = self._layout.prompt(self._spec.question(standing.unit), steps)
-        scores = await self._model.encode(prompt, "classify")
-        return StepScore(float(scores.flatten()[-1]), len(prompt))
+        logits = await self._model.encode(prompt, "classify", use_activation=False)
+        return StepScore(share_of_last(logits.flatten().tolist()), len(prompt))
 
     async def close(self) -> None:
         """Ends the engine."""
@@ -85,6 +87,15 @@ def last_tag(scores: Any) -> float:
     if not len(scores):
         raise EngineError("the scorer found no tag in a trace: search.scorer.tag is not what its model scores at")
     return float(scores[-1][-1])
+
+
+def share_of_last(logits: Sequence[float]) -> float:
+    """The chance of the last label; of a single one, the logistic function of its logit: 0 … 1 whatever a checkpoint
+    says of its activation, so that traces can vote by it."""
+    if len(logits) == 1:
+        return 1 / (1 + math.exp(min(-logits[0], 700)))
+    most = max(logits)
+    return math.exp(logits[-1] - most) / math.fsum(math.exp(each - most) for each in logits)
 
 
 async def _start(spec: ScorerSpec, **pooler: Any) -> _Pooling:
@@ -126,8 +137,8 @@ class _Pooling:
         self._names = itertools.count()
         self._processes = processes_of(engine)
 
-    async def encode(self, prompt: tuple[int, ...], task: str) -> Any:
-        """What the model says of `prompt`, as a tensor."""
+    async def encode(self, prompt: tuple[int, ...], task: str, **parameters: Any) -> Any:
+        """What the model says of `prompt`, as a tensor; `parameters` are vLLM's PoolingParams."""
         from vllm import PoolingParams
         from vllm.inputs import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -135,7 +146,7 @@ class _Pooling:
         said: Any = None
         try:
             outputs = self._engine.encode(
-                tokens_input(list(prompt)), PoolingParams(task=task), f"score-{next(self._names)}"
+                tokens_input(list(prompt)), PoolingParams(task=task, **parameters), f"score-{next(self._names)}"
             )
             async for output in outputs:
                 said = output.outputs.data

@@ -12,8 +12,8 @@ from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines.protocol import EngineSpec
 from jobs.evaluate.engines.registry import chosen
 from jobs.evaluate.grading.session import graded_by
-from jobs.evaluate.scorers.config import ScorerField, SearchField
-from jobs.evaluate.scorers.layout import Layout, check, layout
+from jobs.evaluate.scorers.config import ScorerField, SearchField, as_model, complaints
+from jobs.evaluate.scorers.layout import VERSION, Layout, check, layout
 from jobs.evaluate.scorers.protocol import ScorerSpec, Writer
 from jobs.evaluate.scorers.registry import ScorerKind
 from jobs.evaluate.tasks import Task
@@ -39,15 +39,15 @@ def resolve(
     scorer = search.scorer
     identity: dict[str, object] = {"kind": scorer.kind}
     spec = ScorerSpec(scorer.kind, tuple(tasks), {}, writer)
-    if scorer.record.reads_answers:
-        # The verdict is part of the score.
+    if config.scorer_is_told:
+        # The verdict is the score.
         identity |= {"grader": graded_by(), "tasks": sorted(task.hash for task in tasks)}
     if scorer.model is not None:
         spec, model = _with_model(spec, scorer, config, context)
         identity |= {"model": model, **{name: getattr(scorer, name) for name in ("good", "bad", "tag")}}
-        identity |= {"window": spec.window}
+        identity |= {"window": spec.window, "layout": VERSION}
         assert spec.reader is not None, "it has a model"
-        check(scorer, spec.reader)
+        check(search, spec.reader, spec.window)
         _check_window(spec, search, layout(spec))
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return ResolvedScorer(digest[:16], scorer.record, spec)
@@ -57,24 +57,23 @@ def _with_model(
     spec: ScorerSpec, scorer: ScorerField, config: EvaluateConfig, context: StepContext
 ) -> tuple[ScorerSpec, str]:
     """What starts the scorer's model, and what identifies it."""
-    changes = {"model": scorer.model, "context_length": scorer.window or "auto", "dtype": "auto"}
-    try:
-        model = models.resolve(config.model_copy(update=changes), context)
-    except StepError as error:
-        raise StepError(f"search.scorer: {error}") from error
-    own = config.resources.scorer.gpus
+    with complaints():
+        model = models.resolve(as_model(scorer, config), context)
+    resources, apart = config.resources, bool(config.scorers_apart)
+    own = resources.scorer.gpus
+    gpus = own if apart else own or resources.gpus
     engine = EngineSpec(
-        name=chosen(scorer.engine, config.resources.gpus),
+        name=chosen(scorer.engine, gpus),
         model=model.source,
         revision=model.revision,
         adapter=model.adapter,
         dtype=model.dtype,
         context_length=model.context_length,
         vocabulary=len(model.tokenizer),
-        gpus=own or config.resources.gpus,
-        cpus=config.resources.cpus,
-        memory=None if own else config.resources.scorer.memory,
-        first_gpu=config.resources.gpus if own else 0,
+        gpus=gpus,
+        cpus=resources.scorer.cpus if apart else resources.cpus,
+        memory=None if own or apart else resources.scorer.memory,
+        first_gpu=resources.gpus if own and not apart else 0,
     )
     made = context.input(scorer.model) if isinstance(scorer.model, Reference) else None
     reader = Writer(model.tokenizer, spec.writer.template, model.end_of_turn, spec.writer.said)

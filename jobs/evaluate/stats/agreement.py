@@ -39,6 +39,8 @@ class Beside:
     our_tokens: float | None = None
     """Mean thinking tokens."""
     published_tokens: float | None = None
+    our_tokens_with_scorer: float | None = None
+    """Mean of all tokens of a search, answers and what the scorer read included; None of what is scored by nothing."""
 
     @property
     def verdict(self) -> AgreementVerdict:
@@ -76,7 +78,13 @@ def _accuracies(published: Published, points: dict[str, list[Point]]) -> Iterato
                 difference=Interval(100 * apart.low, 100 * apart.high),
                 our_tokens=point.thinking_tokens,
                 published_tokens=value.tokens,
+                our_tokens_with_scorer=_with_scorer(point),
             )
+
+
+def _with_scorer(point: Point) -> float | None:
+    tokens = point.statistics.get("tokens_with_scorer")
+    return None if tokens is None or math.isnan(tokens.value) else tokens.value
 
 
 def _metrics(published: Published, methods: Sequence[Method]) -> Iterator[Beside]:

@@ -93,8 +93,15 @@ def _best(ballots: Ballots, scores: Floats | None, ks: Sequence[int], seed: int)
 
 
 def _scored(pool: Pool, scores: Floats) -> NDArray[np.bool_]:
-    """Whether each sample of a cell that says something has a score, ``[items, policies]``."""
-    return np.asarray(~(np.isnan(scores) & (pool.said >= CORRECT)).any(axis=2))
+    """Whether the samples of a policy have a score, each that says something, ``[1, policies]``.
+
+    Of policies, and not of items: where no sample of an item says anything none needs a score, and an accuracy on such
+    items alone would be of those that are hardest.
+    """
+    unknown = np.isnan(scores)
+    lacking = (unknown & (pool.said >= CORRECT)).any(axis=(0, 2))
+    having = (~unknown & (pool.said != NONE)).any(axis=(0, 2))
+    return np.asarray(having & ~lacking)[None, :]
 
 
 PASS = VoteKind(_passed, "one of the k is correct", oracle=True)

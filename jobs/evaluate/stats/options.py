@@ -114,9 +114,10 @@ def options(
 
     Of a policy whose samples are made of others' (rejection sampling, what a search elects, a rule on several samples),
     no several are taken together. What a scorer reads is in the tokens of whatever goes by it; `told` scorers know the
-    right answers.
+    right answers. Traces that are decoded to be scored are there for votes by their scores: by themselves they are what
+    the natural end's are.
     """
-    decoded = Sums(_decoded(task, policies), task.samples)
+    decoded = Sums(decoded_tokens(task, policies), task.samples)
     read = np.asarray(task.totals["scorer_tokens"])
     elects = np.array([policy.elects for policy in policies])
     alone = Sums(decoded.right + np.where(elects, read, 0.0), task.samples)
@@ -146,7 +147,14 @@ def options(
     together_shares = shares[0]
     for more in shares[1:]:
         together_shares = together_shares.beside(more)
-    return Options(task.task, task.items, tuple(found), together_shares, costs)
+    everything = Options(task.task, task.items, tuple(found), together_shares, costs)
+    return everything[[place for place, each in enumerate(found) if not _same_as_natural(each, policies)]]
+
+
+def _same_as_natural(option: Option, policies: Sequence[Policy]) -> bool:
+    scored = option.policy.root.steps is not None and not option.policy.elects
+    by_score = option.vote is not None and option.vote.score == SCORER
+    return scored and not by_score and Budget() in policies
 
 
 def _beside(sums: Sequence[Sums]) -> Sums:
@@ -154,7 +162,7 @@ def _beside(sums: Sequence[Sums]) -> Sums:
     return Sums(right, asked)
 
 
-def _decoded(task: Outcomes, policies: Sequence[Policy]) -> Floats:
+def decoded_tokens(task: Outcomes, policies: Sequence[Policy]) -> Floats:
     """Tokens that each policy by itself decodes, ``[items, policies]``: what is injected is not, and of tries that
     rejection sampling throws away all up to the limit is."""
     last = task.totals["thinking_tokens"] - task.totals["injected_tokens"] + task.totals["answer_tokens"]

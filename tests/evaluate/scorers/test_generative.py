@@ -10,7 +10,7 @@ import pytest
 
 from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.scorers.generative import GenerativeScorer
-from jobs.evaluate.scorers.layout import layout
+from jobs.evaluate.scorers.layout import verdict_layout
 from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, Writer
 from jobs.evaluate.sweep.chat_template import Instructions
 from jobs.evaluate.tasks.task import Item, Task
@@ -45,11 +45,11 @@ def test_the_score_is_the_chance_of_good_of_the_two(logarithms: tuple[float, flo
     spec = ScorerSpec("generative", (task,), {"u": (0, "a")}, writer, reader=writer, window=200, good="+", bad="-")
     engine: Any = Teller(logarithms)
     steps = tuple(tuple(TOKENIZER.encode(text)) for text in ("\none\n", "two"))
-    said = asyncio.run(GenerativeScorer(spec, engine, layout(spec)).score(Standing("u", steps, None, None)))
+    said = asyncio.run(GenerativeScorer(spec, engine, verdict_layout(spec)).score(Standing("u", steps, None, None)))
     assert said.value == pytest.approx(score, abs=1e-9)
     ((prompt, among),) = engine.asked
     assert said.read == len(prompt), "all of it, whatever a cache had"
     assert among == tuple(TOKENIZER.encode("+-"))
     assert TOKENIZER.decode(prompt).endswith(
-        "What is 1+1?<|im_end|><|im_start|>assistant\n<think>\none\ntwo\n</think>\n"
+        "What is 1+1?<|im_end|><|im_start|>assistant\n<think>\none\ntwo\n</think>\nAnswer: "
     )

@@ -1,19 +1,31 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.scorers.layout import ChatLayout, TaggedLayout, ThinkingLayout, fitting, single
-from jobs.evaluate.scorers.pooling import last_tag
+from jobs.evaluate.scorers.pooling import last_tag, share_of_last
 from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, Writer
 from jobs.evaluate.sweep.chat_template import Instructions
+from jobs.finetune.data import tokenize
+from jobs.finetune.samples import Sample
 from jobs.template import TEMPLATES
 from orchestrator.job.errors import StepError
 from tests.evaluate import tiny
 
 TAGGED = [*tiny.SPECIAL, "<extra_0>"]
+
+
+ARGUMENTS: dict[Any, tuple[str, ...]] = {
+    ThinkingLayout: ("+", "-"),
+    TaggedLayout: ("+", "-", "<extra_0>"),
+    ChatLayout: ("<extra_0>",),
+}
+"""What each takes besides a tokenizer and a window."""
 
 
 def writer(special: list[str] = TAGGED) -> Writer:
@@ -27,14 +39,30 @@ def text(ids: tuple[int, ...]) -> str:
 
 
 def test_a_generative_scorer_reads_a_trace_as_its_own_thinking() -> None:
-    written = ThinkingLayout(writer(), 400)
+    written = ThinkingLayout(writer(), 400, "+", "-")
     prompt = text(written.prompt("How many?", ["\na1\n", "Waita1b2"]))
-    assert prompt == "<|im_start|>user\nHow many?<|im_end|><|im_start|>assistant\n<think>\na1\nWaita1b2\n</think>\n"
-    assert text(written.prompt("How many?", ["\na1\n"])).endswith("<think>\na1\n</think>\n"), "no line is added"
+    assert prompt == (
+        "<|im_start|>user\nHow many?<|im_end|><|im_start|>assistant\n<think>\na1\nWaita1b2\n</think>\nAnswer: "
+    )
+    assert text(written.prompt("How many?", ["\na1\n"])).endswith("<think>\na1\n</think>\nAnswer: "), "no line is added"
+
+
+@pytest.mark.parametrize("template", ["think", "s1", "qwen3"])
+@pytest.mark.parametrize("verdict", ["+", "-"])
+def test_a_generative_scorer_is_asked_token_for_token_what_fine_tuning_teaches(template: str, verdict: str) -> None:
+    """The rows of a labelled dataset, as a finetune step has them, are prompts with the verdict's token and an end."""
+    reader = replace(writer(), template=TEMPLATES[template])
+    row = Sample("How many?", "a1\nWaita1b2", verdict, "row 1")
+    learned = tokenize([row], reader.tokenizer, reader.template, 400).ids.tolist()
+    written = ThinkingLayout(reader, 400, "+", "-")
+    steps = ["a1\n", "Waita1b2"] if template == "qwen3" else ["\na1\n", "Waita1b2"]
+    prompt = list(written.prompt("How many?", steps))
+    assert learned[: len(prompt)] == prompt
+    assert learned[len(prompt)] == written.verdicts["+-".index(verdict)]
 
 
 def test_a_tag_stands_after_every_step_and_is_last() -> None:
-    written = TaggedLayout(writer(), 400, "<extra_0>")
+    written = TaggedLayout(writer(), 400, "+", "-", "<extra_0>")
     assert text(written.prompt("How many?", ["one\n\n", "two"])) == "How many? one <extra_0>\ntwo <extra_0>"
 
 
@@ -46,7 +74,7 @@ def test_a_process_reward_model_is_asked_by_its_chat_template() -> None:
 
 @pytest.mark.parametrize("kind", [ThinkingLayout, TaggedLayout, ChatLayout])
 def test_a_window_leaves_out_the_earliest_steps_and_never_the_question(kind: Any) -> None:
-    arguments = () if kind is ThinkingLayout else ("<extra_0>",)
+    arguments = ARGUMENTS[kind]
     steps = [f"step {number} {'x' * 20}\n" for number in range(10)]
     whole = kind(writer(), 10_000, *arguments)
     for window in (120, 150, 200):
@@ -65,7 +93,7 @@ def test_a_window_leaves_out_the_earliest_steps_and_never_the_question(kind: Any
 
 @pytest.mark.parametrize("kind", [ThinkingLayout, TaggedLayout, ChatLayout])
 def test_a_step_longer_than_the_window_keeps_its_end(kind: Any) -> None:
-    arguments = () if kind is ThinkingLayout else ("<extra_0>",)
+    arguments = ARGUMENTS[kind]
     window = kind(writer(), 10_000, *arguments).around("How many?") + 40
     said = text(prompt := kind(writer(), window, *arguments).prompt("How many?", ["begin " + "y" * 200 + " end"]))
     assert len(prompt) <= window
@@ -85,7 +113,7 @@ def test_a_tag_that_the_tokenizer_lacks_is_refused_in_a_line() -> None:
     with pytest.raises(
         StepError, match=r"search\.scorer\.tag: '<extra_0>' is 9 tokens of the scorer's tokenizer"
     ) as said:
-        TaggedLayout(writer(tiny.SPECIAL), 400, "<extra_0>")
+        TaggedLayout(writer(tiny.SPECIAL), 400, "+", "-", "<extra_0>")
     assert "\n" not in str(said.value)
     with pytest.raises(StepError, match=r"search\.scorer\.tag"):
         ChatLayout(writer(tiny.SPECIAL), 400, "<extra_0>")
@@ -105,6 +133,14 @@ def test_no_tag_in_a_trace_is_an_error_and_never_an_empty_score() -> None:
     assert last_tag([[0.9, 0.1], [0.25, 0.75]]) == 0.75
     with pytest.raises(EngineError, match="the scorer found no tag in a trace"):
         last_tag([])
+
+
+@pytest.mark.parametrize(
+    ("logits", "score"),
+    [([0.0], 0.5), ([math.log(3)], 0.75), ([-900.0], 0.0), ([0.0, math.log(4)], 0.8), ([800.0, 0.0], 0.0)],
+)
+def test_what_a_reward_model_says_of_a_reply_is_a_share(logits: list[float], score: float) -> None:
+    assert share_of_last(logits) == pytest.approx(score, abs=1e-9)
 
 
 def test_steps_become_text_even_where_a_character_lies_across_two() -> None:

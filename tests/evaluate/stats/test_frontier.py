@@ -242,5 +242,9 @@ def test_what_a_scorer_reads_is_paid_for_by_what_goes_by_it(tmp_path: Path) -> N
     }
     curves = {curve.name: curve for curve in drawn([task], policies, votes=votes)}
     assert "best@k by scorer" not in curves, "the natural end's samples have no score"
+    silent = [row | {"score": None, "scorer_tokens": 0} for row in rows("b", ["-", "-"])]
+    (both,) = read(write(tmp_path, of_auto, silent), [auto.name], ["scorer"])
+    (unscored, _) = frontiers(options(both, [auto], votes, "sweep"), seed=0)
+    assert not any("by scorer" in each.option.name for each in unscored.options), "silent items are no exception"
     by_scorer = curves["Wait"].points[-1].scaled(Vote("best", "scorer"))
     assert [point.accuracy for point in by_scorer] == [0.5, 1]

@@ -1,4 +1,7 @@
-"""Reward models in vLLM's CPU build: tiny, random, of the shape of Qwen2.5-Math-PRM, against their own arithmetic."""
+"""Reward models in vLLM's CPU build, tiny and random, against their own arithmetic.
+
+One has the shape of Qwen2.5-Math-PRM, one classifies whole replies, as Skywork-Reward-V2 does.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, Qwen2Model
+from transformers import AutoConfig, AutoModelForSequenceClassification, Qwen2Model
 
 from jobs.evaluate.engines.protocol import EngineError, EngineSpec
-from jobs.evaluate.scorers.pooling import start_process
-from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, Writer
+from jobs.evaluate.scorers.pooling import start_outcome, start_process
+from jobs.evaluate.scorers.protocol import ScorerSpec, Standing, StepScore, Writer
 from jobs.evaluate.sweep.chat_template import Instructions
 from jobs.evaluate.tasks.task import Item, Task
 from jobs.template import TEMPLATES
@@ -82,3 +85,49 @@ def test_a_process_reward_model_says_how_good_the_latest_step_is(tmp_path: Path)
     for value, read, prompt in asyncio.run(use()):
         assert read == len(prompt)
         assert value == pytest.approx(expected(folder, prompt, tokenizer.convert_tokens_to_ids(TAG)), abs=1e-4)
+
+
+def save_classifier(folder: Path) -> Path:
+    """A random outcome reward model, with one label; its checkpoint says that its score is not to be activated."""
+    tiny.save(folder)
+    tokenizer = tiny.tokenizer()
+    torch.manual_seed(2)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=1, problem_type="regression", pad_token_id=tokenizer.pad_token_id
+    )
+    with torch.no_grad():
+        model.score.weight.normal_()
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_an_outcome_reward_model_says_how_good_a_trace_is_with_the_answer_that_it_would_give(tmp_path: Path) -> None:
+    folder = save_classifier(tmp_path / "model")
+    tokenizer = tiny.tokenizer()
+    reader = Writer(tokenizer, TEMPLATES["think"], (tokenizer.eos_token_id,), Instructions())
+    engine = EngineSpec("vllm", str(folder), None, "float32", 256, len(tokenizer), gpus=0, cpus=1)
+    task = Task("sums", (Item("a", "What is 1+1?", "2"),))
+    spec = ScorerSpec("outcome", (task,), {"u": (0, "a")}, reader, engine, reader=reader, window=256)
+    thought = (tuple(tokenizer.encode("\nOne and one.\n")),)
+
+    async def use() -> list[StepScore]:
+        scorer = await start_outcome(spec)
+        try:
+            asked = (Standing("u", thought, "Final Answer:", tuple(tokenizer.encode(said))) for said in (" 2", " 3"))
+            return await asyncio.wait_for(asyncio.gather(*map(scorer.score, asked)), 200)
+        finally:
+            await scorer.close()
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    found = asyncio.run(use())
+    assert found[0].value != found[1].value, "the answer is read"
+    for said, score in zip(("2", "3"), found, strict=True):
+        turns = [
+            {"role": "user", "content": "What is 1+1?"},
+            {"role": "assistant", "content": f"\nOne and one.\n\nFinal Answer: {said}"},
+        ]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        prompt = tokenizer.encode(text, add_special_tokens=False)
+        assert score.read == len(prompt)
+        logit = model(torch.tensor([prompt])).logits.detach().flatten()
+        assert score.value == pytest.approx(float(torch.sigmoid(logit)), abs=1e-4)
