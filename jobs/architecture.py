@@ -183,17 +183,26 @@ def keeps_states(model: str | LocalPath) -> bool:
 
     Such a state is of one position, so what is cached of a prefix is of use where it ended, and seldom in its middle.
     """
-    folder = folder_of(model)
-    if folder is None:
-        return False
-    try:
-        config = _config(folder / "config.json")
-    except UnknownArchitecture:
-        return False
+    config = _at_hand(model)
     text = config.get("text_config")
     parts = [config, *([text] if isinstance(text, dict) else [])]
     kinds = {kind for part in parts for kind in part.get("layer_types") or () if isinstance(kind, str)}
     return bool(kinds & set(_STATES)) or any(sign in part for part in parts for sign in _SIGNS)
+
+
+def is_multimodal(model: str | LocalPath) -> bool:
+    """Whether a model that is on this machine has towers for more than text."""
+    config = _at_hand(model)
+    return any(isinstance(config.get(tower), dict) for tower in ("vision_config", "audio_config"))
+
+
+def _at_hand(model: str | LocalPath) -> Mapping[str, Any]:
+    """What its config.json says; nothing where this machine does not have it."""
+    folder = folder_of(model)
+    try:
+        return {} if folder is None else _config(folder / "config.json")
+    except UnknownArchitecture:
+        return {}
 
 
 def _size(value: Any) -> int:

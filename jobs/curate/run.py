@@ -70,7 +70,8 @@ def run(config: CurateConfig, context: StepContext) -> None:
 
     if config.difficulty is not None:
         curated.drop("difficulty", Judged(config.difficulty, context).find)
-    if config.domains is not None and curated.left:
+    _check_size(config, curated)  # before a model is asked for classes
+    if config.domains is not None:
         if config.domains.clusters is not None:
             curated.left = clustered(curated.left, config.domains, questions)
         elif config.domains.classify is not None:
@@ -137,19 +138,24 @@ def _entry(row: CurateRow, place: int, column: str | None) -> Entry:
     return Entry(row.key, row.id, row.source, row.length, correct, domain, place)
 
 
+def _check_size(config: CurateConfig, curated: Curated) -> None:
+    """Raises StepError where there are too few rows, or none, naming what took most."""
+    asked, there = config.select, len(curated.left)
+    if there and (asked.size is None or asked.size <= there):
+        return
+    most = curated.funnel.took_most
+    said = ""
+    if most is not None:
+        count, (cause, _) = most.causes().total(), most.causes().most_common(1)[0]
+        said = f"; {most.name} took most of the {sum(curated.funnel.came.values()):,}, {count:,} ({cause})"
+    wanted = "all" if asked.size is None else f"{asked.size:,}"
+    raise StepError(f"select: {wanted} of {there:,} rows that are left{said}: ask for fewer, or relax that")
+
+
 def _selected(config: CurateConfig, curated: Curated, seed: int) -> list[Entry]:
     """One set. Raises StepError where there are too few rows, or none."""
+    _check_size(config, curated)
     asked, there = config.select, len(curated.left)
-    if not there or (asked.size is not None and asked.size > there):
-        most = curated.funnel.took_most
-        said = (
-            ""
-            if most is None
-            else f"; {most.name} took most of the {sum(curated.funnel.came.values()):,}, "
-            + (f"{most.causes().total():,} ({most.causes().most_common(1)[0][0]})")
-        )
-        wanted = "all" if asked.size is None else f"{asked.size:,}"
-        raise StepError(f"select: {wanted} of {there:,} rows that are left{said}: ask for fewer, or relax that")
     domains = {row.domain for row in curated.left}
     if strange := sorted(asked.weights.keys() - domains):
         raise StepError(f"select.weights: there is no domain {strange[0]!r} among {', '.join(sorted(domains)[:12])}")

@@ -357,7 +357,8 @@ class EvaluateConfig(_Policies):
         )
         items = " and ".join([f"{known} items"] * (known > 0) + [others] * (others != ""))
         samples = f" x {self.samples} samples" if self.samples > 1 else ""
-        return f"{len(self.policies)} policies x {items}{samples}"
+        count = len(self.policies)
+        return f"{count} {'policy' if count == 1 else 'policies'} x {items}{samples}"
 
     @property
     def base(self) -> Reference | LocalPath | str | None:

@@ -18,6 +18,8 @@ from jobs.curate.config import CurateConfig
 from jobs.curate.resources import CurateResources
 from jobs.curate.row import Entry
 from orchestrator.job.context import StepContext
+from orchestrator.job.errors import StepError
+from tests.curate.test_curate import curate, example
 from tests.curate.test_selection import row
 from tests.evaluate import tiny
 
@@ -97,6 +99,15 @@ def test_what_was_classified_is_not_asked_again_unless_the_classes_change(
         rows, Classify.model_validate({"model": "a/b", "classes": ["x", "z"]}), CurateResources(), context, asks
     )
     assert Fake.asked == 200
+
+
+def test_no_model_is_asked_where_too_few_rows_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classify, "_Classifier", Fake)
+    before = Fake.asked
+    domains = {"classify": {"model": "a/b", "classes": ["x", "y"]}}
+    with pytest.raises(StepError, match="select: 9 of 4 rows that are left"):
+        curate(tmp_path, [example(n) for n in range(4)], domains=domains, select={"by": "diverse", "size": 9})
+    assert Fake.asked == before
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from jobs.distil.run import run
+from jobs.evaluate.chat import client
 from orchestrator.experiment import ExperimentError, load
 from orchestrator.job.errors import OutOfMoney, StepError
 from tests.distil.test_distil import TEACHER, asked, config, context_of, told
@@ -21,7 +23,7 @@ MOST = ((200 + 7) * PROMPT + LIMIT * COMPLETION) / 1e6
 """Of one request for "Ask 07": its bytes, and what a server may write around them, at the price of prompts."""
 ROWS = [{"id": f"q{n:02}", "question": f"Ask {n:02}", "answer": "2", "type": "integer"} for n in range(60)]
 ASKED = {"chat": {"parameters": {"max_tokens": LIMIT}}, "keep": "all"}
-SERVER = {"price": {"prompt": PROMPT, "completion": COMPLETION}, "requests": 8, "retries": 3}
+SERVER: dict[str, Any] = {"price": {"prompt": PROMPT, "completion": COMPLETION}, "requests": 8, "retries": 3}
 
 
 class Cashier:
@@ -89,6 +91,42 @@ def test_what_was_torn_is_reckoned_at_its_most_for_nobody_says_what_it_cost(tmp_
     held = json.loads((tmp_path / "step" / "held.json").read_text())
     assert cashier.bill <= 0.2
     assert cashier.bill <= held["usd"] + held["usd_under_way"] <= 0.2 < held["usd"] + held["usd_under_way"] + MOST
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_a_server_does_its_bill_stays_within_each_limit_and_no_answer_is_paid_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Busy, broken, torn, nonsense, whole, at random, over as many runs as it takes."""
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
+    rng, cashier, whole, limit = random.Random(seed), Cashier(), Counter[str](), 0.15
+
+    def script(body: Body) -> Reply:
+        way = rng.choice(["busy", "broken", "torn", "nonsense", *["whole"] * 6])
+        if way in ("busy", "broken"):
+            cashier.times[asked(body)] += 1
+            return Refusal(429, "slow down", {"Retry-After": "0.01"}) if way == "busy" else Refusal(500, "oops")
+        said = cashier(body)
+        if way == "whole":
+            whole[asked(body)] += 1
+            return said
+        assert not isinstance(said, Refusal)
+        return [said[0], None] if way == "torn" else [b"data: {nonsense\n\n"]
+
+    with ChatServer(script).serving() as url:
+        for attempt in range(30):
+            before, times = cashier.bill, Counter(cashier.times)
+            try:
+                distil(url, tmp_path, limit, f"step{attempt}")
+                break
+            except (OutOfMoney, StepError):
+                continue
+            finally:
+                assert cashier.bill - before <= limit + 1e-9
+                assert max((cashier.times - times).values(), default=0) <= 1 + SERVER["retries"]
+        else:
+            raise AssertionError("it never ended")
+    assert whole == Counter({row["question"]: 1 for row in ROWS})
 
 
 def test_what_is_refused_costs_nothing(tmp_path: Path) -> None:

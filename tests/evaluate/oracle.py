@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from jobs.evaluate.sweep.policy import Policy
@@ -37,26 +37,24 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
     thinking: list[int] = []
     injected = used = skipped = own = 0
     forbid = False
-    while True:
+    end = "natural"
+    while unit.thinks:  # else there is nothing to think, and all that is written is the answer
         if len(thinking) == budget:
             end = "forced" if most is not None and most <= capacity else "context"
             if not route.forced:
                 end = "rejected" if end == "forced" else end
                 return Outcome(tuple(thinking), 0, end, (), "none", 0, 0, len(thinking))
             break
-        refused = [
-            each for each in range(len(forcing.pieces)) if unit.banned and says(unit.banned, thinking, each, forcing)
-        ]
         # After an extension, thinking may not end at once, nor may the next token be one that only a close begins with.
         stops = forcing.first_stops if forbid else forcing.thinking_stops
-        token = script.next((*unit.prompt, *thinking), stops, forbid, refused)
-        closes = closes_here(script, (*unit.prompt, *thinking), own, forcing, forbid)
+        token = script.next((*unit.prompt, *thinking), stops, forbid, refused(unit, thinking, forcing))
+        closes = closes_here(script, unit, thinking, own, forcing, forbid)
         forbid = False
         own += 1
         if token not in forcing.thinking_stops and not closes:
             thinking.append(token)
             if route.mark is not None and route.mark.kind == "stop":
-                if says(route.mark.strings, thinking[:-1], token, forcing):
+                if completes(route.mark.strings, said(thinking[:-1], forcing), forcing.pieces[token]):
                     end = "forced"
                     break
                 continue
@@ -81,6 +79,7 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
     closing = forcing.closing(
         None if end == "natural" else route.closing, thinking[-1] if thinking else unit.prompt[-1]
     )
+    closing = closing if unit.thinks else ()
     answer: list[int] = []
     answer_end = "length"
     while len(answer) < unit.room.answer:
@@ -93,30 +92,42 @@ def alone(policy: Policy, unit: Unit, script: Script, forcing: Forcing) -> Outco
     return Outcome(tuple(thinking), injected, end, tuple(answer), answer_end, used, skipped, decoded)
 
 
-def closes_here(script: Script, prefix: tuple[int, ...], own: int, forcing: Forcing, forbid: bool) -> bool:
+def closes_here(script: Script, unit: Unit, thinking: Sequence[int], own: int, forcing: Forcing, forbid: bool) -> bool:
     """Whether the close delimiter begins in the next token: looks ahead, at the whole text of the `own` last tokens of
-    `prefix`, which are the branch's, and of what follows."""
+    `thinking`, which are the branch's, and of what follows."""
     if forcing.ends is None:
         return False
-    ahead = list(prefix)
-    while len(ahead) <= len(prefix) + len(forcing.ends.text):
-        first = forbid and len(ahead) == len(prefix)
-        token = script.next(ahead, forcing.first_stops if first else forcing.thinking_stops, first)
+    ahead = list(thinking)
+    while len(ahead) <= len(thinking) + len(forcing.ends.text):
+        first = forbid and len(ahead) == len(thinking)
+        stops = forcing.first_stops if first else forcing.thinking_stops
+        token = script.next((*unit.prompt, *ahead), stops, first, refused(unit, ahead, forcing))
         if token in forcing.thinking_stops:
             break
         ahead.append(token)
-    texts = [forcing.ends.pieces.get(token, "\uffff") for token in ahead[len(prefix) - own :]]
+    texts = [forcing.ends.pieces.get(token, "\uffff") for token in ahead[len(thinking) - own :]]
     at = "".join(texts).find(forcing.ends.text)
     return at >= 0 and len("".join(texts[:own])) <= at < len("".join(texts[: own + 1]))
 
 
-def says(strings: Iterable[str], before: list[int], token: int, forcing: Forcing) -> bool:
-    """Whether one of `strings` ends in `token`, which is written after `before`."""
-    text = b"".join(forcing.pieces[each] for each in before)
-    longer = text + forcing.pieces[token]
-    return any(
-        longer[:end].endswith(string.encode()) for string in strings for end in range(len(text) + 1, len(longer) + 1)
-    )
+def said(tokens: Sequence[int], forcing: Forcing) -> bytes:
+    """What they say, where strings are looked for in it."""
+    return b"".join(forcing.pieces[token] for token in tokens)
+
+
+def refused(unit: Unit, thinking: Sequence[int], forcing: Forcing) -> list[int]:
+    """The tokens that would complete a banned string after `thinking`. A stop is never written."""
+    if not unit.banned:
+        return []
+    text = said(thinking, forcing)
+    pieces = [(token, piece) for token, piece in enumerate(forcing.pieces) if token not in forcing.thinking_stops]
+    return [token for token, piece in pieces if completes(unit.banned, text, piece)]
+
+
+def completes(strings: Iterable[str], text: bytes, piece: bytes) -> bool:
+    """Whether one of `strings` ends in `piece`, which is written after `text`."""
+    ends = [string for string in map(str.encode, strings) if string[-1] in piece]
+    return any(string in text[max(0, len(text) + 1 - len(string)) :] + piece for string in ends)
 
 
 def headers(tokens: list[int], header: tuple[int, ...]) -> list[int]:

@@ -11,13 +11,14 @@ import math
 import random
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jobs.evaluate.scorers.protocol import Standing, StepScore
 from jobs.evaluate.sweep.policies.beam import Beam
 from jobs.evaluate.sweep.policies.dvts import Dvts
 from jobs.evaluate.sweep.policies.rebase import Rebase
+from jobs.evaluate.sweep.policies.scored import Scored
 from jobs.evaluate.sweep.search import SearchPolicy
 from jobs.evaluate.sweep.steps import Steps
 from tests.evaluate.scripted import CLOSE, END_OF_TURN, PIECES, Script
@@ -84,8 +85,8 @@ class Oracle:
             self.decoded += 1
             new += PIECES[token]
             said_something = said_something or bool(PIECES[token].strip())
-            at = policy.steps.at
-            if at is not None and said_something and at.encode() in new[-len(at) - len(PIECES[token]) + 1 :]:
+            at = policy.steps.at and policy.steps.at.encode()
+            if at is not None and said_something and at in new[-len(at) - len(PIECES[token]) + 1 :]:
                 break
         node = OracleNode(name, tokens, natural, said(tokens, self.grain))
         self.nodes.append(node)
@@ -109,7 +110,10 @@ class Oracle:
             leaves += done
             budget -= len(done)
             going = [node for node in level if not self.ended(node, policy)]
-            if isinstance(policy, Rebase):
+            if isinstance(policy, Scored):
+                assert not going, "it is a search of one step"
+                counts = []
+            elif isinstance(policy, Rebase):
                 counts = self._rebased(going, budget, policy.balance)
             else:
                 assert isinstance(policy, Beam)
@@ -157,13 +161,16 @@ def branch(script: Script, name: tuple[int, ...]) -> Script:
     return Script(script.seed ^ int.from_bytes(digest), script.stop_share)
 
 
+SEARCHES: dict[str, Callable[[random.Random, Steps], SearchPolicy]] = {
+    "rebase": lambda rng, steps: Rebase(rng.randint(1, 12), steps, "weighted", 1, rng.choice([0.02, 0.1, 0.2, 1.0])),
+    "beam": lambda rng, steps: Beam(rng.randint(1, 12), steps, "weighted", 1, rng.randint(1, 4)),
+    "dvts": lambda rng, steps: Dvts((each := rng.randint(1, 4)) * rng.randint(1, 4), steps, "weighted", 1, each),
+    "scored": lambda rng, steps: Scored(rng.randint(1, 12), Steps(None, steps.tokens, 1), "best", 1),
+}
+"""One of each kind, by the kind's key."""
+
+
 def any_policy(rng: random.Random) -> SearchPolicy:
     """A search of any kind."""
     steps = Steps(rng.choice([None, "\n", "a", "\u20ac"]), rng.randint(1, 6), rng.randint(1, 6))
-    kind, vote = rng.choice(["rebase", "beam", "dvts"]), "weighted"
-    if kind == "rebase":
-        return Rebase(rng.randint(1, 12), steps, vote, 1, rng.choice([0.02, 0.1, 0.2, 1.0]))
-    each = rng.randint(1, 4)
-    if kind == "beam":
-        return Beam(rng.randint(1, 12), steps, vote, 1, each)
-    return Dvts(each * rng.randint(1, 4), steps, vote, 1, each)
+    return SEARCHES[rng.choice(list(SEARCHES))](rng, steps)

@@ -29,6 +29,7 @@ def config(**changes: Any) -> EvaluateConfig:
 
 def test_the_shipped_sweep_has_17_policies_on_200_items() -> None:
     assert config().describe() == "17 policies x 200 items"
+    assert config(budgets=["auto"], extensions=None).describe() == "1 policy x 200 items"
     assert config().notes() == []
     assert list(config().problems()) == []
 

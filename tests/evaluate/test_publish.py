@@ -46,6 +46,19 @@ def test_a_finished_sweep_has_its_table_curves_and_plots(published: StepContext)
     assert len(table) == len(LETTERS)
 
 
+def test_what_a_checkpoint_recommended_is_tracked_with_every_run(tmp_path: Path) -> None:
+    simulate().to_parquet(tmp_path / "samples.parquet")
+    step = context(tmp_path)
+    drawn = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.0}
+    drawn |= {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0}
+    publish(config(sampling="recommended"), step, tmp_path / "samples.parquet", {"seconds": 1.0, "sampling": drawn})
+    for folder in runs(step).values():
+        params = json.loads((folder / "run.json").read_text())["params"]
+        told = {name: params[name] for name in ("sampling", "temperature", "top_p", "top_k")}
+        assert told == {"sampling": "recommended", "temperature": 0.6, "top_p": 0.95, "top_k": 20}
+        assert "min_p" not in params
+
+
 def test_each_curve_is_one_run_with_accuracy_at_its_mean_thinking_tokens(published: StepContext) -> None:
     assert set(runs(published)) == {f"sweep · {curve}" for curve in CURVES}
     wait = runs(published)["sweep · Wait"]

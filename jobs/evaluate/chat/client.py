@@ -86,6 +86,8 @@ class _Usage(Outside):
     prompt_tokens: TokenCount = 0
     completion_tokens: TokenCount
     completion_tokens_details: _Details | None = None
+    reasoning_tokens: TokenCount | None = None
+    """Where SGLang says it."""
 
 
 class _Event(Outside):
@@ -206,7 +208,7 @@ def _accounted(text: str, end: End | None, usage: _Usage | None) -> Answer:
         raise Unaccountable(
             "the server does not report the tokens of an answer: it must support stream_options.include_usage"
         )
-    thinking = (usage.completion_tokens_details or _Details()).reasoning_tokens
+    thinking = (usage.completion_tokens_details or _Details(reasoning_tokens=usage.reasoning_tokens)).reasoning_tokens
     if thinking is None:
         raise Unaccountable(
             "the server does not count its thinking (usage.completion_tokens_details.reasoning_tokens), so there is "

@@ -1,9 +1,13 @@
-"""Decodes on an OpenAI-compatible server that completes token ids, such as ``vllm serve``.
+"""Decodes on an OpenAI-compatible server that completes token ids: ``vllm serve``, SGLang.
 
 Budget forcing needs ids in and ids out: the prompt is sent as ids, and ``return_token_ids`` asks for those decoded.
 What comes back is outside data, so every event is checked against what was asked, and a server that ignores a budget or
 a stop, changes the prompt, or sends what is no completion is an error, never a result. A stream that is cut off is
 continued from the tokens that came.
+
+SGLang has its own ideas of two parameters. With ``ignore_eos`` it looks for no stop at all, so it is not told so; where
+it then stops at an end of its own, that is seen. Its repetition penalty counts what a request wrote and nothing of the
+prompt, so a trace that is continued would be another: it is refused.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from jobs.evaluate.engines.protocol import Chunk, EngineError, EngineSpec, Reque
 
 FORBIDDEN = -100
 """The bias that OpenAI's interface defines as a ban."""
+SGLANG = "sglang"
+"""Who owns the models of such a server, as it lists them."""
 
 
 Id = Annotated[int, Field(ge=0)]
@@ -42,6 +48,7 @@ class _Event(Outside):
 
 class _Served(Outside):
     id: str
+    owned_by: str | None = None
     max_model_len: int | None = None
 
 
@@ -70,6 +77,7 @@ class OpenaiEngine:
         self._padding = {str(token): FORBIDDEN for token in range(vocabulary, served.ids)}
         self._semaphore = PrioritySemaphore(served.server.requests)
         self._connection = Connection(served.server)
+        self._sglang = False
 
     @property
     def cache_tokens(self) -> int | None:
@@ -92,6 +100,7 @@ class OpenaiEngine:
                 f"the server's context is {served.max_model_len} tokens, and {context_length} are needed: "
                 "set context_length, or start the server with more"
             )
+        self._sglang = served.owned_by == SGLANG
         async with aclosing(self.stream(Request((0,), 1, ()))) as probe:
             async for _ in probe:
                 pass
@@ -131,15 +140,19 @@ class OpenaiEngine:
 
     async def _complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """One call of the server. Raises Cut when its answer does not end."""
+        if self._sglang and request.sampling.repetition_penalty != 1:
+            raise EngineError(
+                "repetition_penalty: SGLang counts what one request writes, not whole traces: leave it out"
+            )
         greedy = request.sampling.temperature == 0
         seed = request.seed if self._served.server.seeds_by_position else request.generator_seed
         # All of it is said, because a server may have defaults of its own.
         extra: dict[str, Any] = {
-            "top_k": request.sampling.top_k,
+            "top_k": request.sampling.top_k or -1,
             "min_p": request.sampling.min_p,
             "repetition_penalty": request.sampling.repetition_penalty,
             "stop_token_ids": list(request.stop),
-            "ignore_eos": True,  # `stop` says all of it
+            "ignore_eos": not (self._sglang and request.stop),  # `stop` says all of it
             "min_tokens": int(request.forbid_stop_first),
             "add_special_tokens": False,
             "skip_special_tokens": False,

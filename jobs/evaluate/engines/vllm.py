@@ -13,6 +13,7 @@ import asyncio
 import itertools
 import math
 import os
+import re
 import tempfile
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
@@ -21,11 +22,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psutil
+from pydantic import ValidationError
 
+from jobs.architecture import keeps_states
 from jobs.evaluate.adapter import RANKS, Adapter
 from jobs.evaluate.engines.log_tail import log_tail, reason
 from jobs.evaluate.engines.protocol import LIKELIEST, Belief, Chunk, EngineError, EngineSpec, Request
 from jobs.evaluate.engines.weights import ready_seconds
+from orchestrator.job.local_files import locate
 
 T = TypeVar("T")
 
@@ -38,6 +42,9 @@ FORBIDDEN = -100.0
 """The least bias that vLLM takes; what is drawn all the same is noticed by whoever forbade it."""
 LOOK_SECONDS = 1.0
 """Between two looks whether the engine's processes are alive."""
+SAID_SECONDS = 0.2
+"""Until what was logged before an error has come through the log's pipe."""
+_MISSING = re.compile(r"No module named '([\w.]+)'")
 LONGEST_SOCKET_FOLDER = 107 - len("/") - 36
 """Bytes. vLLM's sockets lie in the folder for temporary files, named by UUIDs; a socket's path has at most 107."""
 
@@ -64,7 +71,8 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
     arguments: dict[str, Any] = {
         "skip_tokenizer_init": True,
         "language_model_only": True,  # of a multimodal checkpoint, which then needs no processor
-        "enable_prefix_caching": True,
+        # On CPUs, layers with states compute none of the states inside a prompt that its cache would take.
+        "enable_prefix_caching": bool(spec.gpus) or not keeps_states(locate(spec.model)),
         "scheduling_policy": "priority",
         "additional_config": {"vocabulary": spec.vocabulary},
         **common(spec),
@@ -76,6 +84,7 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
             config.model_config.logits_processors = processors(config, spec.vocabulary, spec.counts_written)
             engine = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         except (RuntimeError, ValueError, OSError, MemoryError) as error:
+            await asyncio.sleep(SAID_SECONDS)
             raise EngineError(f"vllm cannot load {spec.model}: {with_reason(error, tail)}") from error
     runner = "V2" if config.use_v2_model_runner else "V1"
     scheduler = config.scheduler_config
@@ -317,7 +326,11 @@ def processes_of(engine: Any) -> list[psutil.Process]:
 def with_reason(error: Exception, tail: deque[str]) -> str:
     """`error`, and what the engine's processes said last: the error itself says no more than that one died."""
     said = reason(tail.copy())
-    return f"{error or type(error).__name__}{said and f'; its log says: {said}'}"
+    what = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else error
+    missing = next(filter(None, map(_MISSING.search, tail.copy())), None)
+    if missing:
+        return f"it has no {missing[1]}: install that where replicas run, of the same build as torch"
+    return f"{what or type(error).__name__}{said and f'; its log says: {said}'}"
 
 
 def _chunk(output: Any, among: Sequence[int]) -> Chunk:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from jobs.architecture import Architecture, UnknownArchitecture, find, folder_of, keeps_states
+from jobs.architecture import Architecture, UnknownArchitecture, find, folder_of, is_multimodal, keeps_states
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remarks
 from jobs.evaluate.engines.recommended import FILE, NothingRecommended, described, read
@@ -65,15 +65,14 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
     except UnknownArchitecture as error:
         model, unknown = None, str(error)
     assumed = context_remarks(model.context if model else None) if config.context_length == "auto" else ()
+    own = (*assumed, *_recommended(config, inputs), *_states(config), *_towers(config))
     scorer, unscored = _scorer(config, inputs)
     sweep = _sweep(config, inputs, _context(config, model), _window(config, scorer))
     if sweep is None:
         unknown_items = "time and cost are not known before launch: how many items its tasks have is not known"
-        return Estimate(unknown_items, remarks=assumed)
-    remarks = (
-        *(_saving(config, sweep.expected), *_scoring(config, sweep.expected, unscored), *sweep.words, *assumed),
-        *(*_recommended(config, inputs), *_states(config)),
-    )
+        return Estimate(unknown_items, remarks=own)
+    scoring = _scoring(config, sweep.expected, unscored)
+    remarks = (_saving(config, sweep.expected), *scoring, *sweep.words, *own)
     if config.engine_kind.served or model is None:
         why = unknown and f"time and cost of {config.model} are not known before launch: {unknown}"
         holder = why or "decoded on a server: time and cost are its own affair"
@@ -117,6 +116,18 @@ def _states(config: EvaluateConfig) -> Iterator[str]:
         f"{config.model} has layers that keep a state in place of keys and values: forks may compute their prefix "
         "again, which is in neither time nor cost"
     )
+
+
+def _towers(config: EvaluateConfig) -> Iterator[str]:
+    """What is said of multimodal checkpoints on vLLM's CPU build, which is installed without what they need."""
+    if isinstance(config.base, Reference) or config.base is None or not is_multimodal(config.base):
+        return
+    if config.engine_kind.library == "vllm" and not config.resources.gpus:
+        yield (
+            f"{config.model} is multimodal: its text alone is used, but vLLM's class of it imports torchvision, which "
+            "the list for CPUs has not: install it where replicas run, of the same build as torch, or take "
+            "engine: transformers"
+        )
 
 
 def _recommended(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Iterator[str]:

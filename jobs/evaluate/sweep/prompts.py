@@ -164,6 +164,13 @@ class Prompter:
                 "text that ends a step"
             )
         whole = not self.template.first_token_ends and self._closed != self._closed[:1]
+        close = self.template.close.strip()
+        for banned in (banned for policy in policies for banned in policy.root.banned):
+            if whole and (banned in close or any(close.startswith(banned[at:]) for at in range(1, len(banned)))):
+                raise StepError(
+                    f"ban: {banned!r} is part of what closes thinking, {close!r}, which could then never be "
+                    "written: leave it out"
+                )
         return Forcing(
             close=self._ids(self.template.close),
             newline=self._ids("\n"),

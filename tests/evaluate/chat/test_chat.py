@@ -158,6 +158,18 @@ def test_thinking_that_fills_the_context_and_answers_that_are_withheld_have_no_a
     assert set(samples.loc["no forcing", "answer_end"]) == {"none"}
 
 
+def test_thinking_is_counted_where_sglang_says_it(tmp_path: Path) -> None:
+    def script(body: Body) -> Reply:
+        *said, usage, done = think(body)
+        assert isinstance(usage, dict)
+        details = usage["usage"].pop("completion_tokens_details")
+        return [*said, {**usage, "usage": usage["usage"] | details}, done]
+
+    with ChatServer(script).serving() as url:
+        samples, _ = evaluate(config(url, baseline=True), tmp_path)
+    assert set(samples["thinking_tokens"]) == {80}
+
+
 def test_a_busy_server_and_one_that_cuts_an_answer_off_are_asked_again(tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
 

@@ -1,14 +1,23 @@
-"""Penalties as any engine must apply them, against a loop that has nothing but the model and the definition."""
+"""Penalties and cuts as any engine must apply them, against what has nothing but the model and the definitions."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from jobs.evaluate.engines.protocol import Engine, Request, Sampling
 from tests.evaluate.scripted_server import whole as stream
@@ -61,3 +70,20 @@ async def check_penalties(engine: Engine, folder: Path) -> None:
         ignorant, _ = await stream(engine, replace(rest, given=None))
         differing += ignorant != expected[CUT:]
     assert differing, "what was written counts in another way than what was given"
+
+
+async def check_draws(engine: Engine, folder: Path, requests: int) -> None:
+    """As often as the definition says, after a prompt of which a part was written by an earlier piece."""
+    prompt = tuple(AutoTokenizer.from_pretrained(folder).encode("How many?<think>aab"))
+    given, sampling = len(prompt) - 3, Sampling(1.5, 0.95, 12, 0.02, 0.8, 0.6, 1.3)
+    asked = (Request(prompt, 1, (), sampling=sampling, given=given, seed=seed) for seed in range(requests))
+    drawn = Counter(tokens[0] for tokens, _ in await asyncio.gather(*(stream(engine, each) for each in asked)))
+    vocabulary = len(AutoTokenizer.from_pretrained(folder))
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([prompt])).logits[0, -1, :vocabulary]
+    logits = penalized(logits, prompt[:given], prompt[given:], sampling)[None]
+    cuts = [TemperatureLogitsWarper(1.5), MinPLogitsWarper(0.02), TopKLogitsWarper(12), TopPLogitsWarper(0.95)]
+    expected = LogitsProcessorList(cuts)(torch.zeros(1, 1, dtype=torch.int64), logits).softmax(-1)[0]
+    assert set(drawn) <= set(expected.nonzero()[:, 0].tolist())
+    for token, share in enumerate(expected.tolist()):
+        assert abs(drawn[token] - requests * share) <= 5 * (requests * share) ** 0.5 + 1

@@ -29,7 +29,7 @@ from jobs.evaluate.sweep.tree import grow, leaf
 from jobs.evaluate.traces.segments import Trace
 from jobs.template import TEMPLATES
 from tests.evaluate import tiny
-from tests.evaluate.engines.penalties import check_penalties
+from tests.evaluate.engines.penalties import check_draws, check_penalties
 from tests.evaluate.engines.restarts import decoded
 from tests.evaluate.oracle import Outcome
 from tests.evaluate.scripted_server import whole as stream
@@ -357,6 +357,7 @@ def vllm_traces(model_folder: Path, units: list[Unit], forcing: Forcing) -> list
         await check_requests(engine, model_folder)
         await check_what_it_tells(engine, model_folder)
         await check_penalties(engine, model_folder)
+        await check_draws(engine, model_folder, 600)
         await check_restarts(engine, units, forcing, [20, 5, 12])  # chunks of eight tokens
         await check_death(engine)
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import deque
 
 import pytest
 
 from jobs.evaluate.engines.log_tail import log_tail, reason
+from jobs.evaluate.engines.vllm import with_reason
 
 
 def test_what_a_child_says_is_kept_and_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
@@ -50,3 +52,9 @@ def test_the_reason_is_the_first_exception_and_the_last_line() -> None:
     assert reason(remarks) == ""
     assert reason([*remarks, "WARNING retrying after OSError: disk gone"]) == "OSError: disk gone"
     assert reason([]) == ""
+
+
+def test_a_module_that_is_not_there_is_named_whatever_follows_from_it() -> None:
+    said = deque(["subprocess.CalledProcessError: Command returned 1", "No module named 'torchvision'", "ERROR: gone"])
+    told = with_reason(ValueError("Model architectures failed to be inspected"), said)
+    assert told == "it has no torchvision: install that where replicas run, of the same build as torch"

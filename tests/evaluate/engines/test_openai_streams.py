@@ -36,7 +36,7 @@ def test_a_request_says_all_that_it_means() -> None:
     body = scripted.bodies[1]
     assert body["prompt"] == [1, 2, 3]
     assert (body["max_tokens"], body["min_tokens"], body["stop_token_ids"]) == (5, 0, [STOP, 8])
-    assert (body["temperature"], body["top_p"], body["top_k"], body["ignore_eos"]) == (0, 1, 0, True)
+    assert (body["temperature"], body["top_p"], body["top_k"], body["ignore_eos"]) == (0, 1, -1, True)
     assert body["logit_bias"] == {"100": -100, "101": -100, "102": -100}
     assert body["return_token_ids"] is True
     assert "seed" not in body

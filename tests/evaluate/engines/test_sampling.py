@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     LogitsProcessorList,
     MinPLogitsWarper,
     TemperatureLogitsWarper,
@@ -22,13 +19,12 @@ from transformers import (
 )
 
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.engines.protocol import Request, Sampling, start
+from jobs.evaluate.engines.protocol import Sampling, start
 from jobs.evaluate.engines.recommended import NothingRecommended, recommended
 from jobs.evaluate.engines.sampling import draw
 from tests.evaluate import tiny
-from tests.evaluate.engines.penalties import check_penalties, penalized
+from tests.evaluate.engines.penalties import check_draws, check_penalties
 from tests.evaluate.engines.test_engines import CONTEXT, spec
-from tests.evaluate.scripted_server import whole as stream
 
 DRAWS = 20_000
 
@@ -70,30 +66,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.seconds
 def test_the_transformers_engine_draws_from_the_penalized_and_cut_distribution(folder: Path) -> None:
-    """As often as the definition says, after a prompt of which a part was written by an earlier piece."""
-    prompt = tuple(AutoTokenizer.from_pretrained(folder).encode("How many?<think>aab"))
-    given, requests = len(prompt) - 3, 3000
-    sampling = Sampling(1.5, 0.95, 12, 0.02, 0.8, 0.6, 1.3)
-
-    async def use() -> list[int]:
+    async def use() -> None:
         engine = await start(spec("transformers", folder))
         try:
             await check_penalties(engine, folder)
-            asked = (Request(prompt, 1, (), sampling=sampling, given=given, seed=seed) for seed in range(requests))
-            return [tokens[0] for tokens, _ in await asyncio.gather(*(stream(engine, each) for each in asked))]
+            await check_draws(engine, folder, 3000)
         finally:
             await engine.close()
 
-    drawn = Counter(asyncio.run(use()))
-    vocabulary = len(AutoTokenizer.from_pretrained(folder))
-    with torch.no_grad():
-        logits = AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([prompt])).logits[0, -1, :vocabulary]
-    logits = penalized(logits, prompt[:given], prompt[given:], sampling)[None]
-    cuts = [TemperatureLogitsWarper(1.5), MinPLogitsWarper(0.02), TopKLogitsWarper(12), TopPLogitsWarper(0.95)]
-    expected = LogitsProcessorList(cuts)(torch.zeros(1, 1, dtype=torch.int64), logits).softmax(-1)[0]
-    assert set(drawn) <= set(expected.nonzero()[:, 0].tolist())
-    for token, share in enumerate(expected.tolist()):
-        assert abs(drawn[token] - requests * share) <= 5 * (requests * share) ** 0.5 + 1
+    asyncio.run(use())
 
 
 def test_what_is_left_at_its_default_is_no_part_of_a_traces_identity() -> None:

@@ -61,6 +61,26 @@ def test_a_sweep_has_time_hours_and_cost_as_a_whole_and_by_policy() -> None:
     assert any("aime24: 30 items, thinking 6,109 tokens in the mean (the s1 paper)" in line for line in lines(told))
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"layer_types": ["linear_attention", "full_attention"]}, "has layers that keep a state in place of keys and"),
+        ({"vision_config": {}, "text_config": {}}, "is multimodal: its text alone is used, but vLLM's class of it imp"),
+        ({}, "sampling: recommended is temperature 0.6, top_p 0.95, top_k 20"),
+    ],
+)
+def test_what_a_checkpoint_says_of_itself_is_said(tmp_path: Path, config: dict[str, object], expected: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "strange", **config}))
+    said = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "do_sample": True}
+    (tmp_path / "generation_config.json").write_text(json.dumps(said))
+    fields = {"model": str(tmp_path), "engine": "vllm", "sampling": "recommended"}
+    unknown = [{"name": "x", "dataset": "a/b", "revision": "c" * 40, "split": "test", "type": "math"}]
+    for told in (estimate({}, **fields), estimate({}, **fields, tasks=unknown)):
+        assert [expected in line for line in told.remarks].count(True) == 1
+    plain = estimate({}, model="org/strange", engine="vllm", temperature=0.5)
+    assert not any(expected in line for line in plain.remarks)
+
+
 def test_the_most_is_said_and_is_more() -> None:
     told = estimate(H100S)
     assert told.seconds is not None

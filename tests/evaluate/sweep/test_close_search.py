@@ -16,10 +16,13 @@ from tokenizers import AddedToken
 from jobs.evaluate.decode.closes import thinking_stream
 from jobs.evaluate.engines.protocol import Chunk, Request
 from jobs.evaluate.sweep.close_search import Pattern, Search, pattern
+from jobs.evaluate.sweep.policies.ban import Without
+from jobs.evaluate.sweep.policies.budgets import Budget
 from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.policy import FINAL_ANSWER
 from jobs.evaluate.sweep.prompts import Forcing, Prompter
 from jobs.template import TEMPLATES
+from orchestrator.job.errors import StepError
 from tests.evaluate import tiny
 
 PIECES = {1: "a", 2: "b", 3: "c", 4: "ab", 5: "ba", 6: "abc", 7: "xa", 8: "bx", 9: "xabcx", 10: "bc"}
@@ -237,3 +240,13 @@ def test_a_token_that_goes_on_after_the_delimiter_or_began_before_it_is_found() 
         search = Search(found)
         search.feed(tokens)
         assert search.found == at
+
+
+def test_what_the_close_is_written_with_cannot_be_banned_unless_it_is_a_token_of_its_own() -> None:
+    """Thinking could never end by itself, and would look as if it were too long."""
+    prompter, _ = styled("hunyuan")
+    for banned in ("answer", "so<", "</think>"):
+        with pytest.raises(StepError, match=r"ban: .* is part of what closes thinking"):
+            prompter.forcing([Without(Budget(8), ("Wait", banned))])
+    assert prompter.forcing([Without(Budget(8), ("Wait", "sow"))]).ends is not None
+    assert styled("think")[0].forcing([Without(Budget(8), ("think",))]).ends is None
