@@ -4,8 +4,8 @@
 
 A sweep on a local cluster, whose engine says a few words at once and for nothing, so that the driver has as much to do
 as it ever has. Meanwhile ``report --follow`` runs, is asked for its page every two seconds, and is stopped (SIGSTOP) in
-every other window: so both have the same sweep, and the same machine. It need not come to its end. The driver is the ``run`` and the process of its
-step; what the page's own process takes stands beside it.
+every other window: so both have the same sweep, and the same machine. It need not come to its end. The driver is the
+``run`` and the process of its step; what the page's own process takes stands beside it.
 """
 
 from __future__ import annotations
