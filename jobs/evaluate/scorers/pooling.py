@@ -72,7 +72,7 @@ class OutcomeScorer:
         """See :meth:`jobs.evaluate.scorers.protocol.Scorer.score`."""
         assert standing.answer is not None, "it reads answers"
         answer = self._prompter.answer(standing.closing, standing.answer)
-        steps = [*self._spec.texts(standing), f"\n{answer}"]
+        steps = [*self._spec.texts(standing), f"\n{answer.strip()}"]
         prompt = self._layout.prompt(self._spec.question(standing.unit), steps)
         logits = await self._model.encode(prompt, "classify", use_activation=False)
         return StepScore(share_of_last(logits.flatten().tolist()), len(prompt))

@@ -116,10 +116,13 @@ def turn_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def sentences(found: Mapping[str, Any]) -> str:
     """The area, and what was chosen where."""
     said = [f"Area under accuracy against thinking tokens: {_share(found, 'area')}."] if found["area"] else []
-    for each in found["chosen"]:
-        which = ", ".join(f"{setting} on {items} items" for setting, items in each["settings"].items())
-        said.append(f"{each['policy']} took {which}.")
-    return " ".join([*said, *([CROSS_FITTED] if found["chosen"] else [])])
+    if not found["chosen"]:
+        return " ".join(said)
+    taken = (
+        f"{each['policy']}: {', '.join(f'{setting} on {items}' for setting, items in each['settings'].items())}"
+        for each in found["chosen"]
+    )
+    return " ".join([*said, f"Settings taken, and for how many items: {'; '.join(taken)}.", CROSS_FITTED])
 
 
 def _share(found: Mapping[str, Any], name: str) -> str:
