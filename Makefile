@@ -1,7 +1,8 @@
 # make sweep         set up and run the example: train a tiny model, sweep it, leave its curves in MLflow
 # make quick         while you work: lint, types, and the tests that take less than a second and start no processes
 # make test          set up and run everything that checks this project
-# make test-faults   what takes minutes, root, iproute2 or redis-server: lost machines, cut cables, full disks, fuzzers
+# make test-faults   what takes minutes, root, or more programs (iproute2, redis-server, slurm-wlm and munge, zsh and fish,
+#                    pdflatex): lost machines, cut cables, full disks, fuzzers, a Slurm, other tools' readers
 # make mlflow        look at the curves
 #
 # GPU=1 installs the CUDA builds of torch and vLLM. Without it, the CPU builds; where pip's index has no CPU build of torch,

@@ -1,11 +1,11 @@
 """What a page that follows a large sweep costs the sweep's driver: CPU seconds with and without it, in one run.
 
-    python benchmarks/live_page.py [--items 500] [--samples 64] [--window 15] [--json FILE]
+    python benchmarks/live_page.py [--items 500] [--samples 64] [--windows 10] [--seconds 15] [--json FILE]
 
 A sweep on a local cluster, whose engine says a few words at once and for nothing, so that the driver has as much to do
 as it ever has. Meanwhile ``report --follow`` runs, is asked for its page every two seconds, and is stopped (SIGSTOP) in
-every other window: so both have the same sweep, and the same machine. The driver is the ``run`` and the process of its
-step; what the page's own process takes stands beside it.
+every other window: so both have the same sweep, and the same machine. It need not come to its end. The driver is the
+``run`` and the process of its step; what the page's own process takes stands beside it.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
     return sum(sum(each.cpu_times()[:2]) for each in processes)
 
 
-def measure(folder: Path, file: Path, window: float) -> dict[str, float]:
-    """Runs the sweep, and counts."""
+def measure(folder: Path, file: Path, windows: int, seconds: float) -> dict[str, float]:
+    """Runs the sweep, and counts, for so many windows of so many seconds."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, (folder / "site", HERE, HERE.parent)))
     command = [sys.executable, "-m", "orchestrator"]
@@ -121,7 +121,7 @@ def measure(folder: Path, file: Path, window: float) -> dict[str, float]:
         while _done(folder) == 0:
             assert run.poll() is None, (folder / "run.log").read_text()
             time.sleep(0.5)
-        return _windows(folder, psutil.Process(run.pid), psutil.Process(follower.pid), address, window)
+        return _windows(folder, psutil.Process(run.pid), psutil.Process(follower.pid), address, windows, seconds)
     finally:
         follower.send_signal(signal.SIGCONT)
         follower.kill()
@@ -131,24 +131,24 @@ def measure(folder: Path, file: Path, window: float) -> dict[str, float]:
 
 
 def _windows(
-    folder: Path, run: psutil.Process, follower: psutil.Process, address: str, window: float
+    folder: Path, run: psutil.Process, follower: psutil.Process, address: str, windows: int, seconds: float
 ) -> dict[str, float]:
-    """Every other one without the page, until the sweep has ended."""
+    """Every other one without the page."""
     found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     page, follows = 0.0, True
     driver = [run, *(each for each in run.children(recursive=True) if each.name() == "ray::_run_step")]
-    while True:
+    for _ in range(windows):
         follower.send_signal(signal.SIGCONT if follows else signal.SIGSTOP)
         began, units = time.monotonic(), _done(folder)
         before, own = cpu_seconds(driver), cpu_seconds([follower])
-        while (now := time.monotonic()) < began + window:
+        while (now := time.monotonic()) < began + seconds:
             if follows:
                 with urllib.request.urlopen(address) as answer:
                     assert b"sweep" in answer.read()
             time.sleep(2)
         done = _done(folder)
         if done == _total(folder) or not run.is_running():
-            break
+            sys.exit("the sweep was over before enough was measured: give more --samples, or fewer --windows")
         found[follows].append(((cpu_seconds(driver) - before) / (now - began), (done - units) / (now - began)))
         page += (cpu_seconds([follower]) - own) / (now - began) if follows else 0.0
         follows = not follows
@@ -182,11 +182,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=500)
     parser.add_argument("--samples", type=int, default=64)
-    parser.add_argument("--window", type=float, default=15.0, help="seconds with the page, then as many without")
+    parser.add_argument("--windows", type=int, default=10, help="half of them with the page")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each")
     parser.add_argument("--json", type=Path, help="also write the figures here, by name")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="live", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        figures = measure(Path(folder), experiment(Path(folder), options.items, options.samples), options.window)
+        figures = measure(
+            Path(folder), experiment(Path(folder), options.items, options.samples), options.windows, options.seconds
+        )
     table = Table(title=f"a page that follows {options.items} x {options.samples}")
     table.add_column("figure")
     table.add_column("measured", justify="right")

@@ -19,8 +19,9 @@ READ = """
 import json, sys
 from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample
 from inspect_ai.analysis import evals_df, samples_df
+from inspect_ai.scorer import value_to_float
 
-found = {}
+found, as_float = {}, value_to_float()
 for info in list_eval_logs(sys.argv[1]):
     log = read_eval_log(info)
     header = read_eval_log(info, header_only=True)
@@ -28,7 +29,7 @@ for info in list_eval_logs(sys.argv[1]):
     sample = log.samples[0]
     assert read_eval_log_sample(info, sample.id, sample.epoch).input == sample.input
     (score,) = log.results.scores
-    right = [each.scores["verdict"].as_float() if each.scores else None for each in log.samples]
+    right = [as_float(each.scores["verdict"].value) if each.scores else None for each in log.samples]
     found[log.eval.metadata["policy"]] = {
         "status": log.status,
         "accuracy": score.metrics["accuracy"].value,

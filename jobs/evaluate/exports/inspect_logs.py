@@ -96,7 +96,12 @@ def _spec(scored: ScoredPolicy) -> dict[str, Any]:
         "task_args": {"policy": scored.policy, **scored.setting},
         "solver": scored.policy,
         "tags": [f"sweep:{sweep.context.experiment}/{sweep.name}", f"policy:{scored.policy}"],
-        "dataset": {"name": scored.task, "samples": scored.point["items"], "shuffled": False},
+        "dataset": {
+            "name": scored.task,
+            "samples": scored.point["items"],
+            "sample_ids": scored.items,
+            "shuffled": False,
+        },
         "model": sweep.model,
         "model_generate_config": {**generate, "seed": sweep.config.seed},
         "config": {"epochs": sweep.config.samples},

@@ -33,11 +33,17 @@ class ScoredPolicy:
     def policy(self) -> str:
         return str(self.point["policy"])
 
-    def rows(self) -> Iterator[ExportedSample]:
+    def rows(self, columns: list[str] | None = None) -> Iterator[ExportedSample]:
         """Of ``samples.parquet``, batch by batch: answers of a large sweep need not fit in memory."""
         wanted = (ds.field("task") == self.task) & (ds.field("policy") == self.policy)
-        for batch in ds.dataset(self.sweep.samples, format="parquet").scanner(filter=wanted).to_batches():
+        samples = ds.dataset(self.sweep.samples, format="parquet")
+        for batch in samples.scanner(columns=columns, filter=wanted).to_batches():
             yield from batch.to_pylist()
+
+    @property
+    def items(self) -> list[str]:
+        """Their ids, in the order of the rows."""
+        return list(dict.fromkeys(row["item"] for row in self.rows(["item"])))
 
     def question(self, item: str) -> str:
         """Its own id where the question is not known."""

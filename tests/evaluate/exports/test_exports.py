@@ -65,6 +65,7 @@ def test_an_inspect_log_has_every_sample_of_its_policy(
             rows = samples[samples["policy"] == policy].set_index(["item", "sample"])
             records = [json.loads(log.read(name)) for name in log.namelist() if name.startswith("samples/")]
             assert len(records) == len(rows) == len(json.loads(log.read("summaries.json")))
+        assert header["eval"]["dataset"]["sample_ids"] == list(dict.fromkeys(each["id"] for each in records))
         (score,) = header["results"]["scores"]
         assert score["metrics"]["accuracy"]["value"] == points[policy]["accuracy"]
         assert score["metrics"]["thinking_tokens"]["value"] == points[policy]["thinking_tokens"]

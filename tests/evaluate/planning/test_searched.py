@@ -141,6 +141,13 @@ def test_the_scorers_time_and_its_cards_are_in_time_and_cost() -> None:
     assert any("on cards of its own" in line for line in lines(own))
     assert shared.available < own.available, "it has a share of the memory"
 
+    one, four = told({"replicas": 1, "gpus": 1}), told({"replicas": 4, "gpus": 1})
+    assert one.available == own.available, "apart it has none of it"
+    assert (one.seconds, four.seconds) == (own.seconds, own.seconds)
+    replicas = hours(own) / 3  # each holds two cards, and one for its scorer
+    assert hours(four) - hours(one) == pytest.approx((hours(one) - 2 * replicas) * 3), "each is held all the while"
+    assert any("in 4 replicas of its own" in line for line in lines(four))
+
 
 def test_a_scorer_that_reads_all_of_its_prompts_again_takes_longer() -> None:
     process = {"kind": "process", "tag": "<extra_0>", "good": None, "bad": None}
