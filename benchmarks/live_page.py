@@ -1,11 +1,11 @@
 """What a page that follows a large sweep costs the sweep's driver: CPU seconds with and without it, in one run.
 
-    python benchmarks/live_page.py [--items 500] [--samples 64] [--windows 10] [--seconds 15] [--json FILE]
+    python benchmarks/live_page.py [--items 500] [--samples 64] [--windows 10] [--seconds 6] [--json FILE]
 
 A sweep on a local cluster, whose engine says a few words at once and for nothing, so that the driver has as much to do
 as it ever has. Meanwhile ``report --follow`` runs, is asked for its page every two seconds, and is stopped (SIGSTOP) in
-every other window: so both have the same sweep, and the same machine. It need not come to its end. The driver is the
-``run`` and the process of its step; what the page's own process takes stands beside it.
+every other window: so both have the same sweep, and the same machine. What is left at its end is left out. The driver
+is the ``run`` and the process of its step; what the page's own process takes stands beside it.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _windows(
     driver = [run, *(each for each in run.children(recursive=True) if each.name() == "ray::_run_step")]
     for _ in range(windows):
         follower.send_signal(signal.SIGCONT if follows else signal.SIGSTOP)
-        began, units = time.monotonic(), _done(folder)
+        began, tokens = time.monotonic(), _done(folder)
         before, own = cpu_seconds(driver), cpu_seconds([follower])
         while (now := time.monotonic()) < began + seconds:
             if follows:
@@ -148,18 +148,20 @@ def _windows(
             time.sleep(2)
         done = _done(folder)
         if done == _total(folder) or not run.is_running():
-            sys.exit("the sweep was over before enough was measured: give more --samples, or fewer --windows")
-        found[follows].append(((cpu_seconds(driver) - before) / (now - began), (done - units) / (now - began)))
+            break
+        found[follows].append(((cpu_seconds(driver) - before) / (now - began), (done - tokens) / (now - began)))
         page += (cpu_seconds([follower]) - own) / (now - began) if follows else 0.0
         follows = not follows
+    if not found[False]:
+        sys.exit("the sweep was over before two windows were: give more --samples, or fewer --seconds")
     with_page, without = ([share for share, _ in found[each]] for each in (True, False))
     return {
         "windows": len(with_page) + len(without),
         "driver_share_followed": statistics.mean(with_page),
         "driver_share_alone": statistics.mean(without),
         "driver_share_difference": statistics.mean(with_page) - statistics.mean(without),
-        "units_per_second_followed": statistics.mean(rate for _, rate in found[True]),
-        "units_per_second_alone": statistics.mean(rate for _, rate in found[False]),
+        "tokens_per_second_followed": statistics.mean(rate for _, rate in found[True]),
+        "tokens_per_second_alone": statistics.mean(rate for _, rate in found[False]),
         "page_process_share": page / len(with_page),
     }
 
@@ -183,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--items", type=int, default=500)
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--windows", type=int, default=10, help="half of them with the page")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each")
     parser.add_argument("--json", type=Path, help="also write the figures here, by name")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="live", dir="/tmp", ignore_cleanup_errors=True) as folder:
