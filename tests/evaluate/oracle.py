@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jobs.evaluate.sweep.policy import Policy
 from jobs.evaluate.sweep.prompts import Forcing, Unit
@@ -115,13 +116,19 @@ def said(tokens: Sequence[int], forcing: Forcing) -> bytes:
     return b"".join(forcing.pieces[token] for token in tokens)
 
 
-def refused(unit: Unit, thinking: Sequence[int], forcing: Forcing) -> list[int]:
+def refused(unit: Unit, thinking: Sequence[int], forcing: Forcing) -> tuple[int, ...]:
     """The tokens that would complete a banned string after `thinking`. A stop is never written."""
     if not unit.banned:
-        return []
-    text = said(thinking, forcing)
-    pieces = [(token, piece) for token, piece in enumerate(forcing.pieces) if token not in forcing.thinking_stops]
-    return [token for token, piece in pieces if completes(unit.banned, text, piece)]
+        return ()
+    return completing(unit.banned, said(thinking, forcing), forcing.pieces, forcing.thinking_stops)
+
+
+@lru_cache(maxsize=1 << 16)
+def completing(
+    strings: tuple[str, ...], text: bytes, pieces: tuple[bytes, ...], but: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The tokens that would complete one of `strings` after `text`. Remembered: policies have prefixes in common."""
+    return tuple(token for token, piece in enumerate(pieces) if token not in but and completes(strings, text, piece))
 
 
 def completes(strings: Iterable[str], text: bytes, piece: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -375,3 +376,16 @@ def test_the_report_draws_each_search_with_scores_and_what_became_of_its_steps(t
     assert elected
     pages = report.collect([FinishedSweep(FinishedStep(asked, context, 1.0, {}))], ReportRequest("r", tmp_path, "r"))
     assert pages[0].traced == traced
+
+
+def test_a_sample_whose_search_is_not_known_any_more_is_drawn_but_for_it(tmp_path: Path) -> None:
+    asked, context = config(tmp_path, SEARCH), step(tmp_path)
+    decoded(asked, context)
+    samples, sweep = finished(asked, context), prepare(asked, context)
+    rows = samples[(samples["item"] == "q0") & (samples["sample"] == 0)].to_dict("records")
+    trees = tuple(replace(tree, scorer="another") if isinstance(tree, Forest) else tree for tree in sweep.replica.trees)
+    record = Trees(replace(sweep, replica=replace(sweep.replica, trees=trees))).read("sums", "q0", 0, rows)
+    assert record["branches"]
+    assert record["answers"]
+    assert "searches" not in record
+    assert "are not in the store as this version would do them" in record["note"]

@@ -197,7 +197,7 @@ const viewer = {
   // Of each branch, the policies that end on it or beyond it: numbers of rows.
   inside(record) {
     const found = record.branches.map(() => []);
-    for (const answer of record.answers) {
+    for (const answer of record.branches.length ? record.answers : []) {
       for (let at = answer.branch; at !== null; at = record.branches[at].parent) found[at].push(...answer.policies);
     }
     return found;

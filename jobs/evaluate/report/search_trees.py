@@ -16,6 +16,11 @@ from jobs.evaluate.sweep.tree import ANSWERS, Key
 from jobs.evaluate.traces.files import Index, read_tokens
 from jobs.evaluate.traces.segments import Resolved
 
+UNKNOWN = (
+    "Its searches are not in the store as this version would do them: their scores are under another name, or gone. "
+    "What they came to is in the account."
+)
+
 
 def add(
     record: dict[str, Any],
@@ -26,8 +31,8 @@ def add(
     sweep: Sweep,
     index: Index,
 ) -> None:
-    """Adds to `record` the steps and answers of the searches that `rows` of one sample are of. Raises ValueError where
-    they are not all known."""
+    """Adds to `record` the steps and answers of the searches that `rows` of one sample are of. Where a search is not
+    all known, it says so, and the rest is drawn."""
     numbers = {row["policy"]: number for number, row in enumerate(rows)}
     for policy in forest.policies:
         if policy.name not in numbers:
@@ -35,7 +40,11 @@ def add(
         repeat, number = (sample, None) if policy.elects else divmod(sample, policy.width)
         unit = next(unit for unit in units if unit.sample == repeat)
         known = index.unit(unit.item, unit.sample)
-        found = forest.found(policy, unit.room, known.extent)
+        try:
+            found = forest.found(policy, unit.room, known.extent)
+        except ValueError:
+            record["note"] = UNKNOWN
+            continue
         if number is not None:  # one trace of many that stand each for itself
             found = Found(found.nodes[number : number + 1], found.leaves[number : number + 1])
         if not found.nodes:  # the prompt left no room for a step
