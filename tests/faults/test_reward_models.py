@@ -101,6 +101,16 @@ def save_classifier(folder: Path) -> Path:
     return folder
 
 
+def test_a_model_that_writes_is_no_reward_model(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model")
+    tokenizer = tiny.tokenizer()
+    reader = Writer(tokenizer, TEMPLATES["think"], (tokenizer.eos_token_id,), Instructions())
+    engine = EngineSpec("vllm", str(folder), None, "float32", 256, len(tokenizer), gpus=0, cpus=1)
+    spec = ScorerSpec("outcome", (), {}, reader, engine, reader=reader, window=256)
+    with pytest.raises(EngineError, match="is no reward model of kind outcome: vllm has classify for those"):
+        asyncio.run(start_outcome(spec))
+
+
 def test_an_outcome_reward_model_says_how_good_a_trace_is_with_the_answer_that_it_would_give(tmp_path: Path) -> None:
     folder = save_classifier(tmp_path / "model")
     tokenizer = tiny.tokenizer()

@@ -31,12 +31,12 @@ async def start_process(spec: ScorerSpec) -> ProcessScorer:
     assert spec.reader is not None, "it has a model"
     assert spec.tag is not None, "and its steps have a tag"
     tag = single(spec.reader, spec.tag, "tag")
-    return ProcessScorer(spec, await _start(spec, step_tag_id=tag), layout(spec))
+    return ProcessScorer(spec, await _start(spec, "token_classify", step_tag_id=tag), layout(spec))
 
 
 async def start_outcome(spec: ScorerSpec) -> OutcomeScorer:
     """Loads an outcome reward model."""
-    return OutcomeScorer(spec, await _start(spec), layout(spec))
+    return OutcomeScorer(spec, await _start(spec, "classify"), layout(spec))
 
 
 class ProcessScorer:
@@ -98,7 +98,8 @@ def share_of_last(logits: Sequence[float]) -> float:
     return math.exp(logits[-1] - most) / math.fsum(math.exp(each - most) for each in logits)
 
 
-async def _start(spec: ScorerSpec, **pooler: Any) -> _Pooling:
+async def _start(spec: ScorerSpec, task: str, **pooler: Any) -> _Pooling:
+    """Loads the model of `spec`. Raises EngineError where it cannot do that `task` of vLLM's."""
     assert spec.engine is not None, "it has a model"
     engine = await asyncio.to_thread(fetched, spec.engine, spec.made)
     environment(engine)
@@ -121,7 +122,14 @@ async def _start(spec: ScorerSpec, **pooler: Any) -> _Pooling:
                 started = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         except (RuntimeError, ValueError, OSError, MemoryError) as error:
             raise EngineError(f"vllm cannot load {engine.model}: {with_reason(error, tail)}") from error
-    return _Pooling(started, tail)
+    model = _Pooling(started, tail)
+    if task not in (able := await started.get_supported_tasks()):
+        await model.close()
+        raise EngineError(
+            f"{engine.model} is no reward model of kind {spec.kind}: vllm has {task} for those, and for this one "
+            f"{', '.join(able)}: give one, or another kind"
+        )
+    return model
 
 
 MOST_TOKENS = 8192
