@@ -175,8 +175,8 @@ def _write(
 ) -> None:
     _rows_file(context.output / "train.jsonl", file, sets[0])
     if config.select.seeds:
-        for seed, own in zip(config.select.seeds, sets, strict=True):
-            _rows_file(context.output / f"seed-{seed}.jsonl", file, own)
+        for seed, each in zip(config.select.seeds, sets, strict=True):
+            _rows_file(context.output / f"seed-{seed}.jsonl", file, each)
     with Lines(context.output / DROPPED) as gone:
         columns = again(file, (row for row, _, _ in curated.dropped))
         for (row, stage, why), own_columns in zip(curated.dropped, columns, strict=True):
@@ -186,7 +186,7 @@ def _write(
     if config.domains is not None:
         facts["domains"] = f"{len(counted(before)):,}, by {config.domains}"
     if len(sets) > 1:
-        shared = set.intersection(*({row.key for row in own} for own in sets))
+        shared = set.intersection(*({row.key for row in each} for each in sets))
         facts["in every set"] = f"{len(shared):,} of {len(sets[0]):,} rows"
     html = curated_page(
         context.name, curated.funnel, before, sets[0], curated.dropped, lambda entries: again(file, entries)

@@ -67,12 +67,12 @@ class Candidates:
     def slates(self, task: Task, item: str, policy: SearchPolicy) -> Iterator[Slate]:
         """Those of `policy`: one, or as many as it has traces that stand each for itself. Raises ValueError where the
         search is not done."""
-        found = self.forest.found(policy, self.unit.room, self.known)
+        outcome = self.forest.found(policy, self.unit.room, self.known)
         if policy.elects:
-            yield self._slate(task, item, policy, found)
+            yield self._slate(task, item, policy, outcome)
             return
         for number in range(policy.width):
-            one = Found(found.nodes[number : number + 1], found.leaves[number : number + 1])
+            one = Found(outcome.nodes[number : number + 1], outcome.leaves[number : number + 1])
             yield self._slate(task, item, policy, one, self.unit.sample * policy.width + number)
 
     def _slate(self, task: Task, item: str, policy: SearchPolicy, found: Found, sample: int | None = None) -> Slate:

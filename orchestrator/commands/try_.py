@@ -140,8 +140,8 @@ def _chosen(file: Path, name: str | None, planned: list[PlannedStep]) -> Planned
         for item in planned
         if JOBS[item.step.kind].try_model is not None or issubclass(item.step.config.PRODUCES, Model)
     ]
-    found = [item for item in able if name in (None, item.step.name)]
-    if not found:
+    named = [item for item in able if name in (None, item.step.name)]
+    if not named:
         names = ", ".join(item.step.name for item in able[:20])
         raise Refused(f"{file}: no step {name or ''} with a model to try; there are: {names or 'none'}")
-    return found[-1]
+    return named[-1]

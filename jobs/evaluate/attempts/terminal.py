@@ -237,5 +237,5 @@ def _moved(at: int | None, key: str, thinking: int) -> int | None:
 
 
 def _complete(text: str, state: int) -> str | None:
-    found = [name for name in (*NAMES, "/help") if name.startswith(text)] if text.startswith("/") else []
-    return found[state] if state < len(found) else None
+    matching = [name for name in (*NAMES, "/help") if name.startswith(text)] if text.startswith("/") else []
+    return matching[state] if state < len(matching) else None

@@ -79,9 +79,9 @@ class _Walk:
         pieces = self.walker.forcing.pieces
         missing = [stop for stop in self.walker.tree.stops if not self.trace.extent(stop).ended]
         self.stops = {stop: Finder(stop.path, pieces, stop.cut + 1) for stop in missing}
-        found = self._look(self.trace.tokens(TRUNK_KEY))
+        met = self._look(self.trace.tokens(TRUNK_KEY))
         if self.trace.extent(TRUNK_KEY) != (0, False):
-            self._keep_stops([*found, *self.stops])
+            self._keep_stops([*met, *self.stops])
 
     async def look_at_probes(self) -> None:
         """Asks the rule, where there is one, and records where it stops the trunk."""
@@ -99,14 +99,14 @@ class _Walk:
 
     def _look(self, tokens: Sequence[int]) -> list[Key]:
         """Takes what was added to the trunk; returns the stops that were found in it."""
-        found = []
+        met = []
         for stop, finder in list(self.stops.items()):
             complete = any(finder.add(token) for token in tokens)
             self.trace.mark(stop, Extent(finder.searched, complete))
             if complete:
-                found.append(stop)
+                met.append(stop)
                 del self.stops[stop]
-        return found
+        return met
 
     def _keep_stops(self, stops: Sequence[Key]) -> None:
         """Records how far they were looked for; the trunk was kept as far."""
@@ -135,7 +135,7 @@ class _Walk:
         ahead = iter(self._crossings(want) if thinking else ())
         crossing = next(ahead, want.limit)
         ended = False
-        found: list[Key] = []
+        met: list[Key] = []
         headers = self._headers(key)
         begun: list[int] = []
         trunk = thinking and not key.path
@@ -145,18 +145,18 @@ class _Walk:
                 known += len(tokens)
                 ended = end == "stop"
                 begun += [] if headers is None else headers.fresh(self.trace.tokens(key))
-                found = self._look(tokens) if trunk else []
+                met = self._look(tokens) if trunk else []
                 if trunk and self.stopped and not ended and known < want.limit:
                     self._keep(key, kept, ended, begun)
                     return
-                if thinking and (begun or found or crossing <= known) and known < want.limit and not ended:
+                if thinking and (begun or met or crossing <= known) and known < want.limit and not ended:
                     self._keep(key, kept, ended, begun)
-                    self._keep_stops(found)
+                    self._keep_stops(met)
                     kept = known
                     self.start(key.path, want.start)
                     while crossing <= known:
                         crossing = next(ahead, want.limit)
-                    if (begun or found) and not self._goes_on(want):
+                    if (begun or met) and not self._goes_on(want):
                         self._keep_stops(list(self.stops))
                         return
                     begun = []
@@ -166,7 +166,7 @@ class _Walk:
             self.trace.end(key)
         self._keep(key, kept, ended, begun)
         if trunk:
-            self._keep_stops([*found, *self.stops])
+            self._keep_stops([*met, *self.stops])
         if thinking:
             self.start(key.path, want.start)
         else:

@@ -244,8 +244,8 @@ class _Told:
         """By row; `chosen` are the tokens of all, [batch]."""
         if not self._sure:
             return {}
-        found = beliefs(self._logprobs[: len(self._sure)], chosen[self._sure])
-        return {index: (each,) for index, each in zip(self._sure, found, strict=True)}
+        sure = beliefs(self._logprobs[: len(self._sure)], chosen[self._sure])
+        return {index: (each,) for index, each in zip(self._sure, sure, strict=True)}
 
     def chances(self) -> dict[int, tuple[tuple[float, ...]]]:
         """By row."""

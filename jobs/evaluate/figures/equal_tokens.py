@@ -37,8 +37,8 @@ def write(found: Iterable[EqualTokens], output: Path) -> None:
 def read(output: Path) -> list[dict[str, Any]]:
     """What :func:`write` wrote; nothing where nothing was searched."""
     path = output / FILE
-    found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    return found
+    compared: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    return compared
 
 
 def rows(found: Iterable[EqualTokens]) -> list[TableRow]:

@@ -111,14 +111,14 @@ def _short(priced: Priced) -> str:
 
 def _lines(options: Sequence[Priced]) -> list[list[Priced]]:
     """Options that differ in the samples alone, or in a search's width, in their order."""
-    found: dict[tuple[str, str], list[Priced]] = {}
+    by_line: dict[tuple[str, str], list[Priced]] = {}
     for each in options:
         option = each.option
         if option.vote is not None:
-            found.setdefault((option.policy.name, option.vote.key), []).append(each)
+            by_line.setdefault((option.policy.name, option.vote.key), []).append(each)
         elif option.policy.elects:
-            found.setdefault((option.policy.method, ""), []).append(each)
-    return [sorted(line, key=lambda each: each.cost) for line in found.values()]
+            by_line.setdefault((option.policy.method, ""), []).append(each)
+    return [sorted(line, key=lambda each: each.cost) for line in by_line.values()]
 
 
 def _draw_frontier(figure: Figure, axes: Axes, frontier: Frontier, last: float) -> None:

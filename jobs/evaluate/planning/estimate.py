@@ -65,14 +65,14 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
     except UnknownArchitecture as error:
         model, unknown = None, str(error)
     assumed = context_remarks(model.context if model else None) if config.context_length == "auto" else ()
-    own = (*assumed, *_recommended(config, inputs), *_states(config), *_towers(config))
+    of_model = (*assumed, *_recommended(config, inputs), *_states(config), *_towers(config))
     scorer, unscored = _scorer(config, inputs)
     sweep = _sweep(config, inputs, _context(config, model), _window(config, scorer))
     if sweep is None:
         unknown_items = "time and cost are not known before launch: how many items its tasks have is not known"
-        return Estimate(unknown_items, remarks=own)
+        return Estimate(unknown_items, remarks=of_model)
     scoring = _scoring(config, sweep.expected, unscored)
-    remarks = (_saving(config, sweep.expected), *scoring, *sweep.words, *own)
+    remarks = (_saving(config, sweep.expected), *scoring, *sweep.words, *of_model)
     if config.engine_kind.served or model is None:
         why = unknown and f"time and cost of {config.model} are not known before launch: {unknown}"
         holder = why or "decoded on a server: time and cost are its own affair"
@@ -221,14 +221,14 @@ def _with_scorer(config: EvaluateConfig, replica: PlannedReplica, scorer: Archit
     engine = ENGINES[chosen(config.search.scorer.engine, gpus) if record.likelihoods else "vllm"]
     program = engine.on_gpus if gpus else engine.on_cpus
     assert program is not None, "a scorer that cannot run there is refused"
-    own = replace(
+    scoring = replace(
         replica,
         model=scorer,
         program=program,
         cards=resources.gpus or (resources.cpus if apart else replica.cards),
         given=CACHED if resources.gpus or apart else resources.memory,
     )
-    return replace(replica, scorer=PlannedScorer(own, resources.gpus, caches=record.likelihoods))
+    return replace(replica, scorer=PlannedScorer(scoring, resources.gpus, caches=record.likelihoods))
 
 
 def _scoring(config: EvaluateConfig, work: Workload, unknown: str) -> Iterator[str]:
@@ -271,8 +271,8 @@ def _replica(config: EvaluateConfig, model: Architecture, cards: int | None = No
 
 def _taken(config: EvaluateConfig, replica: PlannedReplica, work: Workload) -> Taken:
     most = config.machine.at_once(replica.held, config.resources.replicas.max)
-    found = taken(replica, work, config.resources.in_flight, most)
-    return replace(found, card_seconds=found.card_seconds * _held(config, found, replica) / _within(found, replica))
+    needed = taken(replica, work, config.resources.in_flight, most)
+    return replace(needed, card_seconds=needed.card_seconds * _held(config, needed, replica) / _within(needed, replica))
 
 
 def _within(what: Taken, replica: PlannedReplica) -> float:

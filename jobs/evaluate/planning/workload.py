@@ -138,14 +138,14 @@ def _one_searched(forest: Forest, room: Room, prompt: int, known: _Simulated, wi
     nodes: dict[BranchPath, None] = {}
     answers: dict[Key, None] = {}
     for policy in forest.policies:
-        found = forest.found(policy, room, known)
-        own = dict.fromkeys(leaf.answer for leaf in found.leaves)
+        outcome = forest.found(policy, room, known)
+        of_policy = dict.fromkeys(leaf.answer for leaf in outcome.leaves)
         if forest.reads_answers:
-            own |= dict.fromkeys(forest.answer_at(path, known) for path in found.nodes)
-        alone[policy.name] = _of_search(forest, found.nodes, own, room, prompt, window, known)
-        chains[policy.name] = max((leaf.thinking_tokens + room.answer for leaf in found.leaves), default=0)
-        nodes |= dict.fromkeys(found.nodes)
-        answers |= own
+            of_policy |= dict.fromkeys(forest.answer_at(path, known) for path in outcome.nodes)
+        alone[policy.name] = _of_search(forest, outcome.nodes, of_policy, room, prompt, window, known)
+        chains[policy.name] = max((leaf.thinking_tokens + room.answer for leaf in outcome.leaves), default=0)
+        nodes |= dict.fromkeys(outcome.nodes)
+        answers |= of_policy
     once = _of_search(forest, nodes, answers, room, prompt, window, known)
     # Traces that do not fit beside each other wait: a cache must hold one.
     return Workload(alone, once, 1, prompt + max(chains.values()), chains, forest.width - 1)

@@ -41,16 +41,16 @@ def add(
         unit = next(unit for unit in units if unit.sample == repeat)
         known = index.unit(unit.item, unit.sample)
         try:
-            found = forest.found(policy, unit.room, known.extent)
+            outcome = forest.found(policy, unit.room, known.extent)
         except ValueError:
             record["note"] = UNKNOWN
             continue
         if number is not None:  # one trace of many that stand each for itself
-            found = Found(found.nodes[number : number + 1], found.leaves[number : number + 1])
-        if not found.nodes:  # the prompt left no room for a step
+            outcome = Found(outcome.nodes[number : number + 1], outcome.leaves[number : number + 1])
+        if not outcome.nodes:  # the prompt left no room for a step
             continue
         drawing = _Drawing(record, forest, unit, known, sweep, index)
-        drawing.add(policy, found, numbers[policy.name], rows[numbers[policy.name]])
+        drawing.add(policy, outcome, numbers[policy.name], rows[numbers[policy.name]])
 
 
 class _Drawing:
@@ -64,15 +64,17 @@ class _Drawing:
         self._sweep = sweep
         self._index = index
 
-    def add(self, policy: SearchPolicy, found: Found, number: int, row: Mapping[str, Any]) -> None:
+    def add(self, policy: SearchPolicy, outcome: Found, number: int, row: Mapping[str, Any]) -> None:
         """The steps of a search and its answers; `number` is that of its `row`."""
         branches, answers = self._record["branches"], self._record["answers"]
-        places = {path: len(branches) + place for place, path in enumerate(found.nodes)}
-        leaves = {leaf.path: leaf for leaf in found.leaves}
-        texts = self._texts([*(Key(path, "thinking") for path in found.nodes), *(leaf.answer for leaf in found.leaves)])
-        elected = self._elected(found.leaves, texts, row)
+        places = {path: len(branches) + place for place, path in enumerate(outcome.nodes)}
+        leaves = {leaf.path: leaf for leaf in outcome.leaves}
+        texts = self._texts(
+            [*(Key(path, "thinking") for path in outcome.nodes), *(leaf.answer for leaf in outcome.leaves)]
+        )
+        elected = self._elected(outcome.leaves, texts, row)
         first = len(branches)
-        for path in found.nodes:
+        for path in outcome.nodes:
             length, ended = self._known.extent(Key(path, "thinking"))
             before = sum(self._known.extent(Key(path[:depth], "thinking")).length for depth in range(1, len(path)))
             said = self._sweep.prompter.text(texts[Key(path, "thinking")])
@@ -88,10 +90,10 @@ class _Drawing:
                     "parts": [said, ""] if path in leaves else [said],
                     "search": number,
                     "score": as_score(self._known.extent(score_key(path, self._forest.scorer)).length),
-                    "children": sum(other[:-1] == path for other in found.nodes),
+                    "children": sum(other[:-1] == path for other in outcome.nodes),
                 }
             )
-        for leaf in found.leaves:
+        for leaf in outcome.leaves:
             answers.append(
                 {
                     "branch": places[leaf.path],
@@ -104,7 +106,7 @@ class _Drawing:
                 }
             )
         searches = self._record.setdefault("searches", [])
-        searches.append({"row": number, "vote": policy.vote, "first": first, "steps": len(found.nodes)})
+        searches.append({"row": number, "vote": policy.vote, "first": first, "steps": len(outcome.nodes)})
 
     def _elected(
         self, leaves: Sequence[SearchLeaf], texts: Mapping[Key, list[int]], row: Mapping[str, Any]

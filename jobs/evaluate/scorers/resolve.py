@@ -60,8 +60,8 @@ def _with_model(
     with complaints():
         model = models.resolve(as_model(scorer, config), context)
     resources, apart = config.resources, bool(config.scorers_apart)
-    own = resources.scorer.gpus
-    gpus = own if apart else own or resources.gpus
+    cards = resources.scorer.gpus
+    gpus = cards if apart else cards or resources.gpus
     engine = EngineSpec(
         name=chosen(scorer.engine, gpus),
         model=model.source,
@@ -72,8 +72,8 @@ def _with_model(
         vocabulary=len(model.tokenizer),
         gpus=gpus,
         cpus=resources.scorer.cpus if apart else resources.cpus,
-        memory=None if own or apart else resources.scorer.memory,
-        first_gpu=resources.gpus if own and not apart else 0,
+        memory=None if cards or apart else resources.scorer.memory,
+        first_gpu=resources.gpus if cards and not apart else 0,
     )
     made = context.input(scorer.model) if isinstance(scorer.model, Reference) else None
     reader = Writer(model.tokenizer, spec.writer.template, model.end_of_turn, spec.writer.said)

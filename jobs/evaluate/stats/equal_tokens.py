@@ -81,7 +81,7 @@ def at_equal_tokens(
     decoded = decoded_tokens(task, policies)
     read = np.asarray(task.totals["scorer_tokens"])
     searches = [column for column, policy in enumerate(policies) if policy.root.steps is not None and policy.elects]
-    found: list[EqualTokens] = []
+    compared: list[EqualTokens] = []
     for search in searches:
         for counted in (True, False):
             for vote, column in _ladders(policies, votes):
@@ -94,7 +94,7 @@ def at_equal_tokens(
                 samples = float(spent.means[0] / each.means[0]) if each.means[0] > 0 else math.nan
                 shares = _voted(task, vote, column, samples, spent, each, seed)
                 difference = None if shares is None else paired_differences(task.shares[[search]], shares)[0]
-                found.append(
+                compared.append(
                     EqualTokens(
                         task.task,
                         policies[search].name,
@@ -108,7 +108,7 @@ def at_equal_tokens(
                         vote.oracle or told,
                     )
                 )
-    return _corrected(found)
+    return _corrected(compared)
 
 
 def _ladders(policies: Sequence[Policy], votes: Sequence[Vote]) -> Iterator[tuple[Vote, int]]:

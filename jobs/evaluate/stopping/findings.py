@@ -39,22 +39,22 @@ def write(policies: Sequence[Policy], seed: int, output: Path) -> None:
     if not replayed:
         return
     names = [leaf.name for leaf in in_order(walked(replayed))]
-    found = [record(task, replayed, seed) for task in reading.read(output / PROBES, names, texts=False)]
-    (output / FILE).write_text(json.dumps(found, indent=1) + "\n")
+    records = [record(task, replayed, seed) for task in reading.read(output / PROBES, names, texts=False)]
+    (output / FILE).write_text(json.dumps(records, indent=1) + "\n")
 
 
 def read(output: Path) -> list[dict[str, Any]]:
     """What :func:`write` wrote; nothing where the sweep has no rules."""
     path = output / FILE
-    found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    return found
+    records: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    return records
 
 
 def metrics(output: Path, task: str) -> dict[str, float]:
     """What is tracked of it: the area, with its interval."""
     names = ("area", "area_low", "area_high")
-    found = next((each for each in read(output) if each["task"] == task), {})
-    return {f"anytime_{name}": found[name] for name in names if found.get(name) is not None}
+    of_task = next((each for each in read(output) if each["task"] == task), {})
+    return {f"anytime_{name}": of_task[name] for name in names if of_task.get(name) is not None}
 
 
 def record(task: ProbedTask, policies: Sequence[Policy], seed: int) -> dict[str, Any]:

@@ -62,8 +62,8 @@ class GroupRule(Rule):
         def grouped(matrix: Matrix) -> Matrix:
             return matrix[:, : runs * size].reshape(items * runs, size, columns)
 
-        found = self.together(probes.each(grouped, grouped(probes.live)))
-        winner, *others = (np.asarray(each).reshape(items, runs) for each in found)
+        decided = self.together(probes.each(grouped, grouped(probes.live)))
+        winner, *others = (np.asarray(each).reshape(items, runs) for each in decided)
         return Stops(winner + size * np.arange(runs), *others)
 
 

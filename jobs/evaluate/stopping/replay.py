@@ -52,10 +52,12 @@ def online(config: EvaluateConfig, prompter: Prompter) -> OnlineRule | None:
 def files(config: EvaluateConfig, samples: Path) -> dict[Path, Collection[str]]:
     """Where rows of what was decoded go, by the names of their policies; to the first, those of rules too."""
     replayed = rules(config.policies)
-    found: dict[Path, Collection[str]] = {samples: [each.name for each in config.policies if each not in replayed]}
+    names_by_file: dict[Path, Collection[str]] = {
+        samples: [each.name for each in config.policies if each not in replayed]
+    }
     if replayed:
-        found[samples.with_name(PROBES)] = [leaf.name for leaf in in_order(walked(replayed))]
-    return found
+        names_by_file[samples.with_name(PROBES)] = [leaf.name for leaf in in_order(walked(replayed))]
+    return names_by_file
 
 
 def tables(config: EvaluateConfig, samples: Path) -> Iterator[pa.Table]:

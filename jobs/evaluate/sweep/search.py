@@ -163,10 +163,10 @@ class Forest:
     def found(self, policy: SearchPolicy, room: Room, known: Known) -> Found:
         """What `policy` came to. Raises ValueError when its nodes are not all known."""
         wanted: dict[Key, Want] = {}
-        found = self._follow(policy, room, known, wanted)
-        if found is None or wanted:
+        outcome = self._follow(policy, room, known, wanted)
+        if outcome is None or wanted:
             raise ValueError(f"{policy.name}: {next(iter(wanted))} is not known")
-        return found
+        return outcome
 
     def answer_at(self, path: BranchPath, known: Known) -> Key:
         """The answer of a trace that stands at a node."""

@@ -103,11 +103,11 @@ class DeepConf(GroupRule):
 
 def _reached(confidence: Reals, ranked: Bools, keep: float) -> Reals:
     """What the most confident share `keep` of the samples that are `ranked` reaches, ``[groups]``; NaN of none."""
-    found = np.full(len(confidence), np.nan)
+    reached = np.full(len(confidence), np.nan)
     for group, (values, known) in enumerate(zip(confidence, ranked, strict=True)):
         if known.any():
-            found[group] = np.quantile(values[known], 1 - keep)
-    return found - ROUNDING * np.abs(found)
+            reached[group] = np.quantile(values[known], 1 - keep)
+    return reached - ROUNDING * np.abs(reached)
 
 
 KIND = RuleKind(DeepConf, "votes by confidence, and samples with little of it cut")

@@ -52,8 +52,8 @@ class Stopping(StrictModel):
         value = {"rule": value} if isinstance(value, str) else value
         if not isinstance(value, Mapping) or "parameters" in value:
             return value
-        own = {name: each for name, each in value.items() if name in cls.model_fields}
-        return own | {"parameters": {name: each for name, each in value.items() if name not in cls.model_fields}}
+        fields = {name: each for name, each in value.items() if name in cls.model_fields}
+        return fields | {"parameters": {name: each for name, each in value.items() if name not in cls.model_fields}}
 
     @model_validator(mode="after")
     def _is_known(self) -> Self:
