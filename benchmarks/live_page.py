@@ -1,6 +1,6 @@
 """What a page that follows a large sweep costs the sweep's driver: CPU seconds with and without it, in one run.
 
-    python benchmarks/live_page.py [--items 500] [--samples 64] [--windows 10] [--seconds 6] [--json FILE]
+    python benchmarks/live_page.py [--items 500] [--samples 64] [--windows 10] [--seconds 5] [--json FILE]
 
 A sweep on a local cluster, whose engine says a few words at once and for nothing, so that the driver has as much to do
 as it ever has. Meanwhile ``report --follow`` runs, is asked for its page every two seconds, and is stopped (SIGSTOP) in
@@ -137,7 +137,7 @@ def _windows(
     found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     page, follows = 0.0, True
     driver = [run, *(each for each in run.children(recursive=True) if each.name() == "ray::_run_step")]
-    for _ in range(windows):
+    for number in range(windows + 1):
         follower.send_signal(signal.SIGCONT if follows else signal.SIGSTOP)
         began, tokens = time.monotonic(), _done(folder)
         before, own = cpu_seconds(driver), cpu_seconds([follower])
@@ -149,6 +149,8 @@ def _windows(
         done = _done(folder)
         if done == _total(folder) or not run.is_running():
             break
+        if number == 0:  # the sweep's start is in it
+            continue
         found[follows].append(((cpu_seconds(driver) - before) / (now - began), (done - tokens) / (now - began)))
         page += (cpu_seconds([follower]) - own) / (now - began) if follows else 0.0
         follows = not follows
@@ -185,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--items", type=int, default=500)
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--windows", type=int, default=10, help="half of them with the page")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each")
     parser.add_argument("--json", type=Path, help="also write the figures here, by name")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="live", dir="/tmp", ignore_cleanup_errors=True) as folder:
