@@ -92,8 +92,10 @@ class TransformersEngine:
         self._waiting: list[tuple[int, int, _Row]] = []
         self._arrivals = itertools.count()
         self._work = asyncio.Event()
+        self._joining: list[_Row] = []
         self._failure: EngineError | None = None
         self._running = asyncio.create_task(self._run())
+        self._running.add_done_callback(self._ended)
 
     @property
     def cache_tokens(self) -> int | None:
@@ -133,15 +135,11 @@ class TransformersEngine:
         loop = asyncio.get_running_loop()
         while True:
             await self._work.wait()
-            joining = self._admit()
-            if not joining and not self._batch.rows:
+            self._joining = self._admit()
+            if not self._joining and not self._batch.rows:
                 self._work.clear()
                 continue
-            try:
-                emitted = await loop.run_in_executor(self._thread, self._batch.step, joining)
-            except (RuntimeError, MemoryError) as error:  # torch runs out of memory with a RuntimeError
-                self._fail(EngineError(f"transformers failed while decoding: {error}"))
-                return
+            emitted = await loop.run_in_executor(self._thread, self._batch.step, self._joining)
             for row, chunk in emitted:
                 row.chunks.put_nowait(chunk)
             await asyncio.sleep(0)  # whoever took a token may have a request to make
@@ -154,9 +152,15 @@ class TransformersEngine:
                 joining.append(row)
         return joining
 
+    def _ended(self, running: asyncio.Task[None]) -> None:
+        """Whatever it was that ended the decoding, nobody goes on waiting for it."""
+        if not running.cancelled():
+            error = running.exception()
+            self._fail(EngineError(f"transformers failed while decoding: {type(error).__name__}: {error}"))
+
     def _fail(self, error: EngineError) -> None:
         self._failure = error
-        for row in [*self._batch.rows, *(row for _, _, row in self._waiting)]:
+        for row in [*self._batch.rows, *self._joining, *(row for _, _, row in self._waiting)]:
             row.chunks.put_nowait(error)
 
 

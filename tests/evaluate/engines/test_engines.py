@@ -287,6 +287,17 @@ def test_a_model_that_cannot_be_loaded_is_an_engine_error(tmp_path: Path) -> Non
         asyncio.run(start(broken))
 
 
+def test_whatever_ends_the_decoding_ends_the_waiting_for_it_too(model_folder: Path) -> None:
+    async def use(engine: Engine) -> None:
+        unknown = stream(engine, Request((10**6,), 2, ()))  # an id that the model has no embedding for
+        others = [stream(engine, Request((5,), 200, (), priority=priority)) for priority in (0, 1)]
+        ended = await asyncio.wait_for(asyncio.gather(unknown, *others, return_exceptions=True), 60)
+        assert all(isinstance(each, EngineError) for each in ended), ended
+        assert "failed while decoding: IndexError" in str(ended[0])
+
+    run(model_folder, "transformers", use)
+
+
 def test_running_out_of_memory_while_decoding_is_an_engine_error(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,7 +308,7 @@ def test_running_out_of_memory_while_decoding_is_an_engine_error(
         async with aclosing(engine.stream(Request((5, 6, 7), 200, ()))) as chunks:
             await anext(chunks)
             monkeypatch.setattr("jobs.evaluate.engines.transformers._Batch._advance", exhausted)
-            with pytest.raises(EngineError, match="failed while decoding: tried to allocate 20 GiB"):
+            with pytest.raises(EngineError, match="failed while decoding: OutOfMemoryError: tried to allocate 20 GiB"):
                 async for _ in chunks:
                     pass
         with pytest.raises(EngineError, match="20 GiB"):
