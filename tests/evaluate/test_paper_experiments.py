@@ -11,6 +11,7 @@ import pytest
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.run import run
+from jobs.evaluate.stopping.replay import rules
 from orchestrator.experiment import Experiment, load
 from orchestrator.job.context import StepContext
 from orchestrator.plan import plan
@@ -90,6 +91,8 @@ def scaled_down(file: Path, model: Path, tasks: list[dict[str, str]], server: st
             changes |= {"model": str(model), "max_answer_tokens": 8, "context_length": "auto"}
         if config.samples > 1:
             changes["samples"] = 2
+        if getattr(config, "stopping", None):
+            changes["stopping"] = ["asc", {"rule": "esc", "window": 2}]
         if config.search is not None:
             steps = {"at": "\n", "tokens": 16, "most": 2}
             changes |= {"search": {"scorer": {"kind": "exact"}, "steps": steps}, "rebase.widths": [2]}
@@ -125,8 +128,11 @@ def test_each_runs_scaled_down(file: Path, store: Path, model: Path, tasks: list
             context = StepContext(experiment.name, name, f"{file.stem}-{name}", folder, store / "traces")
             run(config, context)
             samples = pd.read_parquet(context.output / "samples.parquet")
-            rows = sum(config.samples_of(policy.root) for policy in config.policies)
-            assert len(samples) == rows * len(config.tasks)
+            replayed = rules(config.policies)
+            decoded = [policy for policy in config.policies if policy not in replayed]
+            rows = sum(config.samples_of(policy.root) for policy in decoded)
+            assert samples["policy"].isin([policy.name for policy in decoded]).sum() == rows * len(config.tasks)
+            assert set(samples["policy"]) == {policy.name for policy in config.policies}
             if config.published is not None:
                 values = json.loads((context.output / "published.json").read_text())["values"]
                 expected = sum(len(points) for points in config.published.accuracy.values())

@@ -11,9 +11,9 @@ import ray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs.finetune.run import run
-from orchestrator.experiment import load
+from orchestrator.experiment import Experiment, load
 from orchestrator.job.context import StepContext
-from orchestrator.plan import plan
+from orchestrator.plan import PlannedStep, plan
 from orchestrator.store.step_folders import Store
 from tests.conftest import ROOT
 from tests.ray_cluster import ray_cluster
@@ -53,7 +53,17 @@ def test_the_machine_that_a_shipped_step_names_or_is_reckoned_with_holds_what_it
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
-def test_a_recipe_is_read_planned_and_run_scaled_down(cluster: None, file: Path, tmp_path: Path) -> None:
+def test_a_recipe_is_read_and_planned_scaled_down(file: Path, tmp_path: Path) -> None:
+    _, planned = scaled_down(file, tmp_path)
+    assert (planned.verdict, planned.step.kind) == ("would run", "finetune")
+
+
+def test_the_paper_s_recipe_runs_scaled_down(cluster: None, tmp_path: Path) -> None:
+    check_that_it_runs(ROOT / "experiments" / "s1" / "finetune.yaml", tmp_path)
+
+
+def scaled_down(file: Path, tmp_path: Path) -> tuple[Experiment, PlannedStep]:
+    """The recipe with a tiny model and a few rows, for CPUs."""
     [name] = load(file).steps
     (tmp_path / "data.jsonl").write_text(f"{json.dumps(ROW)}\n" * 8)
     overrides = {
@@ -70,8 +80,13 @@ def test_a_recipe_is_read_planned_and_run_scaled_down(cluster: None, file: Path,
     }
     experiment = load(file, tuple(f"steps.{name}.{field}={value}" for field, value in overrides.items()))
     [planned] = plan(experiment, Store(tmp_path / "store"))
-    assert (planned.verdict, planned.step.kind) == ("would run", "finetune")
+    return experiment, planned
 
+
+def check_that_it_runs(file: Path, tmp_path: Path) -> None:
+    """Scaled down, on the Ray cluster that is connected to."""
+    experiment, planned = scaled_down(file, tmp_path)
+    name = planned.step.name
     context = StepContext(experiment.name, name, planned.fingerprint, tmp_path / "step", tmp_path / "traces")
     task = ray.remote(num_cpus=0, max_retries=0)(run)
     ray.get(task.remote(planned.step.config, context))

@@ -93,7 +93,8 @@ def _draw(figure: Figure, axes: Axes, title: str, frontier: Frontier) -> None:
         axes.plot(x, y, "o", label="whoever knows\nthe answer", **rings)
     axes.margins(x=0.06)
     _draw_frontier(figure, axes, frontier, max(costs, default=0.0))
-    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9.5, handletextpad=0.6)
+    if everything:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9.5, handletextpad=0.6)
     text = "\n".join(wrap(sentence(frontier), 140, max_lines=3, placeholder=" …"))
     above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
     axes.annotate(
