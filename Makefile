@@ -45,7 +45,7 @@ types: $(INSTALLED)
 	mypy
 
 light: $(INSTALLED)
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile -m "not processes and not seconds" --durations 5 --durations-min 2
+	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile -m "not processes and not seconds" --durations 5 --durations-min 2
 
 # mypy beside the tests: it takes one core for a minute where it finds no cache.
 test: $(INSTALLED) browser lint

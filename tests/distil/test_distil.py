@@ -168,6 +168,7 @@ def fails(kind: int) -> Reply:
     return ways[kind]
 
 
+@pytest.mark.seconds
 def test_whatever_goes_wrong_for_a_while_costs_no_answer(tmp_path: Path) -> None:
     rows = [{"id": f"q{n}", "question": f"Ask {n}", "answer": "2", "type": "integer"} for n in range(21)]
     times: Counter[str] = Counter()
@@ -203,6 +204,7 @@ def test_a_server_that_answers_nobody_is_not_asked_for_ever(tmp_path: Path) -> N
     assert len(server.bodies) <= 8
 
 
+@pytest.mark.seconds
 def test_a_stalled_answer_is_asked_for_again_after_the_deadline(tmp_path: Path) -> None:
     stalls = iter([True])
 

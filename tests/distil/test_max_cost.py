@@ -93,6 +93,7 @@ def test_what_was_torn_is_reckoned_at_its_most_for_nobody_says_what_it_cost(tmp_
     assert cashier.bill <= held["usd"] + held["usd_under_way"] <= 0.2 < held["usd"] + held["usd_under_way"] + MOST
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_a_server_does_its_bill_stays_within_each_limit_and_no_answer_is_paid_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int

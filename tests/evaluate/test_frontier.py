@@ -71,6 +71,7 @@ def test_the_sweep_publishes_every_option_but_no_dollars_which_differ_from_run_t
     assert tracked.read_bytes() == (sweep.context.output / "frontier.html").read_bytes()
 
 
+@pytest.mark.seconds
 def test_sweeps_of_one_model_are_one_pool_of_options_and_what_one_does_not_know_is_left_out(
     sweep: FinishedStep, tmp_path: Path
 ) -> None:

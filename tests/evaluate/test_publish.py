@@ -176,6 +176,7 @@ def test_mlflow_takes_them_as_runs_that_overlay_the_other_curves(sampled: StepCo
     assert len({run.data.tags["mlflow.runColor"] for run in found.values()}) == len(found)
 
 
+@pytest.mark.seconds
 def test_with_several_tasks_runs_are_named_by_task_too(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"id": "a", "question": "?", "answer": 1}\n')
     shape = {policy: LETTERS[policy] for policy in LETTERS if policy.count == 0}
@@ -201,6 +202,7 @@ def test_all_pairs_and_methods_are_written_for_programs(published: StepContext) 
     assert "ways of spending more thinking" in (published.output / "table.md").read_text()
 
 
+@pytest.mark.seconds
 def test_published_values_lie_beside_the_results(tmp_path: Path) -> None:
     simulate().to_parquet(tmp_path / "samples.parquet")
     step = context(tmp_path)

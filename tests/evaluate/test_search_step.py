@@ -89,6 +89,7 @@ def step(folder: Path, name: str = "first") -> StepContext:
     return context
 
 
+@pytest.mark.seconds
 def test_a_search_is_a_point_like_any_policy(tmp_path: Path) -> None:
     asked, context = config(tmp_path, SEARCH), step(tmp_path)
     kept = decoded(asked, context)
@@ -130,6 +131,7 @@ def test_a_search_is_a_point_like_any_policy(tmp_path: Path) -> None:
     assert {"equal_tokens.json", "frontier.png"} <= tracked
 
 
+@pytest.mark.seconds
 def test_a_wider_search_decodes_what_the_narrower_has_not_and_changes_nothing_of_it(tmp_path: Path) -> None:
     narrow = config(tmp_path, {**SEARCH, "rebase": {"widths": [4]}})
     first = decoded(narrow, step(tmp_path))
@@ -340,6 +342,7 @@ def test_steps_at_a_header_need_a_template_with_one(tmp_path: Path) -> None:
     assert not any(header in tokens[1:-1] for tokens in steps), "a header ends the step that it is found in"
 
 
+@pytest.mark.seconds
 def test_the_report_draws_each_search_with_scores_and_what_became_of_its_steps(tmp_path: Path) -> None:
     asked, context = config(tmp_path, {**SEARCH, "scored": {"samples": 3, "tokens": 64}}), step(tmp_path)
     kept = decoded(asked, context)
@@ -378,6 +381,7 @@ def test_the_report_draws_each_search_with_scores_and_what_became_of_its_steps(t
     assert pages[0].traced == traced
 
 
+@pytest.mark.seconds
 def test_a_sample_whose_search_is_not_known_any_more_is_drawn_but_for_it(tmp_path: Path) -> None:
     asked, context = config(tmp_path, SEARCH), step(tmp_path)
     decoded(asked, context)

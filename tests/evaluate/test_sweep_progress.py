@@ -23,6 +23,7 @@ from tests.evaluate import tiny
 from tests.evaluate.spoken import Speaker, walk_all
 
 
+@pytest.mark.seconds
 def test_a_sweep_says_tokens_units_bytes_and_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.save(tmp_path / "model", context_length=512)
     fields = {"model": str(model), "tasks": [{"name": "letters", "items": 6}], "budgets": [4, "auto"]}

@@ -96,6 +96,7 @@ def test_a_mistake_is_no_loss_whatever_became_of_the_others(mistake: Exception, 
     assert raised.value is (mistake if explains else error)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("free", "expected"),
     [([4.0, 3.0, 1.5], 6), ([5.0], 4), ([3.0], 3), ([1.0], None)],

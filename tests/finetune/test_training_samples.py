@@ -220,6 +220,7 @@ def test_a_dataset_is_read_from_the_hub_at_its_revision(tmp_path: Path) -> None:
     assert bad.endswith("): check its name and what is asked of it, or give a local file")
 
 
+@pytest.mark.seconds
 def test_a_hub_that_is_out_of_reach_is_an_error_of_one_line(tmp_path: Path) -> None:
     [line] = read_from_hub("v1", home=tmp_path, HF_HUB_OFFLINE="1")
     assert line.startswith("data: owner/traces, revision v1, split train cannot be loaded (Couldn't reach")

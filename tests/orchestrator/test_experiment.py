@@ -296,6 +296,7 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("verb", ["run", "plan", "status", "report"])
 def test_a_refused_file_exits_with_2_and_imports_nothing_heavy(file: Path, verb: str) -> None:
     file.write_text(SWEEP.replace("budgets:", "budget:"))

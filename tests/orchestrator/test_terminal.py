@@ -83,6 +83,7 @@ def test_a_terminals_commands_are_left_out_wherever_they_are_printed(command: st
     assert command not in written.getvalue()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("text", [*MARKUP, *(f"a{command}b" for command in COMMANDS)])
 @pytest.mark.parametrize("verb", ["plan", "status"])
 def test_an_extension_string_may_be_any_text(

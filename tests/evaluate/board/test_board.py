@@ -181,6 +181,7 @@ def test_a_damaged_sweep_is_told_of_and_left_out(tmp_path: Path, capsys: pytest.
     assert "1 sweeps" in board(store, "--to", tmp_path / "board").output
 
 
+@pytest.mark.seconds
 def test_a_published_board_has_no_questions_of_a_gated_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entries, "BENCHMARKS", {"sums": BENCHMARKS["gpqa_diamond"]})
     store, folder = tmp_path / "runs", tmp_path / "board"

@@ -64,6 +64,7 @@ METHODS = {
 }
 
 
+@pytest.mark.seconds
 def test_efforts_budgets_and_wishes_are_requests_and_become_curves(tmp_path: Path) -> None:
     server = ChatServer(think)
     with server.serving() as url:
@@ -119,6 +120,7 @@ def test_what_was_answered_is_not_asked_again_and_damage_is(tmp_path: Path, capf
     pd.testing.assert_frame_equal(more, again)
 
 
+@pytest.mark.seconds
 def test_a_system_prompt_is_the_first_message_and_another_question(tmp_path: Path) -> None:
     server = ChatServer(think)
     with server.serving() as url:
@@ -170,6 +172,7 @@ def test_thinking_is_counted_where_sglang_says_it(tmp_path: Path) -> None:
     assert set(samples["thinking_tokens"]) == {80}
 
 
+@pytest.mark.seconds
 def test_a_busy_server_and_one_that_cuts_an_answer_off_are_asked_again(tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
 
@@ -190,6 +193,7 @@ def test_a_busy_server_and_one_that_cuts_an_answer_off_are_asked_again(tmp_path:
 USAGE = {"completion_tokens": 5}
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("answer", "wrong"),
     [
@@ -213,6 +217,7 @@ def test_a_server_that_misbehaves_ends_the_step_in_one_line(tmp_path: Path, answ
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.seconds
 def test_what_was_answered_before_an_error_is_kept(tmp_path: Path) -> None:
     answers: Iterator[Callable[[Body], Reply]] = iter([think, think, lambda body: Refusal(400, "enough")])
     with ChatServer(lambda body: next(answers)(body)).serving() as url, pytest.raises(StepError, match="enough"):

@@ -55,6 +55,7 @@ def swept(folder: Path, engine: Engine, **changes: object) -> tuple[StepContext,
     return context, made
 
 
+@pytest.mark.seconds
 def test_what_is_kept_is_what_the_engine_said(tmp_path: Path) -> None:
     context, made = swept(tmp_path, Sure(THOUGHTS, ANSWERS), confidence=True, stopping=ASKED)
     sweep = prepare(made, context)
@@ -74,6 +75,7 @@ def test_what_is_kept_is_what_the_engine_said(tmp_path: Path) -> None:
         assert probe["confidence_tail"] == probe["confidence_lowest"], "all of it is one stretch"
 
 
+@pytest.mark.seconds
 def test_a_sweep_without_it_keeps_its_traces_and_shares_none_with_those_that_have_it(tmp_path: Path) -> None:
     def folder(**changes: object) -> tuple[Path, int]:
         context = StepContext("experiment", "sweep", "0" * 16, tmp_path / "step", tmp_path / "traces")

@@ -74,6 +74,7 @@ def by_loop(probes: Sequence[Policy], tree: Tree, of: Unit, trace: Trace, agree:
     raise AssertionError("the last is no probe")
 
 
+@pytest.mark.seconds
 @settings(max_examples=150, deadline=None)
 @given(
     *(st.integers(0, 10**6), st.sampled_from([0, 2, 8, 30]), st.integers(1, 9), st.integers(8, 60)),
@@ -145,6 +146,7 @@ class Slow(Speaker):
                 yield chunk
 
 
+@pytest.mark.seconds
 def test_a_sweep_that_runs_a_rule_has_the_rows_of_the_sweep_that_replays_it(tmp_path: Path) -> None:
     both = []
     for name, online in (("whole", False), ("online", True)):
@@ -160,6 +162,7 @@ def test_a_sweep_that_runs_a_rule_has_the_rows_of_the_sweep_that_replays_it(tmp_
     assert fewer < all_tokens
 
 
+@pytest.mark.seconds
 def test_waits_run_online_too_and_stop_at_the_word_itself(tmp_path: Path) -> None:
     rows, decoded = {}, {}
     said = ("It is 2. Wait, no, it is 4. Wait, I think it is.", "Two.")
@@ -184,6 +187,7 @@ def test_waits_run_online_too_and_stop_at_the_word_itself(tmp_path: Path) -> Non
     assert "waits, cross-fitted" in rows[False]
 
 
+@pytest.mark.seconds
 def test_greedy_decoding_of_a_real_model_stops_where_its_replay_does(tmp_path: Path) -> None:
     rows = {}
     for online in (False, True):

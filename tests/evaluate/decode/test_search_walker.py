@@ -117,6 +117,7 @@ def test_a_search_equals_an_independent_one(number: int) -> None:
         assert len(expected) == policy.width, "the whole width comes to leaves"
 
 
+@pytest.mark.seconds
 def test_a_search_that_is_killed_anywhere_comes_to_the_same_tree_and_does_nothing_twice() -> None:
     policy = Rebase(16, STEPS, "weighted", 1, 0.1)
     unit, script = unit_of(policy), Script(3, 12)

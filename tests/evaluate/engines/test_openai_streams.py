@@ -144,6 +144,7 @@ def test_a_stream_that_is_cut_off_after_its_last_token_is_whole() -> None:
         assert len(scripted.bodies) == 2
 
 
+@pytest.mark.seconds
 def test_a_busy_server_is_asked_again_when_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = web.Response(status=429, headers={"Retry-After": "1"})
     scripted = Scripted(busy, web.Response(status=503), [event([STOP], "stop"), DONE])

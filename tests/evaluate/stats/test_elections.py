@@ -67,6 +67,7 @@ def counted(kind: str, cells: Sequence[Sequence[Sample]], policies: int = 1) -> 
     return Vote(kind, "given").of(ballots(cells, policies), range(1, max(map(len, cells)) + 1), seed=3)
 
 
+@pytest.mark.seconds
 @settings(max_examples=200, deadline=None)
 @given(st.lists(CELL, min_size=1, max_size=4))
 @pytest.mark.parametrize(("kind", "outcome"), [("best", best), ("weighted", elected)])

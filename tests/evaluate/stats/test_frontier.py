@@ -41,6 +41,7 @@ def marked(found: Options) -> list[str]:
     return [point.option.name for point in frontier.points]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("items", "samples"), [(30, 1), (100, 4)])
 def test_where_no_option_is_better_few_sweeps_have_a_frontier(items: int, samples: int) -> None:
     """200 sweeps of 12 options, alike on items that differ: at most 5% may have any but the cheapest on it."""

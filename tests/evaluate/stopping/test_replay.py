@@ -316,6 +316,7 @@ def test_on_the_frontier_the_oracle_is_a_bound_and_samples_that_a_rule_took_are_
     assert every.costs["tokens"].means[place] == pytest.approx(spent)
 
 
+@pytest.mark.seconds
 def test_graded_again_rules_follow_from_the_new_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = finished(tmp_path, fields(tmp_path, stopping=RULES), THOUGHTS, ANSWERS)
     same = graded_again(step.config, step.context, tasks_of(step.config, step.context))

@@ -132,6 +132,7 @@ def extended(folder: Path, name: str, budgets: list[int], **changes: Any) -> tup
     return lacking, {unit.prompt for unit in sweep.units}
 
 
+@pytest.mark.seconds
 def test_a_sweep_of_gpt_oss_extended_on_another_day_decodes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_file_is_due_by_size_before(tmp_path: Path) -> None:
     assert writer.due > 0
 
 
+@pytest.mark.seconds
 def test_files_stay_few_however_long_a_replica_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_writer, "FANOUT", 4)
     writer = TraceWriter(tmp_path)
