@@ -285,6 +285,7 @@ def _complete(
                     forecast=forecast,
                     most=most,
                     fetching=partial(_tell_fetched, context, meter),
+                    begun=bool(config.scorers_apart),
                 )
             index.refresh()
         try:

@@ -55,6 +55,7 @@ def decode(
     forecast: Forecast | None = None,
     most: Callable[[Unit], float] = lambda unit: inf,
     fetching: Callable[[Fetched], None] = lambda fetched: None,
+    begun: bool = False,
 ) -> Decoded:
     """Decodes all of `work`, in its order as far as replicas are free. Returns what was decoded.
 
@@ -62,10 +63,11 @@ def decode(
     far it is by `forecast`, which knows the units that were done before, and `most`, the tokens that a unit may come
     to; while no replica has the model yet, `fetching` is told instead. `lost` takes how many replicas were lost by
     cause and why the last. `meter` counts `devices` for each replica, from when it is given its resources until it has
-    given them back, and the tokens. Raises StepError when the cluster has not the resources or the model cannot be
-    loaded, and OutOfRetries when replicas are lost more often than `resources` allow.
+    given them back, and the tokens. A step that has `begun`, and holds something besides, lets no gang go first: it
+    may wait for just that. Raises StepError when the cluster has not the resources or the model cannot be loaded, and
+    OutOfRetries when replicas are lost more often than `resources` allow.
     """
-    with _Pool(spec, index, resources, demand, name, lost, meter, devices, forecast, most) as pool:
+    with _Pool(spec, index, resources, demand, name, lost, meter, devices, forecast, most, begun) as pool:
         return pool.run(work, progress, fetching)
 
 
@@ -84,7 +86,9 @@ class _Pool:
         devices: float,
         forecast: Forecast | None,
         most: Callable[[Unit], float],
+        begun: bool,
     ):
+        self._begun = begun
         self._forecast = forecast or Forecast(0)
         self._most = most
         self._meter = meter or Meter(machine(CPU))
@@ -169,7 +173,9 @@ class _Pool:
 
     def _scale(self) -> None:
         """Asks for as many replicas as there is work for."""
-        if time.monotonic() < self._next_launch or (not self._members and self._gangs.go_first()):
+        if time.monotonic() < self._next_launch:
+            return
+        if not (self._members or self._begun) and self._gangs.go_first():
             return
         resources = self._resources
         units = len(self._queue) + sum(len(member.holding) for member in self._members)

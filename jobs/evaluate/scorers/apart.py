@@ -30,7 +30,7 @@ from jobs.evaluate.decode.member import RELEASE_SECONDS, said
 from jobs.evaluate.decode.replica import ReplicaSpec
 from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.scorers.protocol import Scorer, Standing, StepScore
-from jobs.gang_scheduling import will_fit
+from jobs.gang_scheduling import WaitingGangs, release_abandoned, will_fit
 from orchestrator.job.errors import StepError
 from orchestrator.job.groups import remove_groups
 from orchestrator.job.usage import Meter
@@ -104,14 +104,14 @@ class AskedScorer:
         number = min(range(len(self.hosts)), key=self.asked.__getitem__)
         self.asked[number] += 1
         try:
-            found: StepScore = await self.hosts[number].score.remote(standing)
+            scored: StepScore = await self.hosts[number].score.remote(standing)
         except EngineError as error:
             raise EngineError(said(error)) from None  # which has the traceback of the other process for its text
         except RayActorError as error:
             raise EngineError(f"a scorer was lost: {said(error)}") from error
         finally:
             self.asked[number] -= 1
-        return found
+        return scored
 
     async def close(self) -> None:
         """They are not its own."""
@@ -144,6 +144,9 @@ def placed(
         return
     assert spec.scorer is not None, "a sweep without a scorer has no replicas of one"
     remove_groups(name)
+    gangs = WaitingGangs()
+    while gangs.go_first():
+        time.sleep(_POLL_SECONDS)
     groups = [placement_group([demand], name=f"{name}-{uuid.uuid4().hex[:8]}") for _ in range(replicas)]
     hosts: list[Any] = []
     paid = 0
@@ -199,6 +202,7 @@ def _wait_for(groups: Sequence[Any], demand: dict[str, float], wait: float) -> N
     """Raises StepError where they are not placed in time, and not for want of what other steps will give back."""
     since = time.monotonic()
     while waiting := [group for group in groups if _state(group) != "CREATED"]:
+        release_abandoned()
         if time.monotonic() - since > wait:
             if not will_fit(demand, len(groups)):
                 settings = "resources.scorer.cpus, gpus or replicas"

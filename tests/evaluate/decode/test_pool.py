@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 import ray
 from hypothesis import given
 from hypothesis import strategies as st
-from ray.util.placement_group import placement_group, placement_group_table
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from jobs.evaluate.decode import member, pool
 from jobs.evaluate.decode.forecast import Forecast, Progress
@@ -36,23 +36,14 @@ from orchestrator.job.retries import OutOfRetries, Retries
 from tests.evaluate import scripted
 from tests.evaluate.oracle import alone
 from tests.evaluate.scripted import Script, forcing
-from tests.ray_cluster import CPUS
+
+pytestmark = pytest.mark.usefixtures("nothing_stays")
 
 INJECTED = {"Wait": (16,), "": ()}
 POLICIES = grid([2, 8, 16, None], ["Wait", ""], [1, 2])
 TREE = grow(POLICIES, {string: len(ids) for string, ids in INJECTED.items()})
 SCRIPT = Script(1, 10)
 CPU = {"CPU": 1.0}
-
-
-@pytest.fixture(autouse=True)
-def _nothing_stays(cluster: None) -> Iterator[None]:
-    yield
-    assert {entry["state"] for entry in placement_group_table().values()} <= {"REMOVED"}
-    deadline = time.monotonic() + 60
-    while ray.available_resources().get("CPU") != CPUS:
-        assert time.monotonic() < deadline, "resources are still held"
-        time.sleep(0.1)
 
 
 def units(count: int) -> list[Unit]:
@@ -309,6 +300,17 @@ def test_what_a_killed_coordinators_gang_holds_is_given_back_to_a_sweep_that_wai
     work = [Work(unit) for unit in units(4)]
     decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(2), CPU, "after", untold)
     assert_every_leaf_is_there(tmp_path, units(4))
+
+
+def test_a_sweep_that_holds_something_already_does_not_wait_for_the_gang_that_waits_for_it(tmp_path: Path) -> None:
+    held, gang = placement_group([CPU]), placement_group([CPU, CPU])
+    ray.get(held.ready())
+    start = partial(scripted.start, pids(tmp_path), SCRIPT)
+    work = [Work(unit) for unit in units(4)]
+    decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(1), CPU, "begun", untold, begun=True)
+    assert_every_leaf_is_there(tmp_path, units(4))
+    for each in (gang, held):
+        remove_placement_group(each)
 
 
 def test_a_partial_unit_is_continued_and_a_damaged_one_decoded_again(tmp_path: Path) -> None:

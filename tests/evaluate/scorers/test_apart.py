@@ -6,14 +6,13 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
-from ray.util.placement_group import placement_group_table
+from ray.util.placement_group import placement_group
 
 from cluster.catalogue import CPU, machine
 from jobs.evaluate.decode.replica import ReplicaSpec
@@ -22,7 +21,8 @@ from jobs.evaluate.scorers.apart import placed
 from jobs.evaluate.scorers.protocol import Standing, StepScore
 from orchestrator.job.errors import StepError
 from orchestrator.job.usage import Meter
-from tests.ray_cluster import CPUS
+
+pytestmark = pytest.mark.usefixtures("nothing_stays")
 
 ONE = {"CPU": 1.0}
 
@@ -55,16 +55,6 @@ async def vain() -> Signing:
 def spec(start: Any) -> ReplicaSpec:
     nothing: Any = None
     return ReplicaSpec(nothing, (), nothing, nothing, 0, nothing, 8, scorer=start)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_stays(cluster: None) -> Iterator[None]:
-    yield
-    assert {entry["state"] for entry in placement_group_table().values()} <= {"REMOVED"}
-    deadline = time.monotonic() + 60
-    while ray.available_resources().get("CPU") != CPUS:
-        assert time.monotonic() < deadline, "resources are still held"
-        time.sleep(0.1)
 
 
 @ray.remote(num_cpus=0)
@@ -115,6 +105,22 @@ def test_they_share_what_replicas_ask_are_paid_for_and_outlive_a_failure_and_a_k
         assert len({each.value for each in again} - processes) == 1
     assert meter.held.devices == 0
     assert meter.held.device_seconds == pytest.approx(20.0)
+
+
+class Coordinator:
+    """Of a gang: the group that it makes is its own, and Ray does not give it back when only its process is killed."""
+
+    def take(self) -> int:
+        """All of the cluster; returns its process."""
+        assert placement_group([ONE, ONE]).wait(30)
+        return os.getpid()
+
+
+def test_what_a_killed_coordinators_gang_holds_is_given_back_to_scorers_that_wait(tmp_path: Path) -> None:
+    coordinator = ray.remote(num_cpus=0, max_restarts=0)(Coordinator).remote()
+    os.kill(ray.get(coordinator.take.remote()), signal.SIGKILL)
+    with placed(spec(partial(start, tmp_path)), 1, ONE, "step-scorers", 60, Meter(machine(CPU)), 1.0) as given:
+        assert given.scorer is not None
 
 
 def test_what_cannot_be_loaded_or_placed_is_one_line(tmp_path: Path) -> None:
