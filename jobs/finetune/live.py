@@ -47,7 +47,8 @@ class TrainingFollower:
         self._context.check_out("tracked")
         paths = sorted(self._context.folder.glob("tracked/*/metrics.jsonl"))
         self._runs = {path: self._runs.get(path) or GrowingLines(path) for path in paths}
-        if any([run.refresh() for run in self._runs.values()]):
+        changed = [run.refresh() for run in self._runs.values()]
+        if any(changed):
             self._shown = self._drawn([line for run in self._runs.values() for line in run.lines])
         return self._shown
 

@@ -1,7 +1,7 @@
 """What is known of a sweep that decodes.
 
-It reads the same files as the run itself, and writes none of them, whatever it finds: units that are whole are looked up
-in the index of traces, read back, graded in processes of this machine and counted. A judge is not asked for this, so
+It reads the same files as the run itself, and writes none of them, whatever it finds: units that are whole are looked
+up in the index of traces, read back, graded in processes of this machine and counted. A judge is not asked for this, so
 what only a judge can decide counts as not graded yet, and points have the range that leaves.
 
 A look that finds nothing new costs milliseconds, also of a large sweep: blocks double, so all that is drawn before the
