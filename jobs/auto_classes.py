@@ -30,6 +30,6 @@ def _hidden(package: str) -> Iterator[None]:
 with _hidden("sklearn"):
     is_sklearn_available()
 
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer  # noqa: E402
 
-__all__ = ["AutoModelForCausalLM", "AutoTokenizer"]
+__all__ = ["AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoTokenizer"]
