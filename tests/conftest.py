@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -14,7 +15,12 @@ ROOT = Path(__file__).parents[1]
 
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("any machine"), max_examples=25)
 settings.load_profile("any machine")
+
+# All that torch, vLLM and MLflow define stays until the end: while it is imported, looking for garbage takes as long as
+# the imports do, and after that it is not looked at again.
+gc.disable()
 
 LONGEST = (
     "test_submission.py",
@@ -69,6 +75,16 @@ STARTED = {"browser", "checkout", "cluster", "gang", "server", "workplace"}
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "processes: starts Ray, an engine, servers or a browser; not in make quick")
     config.addinivalue_line("markers", "seconds: computes for more than one; not in make quick")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # else extension modules report what they leak
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
