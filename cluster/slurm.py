@@ -14,6 +14,7 @@ A job ends for reasons that are no fault of the experiment, and the store has wh
 - A **node** whose Ray ends while the job runs gets it again; one that is gone for good ends the job, which Slurm puts
   back.
 - ``scancel`` is meant: the run is stopped, and the job is gone.
+- Three starts in a row that got no further (:mod:`cluster.slurm_restarts`) end the job: a fourth would not either.
 
 With ``--give-back MINUTES``, nodes that had nothing to do for so long leave the job, where the site lets jobs shrink.
 """
@@ -35,6 +36,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from cluster.slurm_restarts import MOST, Restarts
 
 SCRIPT = Path(__file__).with_name("slurm.sbatch")
 POLL = 0.5
@@ -226,6 +229,9 @@ def run(words: Sequence[str], minutes: float | None) -> int:
             signal.signal(number, lambda received, frame: job.received.append(received))
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
         job.say(f"{len(job.nodes)} nodes ({', '.join(job.nodes)}), restart {restarts}")
+        starts = Restarts.begin(job.id, words)
+        if starts.idle >= MOST:  # Slurm itself has put it back, after a preemption or a lost node
+            return _given_up(job, starts)
         try:
             job.start(job.head)
             job.wait_for_head()
@@ -235,16 +241,38 @@ def run(words: Sequence[str], minutes: float | None) -> int:
             experiment = subprocess.Popen(command, env=job.environment, start_new_session=True)
             status = _watched(job, experiment, minutes)
         except TimeoutError as error:
+            starts.forget()
             job.say(str(error))
             return 1
         finally:
             job.stop()
-    if job.received and status not in (0, 1, 2, 3):
-        if signal.SIGUSR1 in job.received:
-            job.requeue("the time limit is near")
-        elif is_preempted(_said("scontrol", "show", "job", "-o", job.id)):
-            job.requeue("preempted")
+    why = _why_again(job) if status not in (0, 1, 2, 3) else None
+    if why is None:
+        starts.forget()
+    elif starts.hopeless():
+        return _given_up(job, starts)
+    else:
+        job.requeue(why)
     return status
+
+
+def _why_again(job: SlurmJob) -> str | None:
+    """Why a job whose run was stopped goes back into the queue; None where it does not."""
+    if signal.SIGUSR1 in job.received:
+        return "the time limit is near"
+    if job.received and is_preempted(_said("scontrol", "show", "job", "-o", job.id)):
+        return "preempted"
+    return None
+
+
+def _given_up(job: SlurmJob, starts: Restarts) -> int:
+    """Says that the job is not put back; returns its exit status."""
+    starts.forget()
+    job.say(
+        f"{MOST} starts in a row got no further, so it is not put back into the queue: give it a longer --time than it "
+        "takes to start (or checkpoint_every fewer steps), and submit the same again: it goes on from its store"
+    )
+    return 1
 
 
 def _watched(job: SlurmJob, experiment: subprocess.Popen[bytes], minutes: float | None) -> int:

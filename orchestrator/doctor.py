@@ -19,6 +19,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from rich.filesize import decimal
 
+from orchestrator.cluster_versions import NotAsked, Versions, of_cluster, of_dashboard
 from orchestrator.complete import no_room_for_sockets
 from orchestrator.store.errors import StoreError
 from orchestrator.store.step_folders import Store
@@ -59,7 +60,7 @@ def findings(store: str, tracking: str, wandb: str) -> Iterator[Finding]:
     yield _token()
     yield from _disk(store)
     yield _ports()
-    yield _cluster()
+    yield from clusters()
 
 
 def _python() -> Finding:
@@ -178,16 +179,39 @@ def _ports() -> Finding:
     return Finding("ports", "the loopback interface can be listened on")
 
 
-def _cluster() -> Finding:
-    """The cluster that would be used."""
-    address = os.environ.get("RAY_ADDRESS", "")
-    if not address:
-        return Finding("cluster", "RAY_ADDRESS is not set: a local one is started for each run")
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+def clusters() -> Iterator[Finding]:
+    """Those that would be used: that which runs connect to, and that which jobs are submitted to."""
+    named = [(name, os.environ[name]) for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") if os.environ.get(name)]
+    if not named:
+        yield Finding("cluster", "RAY_ADDRESS is not set: a local one is started for each run")
+    for name, address in named:
+        yield _cluster(name, address)
+
+
+def _cluster(name: str, address: str) -> Finding:
+    """Whether it answers, and has the versions of Ray and Python that this environment has."""
+    scheme, separator, rest = address.rpartition("://")
+    host, _, port = rest.strip("/").rpartition(":")
     if not port.isdecimal():
-        return Finding("cluster", f"RAY_ADDRESS={address}")
+        return Finding("cluster", f"{name}={address}")
     try:
-        socket.create_connection((host, int(port)), PATIENCE).close()
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
     except (OSError, OverflowError) as error:
-        return Finding("cluster", f"{address} does not answer: {error}", "start it, or unset RAY_ADDRESS")
-    return Finding("cluster", f"{address} answers")
+        return Finding("cluster", f"{address} does not answer: {error}", f"start it, or unset {name}")
+    try:
+        if scheme in ("http", "https"):
+            there = of_dashboard(address)
+        elif separator:  # ray://, which asks for the same versions itself
+            return Finding("cluster", f"{address} answers")
+        else:
+            there = of_cluster(address) if name == "RAY_ADDRESS" else of_dashboard(f"http://{address}")
+    except NotAsked as error:
+        said, remedy = error.args
+        return Finding("cluster", f"{name}: {said}", remedy)
+    here = Versions.here()
+    if not there.agree(here):
+        remedy = f"give both the same: here pip install ray=={there.ray}, or there what is here"
+        if there.ray == here.ray:
+            remedy = f"give both the same: an environment of Python {there.python} here, or of {here.python} there"
+        return Finding("cluster", f"{address} has {there}, and this environment has {here}", remedy)
+    return Finding("cluster", f"{address} answers: {there}")

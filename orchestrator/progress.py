@@ -97,6 +97,21 @@ def table(experiment: Experiment, planned: Sequence[PlannedStep]) -> Table:
     return shown
 
 
+def records(planned: Sequence[PlannedStep]) -> list[dict[str, Any]]:
+    """The steps for programs: name, fingerprint, state, progress (done, total, unit; None: none yet) and USD spent."""
+    return [
+        {
+            "step": item.step.name,
+            "fingerprint": item.fingerprint,
+            "state": (view := look(item)).state,
+            "progress": {name: progress[name] for name in ("done", "total", "unit")} if progress else None,
+            "usd": view.spent,
+        }
+        for item in planned
+        for progress in [item.folder.read_progress() if item.folder.path.exists() else {}]
+    ]
+
+
 def running(planned: Sequence[PlannedStep]) -> bool:
     """Whether a live run works on any of these steps."""
     return any(item.folder.live_lease() is not None for item in planned)

@@ -102,6 +102,12 @@ def test_the_control_plane_knows_no_job() -> None:
     assert {name for name in known if inside(name, ("jobs",))} == {"jobs"}
 
 
+def test_a_run_knows_nothing_of_the_page_that_follows_it() -> None:
+    page = ("orchestrator.live",)
+    takers = {module for module in MODULES if any(inside(name, page) for name in imported(module))}
+    assert {module for module in takers if not inside(module, page)} == {"orchestrator.commands.report"}
+
+
 def test_no_import_goes_round_in_a_circle() -> None:
     try:
         TopologicalSorter({module: imported(module) for module in MODULES}).prepare()

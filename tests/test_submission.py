@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import time
@@ -17,8 +19,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 
 from cluster import local
+from orchestrator import doctor
 
 EXPERIMENT = "experiments/scaling_sweep.yaml"
 FEW = ["--set", "steps.sweep.budgets=[4, auto]", "--set", "steps.sweep.extensions={strings: [Wait], counts: [1]}"]
@@ -89,6 +93,22 @@ def first(checkout: Path, cluster: Mapping[str, str]) -> Path:
     assert "/600 steps (" in output
     assert "/200 units (" in output
     return checkout / "runs"
+
+
+def test_doctor_asks_the_cluster_for_its_versions(cluster: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.setenv(name, cluster[name])
+    folder = str(Path(cluster["RAY_AUTH_TOKEN_PATH"]).parent)
+    commands = [" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])]
+    (head,) = {found[1] for each in commands if folder in each and (found := re.search(r"--gcs-address=(\S+)", each))}
+    monkeypatch.setenv("RAY_ADDRESS", head)
+    here = f"answers: Ray {ray.__version__} and Python {platform.python_version()}"
+    addresses = (head, cluster["RAY_API_SERVER_ADDRESS"])
+    assert [(each.said, each.remedy) for each in doctor.clusters()] == [(f"{each} {here}", "") for each in addresses]
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    for asked in doctor.clusters():
+        assert asked.said.endswith("asks for a token that it was not given")
+        assert asked.remedy.startswith("set RAY_AUTH_MODE=token")
 
 
 def assert_the_curve_shows_what_budget_forcing_does(store: Path) -> None:

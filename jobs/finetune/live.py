@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from jobs.finetune.config import FinetuneConfig
 from orchestrator.job.context import StepContext
 from orchestrator.job.html import template
 from orchestrator.job.record import LiveSection
-from orchestrator.job.tracked_run import whole_lines
+from orchestrator.job.tracked_run import GrowingLines, MetricLine
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 900, 260, 48, 34
 """Pixels."""
@@ -34,16 +35,24 @@ def follow(config: FinetuneConfig, context: StepContext) -> TrainingFollower:
 
 
 class TrainingFollower:
-    """Looks at one training run again and again."""
+    """Looks at one training run again and again, each time at what is new."""
 
     def __init__(self, context: StepContext):
         self._context = context
+        self._runs: dict[Path, GrowingLines] = {}
+        self._shown: LiveSection | None = None
 
     def look(self) -> LiveSection | None:
         """The losses so far; None before the first step."""
         self._context.check_out("tracked")
         paths = sorted(self._context.folder.glob("tracked/*/metrics.jsonl"))
-        lines = [line for path in paths for _, line in whole_lines(path)]
+        self._runs = {path: self._runs.get(path) or GrowingLines(path) for path in paths}
+        changed = [run.refresh() for run in self._runs.values()]
+        if any(changed):
+            self._shown = self._drawn([line for run in self._runs.values() for line in run.lines])
+        return self._shown
+
+    def _drawn(self, lines: Sequence[MetricLine]) -> LiveSection | None:
         series = {
             name: [(line.step, line.values[name]) for line in lines if math.isfinite(line.values.get(name, math.nan))]
             for name in LINES

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from orchestrator.command_line import FILE, SET, prepare
+from orchestrator.command_line import FILE, SET, Refused, prepare
 
 WATCH_SECONDS = 2.0
 
@@ -17,9 +18,17 @@ WATCH_SECONDS = 2.0
 @FILE
 @SET
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until nothing runs any more.")
-def status(file: Path, overrides: tuple[str, ...], watch: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the steps as JSON, for programs.")
+def status(file: Path, overrides: tuple[str, ...], watch: bool, as_json: bool) -> None:
     """Show how far each step is, from the store alone: works while it runs, from any machine that sees the store."""
+    if watch and as_json:
+        raise Refused("--watch: it is for people: leave it out, or --json")
     experiment, store, planned = prepare(file, overrides)
+    if as_json:
+        from orchestrator.progress import records
+
+        click.echo(json.dumps({"experiment": experiment.name, "steps": records(planned)}, indent=1))
+        return
     from rich.live import Live
 
     from orchestrator.display import console, show_table

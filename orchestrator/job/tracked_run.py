@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +132,42 @@ def whole_lines(path: Path) -> Iterator[tuple[bytes, MetricLine]]:
 
     The last is without its end while it is being written, and is left out; of one that is damaged that is said, once.
     """
-    for number, text in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+    return _parsed(path, path.read_bytes(), 1)
+
+
+def _parsed(path: Path, content: bytes, first: int) -> Iterator[tuple[bytes, MetricLine]]:
+    for number, text in enumerate(content.splitlines(keepends=True), start=first):
         if text.endswith(b"\n"):
             try:
                 yield text, _LINE.validate_json(text)
             except ValidationError:
                 tell(f"{path} is damaged: line {number} is not a line of metrics, and is left out")
+
+
+@dataclass
+class GrowingLines:
+    """The lines of a ``metrics.jsonl`` that is still written to, each of which is read once."""
+
+    path: Path
+    lines: list[MetricLine] = field(default_factory=list)
+    _file: int = 0
+    """Its inode: an attempt that goes back writes the file anew."""
+    _bytes: int = 0
+    _count: int = 0
+
+    def refresh(self) -> bool:
+        """Reads what is new; whether anything is."""
+        with self.path.open("rb") as file:
+            there = os.fstat(file.fileno())
+            if anew := there.st_ino != self._file or there.st_size < self._bytes:
+                self.lines, self._file, self._bytes, self._count = [], there.st_ino, 0, 0
+            file.seek(self._bytes)
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self.lines += [line for _, line in _parsed(self.path, whole, self._count + 1)]
+        self._bytes += len(whole)
+        self._count += whole.count(b"\n")
+        return anew or bool(whole)
 
 
 def folder_name(name: str) -> str:

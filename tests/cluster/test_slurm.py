@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import slurm
+from cluster import slurm, slurm_restarts
 from tests.conftest import ROOT
 
 
@@ -77,4 +77,5 @@ def test_the_batch_script_asks_for_what_the_job_rests_on() -> None:
     ]
     assert {"--requeue", "--ntasks-per-node=1", "--exclusive", "--open-mode=append"} <= set(options)
     (warning,) = (int(each.rpartition("@")[2]) for each in options if each.startswith("--signal=B:USR1@"))
-    assert warning > slurm.STOP_SECONDS + 30, "the run is stopped, and Ray after it, before Slurm kills the job"
+    stopped = slurm.STOP_SECONDS + 30
+    assert warning > stopped + slurm_restarts.PATIENCE, "run and Ray are stopped, and the store asked, before the end"

@@ -199,6 +199,19 @@ def test_what_is_preempted_goes_on_later_and_what_is_cancelled_does_not(site: Si
     assert not is_done(file)
 
 
+def test_a_job_with_less_time_than_it_takes_to_start_is_given_up(site: Site, tmp_path: Path) -> None:
+    file = experiment(tmp_path)
+    number = submitted(site, tmp_path, "--nodes=1", "--time=2", "--signal=B:USR1@119", str(file))
+    site.wait(number, "FAILED", 600)
+    said = log(tmp_path)
+    starts = len(re.findall(r"restart \d+", said))
+    assert 3 <= starts <= 5, f"the first may have made the dataset: {said[-3000:]}"
+    assert said.count("the job goes back into the queue") == starts - 1
+    assert said.count("3 starts in a row got no further, so it is not put back into the queue") == 1
+    assert not list(tmp_path.glob(".scaling-*"))
+    assert left_of(tmp_path) == []
+
+
 def test_nodes_that_idle_leave_the_job(site: Site, tmp_path: Path) -> None:
     file = experiment(tmp_path)
     number = submitted(site, tmp_path, "--nodes=3", "--time=20", str(file), "--give-back", "0.3")

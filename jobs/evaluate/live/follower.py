@@ -1,8 +1,12 @@
 """What is known of a sweep that decodes.
 
-It reads the same files as the run itself, and writes none of them: units that are whole are looked up in the index of
-traces, read back, graded in processes of this machine and counted. A judge is not asked for this, so what only a judge
-can decide counts as not graded yet, and points have the range that leaves.
+It reads the same files as the run itself, and writes none of them, whatever it finds: units that are whole are looked
+up in the index of traces, read back, graded in processes of this machine and counted. A judge is not asked for this, so
+what only a judge can decide counts as not graded yet, and points have the range that leaves.
+
+A look that finds nothing new costs milliseconds, also of a large sweep: blocks double, so all that is drawn before the
+end is less than what is drawn at the end; and the index, which is sorted anew where files were added, is read the less
+often the longer that takes.
 """
 
 from __future__ import annotations
@@ -13,13 +17,14 @@ from collections import deque
 from collections.abc import Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.figures.tables import as_record
 from jobs.evaluate.grading.grader import Grader
 from jobs.evaluate.live.rates import Rates
-from jobs.evaluate.report.charts import WIDTHS, chart
+from jobs.evaluate.report.charts import WIDTHS, Chart, chart
 from jobs.evaluate.report.results import PlottedCurve, percent, tokens
 from jobs.evaluate.rows import write_rows
 from jobs.evaluate.run import Sweep, block_of, prepare
@@ -32,9 +37,12 @@ from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.html import own_file, template
 from orchestrator.job.record import LiveSection
+from orchestrator.store.records import read_passing
 
 LOOK_SECONDS = 5.0
-"""Between looks at the index, at least: on a large sweep each reads what is new of many files."""
+"""Between looks at the index, at least."""
+SHARE = 0.02
+"""Of the time, that looking at the index may take."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class Shown:
 
     task: str
     curves: tuple[PlottedCurve, ...]
+    charts: tuple[Chart, ...]
+    """One for each of :data:`WIDTHS`."""
     items: int
     of: int
 
@@ -57,7 +67,7 @@ class _Blocks:
     def __init__(self, sweep: Sweep):
         self.shown: list[Shown] = []
         self._sweep = sweep
-        self._index = Index(sweep.folder, report=lambda line: None)
+        self._index = Index(sweep.folder, report=None)
         self._blocks: list[list[SampledPrompt]] = []
         self._graded = 0
         """Blocks that are drawn."""
@@ -74,9 +84,14 @@ class _Blocks:
         )
         """Those that are not known to be whole, in the order of blocks."""
 
-    def refresh(self, config: EvaluateConfig) -> None:
-        """Reads what is new, and draws where another block is whole. Raises DamagedFile where files are just merged."""
+    def refresh(self, config: EvaluateConfig) -> float:
+        """Reads what is new, and draws where another block is whole; returns the seconds that reading took.
+
+        Raises DamagedFile where files are just merged.
+        """
+        began = time.monotonic()
         self._index.refresh()
+        read = time.monotonic() - began
         trees = self._sweep.replica.trees
         while self._left:
             unit = self._left[0][1]
@@ -88,6 +103,7 @@ class _Blocks:
         if whole > self._graded:
             self.shown = self._draw(config, {id(each) for block in self._blocks[:whole] for each in block})
             self._graded = whole
+        return read
 
     def _draw(self, config: EvaluateConfig, asked: Set[int]) -> list[Shown]:
         sweep, policies = self._sweep, config.policies
@@ -99,15 +115,12 @@ class _Blocks:
         records = as_record(drawn(outcomes, policies, config.seed, config.at_k))
         curves = [PlottedCurve(each["task"], each["curve"], each["points"]) for each in records]
         of = {task.task: {each.item.id for each in sweep.questions if each.task.name == task.task} for task in outcomes}
-        return [
-            Shown(
-                task.task,
-                tuple(curve for curve in curves if curve.task == task.task),
-                len(task.items),
-                len(of[task.task]),
-            )
-            for task in outcomes
-        ]
+        shown = []
+        for task in outcomes:
+            own = tuple(curve for curve in curves if curve.task == task.task)
+            charts = tuple(chart(own, width) for width in WIDTHS)
+            shown.append(Shown(task.task, own, charts, len(task.items), len(of[task.task])))
+        return shown
 
 
 class SweepFollower:
@@ -117,7 +130,8 @@ class SweepFollower:
         self._config = config
         self._context = context
         self._blocks: _Blocks | None = None
-        self._looked = -LOOK_SECONDS
+        self._due = -inf
+        """When the index is looked at next."""
         self._rates = Rates()
 
     def look(self) -> LiveSection | None:
@@ -125,12 +139,18 @@ class SweepFollower:
         if self._config.chat is not None:
             return None
         self._rates.tell(self._context.storage)
-        if time.monotonic() - self._looked >= LOOK_SECONDS:
+        if (began := time.monotonic()) >= self._due and self._begun():
+            read: float | None = None
             with suppress(StepError, DamagedFile):  # not there yet, or merged into another file meanwhile
                 self._blocks = self._blocks or _Blocks(prepare(self._config, self._context))
-                self._blocks.refresh(self._config)
-            self._looked = time.monotonic()
+                read = self._blocks.refresh(self._config)
+            now = time.monotonic()
+            self._due = now + max(LOOK_SECONDS, (now - began if read is None else read) / SHARE)
         return LiveSection(self._html(), own_file("jobs.evaluate.report", "page.css"))
+
+    def _begun(self) -> bool:
+        """Whether the step has said where its traces are: to prepare its sweep before would make that folder for it."""
+        return self._blocks is not None or bool(read_passing(self._context.storage / "uses.json", list[str]))
 
     def _html(self) -> str:
         shown = [] if self._blocks is None else self._blocks.shown
@@ -143,7 +163,7 @@ class SweepFollower:
                     "all_items": f"{each.of:,}",
                     "left": f"{each.of - each.items:,}",
                     "whole": each.whole,
-                    "charts": [chart(each.curves, width) for width in WIDTHS],
+                    "charts": each.charts,
                     "rows": _rows(each.curves),
                 }
                 for each in shown

@@ -229,8 +229,9 @@ def _group(file: str, group: int, column: str) -> Any:
 class Index:
     """What a folder of traces holds, without tokens. Sees later files after :meth:`refresh`."""
 
-    def __init__(self, folder: StoragePath, report: Callable[[str], None]):
-        """`report` takes one line for each damaged file."""
+    def __init__(self, folder: StoragePath, report: Callable[[str], None] | None):
+        """`report` takes one line for each damaged file, which is set aside; None leaves it there, for whoever only
+        looks."""
         self._folder = folder
         self._report = report
         self._files: dict[str, pa.Table] = {}
@@ -282,6 +283,8 @@ class Index:
             self._arrange()
 
     def _set_aside(self, file: str) -> bool:
+        if self._report is None:
+            return False
         if (aside := storage_of(storage_path(file)).set_aside(".damaged")) is not None:
             self._report(f"trace file {file} is damaged: what it held is decoded again; it is kept as {aside}")
         return aside is not None

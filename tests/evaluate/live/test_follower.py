@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from orchestrator.job.context import StepContext
 from tests.evaluate import tiny
 from tests.evaluate.report.sweep import ANSWERS, THOUGHTS
 from tests.evaluate.spoken import Speaker
+from tests.noticed import noticeable
 
 ITEMS = 40
 
@@ -54,6 +56,14 @@ def context(tmp_path: Path) -> StepContext:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(follower, "SHARE", math.inf)
+
+
+def begun(config: EvaluateConfig, context: StepContext) -> Sweep:
+    """As the step begins: its traces have a folder, and it says which."""
+    sweep = prepare(config, context)
+    context.use_traces(sweep.folder)
+    return sweep
 
 
 def decode(sweep: Sweep, count: int) -> list[str]:
@@ -79,7 +89,7 @@ def decode(sweep: Sweep, count: int) -> list[str]:
 def test_points_are_shown_block_by_block_and_are_what_these_items_alone_say(
     config: EvaluateConfig, context: StepContext, tmp_path: Path
 ) -> None:
-    looking, sweep = SweepFollower(config, context), prepare(config, context)
+    looking, sweep = SweepFollower(config, context), begun(config, context)
     assert "The first points come once" in looking.look().html
     first = decode(sweep, 19)
     assert "The first points come once" in looking.look().html, "nineteen of twenty"
@@ -105,16 +115,35 @@ def test_points_are_shown_block_by_block_and_are_what_these_items_alone_say(
     assert "All 40 items." in shown
 
 
-def test_nothing_is_written_to_the_store(config: EvaluateConfig, context: StepContext, tmp_path: Path) -> None:
-    sweep = prepare(config, context)
+def test_whoever_runs_a_sweep_notices_nothing_of_who_looks_at_it(
+    config: EvaluateConfig, context: StepContext, tmp_path: Path
+) -> None:
+    looking = SweepFollower(config, context)
+    with noticeable(tmp_path) as noticed:
+        looking.look()
+    assert noticed == [], "before the step has made a folder for its traces"
+    with noticeable(tmp_path) as noticed:
+        sweep = begun(config, context)
+    assert noticed, "what the step itself does is"
     decode(sweep, 25)
+    (Path(str(sweep.folder)) / f"{9:020d}-damaged.parquet").write_bytes(b"not what was written")
+    before = {str(path): path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with noticeable(tmp_path) as noticed:
+        assert "20 of 40 items" in looking.look().html
+    assert noticed == []
+    assert {str(path): path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
-    def there() -> dict[str, int]:
-        return {str(path): path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
 
-    before = there()
-    SweepFollower(config, context).look()
-    assert there() == before
+def test_what_is_shown_already_is_not_made_again(
+    config: EvaluateConfig, context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, looking = begun(config, context), SweepFollower(config, context)
+    decode(sweep, 20)
+    shown = looking.look().html
+    monkeypatch.setattr(follower, "chart", pytest.fail)
+    monkeypatch.setattr(follower, "write_rows", pytest.fail)
+    decode(sweep, 10)
+    assert looking.look().html == shown, "no block more is whole"
 
 
 def test_rates_are_those_of_the_last_half_minute_and_of_replicas_that_are_there() -> None:

@@ -15,6 +15,7 @@ from orchestrator.live.page import render
 from orchestrator.live.server import served
 from orchestrator.live.snapshot import Watch
 from orchestrator.plan import plan
+from tests.noticed import noticeable
 from tests.orchestrator.live.running import HOSTILE, running, train
 
 
@@ -46,6 +47,31 @@ def test_the_curve_grows_with_the_run(watch: Watch) -> None:
     train(planned.context(watch.experiment, watch.store), range(31, 61))
     assert "step 60" in watch.look().sections[0].html
     assert "step 60" not in before.sections[0].html
+
+
+def test_each_line_is_read_once_until_an_attempt_goes_back(watch: Watch) -> None:
+    watch.look()
+    planned = plan(watch.experiment, watch.store)[1]
+    (metrics,) = Path(str(planned.folder.path)).glob("tracked/*/metrics.jsonl")
+    with metrics.open("r+b") as file:
+        file.write(b"#")  # nobody looks there again
+    with metrics.open("a") as file:
+        file.write('{"step": 31, "time": 1.0, "values": {"loss": 0.5}}\n{"step": 32, "ti')
+    shown = watch.look().sections[0].html
+    assert "step 31" in shown
+    assert "held out: 0.1667 nats" in shown
+    with metrics.open("a") as file:
+        file.write('me": 1.0, "values": {"loss": 0.25}}\n')
+    assert "training: 0.25 nats" in watch.look().sections[0].html
+    context = planned.context(watch.experiment, watch.store)
+    context.track("finetune", {}, group="training").rewind(10)
+    assert "step 10" in watch.look().sections[0].html
+
+
+def test_whoever_trains_notices_nothing_of_who_looks(watch: Watch, tmp_path: Path) -> None:
+    with noticeable(tmp_path) as noticed:
+        assert "step 30" in render(watch.look())
+    assert noticed == []
 
 
 def test_once_nothing_runs_that_is_said(watch: Watch) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from orchestrator.__main__ import main
 from orchestrator.complaints import ExperimentError
 from orchestrator.experiment import load
+from orchestrator.plan import plan
+from orchestrator.store.step_folders import Store
 from orchestrator.tracking import wandb_runs
 from orchestrator.tracking.mirror import Mirror
 from orchestrator.tracking.tracker import TrackingError
@@ -39,6 +43,21 @@ def test_a_missing_package_is_said_before_anything_starts(file: Path, monkeypatc
     with pytest.raises(TrackingError, match=r"is not installed: pip install 'scaling-orchestrator\[wandb\]'"):
         Mirror(load(file, ("wandb=offline",)), Console()).check()
     Mirror(load(file), Console()).check()
+
+
+def test_plan_says_it_in_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wandb_runs, "LIBRARY", "wandb_that_nobody_has")
+    file.write_text(TEXT.replace("\n", "\nwandb: offline\n", 1))
+    planned = CliRunner().invoke(main, ["plan", "mine.yaml"])
+    assert planned.exit_code == 2
+    assert planned.output == (
+        f"mine.yaml:2: wandb: {file.parent}/offline: the package wandb_that_nobody_has is not installed: "
+        "pip install 'scaling-orchestrator[wandb]', or take the key out\n"
+    )
+    (step,) = plan(load(file), Store(file.parent / "runs"))
+    step.folder.create(step.identity)
+    step.folder.mark_done()
+    assert CliRunner().invoke(main, ["plan", "mine.yaml"]).exit_code == 0, "nothing would run"
 
 
 def test_a_project_is_called_as_the_experiment_as_far_as_it_can_be() -> None:
