@@ -19,6 +19,8 @@ from orchestrator.store.step_folders import Store
 from tests.collect.questions import read
 from tests.distil.finished import finish, make, steps
 
+pytestmark = pytest.mark.seconds
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

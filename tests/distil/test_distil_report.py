@@ -16,6 +16,8 @@ from orchestrator.__main__ import main
 from orchestrator.store.step_folders import PAGE
 from tests.distil.finished import HOSTILE, finish, steps
 
+pytestmark = pytest.mark.seconds
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

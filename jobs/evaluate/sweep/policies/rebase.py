@@ -58,7 +58,7 @@ def allocation(scores: Sequence[float], budget: int, balance: float) -> list[int
 
     The paper rounds each node's share B · exp(R / T) / Σ, which may be off the budget. As in its code, nodes are served
     in falling order of their scores, of equals the first first, and each takes its share of what is left, rounded up,
-    but no more than the one before it: where shares are a hair from whole numbers, one could be rounded up and not the other.
+    but no more than the one before it: of two shares a hair from a whole number, only the lesser may be rounded up.
     """
     shares = [0] * len(scores)
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
