@@ -190,10 +190,24 @@ def keeps_states(model: str | LocalPath) -> bool:
     return bool(kinds & set(_STATES)) or any(sign in part for part in parts for sign in _SIGNS)
 
 
-def is_multimodal(model: str | LocalPath) -> bool:
-    """Whether a model that is on this machine has towers for more than text."""
+LANGUAGE_MODELS = {
+    "gemma3_text": "Gemma3ForCausalLM",
+    "gemma4_text": "Gemma4ForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "ministral3": "Ministral3ForCausalLM",
+}
+"""Of language models within multimodal ones, by ``model_type``: vLLM's class, where it takes the text alone."""
+IMPORTING_TORCHVISION = ("qwen3_5_text", "qwen3_5_moe_text")
+"""Of which vLLM's class of the text alone imports torchvision too."""
+
+
+def needs_torchvision(model: str | LocalPath) -> bool:
+    """Whether vLLM cannot import a class for a model that is on this machine unless torchvision is there."""
     config = _at_hand(model)
-    return any(isinstance(config.get(tower), dict) for tower in ("vision_config", "audio_config"))
+    multimodal = any(isinstance(config.get(tower), dict) for tower in ("vision_config", "audio_config"))
+    text = config.get("text_config")
+    kind = (text if isinstance(text, dict) else config).get("model_type")
+    return kind in IMPORTING_TORCHVISION or (multimodal and kind not in LANGUAGE_MODELS)
 
 
 def _at_hand(model: str | LocalPath) -> Mapping[str, Any]:

@@ -75,7 +75,7 @@ FAMILIES = {
         "<|im_start|>assistant\n<think>\n",
         "Hm.\n</think>\n\n4",
     ),
-    "QwQ, Qwen3-2507 Thinking": Family(
+    "QwQ, Qwen3-2507 Thinking, Qwen3-Next Thinking": Family(
         CHATML + "<think>\n{% endif %}", THINK, "qwen3", "<|im_start|>assistant\n<think>\n", "Hm.\n</think>\n\n4"
     ),
     "Qwen3.5, Qwen3.6": Family(

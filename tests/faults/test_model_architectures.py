@@ -37,6 +37,19 @@ MOE: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 64}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Qwen3ForCausalLM": {"model_type": "qwen3"},
     "Qwen3MoeForCausalLM": {"model_type": "qwen3_moe", "num_experts": 4, **MOE},
+    # The CPU build computes gated delta nets in bfloat16 alone, in heads of their real size.
+    "Qwen3NextForCausalLM": {
+        "model_type": "qwen3_next",
+        "layer_types": ["linear_attention", "full_attention"],
+        "dtype": "bfloat16",
+        "linear_num_key_heads": 1,
+        "linear_num_value_heads": 2,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+        "num_experts": 4,
+        "shared_expert_intermediate_size": 64,
+        **MOE,
+    },
     "GptOssForCausalLM": {
         "model_type": "gpt_oss",
         "num_local_experts": 4,
@@ -143,7 +156,7 @@ def test_a_tiny_model_starts_and_decodes(architecture: str, tmp_path: Path, monk
     config = DENSE | {"architectures": [architecture]} | ARCHITECTURES[architecture]
     config = {name: value for name, value in config.items() if value is not None}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    spec = EngineSpec("vllm", str(tmp_path), None, "float32", 256, 512, gpus=0, cpus=1, in_flight=4, seats=8)
+    spec = EngineSpec("vllm", str(tmp_path), None, config["dtype"], 256, 512, gpus=0, cpus=1, in_flight=4, seats=8)
 
     async def think() -> int:
         engine = await start(spec, load_format="dummy")

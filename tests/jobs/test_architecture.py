@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from jobs.architecture import UnknownArchitecture, find, from_config, keeps_states
+from jobs.architecture import UnknownArchitecture, find, from_config, keeps_states, needs_torchvision
 
 SMALL = {
     "num_hidden_layers": 2,
@@ -135,3 +135,20 @@ def test_another_quantisation_is_named() -> None:
 def test_layers_that_keep_states_are_seen_in_the_config(config: Any, states: bool, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert keeps_states(str(tmp_path)) is states
+
+
+@pytest.mark.parametrize(
+    ("config", "needed"),
+    [
+        ({"model_type": "qwen3"}, False),
+        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}, "vision_config": {}}, False),
+        ({"model_type": "mistral3", "text_config": {"model_type": "ministral3"}, "vision_config": {}}, False),
+        ({"model_type": "gemma4", "text_config": {"model_type": "gemma4_text"}, "audio_config": {}}, False),
+        ({"model_type": "qwen3_vl", "text_config": {"model_type": "qwen3_vl_text"}, "vision_config": {}}, True),
+        ({"model_type": "qwen3_5", "text_config": {"model_type": "qwen3_5_text"}, "vision_config": {}}, True),
+        ({"model_type": "qwen3_5_text"}, True),
+    ],
+)
+def test_what_vllm_imports_torchvision_for_is_seen_in_the_config(config: Any, needed: bool, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert needs_torchvision(str(tmp_path)) is needed

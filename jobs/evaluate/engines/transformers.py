@@ -22,10 +22,15 @@ import psutil
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from jobs.auto_classes import AutoModelForCausalLM
 from jobs.evaluate.engines.protocol import Belief, Chunk, EngineError, EngineSpec, Request
 from jobs.evaluate.engines.sampling import Penalties, beliefs, draw, uniform
 from jobs.evaluate.engines.slots import Slots
+from jobs.transformers_classes import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+)
 
 MOST_ROWS = 128
 """Rows decoded at once; a small model on a CPU core decodes no faster per token with more."""
@@ -50,7 +55,10 @@ def _load(spec: EngineSpec) -> Any:
     device = "cuda" if spec.gpus else "cpu"
     dtype = getattr(torch, spec.dtype)
     try:
-        model = AutoModelForCausalLM.from_pretrained(spec.model, revision=spec.revision, dtype=dtype)
+        config = AutoConfig.from_pretrained(spec.model, revision=spec.revision)
+        # Some multimodal models are in one list, some in the other; the language model answers either way.
+        kind = AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
+        model = kind.from_pretrained(spec.model, revision=spec.revision, dtype=dtype)
         if spec.adapter is not None:
             from peft import PeftModel
 

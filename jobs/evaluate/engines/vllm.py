@@ -68,6 +68,8 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from jobs.evaluate.engines.vllm_language_model import language_model_alone
+
     arguments: dict[str, Any] = {
         "skip_tokenizer_init": True,
         "language_model_only": True,  # of a multimodal checkpoint, which then needs no processor
@@ -75,6 +77,7 @@ async def start(spec: EngineSpec, **overrides: Any) -> VllmEngine:
         "enable_prefix_caching": bool(spec.gpus) or not keeps_states(locate(spec.model)),
         "scheduling_policy": "priority",
         "additional_config": {"vocabulary": spec.vocabulary},
+        **language_model_alone(spec),
         **common(spec),
         **limits(spec, *AsyncEngineArgs.get_batch_defaults(max(1, spec.gpus))),
     }

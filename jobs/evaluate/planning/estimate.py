@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from jobs.architecture import Architecture, UnknownArchitecture, find, folder_of, is_multimodal, keeps_states
+from jobs.architecture import Architecture, UnknownArchitecture, find, folder_of, keeps_states, needs_torchvision
 from jobs.evaluate.config import EvaluateConfig
 from jobs.evaluate.engines.context import MOST_AUTO, auto_context, context_remarks
 from jobs.evaluate.engines.recommended import FILE, NothingRecommended, described, read
@@ -65,7 +65,7 @@ def estimate(config: EvaluateConfig, inputs: Mapping[str, Upcoming]) -> Estimate
     except UnknownArchitecture as error:
         model, unknown = None, str(error)
     assumed = context_remarks(model.context if model else None) if config.context_length == "auto" else ()
-    of_model = (*assumed, *_recommended(config, inputs), *_states(config), *_towers(config))
+    of_model = (*assumed, *_recommended(config, inputs), *_states(config), *_lacking(config))
     scorer, unscored = _scorer(config, inputs)
     sweep = _sweep(config, inputs, _context(config, model), _window(config, scorer))
     if sweep is None:
@@ -118,15 +118,14 @@ def _states(config: EvaluateConfig) -> Iterator[str]:
     )
 
 
-def _towers(config: EvaluateConfig) -> Iterator[str]:
-    """What is said of multimodal checkpoints on vLLM's CPU build, which is installed without what they need."""
-    if isinstance(config.base, Reference) or config.base is None or not is_multimodal(config.base):
+def _lacking(config: EvaluateConfig) -> Iterator[str]:
+    """What is said of models that vLLM's CPU build cannot import as it is installed."""
+    if isinstance(config.base, Reference) or config.base is None or not needs_torchvision(config.base):
         return
     if config.engine_kind.library == "vllm" and not config.resources.gpus:
         yield (
-            f"{config.model} is multimodal: its text alone is used, but vLLM's class of it imports torchvision, which "
-            "the list for CPUs has not: install it where replicas run, of the same build as torch, or take "
-            "engine: transformers"
+            f"vLLM's class for {config.model} imports torchvision, which the list for CPUs has not: install its build "
+            "for CPUs where replicas run"
         )
 
 

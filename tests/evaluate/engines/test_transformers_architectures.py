@@ -21,6 +21,7 @@ from tests.faults.test_model_architectures import ARCHITECTURES, DENSE
 TOKENS = 6
 PROMPT = tuple(range(2, 20))
 OTHER_LAYERS = {
+    "Qwen3NextForCausalLM": "linear_attention",
     "GptOssForCausalLM": "sliding_attention",
     "Gemma4ForCausalLM": "sliding_attention",
     "Olmo3ForCausalLM": "sliding_attention",
