@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import shutil
@@ -18,9 +19,10 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.register_profile("quick", settings.get_profile("any machine"), max_examples=25)
 settings.load_profile("any machine")
 
-# All that torch, vLLM and MLflow define stays until the end: while it is imported, looking for garbage takes as long as
-# the imports do, and after that it is not looked at again.
+# All that torch, vLLM and MLflow define stays until the end: while it is imported, looking for garbage takes nearly as
+# long as the imports do, and after that it is not looked at again. What never ends is reported as a leak by some.
 gc.disable()
+atexit.register(gc.unfreeze)
 
 LONGEST = (
     "test_submission.py",
@@ -68,6 +70,16 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return own
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, to be copied: making them takes 67 migrations, and seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 STARTED = {"browser", "checkout", "cluster", "gang", "server", "workplace"}
 """Fixtures that start Ray, servers, a browser or whole runs; tests that do so themselves are marked in their files."""
 
@@ -81,10 +93,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
-
-
-def pytest_unconfigure() -> None:
-    gc.unfreeze()  # else extension modules report what they leak
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

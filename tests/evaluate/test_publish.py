@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -163,7 +164,10 @@ def test_every_point_carries_its_own_pass_and_majority(sampled: StepContext) -> 
 
 
 @pytest.mark.seconds
-def test_mlflow_takes_them_as_runs_that_overlay_the_other_curves(sampled: StepContext, tmp_path: Path) -> None:
+def test_mlflow_takes_them_as_runs_that_overlay_the_other_curves(
+    sampled: StepContext, tmp_path: Path, empty_database: Path
+) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     MlflowClient(uri).create_experiment("scaling-sweep", artifact_location=(tmp_path / "artifacts").as_uri())
     Tracker(uri, "scaling-sweep").sync(sampled.folder, sampled.name, sampled.fingerprint, "FINISHED")
