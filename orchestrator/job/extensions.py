@@ -114,15 +114,15 @@ class Lazy:
 
     def __init__(self, target: str):
         self.module = target.partition(":")[0]
-        self._target = target
+        self.target = target
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         with importing():
-            function = resolve_name(self._target)
+            function = resolve_name(self.target)
         return function(*arguments, **named)
 
     def __repr__(self) -> str:
-        return f"lazy({self._target!r})"
+        return f"lazy({self.target!r})"
 
 
 def lazy(target: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ from tests.evaluate.spoken import finish
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
     """An experiment with a finished sweep and one that never ran."""
     folder = tmp_path_factory.mktemp("experiment")
     sweep = {"job": "evaluate", **fields(folder)}
@@ -33,6 +34,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     path = folder / "sums.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
+    shutil.copy(empty_database, folder / "mlflow.db")
     MlflowClient(content["tracking"]).create_experiment("sums", artifact_location=(folder / "artifacts").as_uri())
     experiment, store = load(path), Store(folder / "runs")
     step = plan(experiment, store)[0]
