@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -110,3 +111,8 @@ def test_the_command_is_the_shells_and_tells_no_password() -> None:
     assert command(Path("my file.yaml"), overrides) == (
         "python -m orchestrator report 'my file.yaml' --set tracking=http://host/ --set 'steps.sweep.budgets=[4, 8]'"
     )
+
+
+def test_the_command_is_the_one_that_was_called() -> None:
+    with click.Context(main, info_name="scaling") as called, click.Context(click.Command("report"), called):
+        assert command(Path("mine.yaml"), ()) == "scaling report mine.yaml"
