@@ -18,6 +18,8 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet
 # Commands below mean the environment's programs, and so does the experiment file's first line.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
+# Images like to set this one, and then every process, and every worker of pytest, compiles this project anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: sweep mlflow quick lint types light test suite test-faults install wheels browser clean docs
 
@@ -45,7 +47,8 @@ types: $(INSTALLED)
 	mypy
 
 light: $(INSTALLED)
-	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile -m "not processes and not seconds" --durations 5 --durations-min 2
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile -m "not processes and not seconds" --hypothesis-profile quick \
+	  --durations 5 --durations-min 2
 
 # mypy beside the tests: it takes one core for a minute where it finds no cache.
 test: $(INSTALLED) browser lint

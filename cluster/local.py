@@ -21,14 +21,13 @@ import contextlib
 import http.client
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,7 +62,7 @@ none, where the first brings 4 and leaves them waiting for the fifth.
 """
 
 STOP_LIMIT = 3.0
-"""Seconds for the processes of a head to end when asked, and then when killed."""
+"""Seconds for jobs to end when asked, and for what is left to end when killed."""
 
 
 class HeadError(Exception):
@@ -136,7 +135,7 @@ def head(
         command += [f"--dashboard-agent-listen-port={agent}", "--include-log-monitor=false"]
         simulation: Mapping[str, str] = {}
         if autoscaling is None:
-            command += ["--port=0"]
+            command += ["--port=0", "--no-monitor"]
             command += [f"--num-cpus={cpus}"] if cpus is not None else []
             command += [f"--num-gpus={gpus}"] if gpus is not None else []
         else:
@@ -187,15 +186,40 @@ def _wait_until_up(process: subprocess.Popen[bytes], address: str, agent: int, l
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Ends the head and what it started: all of it is in one session, so nothing of another cluster is touched.
 
-    All at once, because ``ray start --block`` left to itself waits half a minute for one after the other.
+    Jobs that still run are asked to end, and end what they started. The rest leaves nothing behind that is worth the
+    seconds that it takes to end by itself.
     """
-    for number, patience in ((signal.SIGTERM, STOP_LIMIT), (signal.SIGKILL, STOP_LIMIT)):
-        members = _session(process.pid)
-        for member in members:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.send_signal(number)
-        psutil.wait_procs(members, timeout=patience)
+    jobs = [member for member in _session(process.pid) if _is_job(member)]
+    for job in jobs:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            job.terminate()
+    _wait_for_the_end(jobs)
+    members = _session(process.pid)
+    for member in members:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    _wait_for_the_end(members)
     process.wait()
+
+
+def _wait_for_the_end(processes: Sequence[psutil.Process]) -> None:
+    """For `STOP_LIMIT` seconds at most. What has ended and was not yet collected by its parent counts as gone."""
+    deadline = time.monotonic() + STOP_LIMIT
+    while any(map(_runs, processes)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _is_job(process: psutil.Process) -> bool:
+    """Whether it is a job's entrypoint, or what that started: Ray says in their environment what the job is."""
+    with contextlib.suppress(psutil.Error):
+        return "RAY_JOB_CONFIG_JSON_ENV_VAR" in process.environ()
+    return False
 
 
 def _session(leader: int) -> list[psutil.Process]:

@@ -16,7 +16,7 @@ def saved_tokenizer(source: str, revision: str | None = None) -> Any:
     Where Mistral's format comes without a chat template, it is the one that mistral-common has for it.
     Raises StepError when it cannot be loaded.
     """
-    from jobs.auto_classes import AutoTokenizer
+    from jobs.transformers_classes import AutoTokenizer
 
     try:
         tekken = _file(source, TEKKEN, revision)

@@ -15,6 +15,7 @@ import click
 
 from orchestrator import commands
 from orchestrator.command_line import Refused
+from orchestrator.job.controllers import this_process_controls
 from orchestrator.store.errors import StoreError, StoreLost, no_space
 
 _OF_PATHS = (
@@ -67,5 +68,11 @@ def main() -> None:
     """
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """The command line as a process of its own."""
+    this_process_controls()
     main()
+
+
+if __name__ == "__main__":
+    program()

@@ -23,6 +23,12 @@ SET = click.option(
 )
 
 
+def called() -> str:
+    """How this program is called here: by the command that a wheel brings, or as a module."""
+    context = click.get_current_context(silent=True)
+    return "scaling" if context and context.find_root().info_name == "scaling" else "python -m orchestrator"
+
+
 class Refused(click.ClickException):
     """Bad input: one line for each thing that is wrong, exit status 2."""
 

@@ -5,8 +5,8 @@ store, so an executor that is killed is replaced by the next one with the same c
 on every step it will run and renews it, which is how a second run of the same experiment knows to stay away.
 
 A step runs in a Ray task of its own beside the driver, without CPUs: it is the step's controller, and asks Ray itself
-for the workers it needs. Killing the task kills what it started, because Ray ends actors and placement groups with
-their owner.
+for the workers it needs, which hold the models. Killing the task kills what it started, because Ray ends actors and
+placement groups with their owner.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ from orchestrator.failures import Failure, cause, diagnose
 from orchestrator.interrupts import Interrupted, signals_noted
 from orchestrator.job.config import StepConfig
 from orchestrator.job.context import StepContext, StepInput
+from orchestrator.job.controllers import this_process_controls
 from orchestrator.job.errors import OutOfMoney, StepError
+from orchestrator.job.extensions import Lazy
 from orchestrator.job.groups import group_prefix, remove_groups
+from orchestrator.job.imports import import_meanwhile
 from orchestrator.job.retries import Losses
 from orchestrator.logs import tail
 from orchestrator.plan import PlannedStep, estimates
@@ -60,6 +63,7 @@ TAIL = 12
 
 
 def _run_step(kind: str, config: StepConfig, context: StepContext) -> None:
+    this_process_controls(kind in JOBS.ours)
     context.redirect_output("controller")
     try:
         write_note(context.storage / PROVENANCE, provenance(), durable=False)
@@ -83,8 +87,7 @@ def _verify(taken: StepInput) -> None:
         raise StepError(f"{taken.name}: damaged: {error}; the same command makes {taken.name} again first") from error
 
 
-_in_its_own_process = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_run_step)
-_in_a_shared_process = ray.remote(num_cpus=0, max_retries=0)(_run_step)
+_task = ray.remote(num_cpus=0, max_retries=0)(_run_step)
 
 
 @dataclass
@@ -174,7 +177,8 @@ class _Run:
                 if self.taken_over.is_set():
                     raise StoreError("another run has taken over a step of this one, which seemed dead; this one stops")
                 self._see_cluster()
-                waiting = [name for name in waiting if not self._started_or_skipped(name)]
+                if waiting and not (waiting := [name for name in waiting if not self._started_or_skipped(name)]):
+                    self._import_reports()
                 self._restart_due()
                 self._collect()
                 self._show()
@@ -186,6 +190,11 @@ class _Run:
             for name in [*waiting, *self.restart_at]:
                 self.planned[name].folder.write_status(state="cancelled", finished=time.time(), error=why)
         return not self.failed
+
+    def _import_reports(self) -> None:
+        """While the last steps run, so that it is done when they are."""
+        reports = [JOBS[kind].report for kind in {step.step.kind for step in self.planned.values()}]
+        import_meanwhile(*(report.module for report in reports if isinstance(report, Lazy)))
 
     def _see_cluster(self) -> None:
         """Raises ClusterLost when Ray counts this machine as dead: what is asked for then never starts."""
@@ -225,9 +234,12 @@ class _Run:
         folder.write_status(state="running", run=self.run, attempt=attempt, started=now, finished=None, error=None)
         # Beside this process, on a machine that no cloud takes back: losing another one then ends no step.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        run = _in_a_shared_process if JOBS[planned.step.kind].short else _in_its_own_process
-        step = run.options(scheduling_strategy=here)
-        task = step.remote(planned.step.kind, config, context)
+        kind = planned.step.kind
+        # Tasks of the same environment share processes, one after the other: the next step finds imported what it
+        # needs. Not so another attempt, nor a package's own kind of step, which may hold models where ours do not.
+        shares = attempt == 0 and kind in JOBS.ours
+        environment = None if shares else {"env_vars": {"SCALING_STEP": f"{name}, attempt {attempt}"}}
+        task = _task.options(scheduling_strategy=here, runtime_env=environment).remote(kind, config, context)
         self.running[name] = _Attempt(task, attempt, time.monotonic())
         self.display.started(name, planned.step.config.describe(), attempt)
         self.mirror.watch(planned)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from orchestrator.command_line import called
 from orchestrator.experiment import Experiment
 from orchestrator.fingerprint import fingerprint
 from orchestrator.finished import finished_step
@@ -37,7 +38,7 @@ STEPS = "steps.json"
 def command(file: Path, overrides: Sequence[str]) -> str:
     """The shell's words that write the report of an experiment; credentials in overrides are left out."""
     sets = [word for override in overrides for word in ("--set", without_credentials(override))]
-    return shlex.join(["python", "-m", "orchestrator", "report", str(file), *sets])
+    return shlex.join([*called().split(), "report", str(file), *sets])
 
 
 def write_reports(

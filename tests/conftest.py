@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import shutil
 import sys
@@ -14,7 +16,13 @@ ROOT = Path(__file__).parents[1]
 
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("any machine"), max_examples=25)
 settings.load_profile("any machine")
+
+# All that torch, vLLM and MLflow define stays until the end: while it is imported, looking for garbage takes nearly as
+# long as the imports do, and after that it is not looked at again. What never ends is reported as a leak by some.
+gc.disable()
+atexit.register(gc.unfreeze)
 
 LONGEST = (
     "test_submission.py",
@@ -62,6 +70,16 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return own
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, to be copied: making them takes 67 migrations, and seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 STARTED = {"browser", "checkout", "cluster", "gang", "server", "workplace"}
 """Fixtures that start Ray, servers, a browser or whole runs; tests that do so themselves are marked in their files."""
 
@@ -69,6 +87,12 @@ STARTED = {"browser", "checkout", "cluster", "gang", "server", "workplace"}
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "processes: starts Ray, an engine, servers or a browser; not in make quick")
     config.addinivalue_line("markers", "seconds: computes for more than one; not in make quick")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

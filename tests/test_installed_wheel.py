@@ -89,6 +89,7 @@ def test_the_command_does_what_the_module_does(tmp_path: Path, elsewhere: dict[s
     made = run(tmp_path, elsewhere, "scaling", "init", "a.yaml", "--model", "a/b", "--questions", "math500",
                "--budgets", "16", "--strings", "-")  # fmt: skip
     assert made.returncode == 0, made.stderr
+    assert made.stdout.endswith("Next: scaling plan a.yaml\n")
     typed = "source <(scaling completion bash); COMP_WORDS=(scaling pl); COMP_CWORD=1; _scaling_completion scaling; "
     completed = run(tmp_path, elsewhere, "bash", "-c", typed + 'echo "${COMPREPLY[@]}"')
     assert completed.stdout == "plan\n", completed.stderr

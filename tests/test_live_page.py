@@ -25,7 +25,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 def test_it_refreshes_by_itself_and_asks_for_nothing_else(browser: webdriver.Chrome, tmp_path: Path) -> None:
     with running(tmp_path) as watch:
-        with served(lambda: render(watch.look())) as (address, refresh):
+        with served(render(watch.look()), lambda: render(watch.look())) as (address, refresh):
             for width in (PHONE, DESKTOP):
                 look(browser, address, width)
                 assert "step 30" in browser.find_element(By.ID, "live").text

@@ -50,10 +50,6 @@ def takes(*names: str) -> Callable[[Callable[..., object]], None]:
     return check
 
 
-def connects(backend: type) -> None:
-    assert {"worker_group", "backend_config"} <= parameters(backend.on_start)
-
-
 def is_exception(value: type[Exception]) -> None:
     assert issubclass(value, Exception)
 
@@ -92,10 +88,17 @@ USED: dict[str, tuple[str, Callable[..., object]]] = {
         "who waits",
         has("FromString", "CREATED", "PENDING", "REMOVED"),
     ),
-    "ray.train.torch.config._TorchBackend": (
-        "what is done before workers connect",
-        connects,
+    "ray.train._internal.utils.get_address_and_port": ("where workers connect", callable),
+    "ray.train.torch.config._set_torch_distributed_env_vars": (
+        "how they do",
+        lambda function: not parameters(function),
     ),
+    "ray.train.torch.config._setup_torch_process_group": (
+        "the same",
+        takes("backend", "world_rank", "world_size", "init_method", "timeout_s"),
+    ),
+    "ray.train.torch.config._shutdown_torch": ("how they part", takes("destroy_process_group")),
+    "ray.train.v2._internal.util.TrainingFramework": ("what Ray's dashboard shows of a gang", has("TORCH")),
     "ray.train.v2._internal.callbacks.datasets.DatasetsCallback": (
         "a process that a gang is spared",
         has("before_init_train_context"),

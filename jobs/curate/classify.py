@@ -116,7 +116,7 @@ class LikeliestLabel:
     def __init__(self, source: str, revision: str | None, labels: Sequence[str]):
         import torch
 
-        from jobs.auto_classes import AutoModelForCausalLM
+        from jobs.transformers_classes import AutoModelForCausalLM
 
         self._torch = torch
         self._tokenizer = saved_tokenizer(source, revision)

@@ -25,13 +25,11 @@ from jobs.evaluate.engines import model as models
 from jobs.evaluate.engines import starting
 from jobs.evaluate.engines.protocol import LIKELIEST, EngineSpec
 from jobs.evaluate.engines.recommended import described
-from jobs.evaluate.figures.costs import costs
 from jobs.evaluate.grading.grader import Grader, form_of
 from jobs.evaluate.grading.session import grading
 from jobs.evaluate.planning import workload
 from jobs.evaluate.planning.estimate import expected_lengths
 from jobs.evaluate.planning.lengths import unmarked
-from jobs.evaluate.publish import publish
 from jobs.evaluate.rows import write_rows
 from jobs.evaluate.samples import SampledPrompt
 from jobs.evaluate.scorers import apart
@@ -52,6 +50,7 @@ from jobs.template import UNMARKED
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.groups import group_prefix
+from orchestrator.job.imports import import_meanwhile
 from orchestrator.job.references import Reference
 from orchestrator.job.usage import Meter
 
@@ -93,6 +92,8 @@ def run(config: EvaluateConfig, context: StepContext) -> None:
         totals = sample(config, context, tasks_of(config, context), samples, grader)
     totals["seconds"] = round(time.monotonic() - began, 3)
     (context.output / "decode.json").write_text(json.dumps(totals, indent=1))
+    from jobs.evaluate.publish import publish
+
     publish(config, context, samples, totals)
 
 
@@ -117,6 +118,8 @@ def _decode(
     config: EvaluateConfig, context: StepContext, tasks: Sequence[Task], samples: Path, grader: Grader
 ) -> dict[str, Any]:
     sweep = sweep_of(config, context, tasks)
+    # While replicas start: what is published takes as long to import as what is decoded.
+    import_meanwhile("jobs.evaluate.publish", "jobs.evaluate.figures.costs")
     context.use_traces(sweep.folder)
     meter = Meter(config.machine)
     try:
@@ -125,6 +128,8 @@ def _decode(
     finally:
         context.hold(meter.held)
     compact(sweep.folder)
+    from jobs.evaluate.figures.costs import costs
+
     return {
         "units": sum(1 for _ in sweep.units),
         "thinking_tokens_decoded": decoded.thinking,

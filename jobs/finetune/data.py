@@ -18,10 +18,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
 from jobs.finetune.samples import Sample
 from jobs.template import ThinkingTemplate, marked_answer
+from jobs.transformers_classes import PreTrainedTokenizerBase
 from orchestrator.job.errors import StepError
 
 _AT_ONCE = 512

@@ -11,12 +11,12 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from jobs.auto_classes import AutoModelForCausalLM
 from jobs.finetune.data import end_of_turn
 from jobs.finetune.hashed_weights import hashing_weights
+from jobs.transformers_classes import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 from orchestrator.job.errors import StepError
+from orchestrator.job.imports import hidden
 from orchestrator.store.errors import StoreError
 
 
@@ -52,7 +52,8 @@ def export(
             pad_token_id=stops[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         )
         try:
-            with hashing_weights():
+            # To see whether DeepSpeed wrapped the model, it would be imported, and MLflow with it.
+            with hashing_weights(), hidden("deepspeed"):
                 model.save_pretrained(folder)
             _tell_transformers_4(folder / "config.json")
             tokenizer.save_pretrained(folder)

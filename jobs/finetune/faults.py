@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-
-import torch
-import torch.distributed as dist
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING
 
 from jobs.architecture import UnknownArchitecture, from_config
 from jobs.finetune.config import FinetuneConfig
@@ -19,6 +16,11 @@ from jobs.finetune.measures import peak_memory
 from jobs.finetune.planning.estimate import setting_of
 from jobs.finetune.planning.fitting import Setting, nearest
 from orchestrator.job.errors import StepError
+
+if TYPE_CHECKING:
+    import torch
+
+    from jobs.transformers_classes import PretrainedConfig
 
 _NO_MEMORY = re.compile(
     r"out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|can't allocate memory", re.I
@@ -46,6 +48,8 @@ _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or a process on CPUs, had not the memory that was asked for."""
+    import torch
+
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
     )
@@ -53,6 +57,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_hardware_fault(error: BaseException) -> bool:
     """Whether a card failed, such as by an uncorrectable ECC error: no fault of what ran on it."""
+    import torch
+
     if not isinstance(error, RuntimeError) or is_out_of_memory(error):
         return False
     text = str(error)
@@ -64,6 +70,8 @@ def out_of_memory(
     error: BaseException, config: FinetuneConfig, architecture: PretrainedConfig, device: torch.device
 ) -> StepError:
     """What to tell of memory that did not suffice on this worker: planned, taken and asked for, and what would fit."""
+    import torch.distributed as dist
+
     setting = replace(setting_of(config), workers=dist.get_world_size())
     taken, more = peak_memory(device), tried(error)
     has = _size_of(device, setting)
@@ -103,6 +111,8 @@ def _size_of(device: torch.device, setting: Setting) -> float:
     """Bytes that tensors can have: of the card itself, which need not be the one that was planned with."""
     if device.type != "cuda":
         return setting.available
+    import torch
+
     return torch.cuda.get_device_properties(device).total_memory - setting.machine.card.reserved
 
 

@@ -29,12 +29,11 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.util.placement_group import get_current_placement_group, placement_group_table
-from torch.distributed import DistError
 
 from jobs.cluster_state import amounts, gone, leaving, machines, shortage, starting
 from jobs.finetune.assignment import BACKENDS
 from jobs.finetune.config import FinetuneConfig
-from jobs.finetune.connecting import GangTorchConfig, packed, raise_what_was_before
+from jobs.finetune.connecting import GangConfig, packed, raise_what_was_before
 from jobs.finetune.faults import is_hardware_fault, is_out_of_memory, out_of_memory_somewhere
 from jobs.finetune.holding import held
 from jobs.finetune.leaving import Leaving
@@ -131,7 +130,7 @@ def _trainer(
     return Trainer(
         # Not as its train_loop_config: Ray Train's controller reads that too, and imports for seconds what is in it.
         partial(_work, work, argument, reservation),
-        torch_config=GangTorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"], before=first),
+        backend_config=GangConfig(backend=BACKENDS["cuda" if gpus else "cpu"], before=first),
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=bool(gpus),
@@ -240,6 +239,8 @@ def _reason(error: TrainingFailedError, failures: Mapping[int, Exception]) -> st
 
 def _disconnected(failure: Exception) -> bool:
     """Whether a worker failed because it could not reach another, as torch.distributed says it."""
+    from torch.distributed import DistError
+
     return isinstance(failure, DistError) or (isinstance(failure, RuntimeError) and _GLOO in str(failure))
 
 

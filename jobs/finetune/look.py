@@ -14,11 +14,11 @@ from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
 from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.data import TokenizedData
 from jobs.template import ThinkingTemplate
+from jobs.transformers_classes import PreTrainedTokenizerBase
 
 _BARS = 12
 _WIDTH = 40

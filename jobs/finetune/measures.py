@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import resource
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -46,5 +48,7 @@ class StepReport:
 def peak_memory(device: torch.device) -> int:
     """Bytes, since the process began: of tensors on a GPU, else of the process."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

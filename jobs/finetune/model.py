@@ -12,14 +12,7 @@ import torch
 import torch.distributed as dist
 from huggingface_hub import snapshot_download
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    PretrainedConfig,
-    PreTrainedTokenizerBase,
-    Qwen2Config,
-)
 
-from jobs.auto_classes import AutoModelForCausalLM
 from jobs.finetune.attention import stay_within_documents
 from jobs.finetune.batches import IGNORED, Batch
 from jobs.finetune.chunks import positions_at_once
@@ -28,6 +21,13 @@ from jobs.finetune.cross_entropy import cross_entropies
 from jobs.finetune.empty import parameters_without_memory
 from jobs.finetune.lora import attach
 from jobs.finetune.weights import AdaptedWeights, MadeWeights, StoredWeights, Weights
+from jobs.transformers_classes import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+)
 from orchestrator.job.errors import StepError
 
 _ROPE_THETA = 1000.0

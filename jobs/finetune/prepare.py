@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from jobs.finetune.config import FinetuneConfig, RandomModel
 from jobs.finetune.data import TokenizedData, tokenize
@@ -21,6 +20,7 @@ from jobs.finetune.packing import pack
 from jobs.finetune.samples import read_samples
 from jobs.finetune.tokenizer import load_tokenizer
 from jobs.template import TEMPLATES
+from jobs.transformers_classes import AutoConfig, PreTrainedTokenizerBase
 from orchestrator.job.context import StepContext
 from orchestrator.job.errors import StepError
 from orchestrator.job.local_files import LocalPath

@@ -12,10 +12,10 @@ model as this class, whatever class wrote it, and its text normalisation with it
 from __future__ import annotations
 
 from tokenizers import AddedToken, pre_tokenizers
-from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
 
 from jobs.finetune.config import RandomModel
 from jobs.tokenizer import saved_tokenizer
+from jobs.transformers_classes import PreTrainedTokenizerBase, Qwen2Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TURN = "<|im_end|>"

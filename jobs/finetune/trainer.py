@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from ray.train import Result
-from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 
-class Trainer(TorchTrainer):
+class Trainer(DataParallelTrainer):
     """Trains in one gang of a fixed size."""
 
     def _create_default_callbacks(self) -> list[Any]:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import PretrainedConfig
 
 from cluster.catalogue import machine
 from jobs.architecture import Architecture, UnknownArchitecture, from_config
 from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.planning.roofline import flops
+from jobs.transformers_classes import PretrainedConfig
 
 _CARDS = {
     "NVIDIA A100-SXM4-40GB": "a100-40gb",

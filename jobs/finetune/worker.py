@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import PretrainedConfig
 
 from jobs.architecture import UnknownArchitecture, from_config
 from jobs.finetune import network
@@ -31,6 +30,7 @@ from jobs.finetune.recorder import Recorder
 from jobs.finetune.strategy import Strategy
 from jobs.finetune.tokenizer import load_tokenizer
 from jobs.finetune.utilisation import utilisation
+from jobs.transformers_classes import PretrainedConfig
 from orchestrator.job.errors import StepError
 from orchestrator.store.errors import StoreError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.command_line import Refused
+from orchestrator.command_line import Refused, called
 
 if TYPE_CHECKING:
     from orchestrator.experiment import Experiment
@@ -84,4 +84,4 @@ def init(file: Path, model: str, questions: str, columns: str, budgets: str, str
     file.chmod(0o755)
     schema_file.write_text(json.dumps(schema(), indent=1, ensure_ascii=False) + "\n")
     (step,) = experiment.steps.values()
-    click.echo(f"{file}: {step.config.describe()}. Next: python -m orchestrator plan {file}")
+    click.echo(f"{file}: {step.config.describe()}. Next: {called()} plan {file}")

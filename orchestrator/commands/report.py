@@ -89,7 +89,8 @@ def _follow(experiment: Experiment, store: Store, port: int | None) -> None:
 
     watch = Watch(experiment, store)
     try:
-        with served(lambda: render(watch.look()), port or 0) as (address, refresh):
+        first = render(watch.look(sections=False))
+        with served(first, lambda: render(watch.look()), port or 0) as (address, refresh):
             click.echo(f"{experiment.name}: {address}")
             with suppress(KeyboardInterrupt):
                 keep_up(refresh)

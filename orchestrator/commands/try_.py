@@ -62,8 +62,11 @@ def try_(
     MODEL is a folder or a name on Hugging Face's hub. Of a FILE, STEP is a sweep, or a step that makes a model; without
     it, the last that can be tried.
     """
+    from orchestrator.job.controllers import this_process_controls
     from orchestrator.job.errors import StepError
     from orchestrator.job.record import TryRequest
+
+    this_process_controls(False)  # the model that is tried is in this process
 
     if asked["ask"] is None and (asked["as_json"] or asked["append"] or asked["cut"]):
         raise Refused("--json, --append and --cut go with --ask: give the question")

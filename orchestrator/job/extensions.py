@@ -23,6 +23,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
+from orchestrator.job.imports import importing
+
 T = TypeVar("T")
 
 
@@ -63,7 +65,8 @@ class ExtensionPoint(Mapping[str, T]):
     def _load(self, name: str) -> T:
         if name in self.ours:
             given = self.ours[name]
-            extension = resolve_name(given) if isinstance(given, str) else given
+            with importing():
+                extension = resolve_name(given) if isinstance(given, str) else given
             assert isinstance(extension, self._sort), f"{given} is no {self._sort.__name__}"
             return extension
         point = self._theirs[name]
@@ -106,11 +109,22 @@ def known(names: ExtensionPoint[Any], *others: str) -> KnownName:
     return KnownName(names, others)
 
 
-def lazy(target: str) -> Callable[..., Any]:
+class Lazy:
     """The function that ``module:name`` names, whose module is imported when it is first called."""
 
-    def call(*arguments: Any, **named: Any) -> Any:
-        return resolve_name(target)(*arguments, **named)
+    def __init__(self, target: str):
+        self.module = target.partition(":")[0]
+        self.target = target
 
-    call.__name__ = call.__qualname__ = target
-    return call
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        with importing():
+            function = resolve_name(self.target)
+        return function(*arguments, **named)
+
+    def __repr__(self) -> str:
+        return f"lazy({self.target!r})"
+
+
+def lazy(target: str) -> Callable[..., Any]:
+    """See :class:`Lazy`."""
+    return Lazy(target)

@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -22,13 +22,13 @@ EVERY_SECONDS = 2.0
 
 
 @contextmanager
-def served(page: Callable[[], str], port: int = 0) -> Iterator[tuple[str, Callable[[], None]]]:
+def served(first: str, page: Callable[[], str], port: int = 0) -> Iterator[tuple[str, Callable[[], None]]]:
     """Yields the page's address, and what makes it anew, to be called as long as the block lasts.
 
-    `port` 0 takes a free one. Raises OSError where the port is taken.
+    `first` is the page until then. `port` 0 takes a free one. Raises OSError where the port is taken.
     """
     token = secrets.token_urlsafe(24)
-    content = [page()]
+    content = [first]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -59,8 +59,9 @@ def served(page: Callable[[], str], port: int = 0) -> Iterator[tuple[str, Callab
                 ("X-Frame-Options", "DENY"),
             ):
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # a browser may close it at any time
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             """Requests have the token in them."""
@@ -83,5 +84,5 @@ def served(page: Callable[[], str], port: int = 0) -> Iterator[tuple[str, Callab
 def keep_up(refresh: Callable[[], None]) -> None:
     """Makes the page anew until it is interrupted."""
     while True:
-        time.sleep(EVERY_SECONDS)
         refresh()
+        time.sleep(EVERY_SECONDS)

@@ -37,13 +37,20 @@ class Watch:
     followers: dict[str, Follower] = field(default_factory=dict)
     """By step, from when its inputs are there. What was done before is for the report."""
 
-    def look(self) -> Snapshot:
-        """Now."""
+    def look(self, sections: bool = True) -> Snapshot:
+        """Now. What kinds have to show takes seconds the first time; without `sections`, it is left out."""
         planned = plan(self.experiment, self.store)
         foreseen = estimates(planned)
         views = {item.step.name: look(item, foreseen.get(item.step.name)) for item in planned}
-        sections = [section for item in planned if (section := self._section(item, planned)) is not None]
-        return Snapshot(self.experiment, views, dict(map(_share, planned)), sections, running(planned), time.time())
+        shown = [self._section(item, planned) for item in planned] if sections else []
+        return Snapshot(
+            experiment=self.experiment,
+            views=views,
+            shares=dict(map(_share, planned)),
+            sections=[section for section in shown if section is not None],
+            running=running(planned),
+            time=time.time(),
+        )
 
     def _section(self, item: PlannedStep, planned: Sequence[PlannedStep]) -> LiveSection | None:
         name = item.step.name

@@ -31,6 +31,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from orchestrator.job.imports import importing
 from orchestrator.tracking import chart_view
 from orchestrator.tracking.dataset_inputs import log_datasets
 from orchestrator.tracking.logged_model import log_model
@@ -229,15 +230,17 @@ class Tracker:
     @cached_property
     def _client(self) -> MlflowClient:
         """Importing MLflow and opening a database takes about two seconds, so it waits until there is a run to log."""
-        from mlflow import MlflowClient
+        with importing():
+            from mlflow import MlflowClient
 
-        return MlflowClient(self.uri)
+            return MlflowClient(self.uri)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
         """Gives whatever a server, a database or a disk can do to a call one name."""
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
+        with importing():
+            from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
 
         try:
             yield

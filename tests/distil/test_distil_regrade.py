@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,12 @@ from orchestrator.store.step_folders import Store
 from tests.collect.questions import read
 from tests.distil.finished import finish, make, steps
 
+pytestmark = pytest.mark.seconds
+
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, empty_database: Path) -> Path:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     for name in ("sums", "sums · data"):
         MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").create_experiment(name, (tmp_path / "artifacts").as_uri())
     return finish(tmp_path)

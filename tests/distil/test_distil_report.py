@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from orchestrator.__main__ import main
 from orchestrator.store.step_folders import PAGE
 from tests.distil.finished import HOSTILE, finish, steps
 
+pytestmark = pytest.mark.seconds
+
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
     folder = tmp_path_factory.mktemp("sums")
+    shutil.copy(empty_database, folder / "mlflow.db")
     for name in ("sums", "sums · data"):
         MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment(name, (folder / "artifacts").as_uri())
     return finish(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,9 +127,10 @@ def command(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_takes_steps_and_runs_of_mlflow(tmp_path: Path) -> None:
+def test_the_command_takes_steps_and_runs_of_mlflow(tmp_path: Path, empty_database: Path) -> None:
     weak = finish(tmp_path, "weak", WEAK, "0" * 16)
     strong = finish(tmp_path, "strong", STRONG, "1" * 16)
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     client = MlflowClient(uri)
     client.create_experiment("scaling-sweep", artifact_location=(tmp_path / "artifacts").as_uri())

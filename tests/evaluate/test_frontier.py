@@ -85,6 +85,7 @@ def test_sweeps_of_one_model_are_one_pool_of_options_and_what_one_does_not_know_
     assert frontier([sweep, apart], FrontierRequest()).count("## ") == 2, "another model is another frontier"
 
 
+@pytest.mark.seconds
 def test_sweeps_of_other_questions_are_refused(sweep: FinishedStep, tmp_path: Path) -> None:
     other = swept(tmp_path, "more")
     path = other.context.output / "samples.parquet"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -19,11 +20,12 @@ from tests.evaluate.simulated import CONFIG, CURVES, LETTERS, context, simulate
 WITHOUT_PUBLISHED = [name for name in PUBLISHED if name != "published.json"]
 
 
-@pytest.fixture
-def published(tmp_path: Path) -> StepContext:
-    simulate().to_parquet(tmp_path / "samples.parquet")
-    step = context(tmp_path)
-    publish(config(), step, tmp_path / "samples.parquet", {"seconds": 12.5, "units": 200, "engine": "transformers"})
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> StepContext:
+    folder = tmp_path_factory.mktemp("published")
+    simulate().to_parquet(folder / "samples.parquet")
+    step = context(folder)
+    publish(config(), step, folder / "samples.parquet", {"seconds": 12.5, "units": 200, "engine": "transformers"})
     return step
 
 
@@ -112,19 +114,20 @@ def test_a_run_says_what_it_measured_and_carries_its_samples(published: StepCont
 
 
 @pytest.mark.seconds
-def test_publishing_again_changes_no_file_and_logs_nothing_twice(published: StepContext, tmp_path: Path) -> None:
+def test_publishing_again_changes_no_file_and_logs_nothing_twice(published: StepContext) -> None:
     before = {path: path.read_bytes() for path in published.output.iterdir()}
     logged = {name: [line["values"] for line in lines(folder)] for name, folder in runs(published).items()}
-    publish(config(), published, tmp_path / "samples.parquet", {"seconds": 12.5, "units": 200})
+    publish(config(), published, published.folder.parent / "samples.parquet", {"seconds": 12.5, "units": 200})
     assert {path: path.read_bytes() for path in published.output.iterdir()} == before
     assert {name: [line["values"] for line in lines(folder)] for name, folder in runs(published).items()} == logged
 
 
-@pytest.fixture
-def sampled(tmp_path: Path) -> StepContext:
-    simulate(items=60, samples=8).to_parquet(tmp_path / "samples.parquet")
-    step = context(tmp_path)
-    publish(config(samples=8, temperature=1.0), step, tmp_path / "samples.parquet", {"seconds": 12.5})
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> StepContext:
+    folder = tmp_path_factory.mktemp("sampled")
+    simulate(items=60, samples=8).to_parquet(folder / "samples.parquet")
+    step = context(folder)
+    publish(config(samples=8, temperature=1.0), step, folder / "samples.parquet", {"seconds": 12.5})
     return step
 
 
@@ -161,7 +164,10 @@ def test_every_point_carries_its_own_pass_and_majority(sampled: StepContext) -> 
 
 
 @pytest.mark.seconds
-def test_mlflow_takes_them_as_runs_that_overlay_the_other_curves(sampled: StepContext, tmp_path: Path) -> None:
+def test_mlflow_takes_them_as_runs_that_overlay_the_other_curves(
+    sampled: StepContext, tmp_path: Path, empty_database: Path
+) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     MlflowClient(uri).create_experiment("scaling-sweep", artifact_location=(tmp_path / "artifacts").as_uri())
     Tracker(uri, "scaling-sweep").sync(sampled.folder, sampled.name, sampled.fingerprint, "FINISHED")

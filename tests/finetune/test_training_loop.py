@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from tests.finetune.gang import config, train_in_processes
 
+pytestmark = pytest.mark.seconds
+
 SAMPLES = 60
 STEPS = 10
 
@@ -28,7 +30,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[fl
     return folder, [report.loss for report in reports]
 
 
-@pytest.mark.seconds
 def test_training_lowers_the_loss(undisturbed: tuple[Path, list[float]]) -> None:
     _, losses = undisturbed
     assert losses[0] > 5
@@ -50,7 +51,6 @@ def test_no_checkpoint_is_written_of_the_last_step(undisturbed: tuple[Path, list
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-00000004", "step-00000008"]
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_loss_does_not_depend_on_the_number_of_workers(
     undisturbed: tuple[Path, list[float]], tmp_path: Path, workers: int

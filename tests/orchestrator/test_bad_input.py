@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,10 +86,11 @@ def test_whatever_a_name_is_its_folder_is_one_below_and_its_own(name: str) -> No
 
 @pytest.mark.seconds
 @pytest.mark.parametrize("name", ["精度" * 150, "<b>&\"'"])
-def test_mlflow_takes_any_name_and_keeps_long_ones_apart(tmp_path: Path, name: str) -> None:
+def test_mlflow_takes_any_name_and_keeps_long_ones_apart(tmp_path: Path, empty_database: Path, name: str) -> None:
     step = StepContext("e", "letters", "0" * 16, tmp_path / "letters", tmp_path / "traces")
     step.storage.mkdir()
     step.track("run", {}).metrics({"accuracy": 0.5}, step=1)
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     for each in (name, f"{name}!"):
         Tracker(uri, each).sync(tmp_path / "letters", "letters", "0" * 16, "FINISHED")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pkgutil import resolve_name
 from typing import Any
 
+from orchestrator.job.extensions import Lazy
 from orchestrator.job.record import Job
 from orchestrator.registry import JOBS
 from tests.installed import install
@@ -80,6 +82,5 @@ def test_every_function_that_a_kind_of_ours_gives_is_there() -> None:
         job: Job = JOBS[kind]
         given: list[Callable[..., Any] | None] = [job.run, job.estimate, job.forecast, job.look, job.regrade]
         for function in [*given, job.compare, job.report]:
-            if function is not None and ":" in function.__name__:
-                module, _, name = function.__name__.partition(":")
-                assert callable(getattr(__import__(module, fromlist=[name]), name)), function.__name__
+            if isinstance(function, Lazy):
+                assert callable(resolve_name(function.target)), function

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -20,7 +22,7 @@ from tests.evaluate.spoken import finish
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
     """An experiment with a finished sweep and one that never ran."""
     folder = tmp_path_factory.mktemp("experiment")
     sweep = {"job": "evaluate", **fields(folder)}
@@ -32,6 +34,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     path = folder / "sums.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
+    shutil.copy(empty_database, folder / "mlflow.db")
     MlflowClient(content["tracking"]).create_experiment("sums", artifact_location=(folder / "artifacts").as_uri())
     experiment, store = load(path), Store(folder / "runs")
     step = plan(experiment, store)[0]
@@ -108,3 +111,8 @@ def test_the_command_is_the_shells_and_tells_no_password() -> None:
     assert command(Path("my file.yaml"), overrides) == (
         "python -m orchestrator report 'my file.yaml' --set tracking=http://host/ --set 'steps.sweep.budgets=[4, 8]'"
     )
+
+
+def test_the_command_is_the_one_that_was_called() -> None:
+    with click.Context(main, info_name="scaling") as called, click.Context(click.Command("report"), called):
+        assert command(Path("mine.yaml"), ()) == "scaling report mine.yaml"

@@ -57,6 +57,7 @@ def test_what_is_wrong_by_itself_is_marked(bad: str, validator: Any) -> None:
     assert not validator.is_valid(value(SWEEP.replace(before, after)))
 
 
+@pytest.mark.seconds
 def test_no_file_that_runs_is_marked_and_most_that_do_not_are(
     validator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,7 @@ function draw() {
       group.append(drawnNode("line", { class: "here", x1: x(place), x2: x(place), y1: here - 14, y2: here + 14 }));
     }
     const said = attempt.answer.trim() || attempt.policy;
-    const room = Math.floor((label - 30) / 7);
+    const room = Math.floor((label - 46) / 7);
     const shown = `[${attempt.number}] ${said.length > room ? `${said.slice(0, room - 1)}…` : said}`;
     group.append(drawnNode("text", { x: Math.max(end, start) + 14, y: here + 5 }, shown.replaceAll("\n", " ")));
     const hit = drawnNode("path", { class: "hit", d: `M${LEFT} ${here}H${Math.max(end, start + 1)}`, "data-attempt": attempt.number });

@@ -71,7 +71,7 @@ def comparison(attempts: Sequence[Attempt]) -> Table:
     """Attempts side by side. Answers that say the same as the first are marked."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name, right in (("", True), ("policy", False), ("from", False), ("thinking", True), ("ended", False)):
-        table.add_column(name, justify="right" if right else "left")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
     table.add_column("time", justify="right")
     table.add_column("answer", overflow="fold")
     first = attempts[0].answer.strip() if attempts else ""

@@ -66,7 +66,7 @@ def at_hand(config: EvaluateConfig) -> ResolvedModel | None:
 
 
 def _read(config: EvaluateConfig, source: str, revision: str | None, identity: str) -> ResolvedModel:
-    from transformers import AutoConfig, GenerationConfig
+    from jobs.transformers_classes import AutoConfig, GenerationConfig
 
     try:
         settings = AutoConfig.from_pretrained(source, revision=revision)

@@ -20,13 +20,17 @@ from typing import Any, Literal
 
 import psutil
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.utils.logging import disable_progress_bar
 
-from jobs.auto_classes import AutoModelForCausalLM, AutoModelForImageTextToText
 from jobs.evaluate.engines.protocol import Belief, Chunk, EngineError, EngineSpec, Request
 from jobs.evaluate.engines.sampling import Penalties, beliefs, draw, uniform
 from jobs.evaluate.engines.slots import Slots
+from jobs.transformers_classes import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+)
 
 MOST_ROWS = 128
 """Rows decoded at once; a small model on a CPU core decodes no faster per token with more."""

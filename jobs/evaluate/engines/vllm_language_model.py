@@ -13,12 +13,12 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PretrainedConfig
 from vllm.model_executor.model_loader import DefaultModelLoader, register_model_loader
 from vllm.model_executor.models.utils import WeightsMapper
 
 from jobs.architecture import LANGUAGE_MODELS
 from jobs.evaluate.engines.protocol import EngineSpec
+from jobs.transformers_classes import AutoConfig, PretrainedConfig
 
 LOAD_FORMAT = "language_model"
 WITHIN = {"model.language_model.": "model.", "language_model.": "", "lm_head.": "lm_head."}

@@ -38,6 +38,7 @@ from orchestrator.job.errors import StepError
 from orchestrator.job.html import own_file, template
 from orchestrator.job.record import LiveSection
 from orchestrator.store.records import read_passing
+from orchestrator.store.step_folders import StepFolder
 
 LOOK_SECONDS = 5.0
 """Between looks at the index, at least."""
@@ -138,7 +139,10 @@ class SweepFollower:
         """What can be said now; None of a server that only chats, whose answers have no traces to read."""
         if self._config.chat is not None:
             return None
-        self._rates.tell(self._context.storage)
+        if StepFolder(self._context.storage).live_lease() is None:
+            self._rates = Rates()  # whatever decoded is gone
+        else:
+            self._rates.tell(self._context.storage)
         if (began := time.monotonic()) >= self._due and self._begun():
             read: float | None = None
             with suppress(StepError, DamagedFile):  # not there yet, or merged into another file meanwhile

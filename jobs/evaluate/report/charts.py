@@ -155,7 +155,7 @@ def chart(curves: Sequence[PlottedCurve], width: int) -> Chart:
     height = 350 if narrow else 480 if width > 800 else 420
     left, top, bottom = (44.0, 32.0, height - 50.0) if narrow else (58.0, 34.0, height - 54.0)
     longest = max(len(curve.name) for curve in curves)
-    right = width - 12.0 if narrow else width - min(190.0, 24 + 8.2 * longest)
+    right = width - 12.0 if narrow else width - min(190.0, 24 + 8.8 * longest)
     points = [point for curve in curves for point in curve.points if point["accuracy"] is not None]
     lengths = [float(point["thinking_tokens"]) for point in points] or [0.0, 1.0]
     x = x_scale(lengths, left, right)
@@ -165,7 +165,8 @@ def chart(curves: Sequence[PlottedCurve], width: int) -> Chart:
     names: tuple[Name, ...] = () if narrow else tuple(texts.names())
     labels: tuple[Label, ...] = () if narrow else tuple(texts.labels(curves))
     several = any(curve.scored != "accuracy" for curve in curves)
-    title = "mean thinking tokens" + (" of all k samples" if several else "") + (" (log scale)" if x.log else "")
+    of_all = "thinking tokens of k samples" if narrow else "mean thinking tokens of all k samples"
+    title = (of_all if several else "mean thinking tokens") + (" (log scale)" if x.log else "")
     return Chart(
         *(width, height, left, right, top, bottom, title),
         tuple(Tick(x(value), count(value)) for value in ticks(x, 5 if narrow else 10)),

@@ -22,6 +22,8 @@ from jobs.evaluate.stopping.replay import files
 from jobs.evaluate.traces.files import Index, write
 from jobs.evaluate.traces.segments import Segment
 from orchestrator.job.context import StepContext
+from orchestrator.store.leases import Lease
+from orchestrator.store.step_folders import StepFolder
 from tests.evaluate import tiny
 from tests.evaluate.report.sweep import ANSWERS, THOUGHTS
 from tests.evaluate.spoken import Speaker
@@ -156,6 +158,15 @@ def test_rates_are_those_of_the_last_half_minute_and_of_replicas_that_are_there(
     assert rates.rows()[0] == ("replica-0", "10 tokens/s", 25.0)
     rates.at(161.0, {"replica-1": 1240.0})
     assert set(rates.per_second()) == {"replica-1"}
+
+
+def test_replicas_are_shown_while_a_run_has_them(config: EvaluateConfig, context: StepContext) -> None:
+    context.progress(10, 20, "tokens", None, {"replica-0": 7})
+    folder, looking = StepFolder(context.storage), SweepFollower(config, context)
+    folder.acquire(Lease.by_this_process("run"))
+    assert "replica-0" in looking.look().html
+    folder.release("run")
+    assert "replica-0" not in looking.look().html
 
 
 def test_what_replicas_decoded_is_said_with_the_progress(context: StepContext) -> None:

@@ -62,6 +62,7 @@ def test_where_dearer_options_are_worse_none_is_on_the_frontier() -> None:
     assert false <= 2
 
 
+@pytest.mark.seconds
 def test_a_better_option_is_found_and_an_equal_one_that_is_dearer_is_not() -> None:
     """Of six options the third is 25 points better, the fifth no better than it: 100 sweeps of 200 items."""
     rng = np.random.default_rng(5)

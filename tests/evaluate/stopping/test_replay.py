@@ -62,6 +62,13 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> FinishedStep:
     return finished(folder, fields(folder, stopping=RULES), THOUGHTS, ANSWERS)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> FinishedStep:
+    """The same sweep without rules."""
+    folder = tmp_path_factory.mktemp("plain")
+    return finished(folder, fields(folder), THOUGHTS, ANSWERS)
+
+
 def rows(step: FinishedStep, name: str = "samples.parquet") -> pd.DataFrame:
     return pd.read_parquet(step.context.output / name)
 
@@ -149,11 +156,11 @@ def test_probes_that_no_budget_has_are_decoded_and_are_no_points(swept: Finished
     assert "8" not in set(rows(swept)["policy"])
 
 
-def test_adding_rules_to_a_finished_sweep_asks_for_no_token_and_probes_for_their_answers_alone(tmp_path: Path) -> None:
-    plain = finished(tmp_path, fields(tmp_path), THOUGHTS, ANSWERS)
-
+def test_adding_rules_to_a_finished_sweep_asks_for_no_token_and_probes_for_their_answers_alone(
+    plain: FinishedStep,
+) -> None:
     def lacking(stopping: list[Any]) -> int:
-        asked = EvaluateConfig.model_validate_json(json.dumps(fields(tmp_path, stopping=stopping)))
+        asked = EvaluateConfig.model_validate_json(json.dumps(fields(plain.context.folder.parent, stopping=stopping)))
         sweep = prepare(asked, plain.context)
         return len(missing(sweep, Index(sweep.folder, report=print)))
 
@@ -161,9 +168,11 @@ def test_adding_rules_to_a_finished_sweep_asks_for_no_token_and_probes_for_their
     assert lacking(RULES) > 0
 
 
-def test_a_finished_sweep_is_replayed_from_its_samples_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = finished(tmp_path, fields(tmp_path), THOUGHTS, ANSWERS)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+def test_a_finished_sweep_is_replayed_from_its_samples_alone(
+    plain: FinishedStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = plain.context.folder.parent
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     monkeypatch.setattr("jobs.evaluate.run.decode", None)
     text = study(plain.config, plain.context)
     assert "| oracle first right |" in text
@@ -171,7 +180,7 @@ def test_a_finished_sweep_is_replayed_from_its_samples_alone(tmp_path: Path, mon
     assert "was chosen on the other half" in text
     assert "Area under accuracy" in text
     assert "| 4 → 16 |" in text
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert "oracle" not in study(plain.config, plain.context, "[{rule: convergence, agree: 2}]")
 
 
@@ -188,8 +197,7 @@ def test_a_replay_says_the_same_as_the_sweep_that_ran_with_the_rules(swept: Fini
         assert lines[name][2].split()[0] == f"{points[name]['thinking_tokens']:,.1f}"
 
 
-def test_probes_that_a_finished_sweep_lacks_are_named(tmp_path: Path) -> None:
-    plain = finished(tmp_path, fields(tmp_path), THOUGHTS, ANSWERS)
+def test_probes_that_a_finished_sweep_lacks_are_named(plain: FinishedStep) -> None:
     with pytest.raises(StepError, match="sums has no probe at 8: there are 4, 16, auto"):
         study(plain.config, plain.context, "[{rule: convergence, every: 8, until: 16}]")
     with pytest.raises(StepError, match="--rules: rule: 'luck' is no stopping rule: there are "):

@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobs.evaluate.sweep.policies.beam import Beam
@@ -25,6 +25,7 @@ def test_rebase_spends_its_budget_exactly(scores: list[float], budget: int, bala
 
 
 @given(SCORES, st.integers(0, 1024), BALANCES)
+@example([0.0, 1.0, 1.0, 2.4e-11, 2.4e-11], 980, 1.0)
 def test_no_node_of_rebase_gets_less_than_a_worse_one_or_far_from_its_share(
     scores: list[float], budget: int, balance: float
 ) -> None:

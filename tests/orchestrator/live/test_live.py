@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+import socket
+import struct
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -39,6 +43,13 @@ def test_it_says_what_status_knows_and_draws_the_losses(watch: Watch) -> None:
     assert "held out: 0.1667 nats" in shown
     assert HOSTILE not in shown
     assert "connect-src 'self'" in html.unescape(shown)
+
+
+def test_the_first_page_waits_for_nothing_that_kinds_have_to_show(watch: Watch) -> None:
+    shown = render(watch.look(sections=False))
+    assert "30/120 steps" in shown
+    assert "model: loss" not in shown
+    assert not watch.followers
 
 
 def test_the_curve_grows_with_the_run(watch: Watch) -> None:
@@ -92,7 +103,7 @@ def answer(address: str, **headers: str) -> tuple[int, str]:
 
 def test_only_who_has_the_token_is_answered_on_the_loopback_interface() -> None:
     content = ["one"]
-    with served(lambda: content[0]) as (address, refresh):
+    with served(content[0], lambda: content[0]) as (address, refresh):
         assert address.startswith("http://127.0.0.1:")
         assert answer(address) == (200, "one")
         content[0] = "two"
@@ -107,8 +118,20 @@ def test_only_who_has_the_token_is_answered_on_the_loopback_interface() -> None:
         urllib.request.urlopen(address, timeout=1)
 
 
+def test_a_browser_that_goes_away_is_not_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+    with served("x" * 10_000_000, str) as (address, _):
+        where = urlsplit(address)
+        for _ in range(3):
+            with socket.create_connection((str(where.hostname), int(where.port or 0)), 5) as gone:
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                gone.sendall(f"GET /?{where.query} HTTP/1.0\r\nHost: {where.netloc}\r\n\r\n".encode())
+                gone.recv(10)
+        time.sleep(0.1)
+    assert capfd.readouterr().err == ""
+
+
 def test_each_page_has_a_token_of_its_own() -> None:
-    with served(lambda: "") as (first, _), served(lambda: "") as (second, _):
+    with served("", str) as (first, _), served("", str) as (second, _):
         assert first.partition("token=")[2] != second.partition("token=")[2]
         assert len(first.partition("token=")[2]) >= 32
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -10,11 +11,12 @@ from orchestrator.job.tracked_run import TookDataset, TrackedRun
 from orchestrator.tracking.tracker import Tracker
 
 
-def test_each_dataset_is_an_input_of_the_run_however_often_it_is_told(tmp_path: Path) -> None:
+def test_each_dataset_is_an_input_of_the_run_however_often_it_is_told(tmp_path: Path, empty_database: Path) -> None:
     step = tmp_path / "step"
     given = [TookDataset("s1k", "c0ffee", "${s1k}"), TookDataset("math500", "d" * 40, "a/math500", "decontamination")]
     run = TrackedRun(step / "tracked" / "finetune", "finetune", {}, {}, "data")
     run.took(given[:1])
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "lineage")
     tracker.sync(step, "finetune", "0", "RUNNING")
     run.took(given)

@@ -57,17 +57,19 @@ def allocation(scores: Sequence[float], budget: int, balance: float) -> list[int
     """How many of `budget` children each node gets: exactly so many in all, where there is a node.
 
     The paper rounds each node's share B · exp(R / T) / Σ, which may be off the budget. As in its code, nodes are served
-    in falling order of their scores, of equals the first first, and each takes its share of what is left, rounded up.
+    in falling order of their scores, of equals the first first, and each takes its share of what is left, rounded up,
+    but no more than the one before it: of two shares a hair from a whole number, only the lesser may be rounded up.
     """
     shares = [0] * len(scores)
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
     weights = [exp((scores[number] - scores[order[0]]) / balance) for number in order]
+    most = budget
     for place, number in enumerate(order):
         if not budget:
             break
         share = budget * (weights[place] / fsum(weights[place:]))
-        shares[number] = min(budget, ceil(share - ROUNDING))
-        budget -= shares[number]
+        most = shares[number] = min(budget, most, ceil(share - ROUNDING))
+        budget -= most
     return shares
 
 
