@@ -148,6 +148,7 @@ def test_a_wider_search_decodes_what_the_narrower_has_not_and_changes_nothing_of
     pd.testing.assert_frame_equal(*both)
 
 
+@pytest.mark.seconds
 def test_another_gold_answer_is_scored_anew_and_decodes_only_where_that_leads(tmp_path: Path) -> None:
     asked = config(tmp_path, SEARCH)
     first = decoded(asked, step(tmp_path))

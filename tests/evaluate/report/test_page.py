@@ -174,6 +174,7 @@ def test_the_same_sweep_gives_the_same_page(step: FinishedStep, tmp_path: Path) 
     assert written(step, tmp_path / "first") == written(step, tmp_path / "second")
 
 
+@pytest.mark.seconds
 def test_a_model_that_is_gone_leaves_answers_and_says_so(tmp_path: Path) -> None:
     step = hostile(tmp_path)
     (tmp_path / "model" / "config.json").unlink()
