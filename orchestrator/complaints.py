@@ -63,7 +63,7 @@ def explained(error: ValidationError, data: Any, model: type[BaseModel]) -> Iter
         elif kind == "value_error":
             message = str(context["error"])
         else:
-            message = f"{shown(value)}: {detail['msg'].removeprefix('Input ').replace('should be', 'must be')}"
+            message = f"{shown(value)}: {re.sub(r'^[A-Z][a-z]+ should', 'must', detail['msg'])}"
             if kind == "literal_error":
                 options = re.findall(r"'([^']*)'", context["expected"])
                 close = difflib.get_close_matches(str(value)[:_COMPARED], options, n=1, cutoff=0.5)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -115,7 +116,8 @@ def content(path: Path, most: int) -> bytes:
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file with their numbers, from 1. One at a time, so that a file of gigabytes takes little memory.
+    """The lines of a file with their numbers, from 1, without the byte-order mark that spreadsheets write before the
+    first. One at a time, so that a file of gigabytes takes little memory.
 
     Raises ValueError, in words that go after its name, where it cannot be read.
     """
@@ -128,7 +130,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 number += 1
                 if len(line) > LONGEST_LINE:
                     raise ValueError(f"has a line of more than {LONGEST_LINE >> 20} MiB, line {number}")
-                yield number, line
+                yield number, line.removeprefix(BOM_UTF8) if number == 1 else line
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
 

@@ -129,6 +129,10 @@ BAD = {
         "20: steps.sweep.extensions.count: is not a key here; did you mean 'counts'?",
     ),
     "wrong type": (("train: 96000", "train: many"), '7: steps.letters.train: "many": must be a valid integer'),
+    "empty text": (
+        ("job: evaluate", 'job: evaluate\n    template: {open: "", close: "</a>"}'),
+        '17: steps.sweep.template.open: "": must have at least 1 character',
+    ),
     "tab": (("    job: letters", "\tjob: letters"), "6: a tab where YAML wants spaces: indent with spaces"),
     "duplicate key": (("test: 200", "train: 1"), "8: duplicate key 'train': it stands in line 7 too"),
     "missing file": (

@@ -63,7 +63,7 @@ def json_row(line: bytes, where: str) -> Mapping[str, Any]:
     try:
         record = json.loads(_decoded(line, where))
     except (ValueError, RecursionError) as error:
-        raise StepError(f"{where}: not JSON ({error}): one object per line is needed") from None
+        raise StepError(f"{where}: not JSON ({error}): one object per line is needed, or a .csv") from None
     if not isinstance(record, dict):
         kind = type(record).__name__
         raise StepError(f"{where}: {kind} where an object with id, question and answer is needed")

@@ -73,14 +73,14 @@ async def check_penalties(engine: Engine, folder: Path) -> None:
 
 
 async def check_draws(engine: Engine, folder: Path, requests: int) -> None:
-    """As often as the definition says, after a prompt of which a part was written by an earlier piece."""
-    prompt = tuple(AutoTokenizer.from_pretrained(folder).encode("How many?<think>aab"))
-    given, sampling = len(prompt) - 3, Sampling(1.5, 0.95, 12, 0.02, 0.8, 0.6, 1.3)
+    """As often as the definition says, after a prompt of every second id, and a part that an earlier piece wrote."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    question, written = tuple(range(0, len(tokenizer), 2)), tuple(tokenizer.encode("aab"))
+    prompt, given, sampling = (*question, *written), len(question), Sampling(1.5, 0.95, 12, 0.02, 0.8, 0.6, 1.3)
     asked = (Request(prompt, 1, (), sampling=sampling, given=given, seed=seed) for seed in range(requests))
     drawn = Counter(tokens[0] for tokens, _ in await asyncio.gather(*(stream(engine, each) for each in asked)))
-    vocabulary = len(AutoTokenizer.from_pretrained(folder))
     with torch.no_grad():
-        logits = AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([prompt])).logits[0, -1, :vocabulary]
+        logits = AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([prompt])).logits[0, -1, : len(tokenizer)]
     logits = penalized(logits, prompt[:given], prompt[given:], sampling)[None]
     cuts = [TemperatureLogitsWarper(1.5), MinPLogitsWarper(0.02), TopKLogitsWarper(12), TopPLogitsWarper(0.95)]
     expected = LogitsProcessorList(cuts)(torch.zeros(1, 1, dtype=torch.int64), logits).softmax(-1)[0]

@@ -37,7 +37,7 @@ from tests.evaluate.oracle import alone
 from tests.evaluate.scripted import Script, ScriptedEngine
 from tests.evaluate.searching import SEARCHES
 
-STEP = "<step>"
+STEP = "<step>\n"
 EFFORT = "{% if reasoning_effort is defined %}[{{ reasoning_effort }}]{% endif %}"
 """Before a family's chat template, so that each knows efforts."""
 TEXTS = ("a", "ab", "\n", "b a", "€", "Wait")
@@ -64,13 +64,15 @@ GIVEN: dict[str, st.SearchStrategy[Any]] = {
     ),
     "rejection": st.fixed_dictionaries({"limits": some([3, 9, 30]), "max_tries": st.integers(1, 4)}),
     "ban": some(("b", "bW", "€", "W b")),
-    "closings": some(["", "So:", "Time is up.\n{close}\n", "{close} "]),
+    "closings": some(["", "So:", "Time is up.\n{close}\n", "Time is up, so I answer now.\n{close}\n", "{close} "]),
     "stopping": st.just(
         [{"rule": "oracle", "every": 3, "until": 9}, {"rule": "convergence", "agree": [2, 3], "every": 5, "until": 20}]
     ),
 }
 """What an experiment file may have under each key."""
 GRIDS = st.fixed_dictionaries({}, optional=GIVEN).filter(bool)
+TRACES = st.lists(st.tuples(st.integers(0, 2**20), st.integers(-1, 40)), min_size=2, max_size=2)
+"""Of each grid: what the model writes by, and the tokens that the context leaves to thinking."""
 
 
 def test_every_kind_of_policy_is_drawn_here_or_searched_against_the_oracle_of_searches() -> None:
@@ -82,19 +84,25 @@ def test_every_kind_of_policy_is_drawn_here_or_searched_against_the_oracle_of_se
 
 @dataclass(frozen=True)
 class Writing(Script):
-    """Words, and often what closes thinking, or begins to."""
+    """Words, and often what closes thinking or heads a step, or begins to."""
 
     words: tuple[int, ...] = ()
     close: tuple[int, ...] = ()
+    step: tuple[int, ...] = ()
 
     def next(self, prefix: Sequence[int], stop: Sequence[int], forbid_stop: bool, forbidden: Sequence[int] = ()) -> int:
         key, said = self.seed.to_bytes(8, "little"), array("i", prefix).tobytes()
-        begun = next((n for n in range(len(self.close) - 1, 0, -1) if tuple(prefix[-n:]) == self.close[:n]), 0)
+        begun = {
+            whole[n]: n
+            for whole in (self.step, self.close)
+            for n in range(1, len(whole))
+            if prefix[-1] == whole[n - 1] and tuple(prefix[-n:]) == whole[:n]
+        }
         for place in itertools.count():
             chance, goes_on, which, _ = hashlib.blake2b(said + bytes(place), digest_size=4, key=key).digest()
             token = self.words[which % len(self.words)]
             if begun and not place and goes_on < 230:
-                token = self.close[begun]
+                token = max(begun, key=lambda token: begun[token])
             elif chance < self.stop_share:
                 token = (*stop, self.close[0])[which % (len(stop) + 1)]
             if token not in forbidden and not (forbid_stop and token in stop):
@@ -109,7 +117,7 @@ def family_of(style: str) -> Family:
 def prompter_of(style: str) -> Prompter:
     family = family_of(style)
     fast = family.tokenizer()
-    fast.add_tokens([AddedToken(STEP, special=True, normalized=False)])
+    fast.add_tokens([AddedToken(STEP.strip(), special=True, normalized=False)])
     fast.chat_template = EFFORT + family.chat_template
     template = EvaluateConfig.model_validate_json(json.dumps(sweep_of(style, {}))).template.style
     return Prompter(fast, template, [fast.eos_token_id], Instructions(family.system, family.switches))
@@ -133,16 +141,17 @@ def test_leaves_of_any_grid_are_those_of_its_policies_alone(style: str) -> None:
     roots = set[bool]()
 
     @settings(max_examples=20, phases=[Phase.generate])  # a grid is small, and shrinking one takes minutes
-    @given(GRIDS, st.integers(0, 2**20), st.sampled_from([0, 16, 48]), st.integers(-1, 40), st.integers(1, 5))
-    def check(grid: dict[str, Any], seed: int, stop_share: int, left: int, chunk: int) -> None:
+    @given(GRIDS, TRACES, st.sampled_from([0, 16, 48]), st.integers(1, 5))
+    def check(grid: dict[str, Any], traces: list[tuple[int, int]], stop_share: int, chunk: int) -> None:
         if "efforts" in grid and may_switch_off(prompter):
             grid["efforts"] = [*grid["efforts"], "none"]
         config = EvaluateConfig.model_validate_json(json.dumps(sweep_of(style, grid)))
         policies = walked(config.policies)
         forcing = prompter.forcing(policies)
-        script = Writing(seed, stop_share, tuple(token for token in words if token not in end), close)
-        context_length = len(prompter.prompt("1+1?")) + forcing.reserve + 5 + left
-        for root, members in by_root(policies, prompter).items():
+        written = tuple(token for token in words if token not in end)
+        for (root, members), (seed, left) in itertools.product(by_root(policies, prompter).items(), traces):
+            script = Writing(seed, stop_share, written, close, forcing.step)
+            context_length = len(prompter.prompt("1+1?")) + forcing.reserve + 5 + left
             prompt = prompter.prompt("1+1?", root)
             of_item = room(prompt, context_length, forcing, 5)
             unit = Unit(unit_key("q", prompt, root.banned), 0, prompt, of_item, 0, root.banned, root.thinks)

@@ -6,6 +6,8 @@ import pytest
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
+from jobs.evaluate.sweep.policies.budgets import Budget
+from jobs.evaluate.sweep.policies.closings import ClosedBy
 from jobs.evaluate.sweep.policies.extensions import grid
 from jobs.evaluate.sweep.policy import FINAL_ANSWER, Root, Wish
 from jobs.evaluate.sweep.prompts import Forcing, Prompter, room, unit_key
@@ -53,6 +55,19 @@ def test_a_forced_end_starts_on_a_line_of_its_own(forcing: Forcing, last: str, c
     token = TOKENIZER.encode(last)[0]
     assert text(forcing.closing(FINAL_ANSWER, token)) == closing
     assert len(forcing.closing(FINAL_ANSWER, token)) <= forcing.reserve
+
+
+@pytest.mark.parametrize(
+    ("closing", "appended"),
+    [
+        ("", "</think>"),
+        ("So:", "\n</think>\nSo:"),
+        ("Time is up.\n{close}\n", "\nTime is up.\n</think>\n"),
+        ("{close} ", "\n</think> "),
+    ],
+)
+def test_another_closing_stands_around_the_delimiter(prompter: Prompter, closing: str, appended: str) -> None:
+    assert text(prompter.forcing([ClosedBy(Budget(4), closing)]).closing(closing, 65)) == appended
 
 
 def test_strings_are_tokenised_alone(forcing: Forcing) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import subprocess
@@ -119,6 +120,11 @@ def test_a_users_file_is_read_in_its_order_with_numbers_taken_as_text(tmp_path: 
     table = tmp_path / "mine.csv"
     table.write_text('id,question,answer\n1,"1 +\n1?",2\n2,2 + 1?,3\n')
     assert parsed({"name": "mine", "path": str(table)}).known_items() == 2, "plan prices it"
+    marked = tmp_path / "spreadsheet.csv"
+    marked.write_bytes(codecs.BOM_UTF8 + table.read_bytes().replace(b"\n", b"\r\n"))
+    assert [item.id for item in load_file(marked).items] == ["1", "2"]
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert [item.id for item in load_file(path).items] == ["7", "a"]
 
 
 @pytest.mark.parametrize(
