@@ -31,7 +31,8 @@ def first_run(checkout: Path) -> tuple[float, float]:
     example = yaml.safe_load((checkout / "experiments" / "scaling_sweep.yaml").read_text())
     example["steps"]["letters"].update(train=64, test=4)
     example["steps"]["sweep"].update(budgets=[4], extensions={"strings": ["Wait"], "counts": [1]})
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
+    dropped = ("RAY_", "MLFLOW_", "PYTHONDONTWRITEBYTECODE")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     environment["PATH"] = f"{checkout / '.venv' / 'bin'}{os.pathsep}{environment['PATH']}"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "first.yaml"

@@ -115,6 +115,10 @@ USED: dict[str, tuple[str, Callable[..., object]]] = {
         "how long a gang is waited for",
         str.isidentifier,
     ),
+    "ray.train.v2._internal.constants.HEALTH_CHECK_INTERVAL_S_ENV_VAR": (
+        "how soon a lost worker is seen",
+        str.isidentifier,
+    ),
     "ray.train.v2._internal.exceptions.RayTrainError": ("what Ray Train itself noticed", is_exception),
     "ray.train.v2._internal.exceptions.WorkerGroupStartupFailedError": (
         "a worker that died at its start",

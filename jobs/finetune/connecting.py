@@ -1,9 +1,9 @@
 """How Ray Train connects the workers of a gang, and what the first of them does before.
 
-Others wait for each other in operations that have a time limit, so what takes long and is one worker's affair, such as
-to download a model, is done before they are connected. Then each chooses its network, and they connect as Ray Train's
-own backend for torch has them do. The step's process and Ray Train's controller read this too: only workers import
-torch, which that backend would have all three import.
+All import what they will need. Others wait for each other in operations that have a time limit, so what takes long and
+is one worker's affair, such as to download a model, is done before they are connected. Then each chooses its network,
+and they connect as Ray Train's own backend for torch has them do. The step's process and Ray Train's controller read
+this too: only workers import torch, which that backend would have all three import.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.util import TrainingFramework
 from ray.util import get_node_ip_address
 
-from orchestrator.job.imports import importing
+from orchestrator.job.imports import import_for_later
 
 CONNECTED_WITHIN = 1800
 """Seconds that operations among workers may take, to be connected being one."""
@@ -66,6 +66,8 @@ class _Backend(Backend):
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         assert isinstance(backend_config, GangConfig)
+        # All at once: later, some would wait for others to import it.
+        worker_group.execute(import_for_later, "jobs.finetune.worker", "jobs.finetune.run", "ray.train.torch")
         if backend_config.before is not None:
             worker_group.execute_single(0, _call, backend_config.before)
         worker_group.execute(_choose, worker_group.execute_single(0, get_node_ip_address))
@@ -95,8 +97,7 @@ class _OnItsDevice:
 
 
 def _connect(backend: str, address: str, port: int, rank: int, size: int) -> None:
-    with importing():
-        from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group
+    from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group
 
     os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
     _set_torch_distributed_env_vars()
@@ -129,8 +130,7 @@ def raise_what_was_before() -> None:
 
 
 def _choose(master: str) -> None:
-    with importing():
-        from jobs.finetune.network import choose
+    from jobs.finetune.network import choose
 
     context = ray.train.get_context()
     choose(master, nodes=-(-context.get_world_size() // context.get_local_world_size()))

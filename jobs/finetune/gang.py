@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
+from ray.train.v2._internal.constants import HEALTH_CHECK_INTERVAL_S_ENV_VAR, WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
 from ray.train.v2._internal.exceptions import (
     RayTrainError,
     WorkerGroupStartupFailedError,
@@ -59,6 +59,10 @@ STARTS_WITHIN = 3600.0
 what it needs installed, for longer than ten minutes. One that takes longer hangs."""
 
 
+LOOKS_EVERY = 0.5
+"""Seconds between Ray Train's looks at the workers: from when one is lost, or all are done, others hold their cards."""
+
+
 def announced() -> bool:
     """Whether a machine of this gang was announced to go. Asked by all workers, and the same answer for all."""
     return ray.train.get_preemption_info() is not None
@@ -86,6 +90,7 @@ def run_gang(
     lost too often.
     """
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
+    os.environ[HEALTH_CHECK_INTERVAL_S_ENV_VAR] = str(LOOKS_EVERY)
     workers, losses, meter = config.resources.workers, Losses(config.resources.retries), Meter(config.machine)
     waited = 0.0
     while True:

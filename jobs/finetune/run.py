@@ -12,7 +12,6 @@ from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.gang import announced, run_gang
 from jobs.finetune.prepare import prepare
 from orchestrator.job.context import StepContext
-from orchestrator.job.imports import importing
 from orchestrator.store.storage import storage_of
 
 
@@ -44,10 +43,9 @@ def _records(assignment: Assignment) -> Path:
 def _work(assignment: Assignment) -> None:
     """What one worker does, in its own process, as a member of an initialised process group."""
     # Takes seconds to import, which only workers need to spend.
-    with importing():
-        from ray.train.torch import get_device
+    from ray.train.torch import get_device
 
-        from jobs.finetune.worker import work
+    from jobs.finetune.worker import work
 
     assignment.context.redirect_output(f"rank-{ray.train.get_context().get_world_rank()}")
     try:

@@ -27,15 +27,16 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
+def import_for_later(*modules: str) -> None:
+    """Imports what will be needed. What cannot be imported fails where it is used."""
+    with importing(), suppress(ImportError):
+        for module in modules:
+            import_module(module)
+
+
 def import_meanwhile(*modules: str) -> None:
-    """Imports what is needed later, beside what is done until then. What cannot be imported fails where it is used."""
-
-    def work() -> None:
-        with importing(), suppress(ImportError):
-            for module in modules:
-                import_module(module)
-
-    Thread(target=work, name="imports", daemon=True).start()
+    """The same, beside what is done until then."""
+    Thread(target=import_for_later, args=modules, name="imports", daemon=True).start()
 
 
 @contextmanager
