@@ -157,10 +157,10 @@ class SlurmJob:
         )
 
     def wait_for_head(self) -> None:
-        """Raises TimeoutError where Ray does not come up."""
+        """Returns early once a signal was received. Raises TimeoutError where Ray does not come up."""
         host, _, port = self.address.rpartition(":")
         deadline = time.monotonic() + START_SECONDS
-        while True:
+        while not self.received:
             with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
                 return
             if self.steps[self.head].poll() is not None or time.monotonic() > deadline:
@@ -209,8 +209,8 @@ class SlurmJob:
         self.say(f"gave back {node}, which had nothing to do; left: {', '.join(rest)}")
 
     def stop(self) -> None:
-        """Ends Ray everywhere; the head last, or the others would look for it."""
-        for node in reversed(self.nodes):
+        """Ends Ray wherever it was started; the head last, or the others would look for it."""
+        for node in reversed([node for node in self.nodes if node in self.steps]):
             _end(self.steps[node])
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -235,11 +235,7 @@ def run(words: Sequence[str], minutes: float | None) -> int:
         try:
             job.start(job.head)
             job.wait_for_head()
-            for node in job.nodes[1:]:
-                job.start(node)
-            command = [sys.executable, "-m", "orchestrator", "run", *words]
-            experiment = subprocess.Popen(command, env=job.environment, start_new_session=True)
-            status = _watched(job, experiment, minutes)
+            status = _stopped_early(job) if job.received else _run(job, words, minutes)
         except TimeoutError as error:
             starts.forget()
             job.say(str(error))
@@ -254,6 +250,19 @@ def run(words: Sequence[str], minutes: float | None) -> int:
     else:
         job.requeue(why)
     return status
+
+
+def _run(job: SlurmJob, words: Sequence[str], minutes: float | None) -> int:
+    for node in job.nodes[1:]:
+        job.start(node)
+    command = [sys.executable, "-m", "orchestrator", "run", *words]
+    experiment = subprocess.Popen(command, env=job.environment, start_new_session=True)
+    return _watched(job, experiment, minutes)
+
+
+def _stopped_early(job: SlurmJob) -> int:
+    job.say(f"{signal.Signals(job.received[0]).name}: stopping before the run has begun")
+    return 128 + job.received[0]
 
 
 def _why_again(job: SlurmJob) -> str | None:

@@ -141,3 +141,27 @@ def test_the_job_ends_with_one_line_instead_of_going_round(
         "than it takes to start (or checkpoint_every fewer steps), and submit the same again: it goes on from its store"
     ]
     assert not Path(".scaling-7.json").exists()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("number", "requeued"), [(signal.SIGTERM, 0), (signal.SIGUSR1, 1)])
+def test_a_job_that_is_stopped_while_its_head_starts_ends_what_it_started(
+    job: Path,
+    stored: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    requeued: int,
+) -> None:
+    scontrol = job.parent / "bin" / "scontrol"
+    scontrol.write_text(scontrol.read_text().replace("echo n1", "echo n1 n2"))
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "2(x2)")
+    started: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(
+        slurm.SlurmJob, "start", lambda job, node: started.append(job.steps.setdefault(node, _sleeping()))
+    )
+    monkeypatch.setattr(slurm.SlurmJob, "wait_for_head", lambda job: job.received.append(number))
+    assert slurm.run([FILE], None) == 128 + number
+    assert [each.poll() is not None for each in started] == [True]
+    assert job.read_text().count("requeue 7") == requeued
+    assert f"slurm job 7: {number.name}: stopping before the run has begun" in capfd.readouterr().out
