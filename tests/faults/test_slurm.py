@@ -34,13 +34,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def experiment(folder: Path) -> Path:
-    """Trains for 1,500 steps on two workers, a node each, then sweeps."""
+    """Trains for 1,000 steps on two workers, a node each, then sweeps."""
     content = {
         "name": "tiny",
         "store": str(folder / "runs"),
         "tracking": f"sqlite:///{folder}/mlflow.db",
         "steps": {
-            "letters": {"job": "letters", "train": 24000, "test": 20},
+            "letters": {"job": "letters", "train": 16000, "test": 20},
             "model": {
                 "job": "finetune",
                 "model": {"random": "qwen2", "layers": 1, "hidden_size": 64},
