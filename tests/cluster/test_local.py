@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from cluster import local
+from tests.serving import Quiet, serving
 
 pytestmark = pytest.mark.processes
 
@@ -22,24 +21,12 @@ NO_TOKEN = b"Unauthorized: Missing authentication token"
 def server(status: int, body: bytes) -> Iterator[int]:
     """Something that answers everything so."""
 
-    class Answer(BaseHTTPRequestHandler):
+    class Answer(Quiet):
         def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.say(status, body)
 
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        try:
-            yield listening.server_port
-        finally:
-            listening.shutdown()
-            thread.join()
+    with serving(Answer) as port:
+        yield port
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from orchestrator import cluster_versions, doctor
 from orchestrator.cluster_versions import NotAsked, Versions, of_dashboard
+from tests.serving import Quiet, serving
 
 TOKEN = "the cluster's"
 HERE = Versions.here()
@@ -26,28 +25,15 @@ def dashboard(ray: str, python: str | None, asks: bool = False) -> Iterator[str]
     if python is not None:
         said["/api/v0/cluster_metadata"] = {"result": True, "data": {"rayVersion": ray, "pythonVersion": python}}
 
-    class Answer(BaseHTTPRequestHandler):
+    class Answer(Quiet):
         def do_GET(self) -> None:
             status = 200 if self.path in said else 404
             if asks and self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 status = 403
-            body = json.dumps(said.get(self.path)).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.say(status, json.dumps(said.get(self.path)).encode())
 
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as listening:
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.server_port}"
-        finally:
-            listening.shutdown()
-            thread.join()
+    with serving(Answer) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(autouse=True)

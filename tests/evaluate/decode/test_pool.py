@@ -34,6 +34,7 @@ from orchestrator.job import retries
 from orchestrator.job.errors import StepError
 from orchestrator.job.retries import OutOfRetries, Retries
 from tests.evaluate import scripted
+from tests.evaluate.coordinator import killed_coordinator
 from tests.evaluate.oracle import alone
 from tests.evaluate.scripted import Script, forcing
 
@@ -284,18 +285,8 @@ def test_groups_of_a_killed_driver_are_removed_first(tmp_path: Path) -> None:
     assert_every_leaf_is_there(tmp_path, units(3))
 
 
-class Coordinator:
-    """Of a gang: the group that it makes is its own, and Ray does not give it back when only its process is killed."""
-
-    def take(self) -> int:
-        """All of the cluster; returns its process."""
-        assert placement_group([CPU, CPU]).wait(30)
-        return os.getpid()
-
-
 def test_what_a_killed_coordinators_gang_holds_is_given_back_to_a_sweep_that_waits(tmp_path: Path) -> None:
-    coordinator = ray.remote(num_cpus=0, max_restarts=0)(Coordinator).remote()
-    os.kill(ray.get(coordinator.take.remote()), signal.SIGKILL)
+    _coordinator = killed_coordinator([CPU, CPU])
     start = partial(scripted.start, pids(tmp_path), SCRIPT)
     work = [Work(unit) for unit in units(4)]
     decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(2), CPU, "after", untold)

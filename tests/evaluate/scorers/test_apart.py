@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import ray
-from ray.util.placement_group import placement_group
 
 from cluster.catalogue import CPU, machine
 from jobs.evaluate.decode.replica import ReplicaSpec
@@ -21,6 +20,7 @@ from jobs.evaluate.scorers.apart import placed
 from jobs.evaluate.scorers.protocol import Standing, StepScore
 from orchestrator.job.errors import StepError
 from orchestrator.job.usage import Meter
+from tests.evaluate.coordinator import killed_coordinator
 
 pytestmark = pytest.mark.usefixtures("nothing_stays")
 
@@ -107,18 +107,8 @@ def test_they_share_what_replicas_ask_are_paid_for_and_outlive_a_failure_and_a_k
     assert meter.held.device_seconds == pytest.approx(20.0)
 
 
-class Coordinator:
-    """Of a gang: the group that it makes is its own, and Ray does not give it back when only its process is killed."""
-
-    def take(self) -> int:
-        """All of the cluster; returns its process."""
-        assert placement_group([ONE, ONE]).wait(30)
-        return os.getpid()
-
-
 def test_what_a_killed_coordinators_gang_holds_is_given_back_to_scorers_that_wait(tmp_path: Path) -> None:
-    coordinator = ray.remote(num_cpus=0, max_restarts=0)(Coordinator).remote()
-    os.kill(ray.get(coordinator.take.remote()), signal.SIGKILL)
+    _coordinator = killed_coordinator([ONE, ONE])
     with placed(spec(partial(start, tmp_path)), 1, ONE, "step-scorers", 60, Meter(machine(CPU)), 1.0) as given:
         assert given.scorer is not None
 
