@@ -23,14 +23,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: sweep mlflow quick lint types light test suite test-faults install wheels browser clean docs
 
-# The plan first: an experiment that cannot be run as written is refused before anything starts, and one that is done is
-# shown without a cluster.
 sweep: $(INSTALLED)
-	@python -m orchestrator plan --detailed-exitcode $(EXPERIMENT); case $$? in \
-	  0) python -m orchestrator run $(EXPERIMENT);; \
-	  4) python -m cluster.local ray job submit $(EXPERIMENT);; \
-	  *) exit 2;; \
-	esac
+	@python -m cluster.local --plan $(EXPERIMENT) ray job submit $(EXPERIMENT)
 
 mlflow: $(INSTALLED)
 	mlflow ui --host 127.0.0.1 --port $(or $(PORT),5000) --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db)

@@ -2,10 +2,10 @@
 
     python benchmarks/first_run.py [--against CHECKOUT] [--rounds 3] [--json FILE]
 
-The shipped example with next to nothing to do (64 traces, one short budget, four questions), as ``make sweep`` runs it:
-planned, submitted to a head of its own, trained by two workers, swept, its report and curves written, from an empty
-folder each time. With ``--against``, another checkout does the same in turns; each needs its environment in ``.venv``.
-Seconds of the clock, and of CPU of the whole machine, which therefore must do nothing else.
+``make sweep`` of the shipped example with next to nothing to do (64 traces, one short budget, four questions): planned,
+submitted to a head of its own, trained by two workers, swept, its report and curves written, to an empty store each
+time. With ``--against``, another checkout does the same in turns; in each, ``make install`` comes first. Seconds of the
+clock, and of CPU of the whole machine, which therefore must do nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -33,18 +32,16 @@ def first_run(checkout: Path) -> tuple[float, float]:
     example["steps"]["sweep"].update(budgets=[4], extensions={"strings": ["Wait"], "counts": [1]})
     dropped = ("RAY_", "MLFLOW_", "PYTHONDONTWRITEBYTECODE")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    environment["PATH"] = f"{checkout / '.venv' / 'bin'}{os.pathsep}{environment['PATH']}"
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "first.yaml"
+        store, file = Path(folder) / "runs", Path(folder) / "first.yaml"
+        environment |= {"ORCHESTRATOR_STORE": str(store), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         file.write_text(f"#!/usr/bin/env -S python -m orchestrator run\n{yaml.safe_dump(example, sort_keys=False)}")
         file.chmod(0o755)
         began, busy = time.monotonic(), _busy()
-        for command in ("python -m orchestrator plan", "python -m cluster.local ray job submit"):
-            subprocess.run(
-                [*command.split(), "./first.yaml"], cwd=folder, env=environment, check=True, capture_output=True
-            )
+        command = ["make", "sweep", f"EXPERIMENT={file}"]
+        subprocess.run(command, cwd=checkout, env=environment, check=True, capture_output=True)
         taken = time.monotonic() - began, _busy() - busy
-        assert list(Path(folder).glob("runs/reports/*/report.html")), "the run left no report"
+        assert list(store.glob("reports/*/report.html")), "the run left no report"
         return taken
 
 
@@ -60,7 +57,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     checkouts = [HERE] if asked.against is None else [HERE, asked.against.resolve()]
-    assert all(shutil.which("python", path=str(each / ".venv" / "bin")) for each in checkouts), "make install in each"
     taken: dict[Path, list[tuple[float, float]]] = {each: [] for each in checkouts}
     for number in range(asked.rounds):
         for each in checkouts if number % 2 == 0 else reversed(checkouts):

@@ -1,7 +1,11 @@
 """A Ray head on this machine's loopback interface, for as long as one command runs.
 
     python -m cluster.local ray job submit experiments/scaling_sweep.yaml
+    python -m cluster.local --plan experiments/scaling_sweep.yaml ray job submit experiments/scaling_sweep.yaml
     python -m cluster.local --autoscaling cluster/local.yaml ray job submit experiments/scaling_sweep.yaml
+
+With ``--plan``, what an experiment would do is shown while the head starts. The command then runs only if something is
+to be done: an experiment that cannot be run as written is refused, and of one that is done the result is shown.
 
 With ``--autoscaling``, the head is one of Ray's autoscaler and a cluster file of simulated machines, each a raylet of
 its own that comes when something asks for it and goes when it is idle.
@@ -65,8 +69,21 @@ STOP_LIMIT = 3.0
 """Seconds for jobs to end when asked, and for what is left to end when killed."""
 
 
+TO_BE_RUN = 4
+"""What ``plan --detailed-exitcode`` exits with where steps would run."""
+
+
 class HeadError(Exception):
     """The head did not start; the message ends with the last lines of its log."""
+
+
+class NothingToRun(Exception):
+    """The plan says that no head is needed."""
+
+    def __init__(self, status: int):
+        super().__init__(status)
+        self.status = status
+        """The plan's: 0 where everything is done, else it was refused."""
 
 
 def answers(address: str) -> bool:
@@ -111,12 +128,16 @@ def free_port() -> int:
 
 @contextmanager
 def head(
-    cpus: int | None = None, gpus: int | None = None, autoscaling: Path | None = None
+    cpus: int | None = None,
+    gpus: int | None = None,
+    autoscaling: Path | None = None,
+    plan: subprocess.Popen[bytes] | None = None,
 ) -> Iterator[Mapping[str, str]]:
     """Starts a head; yields the environment with which the ray command line and drivers reach it.
 
     `autoscaling` is a cluster file of simulated machines; the head then has what that file gives it, not `cpus` and
-    `gpus`. Yields once jobs can be submitted. Raises HeadError where it does not come up.
+    `gpus`. Yields once jobs can be submitted, and `plan` has said that something is to be run. Raises HeadError where
+    it does not come up, and NothingToRun as soon as `plan` says so.
     """
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         token = new_token(Path(folder))
@@ -152,7 +173,7 @@ def head(
                 start_new_session=True,
             )
         try:
-            _wait_until_up(process, address, agent, log)
+            _wait_until_up(process, address, agent, log, plan)
             yield environment
         finally:
             _stop(process)
@@ -173,14 +194,24 @@ def _autoscaled(file: Path, port: int, filled_in: Path) -> list[str]:
     return [f"--port={port}", f"--autoscaling-config={filled_in}", *counts]
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], address: str, agent: int, log: Path) -> None:
-    """Waits for the dashboard and for its agent, which is what starts jobs and comes up later."""
+def _wait_until_up(
+    process: subprocess.Popen[bytes], address: str, agent: int, log: Path, plan: subprocess.Popen[bytes] | None
+) -> None:
+    """Waits for the dashboard and for its agent, which is what starts jobs and comes up later; and for the plan."""
     deadline = time.monotonic() + START_LIMIT
-    while not (answers(address) and _listens(agent)):
+    while (plan is not None and _plans(plan)) or not (answers(address) and _listens(agent)):
         if process.poll() is not None or time.monotonic() > deadline:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
             raise HeadError(f"the Ray head did not start:\n{tail}")
         time.sleep(0.1)
+
+
+def _plans(plan: subprocess.Popen[bytes]) -> bool:
+    """Whether it still does. Raises NothingToRun."""
+    status = plan.poll()
+    if status not in (None, TO_BE_RUN):
+        raise NothingToRun(status)
+    return status is None
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -234,30 +265,51 @@ def _session(leader: int) -> list[psutil.Process]:
 
 def main(command: list[str]) -> int:
     """Runs a command against a running cluster, or against one of its own; returns the command's exit status."""
-    autoscaling = None
-    if command[:1] == ["--autoscaling"]:
-        autoscaling, command = Path("".join(command[1:2])), command[2:]
+    files: dict[str, Path] = {}
+    while command[:1] in (["--autoscaling"], ["--plan"]):
+        files[command[0]] = Path("".join(command[1:2]))
+        command = command[2:]
+    autoscaling, experiment = files.get("--autoscaling"), files.get("--plan")
     if not command or (autoscaling and not autoscaling.is_file()):
         missing = f"{autoscaling} is not a file\n" if autoscaling and command else ""
-        print(f"{missing}usage: python -m cluster.local [--autoscaling FILE] COMMAND [ARGUMENT ...]", file=sys.stderr)
+        usage = "usage: python -m cluster.local [--autoscaling FILE] [--plan EXPERIMENT] COMMAND [ARGUMENT ...]"
+        print(f"{missing}{usage}", file=sys.stderr)
         return 2
     named = os.environ.get("RAY_API_SERVER_ADDRESS")
     running = named or USUAL_ADDRESS
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     if autoscaling is None and named and not answers(named):
         print(f"RAY_API_SERVER_ADDRESS: no Ray cluster answers at {named}: start one, or unset it", file=sys.stderr)
         return 1
-    if autoscaling is None and (named or (is_ours(USUAL_PORT) and answers(running))):
-        print(f"using the Ray cluster at {running}", flush=True)
-        return subprocess.call(command, env={**os.environ, "RAY_API_SERVER_ADDRESS": running, "PATH": path})
-    os.environ["PATH"] = path
     try:
-        with head(autoscaling=autoscaling) as environment:
-            print(f"started a Ray head at {environment['RAY_API_SERVER_ADDRESS']} for this command", flush=True)
-            return subprocess.call(command, env=environment)
+        with _planning(experiment) as plan:
+            if autoscaling is None and (named or (is_ours(USUAL_PORT) and answers(running))):
+                if plan is not None and plan.wait() != TO_BE_RUN:
+                    raise NothingToRun(plan.returncode)
+                print(f"using the Ray cluster at {running}", flush=True)
+                return subprocess.call(command, env={**os.environ, "RAY_API_SERVER_ADDRESS": running})
+            with head(autoscaling=autoscaling, plan=plan) as environment:
+                print(f"started a Ray head at {environment['RAY_API_SERVER_ADDRESS']} for this command", flush=True)
+                return subprocess.call(command, env=environment)
+    except NothingToRun as reason:
+        return reason.status or subprocess.call([sys.executable, "-m", "orchestrator", "run", str(experiment)])
     except HeadError as error:
         print(error, file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _planning(experiment: Path | None) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Shows what an experiment would do, meanwhile; its exit status says whether it is to be run."""
+    if experiment is None:
+        yield None
+        return
+    command = [sys.executable, "-m", "orchestrator", "plan", "--detailed-exitcode", str(experiment)]
+    with subprocess.Popen(command) as plan:
+        try:
+            yield plan
+        finally:
+            plan.terminate()
 
 
 if __name__ == "__main__":

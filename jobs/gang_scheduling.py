@@ -4,8 +4,6 @@ Whatever a step holds is in placement groups of Ray's, and all runs are in one n
 what the steps of all experiments hold and wait for. Two things follow from it. Who waits for what other steps hold is
 not told that it cannot be had: they will give it back. And no sweep begins while a gang waits: what a step gives back
 would otherwise go to whatever is small enough to fit in, and a gang that wants everything would never have its turn.
-
-What is held for a step that was killed is given back by whoever waits (:func:`release_abandoned`).
 """
 
 from __future__ import annotations
@@ -17,9 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ray._private.state import state
-from ray._raylet import ActorID, PlacementGroupID
-from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData
-from ray.util.placement_group import PlacementGroup, remove_placement_group
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData
 
 from jobs.cluster_state import machines, room
 from orchestrator.job.resources import NAMESPACE
@@ -63,18 +59,6 @@ def _would_fit(bundle: Mapping[str, float], count: int) -> bool:
     return sum(room(bundle, free) for free in without_steps) >= count
 
 
-def release_abandoned() -> None:
-    """Gives back what gangs hold whose coordinator was killed: Ray itself does once the whole run has ended.
-
-    Ray Train has an actor for that (:mod:`jobs.finetune.trainer` leaves it out), but it learns of a gang only once all
-    its workers have started.
-    """
-    for group in _table():
-        coordinator = ActorID(group.creator_actor_id)
-        if group.creator_actor_dead and not coordinator.is_nil():  # nil, and called dead, where no actor made the group
-            remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
-
-
 @dataclass(frozen=True)
 class Granted:
     """A group that has its resources."""
@@ -84,15 +68,11 @@ class Granted:
     bundles: tuple[Mapping[str, float], ...]
 
 
-def granted_here(worker: str) -> dict[str, Granted]:
-    """The groups, by id, that actors hold which the process `worker` of Ray's started."""
-    accessor = state._connect_and_get_accessor()
+def granted(name: str) -> dict[str, Granted]:
+    """The groups, by id, whose names begin with `name` and that have their resources."""
     grants = {}
     for group in _table():
-        if group.state != PlacementGroupTableData.CREATED or ActorID(group.creator_actor_id).is_nil():
-            continue
-        record = accessor.get_actor_info(ActorID(group.creator_actor_id))
-        if record is not None and ActorTableData.FromString(record).owner_address.worker_id.hex() == worker:
+        if group.state == PlacementGroupTableData.CREATED and group.name.startswith(f"{name}-"):
             stats = group.stats
             when = stats.creation_request_received_ns / 1e9 + stats.end_to_end_creation_latency_us / 1e6
             bundles = tuple(dict(each.unit_resources) for each in group.bundles)

@@ -1,10 +1,11 @@
 """What is used of transformers' classes, imported without what this process has no use for.
 
-transformers imports scikit-learn wherever it is installed, for a curve of its assisted generation, which nothing here
-uses. MLflow needs it installed, and each process that loads a tokenizer or a model would pay a second of CPU for it.
-It imports torch, and with it all that models are made of, to read a config or a tokenizer too: three more seconds,
-which a process spares that only controls (:mod:`orchestrator.job.controllers`). So transformers asks whether they are
-there, and remembers the answer, while they cannot be found. Where it was imported before this module, it found them.
+transformers imports scikit-learn wherever it is installed, for a curve of its assisted generation, and scipy's
+optimizers, for losses of object detection: nothing here uses either. MLflow and statistics need them installed, and
+each process that loads a model would pay a second of CPU for them. It imports torch, and with it all that models are
+made of, to read a config or a tokenizer too: three more seconds, which a process spares that only controls
+(:mod:`orchestrator.job.controllers`). So transformers asks whether they are there, and remembers the answer, while they
+cannot be found. Where it was imported before this module, it found them.
 """
 
 from __future__ import annotations
@@ -35,14 +36,16 @@ def _quiet() -> Iterator[None]:
 
 with ExitStack() as looking:
     looking.enter_context(hidden("sklearn"))
+    looking.enter_context(hidden("scipy"))
     if controls():
         looking.enter_context(hidden("torch"))
         looking.enter_context(_quiet())
     import transformers
-    from transformers.utils import is_sklearn_available, is_torch_available
+    from transformers.utils import is_scipy_available, is_sklearn_available, is_torch_available
 
     is_torch_available()
     is_sklearn_available()
+    is_scipy_available()
 
 if TYPE_CHECKING:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as MODEL_FOR_CAUSAL_LM_MAPPING

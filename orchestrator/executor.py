@@ -178,7 +178,7 @@ class _Run:
                     raise StoreError("another run has taken over a step of this one, which seemed dead; this one stops")
                 self._see_cluster()
                 if waiting and not (waiting := [name for name in waiting if not self._started_or_skipped(name)]):
-                    self._import_reports()
+                    self._get_ready_for_the_end()
                 self._restart_due()
                 self._collect()
                 self._show()
@@ -191,10 +191,11 @@ class _Run:
                 self.planned[name].folder.write_status(state="cancelled", finished=time.time(), error=why)
         return not self.failed
 
-    def _import_reports(self) -> None:
+    def _get_ready_for_the_end(self) -> None:
         """While the last steps run, so that it is done when they are."""
         reports = [JOBS[kind].report for kind in {step.step.kind for step in self.planned.values()}]
         import_meanwhile(*(report.module for report in reports if isinstance(report, Lazy)))
+        self.mirror.get_ready()
 
     def _see_cluster(self) -> None:
         """Raises ClusterLost when Ray counts this machine as dead: what is asked for then never starts."""

@@ -102,9 +102,15 @@ def test_ones_own_experiment_runs_as_a_ray_job_without_a_checkout(
 ) -> None:
     submit = ["ray", "job", "submit", "--working-dir", ".", "--", "scaling", "run", "mine.yaml"]
     environment = elsewhere | {"ORCHESTRATOR_STORE": str(tmp_path / "store")}
-    ran = run(tmp_path, environment, str(installed / "python"), "-m", "cluster.local", *submit)
+    command = [str(installed / "python"), "-m", "cluster.local", "--plan", "mine.yaml", *submit]
+    ran = run(tmp_path, environment, *command)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "started a Ray head" in ran.stdout
     assert list((tmp_path / "store").glob("words-*/output/train.jsonl"))
+    again = run(tmp_path, environment, *command)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "everything is done, nothing to run" in again.stdout
+    assert "started a Ray head" not in again.stdout
 
 
 def test_both_hold_all_that_is_read_and_nothing_else(built: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,12 @@ def logits_processor_v2(kind: type) -> None:
     assert {"logits", "ctx"} <= parameters(kind.apply)
 
 
+def worker_group(kind: Any) -> None:
+    assert {"scaling_config", "worker_group_context"} <= parameters(kind._create_placement_group)
+    assert {"workers", "sync_actor", "train_context_args"} <= parameters(kind._init_train_context_on_workers)
+    has("_decorate_worker_log_file_paths")(kind)
+
+
 USED: dict[str, tuple[str, Callable[..., object]]] = {
     # Ray
     "ray._private.ray_constants": ("own Ray binds to the loopback", has("ENABLE_RAY_CLUSTER")),
@@ -81,9 +88,6 @@ USED: dict[str, tuple[str, Callable[..., object]]] = {
     "ray._raylet.GcsClient": ("letting go of a node of a Slurm job that idles", callable),
     "ray.core.generated.autoscaler_pb2.DrainNodeReason": ("the same", has("Value")),
     "ray.core.generated.autoscaler_pb2.NodeStatus": ("which nodes idle", has("IDLE", "DEAD")),
-    "ray._raylet.ActorID": ("whose a placement group is", has("is_nil")),
-    "ray._raylet.PlacementGroupID": ("giving back what a killed step held", callable),
-    "ray.core.generated.gcs_pb2.ActorTableData": ("whose an actor is", has("FromString")),
     "ray.core.generated.gcs_pb2.PlacementGroupTableData": (
         "who waits",
         has("FromString", "CREATED", "PENDING", "REMOVED"),
@@ -111,6 +115,17 @@ USED: dict[str, tuple[str, Callable[..., object]]] = {
         "the third",
         has("after_controller_start", "_maybe_send_resource_request", "make_decision_for_running_worker_group"),
     ),
+    "ray.train.v2._internal.execution.controller.TrainController": (
+        "the fourth: it runs in the step's process",
+        has("run", "get_result", "worker_group_cls"),
+    ),
+    "ray.train.v2._internal.constants.ENABLE_PREEMPTION_WATCHER_ENV_VAR": ("the fifth", str.isidentifier),
+    "ray.train.v2._internal.constants.ENABLE_PRINT_PATCH_ENV_VAR": ("nothing is logged twice", str.isidentifier),
+    "ray.train.v2._internal.execution.worker_group.WorkerGroup": (
+        "a gang is known by its placement group's name, and no actor coordinates it",
+        worker_group,
+    ),
+    "ray.train.v2._internal.execution.worker_group.DefaultPlacementGroupHandle": ("the same", takes("pg")),
     "ray.train.v2._internal.constants.WORKER_GROUP_START_TIMEOUT_S_ENV_VAR": (
         "how long a gang is waited for",
         str.isidentifier,

@@ -2,8 +2,8 @@
 
 All import what they will need. Others wait for each other in operations that have a time limit, so what takes long and
 is one worker's affair, such as to download a model, is done before they are connected. Then each chooses its network,
-and they connect as Ray Train's own backend for torch has them do. The step's process and Ray Train's controller read
-this too: only workers import torch, which that backend would have all three import.
+and they connect as Ray Train's own backend for torch has them do. The step's process reads this too: only workers
+import torch, which that backend would have both import.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class _Backend(Backend):
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         assert isinstance(backend_config, GangConfig)
         # All at once: later, some would wait for others to import it.
-        worker_group.execute(import_for_later, "jobs.finetune.worker", "jobs.finetune.run", "ray.train.torch")
+        ours, theirs = ("jobs.finetune.worker", "jobs.finetune.run"), ("ray.train.torch", "ray.tune.trainable")
+        worker_group.execute(import_for_later, *ours, *theirs)
         if backend_config.before is not None:
             worker_group.execute_single(0, _call, backend_config.before)
         worker_group.execute(_choose, worker_group.execute_single(0, get_node_ip_address))
@@ -123,7 +124,7 @@ def _call(function: bytes) -> None:
 def raise_what_was_before() -> None:
     """Raises, in the first worker, what it raised before it was connected. To be called first thing by all.
 
-    Not raised there and then: Ray Train would end the gang's controller and leave its resources held.
+    Not raised there and then: Ray Train would take it for a failure of its own.
     """
     if _before is not None:
         _before.result()

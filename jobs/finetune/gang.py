@@ -20,14 +20,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.v2._internal.constants import HEALTH_CHECK_INTERVAL_S_ENV_VAR, WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
+from ray.train.v2._internal.constants import (
+    ENABLE_PREEMPTION_WATCHER_ENV_VAR,
+    ENABLE_PRINT_PATCH_ENV_VAR,
+    HEALTH_CHECK_INTERVAL_S_ENV_VAR,
+    WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
+)
 from ray.train.v2._internal.exceptions import (
     RayTrainError,
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
 )
-from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.util.placement_group import get_current_placement_group, placement_group_table
 
 from jobs.cluster_state import amounts, gone, leaving, machines, shortage, starting
@@ -63,15 +68,11 @@ LOOKS_EVERY = 0.5
 """Seconds between Ray Train's looks at the workers: from when one is lost, or all are done, others hold their cards."""
 
 
-def announced() -> bool:
-    """Whether a machine of this gang was announced to go. Asked by all workers, and the same answer for all."""
-    return ray.train.get_preemption_info() is not None
-
-
 def run_gang(
     work: Callable[[Argument], None],
     argument: Argument,
     config: FinetuneConfig,
+    name: str,
     records: Path,
     reservation: StoragePath,
     tell: Callable[[Mapping[str, int], str], None] = lambda counts, reason: None,
@@ -80,10 +81,12 @@ def run_gang(
 ) -> None:
     """Calls ``work(argument)`` in every worker, and all of them again when one is lost, until it returns.
 
-    `work` continues from its own last checkpoint, and may raise `Leaving` to be started elsewhere. `records` is a
-    folder for Ray Train's own records. `reservation` is the file that says which machines the gang is on, by their ids;
-    its first worker writes it. `tell` is told of every loss: how many by cause, and why the last; `hold`, every second,
-    of what is held. ``before(argument)`` is called by the first worker before the workers are connected.
+    `work` continues from its own last checkpoint, and may raise `Leaving` to be started elsewhere. `name` is what the
+    names of the gang's placement groups begin with, and no others: what one that was killed left under it is given back
+    first. `records` is a folder for Ray Train's own records. `reservation` is the file that says which machines the
+    gang is on, by their ids; its first worker writes it. `tell` is told of every loss: how many by cause, and why the
+    last; `hold`, every second, of what is held. ``before(argument)`` is called by the first worker before the workers
+    are connected.
 
     Raises what `work` raised; StepError, when the cluster does not have the gang's resources within ``resources.wait``
     seconds, nor those of ``resources.min_workers``, and no machine is on its way; or OutOfRetries, when workers were
@@ -91,13 +94,15 @@ def run_gang(
     """
     os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(config.resources.wait)
     os.environ[HEALTH_CHECK_INTERVAL_S_ENV_VAR] = str(LOOKS_EVERY)
+    os.environ[ENABLE_PREEMPTION_WATCHER_ENV_VAR] = "0"  # workers look themselves: jobs.finetune.leaving
+    os.environ[ENABLE_PRINT_PATCH_ENV_VAR] = "0"  # what workers print would be in the step's logs twice
     workers, losses, meter = config.resources.workers, Losses(config.resources.retries), Meter(config.machine)
     waited = 0.0
     while True:
         try:
             storage_of(reservation).remove()
-            with held(meter, hold, config.devices):
-                _trainer(work, argument, config, workers, records, reservation, before).fit()
+            with held(name, meter, hold, config.devices):
+                _trainer(work, argument, config, workers, name, records, reservation, before).fit()
             return
         except TrainingFailedError as error:
             if _timed_out(error):
@@ -126,6 +131,7 @@ def _trainer(
     argument: Argument,
     config: FinetuneConfig,
     workers: int,
+    name: str,
     records: Path,
     reservation: StoragePath,
     before: Callable[[Argument], None] | None = None,
@@ -133,8 +139,8 @@ def _trainer(
     gpus = config.resources.gpus_per_worker
     first = None if before is None else packed(partial(before, argument))
     return Trainer(
-        # Not as its train_loop_config: Ray Train's controller reads that too, and imports for seconds what is in it.
         partial(_work, work, argument, reservation),
+        name=name,
         backend_config=GangConfig(backend=BACKENDS["cuda" if gpus else "cpu"], before=first),
         scaling_config=ScalingConfig(
             num_workers=workers,
@@ -205,8 +211,6 @@ def _loss(error: TrainingFailedError, places: Sequence[str]) -> tuple[Cause, str
 
     Raises what else there was to go wrong.
     """
-    if isinstance(error, PreemptionError):
-        return "preempted", "a machine was taken away"
     failures = dict(error.worker_failures) if isinstance(error, WorkerGroupError) else {}
     if any(isinstance(failure, Leaving) for failure in failures.values()):
         return "preempted", "a machine is about to go; a checkpoint of the last step was saved"

@@ -1,11 +1,11 @@
 """What a gang holds, told while it runs: nothing while it waits for its machines, and all of it from then to its end.
 
-Ray Train waits for the machines by itself, and does not say when it has them. But the placement group of a gang is made
-by an actor that this process started, and Ray's head knows both: so whatever groups are made so are counted, from the
-moment that they were granted until they are gone, whether or not a worker ever begins. While a gang waits, what gangs
-hold whose coordinator was killed is given back, again and again: that one was killed shows only after a while.
+Ray Train waits for the machines by itself, and does not say when it has them. But Ray's head knows the gang's placement
+group by its name: so whatever groups are called so are counted, from the moment that they were granted until they are
+gone, whether or not a worker ever begins. What an earlier gang of that name left, because its process was killed, is
+given back before, and what this one leaves, after it.
 
-    with held(meter, tell, devices):
+    with held(name, meter, tell, devices):
         trainer.fit()
 """
 
@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-import ray
 from ray.exceptions import RayError
 
-from jobs.gang_scheduling import Granted, granted_here, release_abandoned
+from jobs.gang_scheduling import Granted, granted
+from orchestrator.job.groups import remove_groups
 from orchestrator.job.usage import Held, Meter
 from orchestrator.store.errors import StoreError
 
@@ -30,10 +30,13 @@ GONE_WITHIN = 30.0
 
 
 @contextmanager
-def held(meter: Meter, tell: Callable[[Held], None], devices: Callable[[Mapping[str, float]], float]) -> Iterator[None]:
-    """Counts what a gang holds that starts now and has ended when this is left; `devices` says what is paid for of a
-    bundle."""
-    watch = _Watch(ray.get_runtime_context().get_worker_id(), meter, devices)
+def held(
+    name: str, meter: Meter, tell: Callable[[Held], None], devices: Callable[[Mapping[str, float]], float]
+) -> Iterator[None]:
+    """Counts what a gang holds that starts now and has ended when this is left. `name` is what the names of its
+    placement groups begin with; `devices` says what is paid for of a bundle."""
+    remove_groups(name)
+    watch = _Watch(name, meter, devices)
     ended = threading.Event()
     thread = threading.Thread(target=_watch, args=(ended, watch, meter, tell), name="holding", daemon=True)
     thread.start()
@@ -43,15 +46,16 @@ def held(meter: Meter, tell: Callable[[Held], None], devices: Callable[[Mapping[
         ended.set()
         thread.join()
         with suppress(RayError):  # a cluster that is lost holds nothing
+            remove_groups(name)
             watch.until_gone(GONE_WITHIN)
         tell(meter.held)
 
 
 class _Watch:
-    """Looks at the groups of one process's actors."""
+    """Looks at the groups of a name."""
 
-    def __init__(self, worker: str, meter: Meter, devices: Callable[[Mapping[str, float]], float]):
-        self._worker = worker
+    def __init__(self, name: str, meter: Meter, devices: Callable[[Mapping[str, float]], float]):
+        self._name = name
         self._meter = meter
         self._devices = devices
         self._looked = time.monotonic()
@@ -65,7 +69,7 @@ class _Watch:
     def look(self) -> None:
         """Counts what was granted and given back since the last look."""
         before, self._looked = self._looked, time.monotonic()
-        there = granted_here(self._worker)
+        there = granted(self._name)
         for group in there.keys() - self._counted.keys():
             self._counted[group] = sum(map(self._devices, there[group].bundles))
             self._meter.take(self._counted[group], _since(there[group], self._looked - before))
@@ -77,7 +81,6 @@ class _Watch:
         deadline = time.monotonic() + seconds
         self.look()
         while self._counted and time.monotonic() < deadline:
-            release_abandoned()
             time.sleep(0.1)
             self.look()
         for devices in self._counted.values():  # the next attempt finds them, and counts them on
@@ -92,8 +95,6 @@ def _since(group: Granted, most: float) -> float:
 def _watch(ended: threading.Event, watch: _Watch, meter: Meter, tell: Callable[[Held], None]) -> None:
     while not ended.wait(EVERY):
         try:
-            if not watch.holds:
-                release_abandoned()
             watch.look()
             tell(meter.held)
         except (StoreError, RayError) as error:  # whoever needs the store or the cluster to go on fails by itself

@@ -52,9 +52,9 @@ def train(
     The steps that it has behind it then. There is no checkpoint of the last: what comes next is the model itself, and
     where that cannot be written, :func:`save`.
 
-    `report` is called in every worker after every step, with the MFU that `busy` tells; then `leaving`, which has the
-    same answer in all of them. Raises StepError, naming the samples, when a loss or the gradient is no longer a number,
-    and Leaving, once a checkpoint is saved, when `leaving` says that a machine is about to go.
+    `report` is called in every worker after every step, with the MFU that `busy` tells. `leaving` says whether this
+    worker's machine is about to go: once it does in any of them, all save a checkpoint of that step, and raise Leaving.
+    Raises StepError, naming the samples, when a loss or the gradient is no longer a number.
     """
     rank, workers = dist.get_rank(), dist.get_world_size()
     tokens = config.resources.tokens_in_memory
@@ -76,7 +76,7 @@ def train(
                 loss=config.loss,
             )
             rate = learning_rate(number, schedule.steps, config)
-            sums = _accumulate(strategy, step, device)
+            sums = _accumulate(strategy, step, device, leaving())
             norm = strategy.update(rate)
             if not math.isfinite(sums.loss + norm):
                 named = ", ".join(str(sample + 1) for sample in _suspects(step, sums)[:_NAMED])
@@ -110,7 +110,7 @@ def train(
                     evaluation_loss=evaluated,
                 )
             )
-            going = not last and leaving()
+            going = not last and sums.leaving
             if not last:
                 saved.after(done, strategy, last=going)
             if going:
@@ -141,19 +141,22 @@ class _Sums:
     """Computed, padding included."""
     losses: list[Tensor]
     """What each of this worker's micro-batches contributed to the loss."""
+    leaving: bool
+    """Whether any worker's machine is about to go."""
 
 
-def _accumulate(strategy: Strategy, step: WorkerStep, device: torch.device) -> _Sums:
+def _accumulate(strategy: Strategy, step: WorkerStep, device: torch.device, leaving: bool) -> _Sums:
     """Adds up the gradients of a worker's micro-batches."""
     final = len(step.batches) - 1
     losses = [
         strategy.backward(batch.to(device), step.learned, last=at == final) for at, batch in enumerate(step.batches)
     ]
     positions = sum(batch.ids.numel() for batch in step.batches)
-    sums = torch.stack([torch.stack(losses).sum().double(), torch.tensor(positions, dtype=torch.float64).to(device)])
+    counts = torch.tensor([positions, leaving], dtype=torch.float64).to(device)
+    sums = torch.cat([torch.stack(losses).sum().double().reshape(1), counts])
     dist.all_reduce(sums)
-    loss, positions = sums.tolist()
-    return _Sums(loss, int(positions), losses)
+    loss, positions, going = sums.tolist()
+    return _Sums(loss, int(positions), losses, leaving=going > 0)
 
 
 def _suspects(step: WorkerStep, sums: _Sums) -> list[int]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+import ray
 import ray.train
+from ray.exceptions import RayError
 
+from jobs.cluster_state import leaving
 from jobs.finetune.assignment import DATA, Assignment, assign, fetch
 from jobs.finetune.config import FinetuneConfig
-from jobs.finetune.gang import announced, run_gang
+from jobs.finetune.gang import run_gang
+from jobs.finetune.leaving import watching
 from jobs.finetune.prepare import prepare
 from orchestrator.job.context import StepContext
+from orchestrator.job.groups import group_prefix
 from orchestrator.store.storage import storage_of
 
 
@@ -28,7 +35,8 @@ def run(config: FinetuneConfig, context: StepContext) -> None:
     prepare(config, assignment.context, assignment.data)
     assignment.context.share(DATA)
     reservation = assignment.context.storage / "gang" / "reservation.json"
-    run_gang(_work, assignment, config, records, reservation, context.lost, context.hold, fetch)
+    name = f"{group_prefix(context.storage)}-workers"
+    run_gang(_work, assignment, config, name, records, reservation, context.lost, context.hold, fetch)
     assignment.checkpoints.remove()
     storage_of(reservation).remove()
     shutil.rmtree(records)
@@ -49,6 +57,13 @@ def _work(assignment: Assignment) -> None:
 
     assignment.context.redirect_output(f"rank-{ray.train.get_context().get_world_rank()}")
     try:
-        work(assignment, get_device(), announced)
+        with watching(partial(_leaves, ray.get_runtime_context().get_node_id())) as announced:
+            work(assignment, get_device(), announced)
     finally:
         assignment.context.leave()
+
+
+def _leaves(machine: str) -> bool:
+    with suppress(RayError):  # a head that does not answer: whether the cluster is lost is for others to say
+        return machine in leaving()
+    return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -50,6 +51,7 @@ class Mirror:
         self._watched: dict[str, PlannedStep] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="mirror", daemon=True)
+        self._opening = threading.Thread(target=self._open, name="opening", daemon=True)
         self._away = False
         self.page: str | None = None
         """The address of the curves, once the server has been told of a step."""
@@ -69,6 +71,16 @@ class Mirror:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        if self._opening.ident is not None:
+            self._opening.join()  # half a database is none that MLflow would take
+
+    def get_ready(self) -> None:
+        """Spends the seconds that the first sync takes beside what runs: imports, and a database that is new."""
+        self._opening.start()
+
+    def _open(self) -> None:
+        with self._syncing, suppress(TrackingError):  # what is wrong is said where it matters, by a sync
+            self._tracker.open()
 
     def watch(self, planned: PlannedStep) -> None:
         """Starts to mirror a step that runs."""

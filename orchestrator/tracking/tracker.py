@@ -105,6 +105,13 @@ class Tracker:
                 tags = {"step": step_name, "fingerprint": fingerprint, RUN_TAG: f"{fingerprint}/{folder.path.name}"}
                 self._mirror(folder, tags, state)
 
+    def open(self) -> None:
+        """Imports MLflow, and opens its database, which is made where there is none: what the first call takes longest
+        for. Raises :class:`TrackingError` where it cannot be opened."""
+        _quieten()
+        with self._failures():
+            self._client  # noqa: B018
+
     def check(self) -> None:
         """Raises :class:`TrackingError` where a server does not answer at all, after :data:`ANSWER_SECONDS`.
 

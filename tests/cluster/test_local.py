@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster import local
@@ -71,8 +73,34 @@ def test_a_named_cluster_that_is_not_there_is_said_and_nothing_starts(
     assert "ran" not in said.out
 
 
-def test_a_named_cluster_is_run_on(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("named", [True, False], ids=["a named cluster", "a head of its own"])
+def test_what_cannot_be_run_as_written_is_said_and_nothing_submitted(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.yaml").write_text("name: bad\nsteps:\n  words: {job: letters, train: none}\n")
+    before = {process.pid for process in psutil.process_iter()}
+    with server(200, RAY) as port:
+        if named:
+            monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://127.0.0.1:{port}")
+        command = [sys.executable, "-c", "print('ran')"]
+        assert local.main(["--plan", str(tmp_path / "bad.yaml"), *command]) == 2
+    said = capfd.readouterr()
+    assert "steps.words.train" in said.err
+    assert "ran" not in said.out
+    mine = psutil.Process().children(recursive=True)
+    assert [each for each in mine if each.pid not in before and each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize("experiment", [None, "words.yaml"], ids=["no plan", "a plan"])
+def test_a_named_cluster_is_run_on(
+    experiment: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "words.yaml").write_text("name: words\nsteps:\n  words: {job: letters, train: 10}\n")
+    monkeypatch.chdir(tmp_path)
+    options = [] if experiment is None else ["--plan", experiment]
     with server(200, RAY) as port:
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://127.0.0.1:{port}")
-        assert local.main([sys.executable, "-c", "print('ran')"]) == 0
-    assert "ran" in capfd.readouterr().out
+        assert local.main([*options, sys.executable, "-c", "print('ran')"]) == 0
+    said = capfd.readouterr().out
+    assert "ran" in said
+    assert ("words" in said) == (experiment is not None)

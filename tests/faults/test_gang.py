@@ -102,7 +102,8 @@ def reached(running: Future[None], condition: Callable[[], bool]) -> None:
 def places(settings: FinetuneConfig, folder: Path) -> list[int]:
     """How many workers come to each node that gets some: by the reservation that Ray Train makes, without processes."""
     workers = settings.resources.workers
-    asked = _trainer(work, Task(folder, steps=0), settings, workers, folder / "records", folder / "none").scaling_config
+    nobody = folder / "none"
+    asked = _trainer(work, Task(folder, steps=0), settings, workers, "gang", folder / "records", nobody).scaling_config
     group = placement_group([asked.resources_per_worker] * asked.num_workers, strategy=asked.placement_strategy)
     try:
         assert group.wait(60)
@@ -130,7 +131,7 @@ def test_a_gang_outlives_lost_nodes_replaced_or_not_within_its_retries(
     task = Task(tmp_path, steps=10**6)
     with ThreadPoolExecutor(1) as thread:
         settings = config(retries={"preempted": 2, "infrastructure": 0}, min_workers=1, wait=10.0)
-        running = thread.submit(run_gang, work, task, settings, tmp_path / "records", tmp_path / "reservation")
+        running = thread.submit(run_gang, work, task, settings, "gang", tmp_path / "records", tmp_path / "reservation")
         reached(running, lambda: len(task.done()) > 5)
 
         replacement = cluster.add_node(num_cpus=1)
@@ -153,9 +154,8 @@ def test_a_gang_outlives_lost_nodes_replaced_or_not_within_its_retries(
 
 
 def test_a_gang_that_is_told_of_a_machine_that_goes_continues_elsewhere_from_the_very_step(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.2")
     nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
     write_letters(LettersConfig(train=400, test=1), StepContext("e", "letters", "0", tmp_path, tmp_path))
     inputs = {"letters": StepInput("letters", "0", tmp_path / "output")}
@@ -206,13 +206,13 @@ def test_before_the_workers_connect_the_first_does_what_takes_long_and_each_choo
 ) -> None:
     cluster.add_node(num_cpus=2)
     task, places = Task(tmp_path, steps=1), (tmp_path / "records", tmp_path / "reservation")
-    run_gang(work_and_note_network, task, config(), *places, before=note_connection)
+    run_gang(work_and_note_network, task, config(), "gang", *places, before=note_connection)
     assert (tmp_path / "connected").read_text() == "False"
     assert len(task.done()) == 1
     chosen = [interface(ray.util.get_node_ip_address()), None, "INFO"]
     assert [json.loads((tmp_path / f"network-{rank}").read_text()) for rank in range(2)] == [chosen] * 2
     with pytest.raises(StepError, match="cannot be downloaded"):
-        run_gang(work, task, config(), *places, before=refuse)
+        run_gang(work, task, config(), "gang", *places, before=refuse)
 
 
 def work_with_too_little_memory(assignment: Assignment) -> None:
@@ -263,7 +263,7 @@ def test_what_a_gang_holds_whose_coordinator_was_killed_goes_to_the_next(
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     task, pid, reservation = Task(tmp_path, steps=500), tmp_path / "pid", tmp_path / "reservation"
-    arguments = (work, task, config(wait=5), tmp_path / "records", reservation)
+    arguments = (work, task, config(wait=5), "gang", tmp_path / "records", reservation)
     coordinator = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(coordinate)
     killed = coordinator.remote(pid, *arguments)
     deadline = time.monotonic() + 60
@@ -288,6 +288,7 @@ def test_a_gang_that_waits_for_its_machines_holds_nothing_until_it_has_them(clus
             work,
             task,
             config(),
+            "gang",
             tmp_path / "records",
             tmp_path / "reservation",
             hold=told.append,

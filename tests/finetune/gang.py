@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from jobs.finetune.config import FinetuneConfig
 from jobs.finetune.data import tokenize
 from jobs.finetune.deepspeed_config import deepspeed_settings
 from jobs.finetune.export import export
+from jobs.finetune.leaving import Leaving
 from jobs.finetune.loop import train
 from jobs.finetune.measures import StepReport
 from jobs.finetune.model import draw
@@ -47,25 +49,41 @@ def config(**changes: object) -> FinetuneConfig:
 
 
 def train_in_processes(
-    config: FinetuneConfig, folder: Path, *, samples: int, workers: int, interrupt_at: int | None = None
+    config: FinetuneConfig,
+    folder: Path,
+    *,
+    samples: int,
+    workers: int,
+    interrupt_at: int | None = None,
+    announced_in: int | None = None,
 ) -> list[StepReport]:
     """What worker 0 reported in this call. Leaves `folder`/checkpoints, `folder`/weights and `folder`/output.
 
-    All workers are killed (SIGKILL) when step `interrupt_at` is done, and then only checkpoints are left.
+    All workers are killed (SIGKILL) when step `interrupt_at` is done, and then only checkpoints are left. In the step
+    number `announced_in` of this call, from 1, the last worker knows that its machine is about to go.
     """
     (folder / "reports.jsonl").unlink(missing_ok=True)
     (folder / "meeting-point").unlink(missing_ok=True)
-    arguments = (config, folder, samples, workers, interrupt_at)
+    arguments = (config, folder, samples, workers, interrupt_at, announced_in)
     try:
         processes.start_processes(_work, args=arguments, nprocs=workers, start_method="forkserver")
     except processes.ProcessExitedException as error:
         if error.signal_name != signal.SIGKILL.name:
             raise
+    except processes.ProcessRaisedException as error:
+        if Leaving.__name__ not in str(error):
+            raise
     return [StepReport(**json.loads(line)) for line in (folder / "reports.jsonl").read_text().splitlines()]
 
 
 def _work(
-    rank: int, config: FinetuneConfig, folder: Path, samples: int, workers: int, interrupt_at: int | None
+    rank: int,
+    config: FinetuneConfig,
+    folder: Path,
+    samples: int,
+    workers: int,
+    interrupt_at: int | None,
+    announced_in: int | None,
 ) -> None:
     torch.set_num_threads(1)
     os.environ["LOCAL_RANK"] = str(rank)
@@ -80,6 +98,11 @@ def _work(
             dist.barrier()  # the first has said so: the end of one ends the others
             os.kill(os.getpid(), signal.SIGKILL)
 
+    steps = itertools.count(1)
+
+    def leaving() -> bool:
+        return next(steps) == announced_in and rank == workers - 1
+
     tokenizer = load_tokenizer(config.model)
     data = tokenize(letters_samples(samples), tokenizer, TEMPLATES[config.template], config.block_size)
     blueprint = draw(config.model, tokenizer, config)
@@ -93,6 +116,7 @@ def _work(
         device=torch.device("cpu"),
         checkpoints=CheckpointFolder(str(folder / "checkpoints")),
         report=report,
+        leaving=leaving,
     )
     weights = dict(strategy.weights())
     export(weights.items(), blueprint.architecture, tokenizer, folder / "output")

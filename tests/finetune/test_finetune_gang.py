@@ -10,8 +10,7 @@ import pytest
 import torch.distributed as dist
 from ray.autoscaler.v2.schema import ClusterStatus, LaunchRequest, NodeInfo
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerHealthCheckFailedError
-from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
-from ray.train.v2.api.preemption import PreemptionInfo
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from jobs.cluster_state import Machine, starting
 from jobs.finetune.config import FinetuneConfig
@@ -77,7 +76,6 @@ GLOO = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] 
             "infrastructure: worker 1 was lost: gone",
         ),
         (ControllerError(WorkerGroupStartupFailedError("")), "infrastructure: a worker died while the gang started"),
-        (PreemptionError(PreemptionInfo(None, {"node": [1]})), "preempted: a machine was taken away"),
         (WorkerGroupError("", {0: GLOO, 1: Leaving("step 7 is saved")}), "preempted: a machine is about to go"),
     ],
 )

@@ -94,6 +94,11 @@ def test_nothing_but_the_result_is_kept(trained: StepContext) -> None:
     assert kept == {"delivered.json", "held.json", "logs", "output", "progress.json", "tracked"}
 
 
+def test_what_a_worker_says_is_in_its_log_once(trained: StepContext) -> None:
+    lines = (trained.folder / "logs" / "rank-0.txt").read_text().splitlines()
+    assert [line.startswith("--- rank-0 on ") for line in lines].count(True) == 1
+
+
 def test_the_result_is_a_model_that_transformers_loads(trained: StepContext) -> None:
     model = AutoModelForCausalLM.from_pretrained(trained.output)
     tokenizer = AutoTokenizer.from_pretrained(trained.output)

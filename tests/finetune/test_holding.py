@@ -21,8 +21,8 @@ class Head:
     def grant(self, name: str, workers: int) -> None:
         self.there[name] = Granted(self.now + self.skew, ({"CPU": 4.0, "GPU": 1.0},) * workers)
 
-    def granted_here(self, worker: str) -> dict[str, Granted]:
-        assert worker == "me"
+    def granted(self, name: str) -> dict[str, Granted]:
+        assert name == "me"
         return dict(self.there)
 
     def time(self) -> float:
@@ -38,7 +38,7 @@ class Head:
 @pytest.mark.parametrize("skew", [-3600.0, 0.0, 3600.0])
 def test_grants_between_two_looks_count_from_when_they_were(monkeypatch: pytest.MonkeyPatch, skew: float) -> None:
     head = Head(skew)
-    monkeypatch.setattr(holding, "granted_here", head.granted_here)
+    monkeypatch.setattr(holding, "granted", head.granted)
     monkeypatch.setattr(holding, "time", head)
     meter = Meter(machine("h100"), head.monotonic)
     watch = _Watch("me", meter, lambda bundle: bundle.get("GPU", 0.0))
@@ -59,13 +59,12 @@ def test_grants_between_two_looks_count_from_when_they_were(monkeypatch: pytest.
     assert meter.held.device_seconds == pytest.approx(exact, abs=0.0 if not skew else 16 * 0.76)
 
 
-def test_what_a_killed_controller_left_is_paid_until_it_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_takes_time_to_be_given_back_is_paid_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
     head = Head(0.0)
     head.grant("left", 8)
     gone_at = head.now + 10
-    monkeypatch.setattr(holding, "granted_here", head.granted_here)
+    monkeypatch.setattr(holding, "granted", lambda name: head.granted(name) if head.now < gone_at else {})
     monkeypatch.setattr(holding, "time", head)
-    monkeypatch.setattr(holding, "release_abandoned", lambda: head.there.clear() if head.now > gone_at else None)
     meter = Meter(machine("h100"), head.monotonic)
     _Watch("me", meter, lambda bundle: bundle.get("GPU", 0.0)).until_gone(30)
     assert meter.held.devices == 0

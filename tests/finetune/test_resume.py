@@ -25,13 +25,17 @@ KINDS: dict[str, dict[str, object]] = {
 """In the widest numbers that the strategy computes in; with what draws random numbers in every step."""
 
 
-def train(folder: Path, kind: str, workers: int, killed_at: int | None = None) -> list[float]:
+def train(
+    folder: Path, kind: str, workers: int, killed_at: int | None = None, announced_in: int | None = None
+) -> list[float]:
     """The losses of the steps done in this call."""
     folder.mkdir(exist_ok=True)
     resources = {"checkpoint_every": EVERY, "tokens_in_memory": 400}
     recipe = config(batch_size=6, resources=resources, **KINDS[kind])
-    reports = train_in_processes(recipe, folder, samples=SAMPLES, workers=workers, interrupt_at=killed_at)
-    assert [report.step for report in reports] == list(range(reports[0].step, (killed_at or STEPS) + 1))
+    reports = train_in_processes(
+        recipe, folder, samples=SAMPLES, workers=workers, interrupt_at=killed_at, announced_in=announced_in
+    )
+    assert [report.step for report in reports] == list(range(reports[0].step, (killed_at or announced_in or STEPS) + 1))
     return [report.loss for report in reports]
 
 
@@ -70,6 +74,14 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(kind: str, tmp_path: P
     assert STEPS - len(continued) in range(0, killed_at + 1, EVERY)
     assert continued == undisturbed[-len(continued) :]
     assert distance(tmp_path / "killed", tmp_path / "undisturbed") == 0
+
+
+def test_all_stop_after_the_step_in_which_one_is_told_that_its_machine_goes(runs: Path, tmp_path: Path) -> None:
+    """No checkpoint is due then: it is made for that."""
+    train(tmp_path / "told", "fsdp", workers=2, announced_in=EVERY + 1)
+    continued = train(tmp_path / "told", "fsdp", workers=2)
+    assert len(continued) == STEPS - EVERY - 1
+    assert distance(tmp_path / "told", runs / "undisturbed") == 0
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 4)])

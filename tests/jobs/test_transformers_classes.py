@@ -1,4 +1,4 @@
-"""transformers comes without scikit-learn, and without torch where no model is held; others import them as ever."""
+"""transformers comes without scikit-learn and scipy, and without torch where no model is held; others import them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ LOOK = """
 import sys
 import jobs.finetune.worker, jobs.evaluate.engines.transformers, jobs.evaluate.engines.model
 import transformers.generation.candidate_generator
-assert "sklearn" not in sys.modules
-import sklearn.metrics
+assert not sys.modules.keys() & {"sklearn", "scipy"}, sys.modules.keys() & {"sklearn", "scipy"}
+import scipy.optimize, sklearn.metrics
 """
 
 READ = """
@@ -67,7 +67,7 @@ def read(model: Path, how: str) -> tuple[list[object], bool, str]:
 
 
 @pytest.mark.processes
-def test_what_trains_and_decodes_imports_no_scikit_learn() -> None:
+def test_what_trains_and_decodes_imports_neither_scikit_learn_nor_scipy() -> None:
     subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, check=True)
 
 

@@ -30,7 +30,7 @@ from jobs.evaluate.resources import EvaluateResources
 from jobs.evaluate.sweep.grown import is_whole
 from jobs.evaluate.sweep.prompts import Unit
 from jobs.evaluate.traces.files import Index
-from jobs.gang_scheduling import WaitingGangs, release_abandoned, will_fit
+from jobs.gang_scheduling import WaitingGangs, will_fit
 from orchestrator.job.errors import StepError
 from orchestrator.job.groups import remove_groups
 from orchestrator.job.retries import Cause, Losses, OutOfRetries, field_of
@@ -190,8 +190,6 @@ class _Pool:
     def _check_waiting(self) -> None:
         """Raises StepError when fewer replicas than needed came in time, and other steps do not hold what they lack."""
         waiting = [member for member in self._members if not self._has_place(member)]
-        if waiting:
-            release_abandoned()
         replicas, placed = self._resources.replicas.min, len(self._members) - len(waiting)
         late = [member for member in waiting if time.monotonic() - member.waits_since > self._resources.wait]
         if late and placed < replicas:

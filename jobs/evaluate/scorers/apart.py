@@ -30,7 +30,7 @@ from jobs.evaluate.decode.member import RELEASE_SECONDS, said
 from jobs.evaluate.decode.replica import ReplicaSpec
 from jobs.evaluate.engines.protocol import EngineError
 from jobs.evaluate.scorers.protocol import Scorer, Standing, StepScore
-from jobs.gang_scheduling import WaitingGangs, release_abandoned, will_fit
+from jobs.gang_scheduling import WaitingGangs, will_fit
 from orchestrator.job.errors import StepError
 from orchestrator.job.groups import remove_groups
 from orchestrator.job.usage import Meter
@@ -202,7 +202,6 @@ def _wait_for(groups: Sequence[Any], demand: dict[str, float], wait: float) -> N
     """Raises StepError where they are not placed in time, and not for want of what other steps will give back."""
     since = time.monotonic()
     while waiting := [group for group in groups if _state(group) != "CREATED"]:
-        release_abandoned()
         if time.monotonic() - since > wait:
             if not will_fit(demand, len(groups)):
                 settings = "resources.scorer.cpus, gpus or replicas"

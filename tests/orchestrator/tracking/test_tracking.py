@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,9 +16,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
+from rich.console import Console
 
+from orchestrator.experiment import load
 from orchestrator.job.context import StepContext
 from orchestrator.store.records import DamagedRecord
+from orchestrator.tracking.mirror import Mirror
 from orchestrator.tracking.tracker import Tracker, TrackingError
 from tests.evaluate.simulated import context
 from tests.going_away import goes_away_after
@@ -45,6 +51,29 @@ def step(tmp_path: Path) -> StepContext:
         (run.artifacts / "more" / "samples.jsonl").write_text("{}")
     step.track("finetune", {"learning_rate": 1e-3}, group="training").metrics({"loss": 2.5}, step=0)
     return step
+
+
+def mirror(folder: Path, database: Path, said: io.StringIO) -> Mirror:
+    file = folder / "words.yaml"
+    text = f"name: words\ntracking: sqlite:///{database}\nsteps:\n  words: {{job: letters, train: 8, test: 1}}\n"
+    file.write_text(text)
+    return Mirror(load(file), Console(file=said))
+
+
+def test_a_database_that_is_opened_beforehand_is_whole_however_soon_the_run_ends(tmp_path: Path) -> None:
+    said, database = io.StringIO(), tmp_path / "mlflow.db"
+    with mirror(tmp_path, database, said) as ready:
+        ready.get_ready()
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        assert opened.execute("select count(*) from alembic_version").fetchall() == [(1,)]
+        assert opened.execute("select count(*) from runs").fetchall() == [(0,)]
+
+
+def test_a_database_that_cannot_be_opened_beforehand_is_complained_of_when_it_matters(tmp_path: Path) -> None:
+    said = io.StringIO()
+    with mirror(tmp_path, tmp_path / "words.yaml" / "mlflow.db", said) as ready:
+        ready.get_ready()
+    assert said.getvalue() == ""
 
 
 def sync(tracker: Tracker, step: StepContext, state: str = "FINISHED") -> None:
