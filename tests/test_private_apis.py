@@ -125,6 +125,7 @@ USED: dict[str, tuple[str, Callable[..., object]]] = {
         "a gang is known by its placement group's name, and no actor coordinates it",
         worker_group,
     ),
+    "ray.train.v2._internal.execution.worker_group.worker_group": ("the sixth", has("SynchronizationActor")),
     "ray.train.v2._internal.execution.worker_group.DefaultPlacementGroupHandle": ("the same", takes("pg")),
     "ray.train.v2._internal.constants.WORKER_GROUP_START_TIMEOUT_S_ENV_VAR": (
         "how long a gang is waited for",

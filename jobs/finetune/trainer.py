@@ -3,7 +3,8 @@
 Each would import for seconds before the first step. One coordinates the workers: the process of the step does. One
 manages datasets: workers read their own. One asks the autoscaler for machines: the gang's placement group does. One
 gives back what the gang held once its coordinator has died: who started the step does, by the group's name. One looks
-for machines that go: workers do (:mod:`jobs.finetune.leaving`).
+for machines that go: workers do (:mod:`jobs.finetune.leaving`). One lets workers wait for each other when they report:
+they report to nobody, and wait by torch. Ray Train needs an actor for it, and gets one that imports nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
-from ray.train.v2._internal.execution.worker_group import DefaultPlacementGroupHandle, WorkerGroup
+from ray.train.v2._internal.execution.worker_group import DefaultPlacementGroupHandle, WorkerGroup, worker_group
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import placement_group
 
@@ -36,6 +37,7 @@ class Trainer(DataParallelTrainer):
         return [each for each in super()._create_default_callbacks() if not isinstance(each, spared)]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Result:
+        worker_group.SynchronizationActor = ray.remote(num_cpus=0)(_nobody())
         controller = TrainController(**{**arguments, "scaling_policy": _ByPlacement(self.scaling_config)})
         controller.worker_group_cls = _named(self._name)
         asyncio.run(controller.run())
@@ -50,6 +52,16 @@ class _ByPlacement(FixedScalingPolicy):
 
     def _maybe_send_resource_request(self) -> None:
         pass
+
+
+def _nobody() -> type:
+    """A class that Ray hands on as it is: of one that a module has, the actor's process would import the module."""
+
+    class Nobody:
+        def __init__(self, **settings: Any):
+            pass
+
+    return Nobody
 
 
 def _named(name: str) -> type[WorkerGroup]:
