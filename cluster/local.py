@@ -198,9 +198,13 @@ def _wait_until_up(
     process: subprocess.Popen[bytes], address: str, agent: int, log: Path, plan: subprocess.Popen[bytes] | None
 ) -> None:
     """Waits for the dashboard and for its agent, which is what starts jobs and comes up later; and for the plan."""
-    deadline = time.monotonic() + START_LIMIT
-    while (plan is not None and _plans(plan)) or not (answers(address) and _listens(agent)):
-        if process.poll() is not None or time.monotonic() > deadline:
+    up, deadline = False, time.monotonic() + START_LIMIT
+    while True:
+        planning = plan is not None and _plans(plan)
+        up = up or (answers(address) and _listens(agent))
+        if up and not planning:
+            return
+        if process.poll() is not None or (not up and time.monotonic() > deadline):
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
             raise HeadError(f"the Ray head did not start:\n{tail}")
         time.sleep(0.1)

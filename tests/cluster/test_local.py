@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +90,22 @@ def test_what_cannot_be_run_as_written_is_said_and_nothing_submitted(
     assert "ran" not in said.out
     mine = psutil.Process().children(recursive=True)
     assert [each for each in mine if each.pid not in before and each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_plan_may_take_longer_than_a_head_and_a_head_not_longer_than_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "START_LIMIT", 0.0)
+    (tmp_path / "head.log").write_text("starting\n")
+    slow = [sys.executable, "-c", "import time; time.sleep(1); raise SystemExit(4)"]
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        with server(200, RAY) as port, subprocess.Popen(slow) as plan:
+            local._wait_until_up(process, f"http://127.0.0.1:{port}", port, tmp_path / "head.log", plan)
+        assert plan.returncode == local.TO_BE_RUN
+        nobody = local.free_port()
+        with pytest.raises(local.HeadError, match="starting"):
+            local._wait_until_up(process, f"http://127.0.0.1:{nobody}", nobody, tmp_path / "head.log", None)
+        process.kill()
 
 
 @pytest.mark.parametrize("experiment", [None, "words.yaml"], ids=["no plan", "a plan"])
