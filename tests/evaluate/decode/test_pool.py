@@ -34,7 +34,6 @@ from orchestrator.job import retries
 from orchestrator.job.errors import StepError
 from orchestrator.job.retries import OutOfRetries, Retries
 from tests.evaluate import scripted
-from tests.evaluate.coordinator import killed_coordinator
 from tests.evaluate.oracle import alone
 from tests.evaluate.scripted import Script, forcing
 
@@ -283,14 +282,6 @@ def test_groups_of_a_killed_driver_are_removed_first(tmp_path: Path) -> None:
     work = [Work(unit) for unit in units(3)]
     decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(wait=20), CPU, "step-abc", untold)
     assert_every_leaf_is_there(tmp_path, units(3))
-
-
-def test_what_a_killed_coordinators_gang_holds_is_given_back_to_a_sweep_that_waits(tmp_path: Path) -> None:
-    _coordinator = killed_coordinator([CPU, CPU])
-    start = partial(scripted.start, pids(tmp_path), SCRIPT)
-    work = [Work(unit) for unit in units(4)]
-    decode(work, spec(tmp_path, start), Index(tmp_path, quiet), resources(2), CPU, "after", untold)
-    assert_every_leaf_is_there(tmp_path, units(4))
 
 
 def test_a_sweep_that_holds_something_already_does_not_wait_for_the_gang_that_waits_for_it(tmp_path: Path) -> None:

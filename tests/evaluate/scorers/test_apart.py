@@ -20,7 +20,6 @@ from jobs.evaluate.scorers.apart import placed
 from jobs.evaluate.scorers.protocol import Standing, StepScore
 from orchestrator.job.errors import StepError
 from orchestrator.job.usage import Meter
-from tests.evaluate.coordinator import killed_coordinator
 
 pytestmark = pytest.mark.usefixtures("nothing_stays")
 
@@ -105,12 +104,6 @@ def test_they_share_what_replicas_ask_are_paid_for_and_outlive_a_failure_and_a_k
         assert len({each.value for each in again} - processes) == 1
     assert meter.held.devices == 0
     assert meter.held.device_seconds == pytest.approx(20.0)
-
-
-def test_what_a_killed_coordinators_gang_holds_is_given_back_to_scorers_that_wait(tmp_path: Path) -> None:
-    _coordinator = killed_coordinator([ONE, ONE])
-    with placed(spec(partial(start, tmp_path)), 1, ONE, "step-scorers", 60, Meter(machine(CPU)), 1.0) as given:
-        assert given.scorer is not None
 
 
 def test_what_cannot_be_loaded_or_placed_is_one_line(tmp_path: Path) -> None:
