@@ -23,6 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: sweep mlflow quick lint types light test suite test-faults install wheels browser clean docs
 
+# The plan beside the head's start: what cannot be run as written is refused, and what is done is shown without a cluster.
 sweep: $(INSTALLED)
 	@python -m cluster.local --plan $(EXPERIMENT) ray job submit $(EXPERIMENT)
 

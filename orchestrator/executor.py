@@ -5,8 +5,8 @@ store, so an executor that is killed is replaced by the next one with the same c
 on every step it will run and renews it, which is how a second run of the same experiment knows to stay away.
 
 A step runs in a Ray task of its own beside the driver, without CPUs: it is the step's controller, and asks Ray itself
-for the workers it needs, which hold the models. Killing the task kills what it started, because Ray ends actors and
-placement groups with their owner.
+for the workers it needs, which hold the models. Killing the task kills what it started, because Ray ends actors with
+their owner; the placement groups that it made have its name, and are removed by that.
 """
 
 from __future__ import annotations

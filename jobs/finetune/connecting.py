@@ -66,7 +66,7 @@ class _Backend(Backend):
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         assert isinstance(backend_config, GangConfig)
-        # All at once: later, some would wait for others to import it.
+        # All at once: later, some would wait for others to import it. Ray Train's contexts import Ray Tune.
         ours, theirs = ("jobs.finetune.worker", "jobs.finetune.run"), ("ray.train.torch", "ray.tune.trainable")
         worker_group.execute(import_for_later, *ours, *theirs)
         if backend_config.before is not None:

@@ -151,7 +151,7 @@ def _trainer(
         run_config=RunConfig(
             name=records.name,
             storage_path=str(records.parent),
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
     )
 
